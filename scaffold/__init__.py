@@ -1,0 +1,55 @@
+"""Proxy-wasm filters in Rust, from an empty folder to a real Envoy.
+
+Every operation of the command line is a function here: `scaffold.build(Path("hello_world"))`.
+It takes plain values, returns a typed one, raises `scaffold.errors.ScaffoldError`, and tells what it
+does through `scaffold.events`. Nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from scaffold.cargo import build, clean
+    from scaffold.hosts import run
+    from scaffold.targets import deploy, logs, status, undeploy
+    from scaffold.templates import new
+    from scaffold.testing import test
+    from scaffold.toolchain import setup
+
+# the table of operations: a command's name, and the module of the function of that name
+OPERATIONS = {
+    "new": "scaffold.templates",
+    "setup": "scaffold.toolchain",
+    "build": "scaffold.cargo",
+    "clean": "scaffold.cargo",
+    "run": "scaffold.hosts",
+    "test": "scaffold.testing",
+    "deploy": "scaffold.targets",
+    "undeploy": "scaffold.targets",
+    "status": "scaffold.targets",
+    "logs": "scaffold.targets",
+}
+
+__all__ = [
+    "__version__",
+    "build",
+    "clean",
+    "deploy",
+    "logs",
+    "new",
+    "run",
+    "setup",
+    "status",
+    "test",
+    "undeploy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in OPERATIONS:
+        raise AttributeError(f"module 'scaffold' has no attribute {name!r}")
+    return getattr(import_module(OPERATIONS[name]), name)

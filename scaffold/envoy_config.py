@@ -1,0 +1,173 @@
+"""Envoy's configuration as plain dicts: bootstrap, listener, cluster, wasm filter, ECDS resource.
+
+Source: envoyproxy/data-plane-api, envoy/config/{bootstrap,listener,cluster}/v3, envoy/extensions/wasm/v3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Config = dict[str, Any]
+Version = tuple[int, ...]
+
+WASM = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
+FILTER = "scaffold"  # the name under which the listener finds its ECDS resource
+UPSTREAM = "upstream"  # the cluster that every request is routed to
+FAIL_RELOAD_SINCE = (1, 33)
+REQUEST_ID = "x-request-id"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an origin is: a host and port, or the path of a Unix socket. `tls` for https."""
+
+    host: str = ""
+    port: int = 0
+    pipe: str = ""
+    tls: bool = False
+
+    def config(self) -> Config:
+        """As Envoy's `Address`."""
+        if self.pipe:
+            return {"pipe": {"path": self.pipe}}
+        return {"socket_address": {"address": self.host, "port_value": self.port}}
+
+
+def wasm_filter(
+    *, name: str, root_id: str, vm_id: str, module: str, configuration: bytes, version: Version
+) -> Config:
+    """The HTTP filter that runs the module at the path `module`; `version` is the Envoy it is for."""
+    plugin: Config = {
+        "name": name,
+        "root_id": root_id,
+        "vm_config": {
+            "vm_id": vm_id,
+            "runtime": "envoy.wasm.runtime.v8",
+            "code": {"local": {"filename": module}},
+        },
+    }
+    if configuration:
+        plugin["configuration"] = _any_value(configuration)
+    if version >= FAIL_RELOAD_SINCE:
+        # a filter that panicked gets a new VM: without it every later request is a 503
+        plugin["failure_policy"] = "FAIL_RELOAD"
+    return {"@type": WASM, "config": plugin}
+
+
+def _any_value(content: bytes) -> Config:
+    """Bytes that reach the plugin as they are: Envoy unwraps these two types, others become JSON."""
+    try:
+        return {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": content.decode()}
+    except UnicodeDecodeError:
+        import base64
+
+        encoded = base64.b64encode(content).decode()
+        return {"@type": "type.googleapis.com/google.protobuf.BytesValue", "value": encoded}
+
+
+def ecds_response(typed_config: Config, version_info: str) -> Config:
+    """The discovery response that brings one filter to the listener."""
+    resource = {
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": FILTER,
+        "typed_config": typed_config,
+    }
+    return {"version_info": version_info, "resources": [resource]}
+
+
+def ecds_filter(path: str) -> Config:
+    """The listener's slot for a filter that is read from the file `path` whenever it is replaced."""
+    source = {"path_config_source": {"path": path}, "resource_api_version": "V3"}
+    return {
+        "name": FILTER,
+        "config_discovery": {"config_source": source, "type_urls": [WASM]},
+    }
+
+
+def listener(*, host: str, port: int, filters: list[Config], access_log: str) -> Config:
+    """An HTTP listener that sends everything through `filters` to the upstream cluster."""
+    manager: Config = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+        ".HttpConnectionManager",
+        "stat_prefix": "ingress",
+        "codec_type": "AUTO",
+        "route_config": {
+            "name": "all",
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": UPSTREAM, "timeout": "60s"}}],
+                }
+            ],
+        },
+        # the client's id stays, so that what the origin received can be told from other traffic
+        "preserve_external_request_id": True,
+        "http_filters": [*filters, router()],
+        "access_log": [_access_log(access_log)],
+    }
+    return {
+        "name": "ingress",
+        "address": Address(host, port).config(),
+        # with it a second Envoy on the port starts without a word and takes half the traffic
+        "enable_reuse_port": False,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def router() -> Config:
+    """The filter that ends every HTTP filter chain."""
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+    }
+
+
+def _access_log(path: str) -> Config:
+    """A line when a stream has ended, after every filter's `on_log`: the sign that its log is whole."""
+    fields = {"request_id": f"%REQ({REQUEST_ID})%", "status": "%RESPONSE_CODE%"}
+    fields |= {"flags": "%RESPONSE_FLAGS%", "details": "%RESPONSE_CODE_DETAILS%"}
+    return {
+        "name": "envoy.access_loggers.file",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": path,
+            "log_format": {"json_format": fields},
+        },
+    }
+
+
+def cluster(name: str, address: Address) -> Config:
+    """The cluster `name`, of one origin."""
+    made: Config = {
+        "name": name,
+        "type": "STATIC" if address.pipe else "STRICT_DNS",
+        "connect_timeout": "5s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address.config()}}]}],
+        },
+    }
+    if address.tls:
+        made["transport_socket"] = {
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "sni": address.host,
+            },
+        }
+    return made
+
+
+def bootstrap(*, listeners: list[Config], clusters: list[Config]) -> Config:
+    """A whole configuration that is safe to develop with: admin on loopback, a filter that loops ended."""
+    worker = {"miss_timeout": "0.2s", "megamiss_timeout": "0.5s", "kill_timeout": "2s"}
+    return {
+        "node": {"id": "scaffold", "cluster": "scaffold"},  # without them Envoy takes no ECDS
+        "admin": {"address": Address("127.0.0.1", 0).config()},
+        "static_resources": {"listeners": listeners, "clusters": clusters},
+        "watchdogs": {"worker_watchdog": worker},
+    }

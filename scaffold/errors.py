@@ -1,0 +1,81 @@
+"""What can go wrong, one class for each person who must act, with stable exit codes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+INTERNAL = 70  # a bug of ours: EX_SOFTWARE of sysexits.h
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class ScaffoldError(Exception):
+    """Base of every error a user may see: one sentence, and `hint`, the next thing to type."""
+
+    exit_code = INTERNAL
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class TestsFailed(ScaffoldError):
+    """The plugin's own tests failed; their output is already on screen."""
+
+    __test__ = False  # pytest would collect it by its name
+    exit_code = 1
+
+
+class UsageError(ScaffoldError):
+    """The command line asks for something that isn't there or can't be."""
+
+    exit_code = 2
+
+
+class ProjectError(ScaffoldError):
+    """A file of the project is missing, broken or says something impossible."""
+
+    exit_code = 3
+
+
+class MachineError(ScaffoldError):
+    """The machine lacks something: a tool, space on disk, a permission."""
+
+    exit_code = 4
+
+
+class ToolFailed(ScaffoldError):
+    """A tool said no; its own words are already on screen."""
+
+    exit_code = 5
+
+
+class ModuleError(ScaffoldError):
+    """The module can't be loaded: not a plugin, or a host refused it."""
+
+    exit_code = 6
+
+
+class HostError(ScaffoldError):
+    """The host can't run: its port is taken, it died, or it never became ready."""
+
+    exit_code = 8
+
+
+class TargetError(ScaffoldError):
+    """Deployed, but the filter doesn't answer; or nothing is deployed."""
+
+    exit_code = 9
+
+
+def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """Look up a template, host, target or variant by name; a miss suggests the nearest."""
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(table))}"
+    raise UsageError(f"no {kind} named `{name}`", hint=hint)

@@ -1,0 +1,139 @@
+"""Files and trees that appear whole or not at all, and locks between processes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import platformdirs
+
+from scaffold.errors import MachineError
+from scaffold.events import Noted, emit
+
+APP = "proxy-wasm-scaffold"
+
+
+def cache_dir() -> Path:
+    """Where what can be made again lies (XDG_CACHE_HOME)."""
+    return Path(platformdirs.user_cache_dir(APP, appauthor=False))
+
+
+def data_dir() -> Path:
+    """Where what is dear to make lies (XDG_DATA_HOME): toolchains."""
+    return Path(platformdirs.user_data_dir(APP, appauthor=False))
+
+
+def state_dir() -> Path:
+    """Where what is running now is recorded (XDG_STATE_HOME)."""
+    return Path(platformdirs.user_state_dir(APP, appauthor=False))
+
+
+def write(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
+    """Replace `path` by `content` at once: a reader sees the old bytes or the new, never a part.
+
+    The rename is what Envoy's file watch takes as a change, too.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def tree(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `target` when the block ends well, and vanishes when it doesn't.
+
+    Staged in the user's cache where that is the same file system, so that not even kill -9 leaves
+    anything beside `target`; what an earlier kill left in the cache is swept first.
+    Raises `FileExistsError` when `target` is there already.
+    """
+    if target.exists() or target.is_symlink():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _staging(target.parent) as staging:
+        made = staging / target.name
+        made.mkdir()
+        yield made
+        try:
+            made.rename(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:  # one device, two mounts: rename is refused all the same
+                raise
+            with _folder(target.parent) as beside:
+                shutil.copytree(made, beside / target.name, symlinks=True)
+                (beside / target.name).rename(target)
+
+
+@contextmanager
+def _staging(near: Path) -> Iterator[Path]:
+    cache = cache_dir() / "staging"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        fits = cache.stat().st_dev == near.stat().st_dev and os.access(cache, os.W_OK)
+    except OSError:
+        fits = False
+    with _folder(cache if fits else near) as folder:
+        yield folder
+
+
+@contextmanager
+def _folder(parent: Path) -> Iterator[Path]:
+    """A temporary folder named after our process, so that a later one knows it for a dead one's."""
+    for stale in parent.glob(".scaffold-*-*"):
+        owner = stale.name.split("-")[1]
+        if owner.isdecimal() and not _alive(int(owner)):
+            shutil.rmtree(stale, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".scaffold-{os.getpid()}-", dir=parent))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    with suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+@contextmanager
+def lock(path: Path, *, doing: str) -> Iterator[None]:
+    """Hold `path` against other processes of ours; says what it waits for when another holds it.
+
+    The system frees it when the holder dies, however it dies.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path)
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            emit(Noted(f"waiting for another scaffold that is {doing} ({path})"))
+            held.acquire()
+    except PermissionError as error:
+        raise MachineError(
+            f"cannot lock {path}: {error.strerror}", hint="is the folder another user's?"
+        ) from error
+    try:
+        yield
+    finally:
+        held.release()

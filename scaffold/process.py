@@ -1,0 +1,286 @@
+"""Start programs and see that they end: the only module that does.
+
+Every child is known to a guard, a small process that outlives a kill -9 of ours just long enough to
+end what we left. (Linux's parent-death signal would do without one, but fires when the spawning
+*thread* ends, and no other system has it.)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from scaffold.errors import MachineError
+
+Argv = Sequence[str | Path]
+
+_GUARD = """
+import os, signal, sys, time
+pids = set()
+for line in sys.stdin:
+    (pids.add if line[0] == "+" else pids.discard)(int(line[1:]))
+def send(pid, number):
+    try:
+        os.killpg(pid, number)
+    except OSError:
+        try:
+            os.kill(pid, number)
+        except OSError:
+            pids.discard(pid)
+for number in (signal.SIGTERM, signal.SIGKILL):
+    for pid in list(pids):
+        send(pid, number)
+    until = time.monotonic() + 1
+    while pids and number == signal.SIGTERM and time.monotonic() < until:
+        time.sleep(0.02)
+        for pid in list(pids):
+            send(pid, 0)
+"""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A program that ran to its end: its exit code and, where captured, what it printed."""
+
+    code: int
+    stdout: str = ""
+    stderr: str = ""
+
+
+def run(
+    argv: Argv,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> Completed:
+    """Run a program to its end and capture what it prints. Raises `MachineError` when it can't start."""
+    with spawn(argv, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        try:
+            stdout, stderr = child.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            raise MachineError(f"{argv[0]} gave no answer within {timeout:g} s") from error
+    return Completed(child.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+
+def show(
+    argv: Argv,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    on_line: Callable[[str], None] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> int:
+    """Run a program to its end with its words going to the terminal as it writes them; its exit code.
+
+    All it says goes to standard error, which leaves standard output to our result; with `on_line`,
+    the lines of its standard output are handed over instead.
+    """
+    sys.stderr.flush()
+    stdout = subprocess.PIPE if on_line else _stderr()
+    with spawn(
+        argv, cwd=cwd, env=env, stdout=stdout, stderr=_stderr(), shares_terminal=True, pass_fds=pass_fds
+    ) as child:
+        if on_line and child.stdout:
+            for line in child.stdout:
+                on_line(line.decode(errors="replace"))
+        return child.wait()
+
+
+def _stderr() -> int | None:
+    try:
+        return sys.stderr.fileno()
+    except (OSError, ValueError):  # replaced by something without a descriptor
+        return None
+
+
+@contextmanager
+def spawn(
+    argv: Argv,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdout: int | IO[Any] | None = subprocess.DEVNULL,
+    stderr: int | IO[Any] | None = subprocess.DEVNULL,
+    pass_fds: Sequence[int] = (),
+    shares_terminal: bool = False,
+    grace: float = 2.0,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that runs while the block does: then it is asked to end, waited for, and killed.
+
+    It gets a process group of its own, so that what it starts ends with it; unless it shares our
+    terminal, where it must stay in the foreground to read and be interrupted.
+    """
+    shares_terminal = shares_terminal and _has_terminal()
+    guard = _Guard.get()
+    child = _popen(
+        argv,
+        cwd=cwd,
+        env=env,
+        stdin=None if shares_terminal else subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        process_group=None if shares_terminal else 0,
+    )
+    guard.watch(child.pid)
+    try:
+        yield child
+    finally:
+        try:
+            _end(child, grace, group=not shares_terminal)
+        finally:
+            guard.forget(child.pid)
+            for pipe in (child.stdout, child.stderr):
+                if pipe:
+                    pipe.close()
+
+
+def detach(argv: Argv, *, cwd: Path, env: Mapping[str, str], stderr: IO[Any]) -> subprocess.Popen[bytes]:
+    """Start a program that outlives us. Its standard input is a lifeline: it should end when that does."""
+    return _popen(
+        argv,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,
+    )
+
+
+def _popen(argv: Argv, **options: Any) -> subprocess.Popen[bytes]:
+    words = [str(word) for word in argv]
+    try:
+        return subprocess.Popen(words, **options)
+    except OSError as error:
+        raise MachineError(f"cannot run {words[0]}: {error.strerror}") from error
+
+
+def _has_terminal() -> bool:
+    try:
+        return os.isatty(0)
+    except OSError:
+        return False
+
+
+def _end(child: subprocess.Popen[bytes], grace: float, *, group: bool) -> None:
+    """End the child and, with `group`, whatever it started, even when the child itself is gone."""
+    if child.poll() is None:
+        _signal(child.pid, signal.SIGTERM, group)
+        try:
+            child.wait(grace)
+        except subprocess.TimeoutExpired:
+            pass
+        except BaseException:  # a second Ctrl-C while we wait
+            _signal(child.pid, signal.SIGKILL, group)
+            child.wait()
+            raise
+    _signal(child.pid, signal.SIGKILL, group) if group or child.poll() is None else None
+    child.wait()
+
+
+def _signal(pid: int, number: int, group: bool) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        if group:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
+
+
+def end(pid: int, grace: float) -> None:
+    """End a process that isn't our child: ask, wait until it is gone, then kill it and its group."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        process.terminate()
+        process.wait(grace)
+    except psutil.TimeoutExpired:
+        _signal(pid, signal.SIGKILL, True)
+        with suppress(psutil.Error):
+            process.kill()
+            process.wait(grace)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.AccessDenied as error:
+        raise MachineError(f"process {pid} is another user's") from error
+
+
+def start_time(pid: int) -> float | None:
+    """When a process started, to tell it from a later one of the same number; None when there is none.
+
+    On Linux in clock ticks since the boot, which setting the clock doesn't change; elsewhere in
+    seconds since 1970.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        if sys.platform == "linux":
+            return None
+        import psutil
+
+        try:
+            return float(psutil.Process(pid).create_time())
+        except psutil.Error:
+            return None
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
+    return None if fields[0] in "ZX" else float(fields[19])
+
+
+def port_owner(port: int) -> str | None:
+    """Who listens on a TCP port, as "name (pid N)"; None when nobody does or we may not know."""
+    import psutil
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:  # macOS asks for root
+        pass
+    return None
+
+
+class _Guard:
+    """Our side of the guard: it reads pids from a pipe, and ends those it still has when the pipe does."""
+
+    _current: _Guard | None = None
+    _starting = threading.Lock()
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._write = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _GUARD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C in the terminal isn't for it
+        )
+
+    @classmethod
+    def get(cls) -> _Guard:
+        with cls._starting:
+            if cls._current is None or cls._current._pid != os.getpid():
+                cls._current = cls()
+            return cls._current
+
+    def watch(self, pid: int) -> None:
+        self._say(f"+{pid}\n")
+
+    def forget(self, pid: int) -> None:
+        self._say(f"-{pid}\n")
+
+    def _say(self, line: str) -> None:
+        with self._write, suppress(OSError, ValueError):
+            assert self._process.stdin  # noqa: S101 - for the type checker
+            self._process.stdin.write(line.encode())
+            self._process.stdin.flush()

@@ -145,6 +145,7 @@ def cluster(name: str, address: Address) -> Config:
     made: Config = {
         "name": name,
         "type": "STATIC" if address.pipe else "STRICT_DNS",
+        "dns_lookup_family": "ALL",  # `localhost` may listen on IPv4 or on IPv6 only
         "connect_timeout": "5s",
         "load_assignment": {
             "cluster_name": name,

@@ -72,6 +72,11 @@ class TargetError(ScaffoldError):
     exit_code = 9
 
 
+def of_exit_code(code: int) -> type[ScaffoldError]:
+    """The class of an error whose exit code came from another process."""
+    return next((kind for kind in ScaffoldError.__subclasses__() if kind.exit_code == code), ScaffoldError)
+
+
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     """Look up a template, host, target or variant by name; a miss suggests the nearest."""
     if name in table:

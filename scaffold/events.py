@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -42,15 +41,6 @@ class Progressed:
 
 
 @dataclass(frozen=True)
-class Produced:
-    """A file came to be; `detail` says what a reader wants to know of it."""
-
-    kind: str
-    path: Path
-    detail: str = ""
-
-
-@dataclass(frozen=True)
 class Noted:
     """Worth a line on the way."""
 
@@ -79,13 +69,22 @@ class Question:
     text: str
 
 
-Event = Started | Finished | Failed | Progressed | Produced | Noted | Warned | Logged | Question
-Listener = Callable[[Event], bool | None]
+@dataclass(frozen=True)
+class Prompt:
+    """A value is wanted; a listener may answer another than `default`."""
+
+    text: str
+    default: str
+
+
+Event = Started | Finished | Failed | Progressed | Noted | Warned | Logged | Question | Prompt
+Answer = bool | str | None
+Listener = Callable[[Event], Answer]
 
 _listeners: list[Listener] = []  # not a ContextVar: threads of ours announce too
 
 
-def emit(event: Event) -> bool | None:
+def emit(event: Event) -> Answer:
     """Tell every listener; returns the first answer that isn't None."""
     answers = [listener(event) for listener in list(_listeners)]
     return next((answer for answer in answers if answer is not None), None)
@@ -94,6 +93,12 @@ def emit(event: Event) -> bool | None:
 def ask(text: str) -> bool:
     """Put a yes-or-no question; with nobody there to answer, it is yes."""
     return emit(Question(text)) is not False
+
+
+def prompt(text: str, default: str) -> str:
+    """Ask for a value; with nobody there to answer, it is `default`."""
+    answer = emit(Prompt(text, default))
+    return answer if isinstance(answer, str) else default
 
 
 @contextmanager

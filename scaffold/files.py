@@ -58,23 +58,41 @@ def tree(target: Path) -> Iterator[Path]:
 
     Staged in the user's cache where that is the same file system, so that not even kill -9 leaves
     anything beside `target`; what an earlier kill left in the cache is swept first.
-    Raises `FileExistsError` when `target` is there already.
+    Raises `FileExistsError` when `target` is there already, or comes to be meanwhile.
     """
     if target.exists() or target.is_symlink():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _staging(target.parent) as staging:
+    with _parents(target), _staging(target.parent) as staging:
         made = staging / target.name
         made.mkdir()
         yield made
         try:
             made.rename(target)
         except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.ENOTDIR):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
             if error.errno != errno.EXDEV:  # one device, two mounts: rename is refused all the same
                 raise
             with _folder(target.parent) as beside:
                 shutil.copytree(made, beside / target.name, symlinks=True)
                 (beside / target.name).rename(target)
+
+
+@contextmanager
+def _parents(target: Path) -> Iterator[None]:
+    """The folders above `target`; those that weren't there vanish again when the block fails."""
+    missing = [folder for folder in target.absolute().parents if not folder.exists()]
+    try:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # which would say that `target` is there
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target.parent)) from error
+        yield
+    except BaseException:
+        for folder in missing:  # the innermost first
+            with suppress(OSError):  # it holds what isn't ours
+                folder.rmdir()
+        raise
 
 
 @contextmanager
@@ -129,10 +147,9 @@ def lock(path: Path, *, doing: str) -> Iterator[None]:
         except Timeout:
             emit(Noted(f"waiting for another scaffold that is {doing} ({path})"))
             held.acquire()
-    except PermissionError as error:
-        raise MachineError(
-            f"cannot lock {path}: {error.strerror}", hint="is the folder another user's?"
-        ) from error
+    except OSError as error:
+        hint = "is the folder another user's?" if isinstance(error, PermissionError) else None
+        raise MachineError(f"cannot lock {path}: {error.strerror}", hint=hint) from error
     try:
         yield
     finally:

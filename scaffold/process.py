@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -84,7 +85,6 @@ def show(
     All it says goes to standard error, which leaves standard output to our result; with `on_line`,
     the lines of its standard output are handed over instead.
     """
-    sys.stderr.flush()
     stdout = subprocess.PIPE if on_line else _stderr()
     with spawn(
         argv, cwd=cwd, env=env, stdout=stdout, stderr=_stderr(), shares_terminal=True, pass_fds=pass_fds
@@ -95,11 +95,14 @@ def show(
         return child.wait()
 
 
-def _stderr() -> int | None:
+def _stderr() -> int:
+    if sys.stderr is None:  # it was closed when we were started
+        return subprocess.DEVNULL
+    sys.stderr.flush()
     try:
         return sys.stderr.fileno()
     except (OSError, ValueError):  # replaced by something without a descriptor
-        return None
+        return 2
 
 
 @contextmanager
@@ -131,9 +134,14 @@ def spawn(
         pass_fds=pass_fds,
         process_group=None if shares_terminal else 0,
     )
-    guard.watch(child.pid)
     try:
+        guard.watch(child.pid)
         yield child
+    except KeyboardInterrupt:
+        if shares_terminal:  # the Ctrl-C was for it, too: it may be putting its things in order
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(grace)
+        raise
     finally:
         try:
             _end(child, grace, group=not shares_terminal)
@@ -197,22 +205,20 @@ def _signal(pid: int, number: int, group: bool) -> None:
 
 
 def end(pid: int, grace: float) -> None:
-    """End a process that isn't our child: ask, wait until it is gone, then kill it and its group."""
-    import psutil
+    """End a process that isn't our child: ask, wait until it is gone, then kill it and its group.
 
-    try:
-        process = psutil.Process(pid)
-        process.terminate()
-        process.wait(grace)
-    except psutil.TimeoutExpired:
-        _signal(pid, signal.SIGKILL, True)
-        with suppress(psutil.Error):
-            process.kill()
-            process.wait(grace)
-    except psutil.NoSuchProcess:
-        pass
-    except psutil.AccessDenied as error:
-        raise MachineError(f"process {pid} is another user's") from error
+    One that only waits for its parent to notice (a zombie) counts as gone.
+    """
+    started = start_time(pid)
+    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
+        if started is None or start_time(pid) != started:
+            return
+        _signal(pid, number, group=False)
+        if number == signal.SIGKILL:
+            _signal(pid, number, group=True)
+        deadline = time.monotonic() + patience
+        while start_time(pid) == started and time.monotonic() < deadline:
+            time.sleep(0.005)
 
 
 def start_time(pid: int) -> float | None:
@@ -222,8 +228,8 @@ def start_time(pid: int) -> float | None:
     seconds since 1970.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")  # a name may be any bytes
+    except (FileNotFoundError, ProcessLookupError):  # the latter when it ends while we read
         if sys.platform == "linux":
             return None
         import psutil

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from scaffold.errors import ProjectError
+from scaffold.errors import ProjectError, UsageError
+from scaffold.wasm import WasmModule
 
 TYPES = ("http", "network", "service")
 TRIPLES = ("wasm32-wasip1", "wasm32-unknown-unknown")
@@ -48,15 +50,15 @@ class Project:
             raise ProjectError(
                 f"no [package] with a name in {path}", hint="give --root a plugin's crate, not a workspace"
             )
-        lib = manifest.get("lib", {})
-        crate_type = lib.get("crate-type", lib.get("crate_type", []))
-        if "cdylib" not in crate_type:
+        lib = _table(manifest, "lib")
+        crate_type = lib.get("crate-type", lib.get("crate_type"))
+        if not isinstance(crate_type, list) or "cdylib" not in crate_type:
             raise ProjectError(
                 f"{path} does not build a cdylib, which a wasm module is",
                 hint='add `[lib]` with `crate-type = ["cdylib"]`',
             )
         version = package.get("version", "0.0.0")
-        table = package.get("metadata", {}).get("proxy-wasm", {})
+        table = _table(package, "metadata").get("proxy-wasm", {})
         return cls(
             root=root.resolve(),
             name=package["name"],
@@ -64,11 +66,20 @@ class Project:
             settings=_settings(table, path, package["name"]),
         )
 
+    def summary(self) -> str:
+        """Where it is."""
+        return str(self.root)
+
     def configuration(self) -> bytes:
         """The plugin's default configuration: the bytes of the file that the settings name, or none."""
         if self.settings.configuration is None:
             return b""
-        path = (self.root / self.settings.configuration).resolve()
+        try:
+            path = (self.root / self.settings.configuration).resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL in it, a link to itself
+            raise ProjectError(
+                f"cannot read the configuration {self.settings.configuration!r}: {error}"
+            ) from error
         if not path.is_relative_to(self.root):
             raise ProjectError(
                 f"configuration = {self.settings.configuration!r} leads out of the project",
@@ -78,6 +89,56 @@ class Project:
             return path.read_bytes()
         except OSError as error:
             raise ProjectError(f"cannot read the configuration {path}: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What a host is to run: a module, under which name and root id, with which configuration."""
+
+    name: str
+    root_id: str
+    module: WasmModule
+    configuration: bytes = b""
+
+    @classmethod
+    def load(cls, root: Path, module: WasmModule, configuration: str | None = None) -> Plugin:
+        """The plugin of the project in `root`, or of no project, by the module's file name.
+
+        `configuration` is JSON or names a file; without it the project's default counts.
+        """
+        if (root / "Cargo.toml").exists():
+            project = Project.load(root)
+            name, root_id = project.name, project.settings.root_id
+            default = project.configuration() if configuration is None else b""
+        else:
+            name, root_id, default = module.path.stem, "", b""
+        given = default if configuration is None else read_configuration(configuration)
+        return cls(name, root_id, module, given)
+
+
+def read_configuration(value: str) -> bytes:
+    """A plugin's configuration as the command line gives it: a file's bytes as they are, or JSON."""
+    path = Path(value)
+    try:
+        if _is_file(path):
+            return path.read_bytes()
+        content = value.encode()
+        json.loads(value)
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {value}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"--config is neither a file nor JSON: {error}",
+            hint="""for example --config '{"key": "value"}'""",
+        ) from error
+    return content
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # JSON may well be too long for a name
+        return False
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -91,8 +152,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ProjectError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ProjectError(f"{path} is not TOML: {error or 'nested too deeply'}") from error
+    except RecursionError as error:
+        raise ProjectError(f"{path} is not TOML: nested too deeply") from error
+    except ValueError as error:  # not TOMLDecodeError alone: a number may be too long for Python
+        raise ProjectError(f"{path} is not TOML: {error}") from error
+
+
+def _table(parent: dict[str, Any], key: str) -> dict[str, Any]:
+    """The table `key`, or an empty one: where something else stands, it is not ours to judge."""
+    value = parent.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _settings(table: object, path: Path, name: str) -> Settings:

@@ -68,6 +68,15 @@ class WasmModule:
         digest = "sha256:" + hashlib.sha256(content).hexdigest()
         return cls(path.resolve(), len(content), digest, abi, tuple(imports), exports)
 
+    def summary(self) -> str:
+        """Where it is, and a line for each detail."""
+        lines = [
+            str(self.path),
+            f"  size           {self.size:,} bytes",
+            f"  ABI            {self.abi_version}",
+        ]
+        return "\n".join([*lines, f"  module digest  {self.digest}"])
+
 
 def _parse(content: bytes, path: Path) -> tuple[list[Import], dict[str, str]]:
     if not content:
@@ -144,7 +153,7 @@ class _Reader:
         if found.kind == "function":
             self.number()
         elif found.kind == "global":
-            self.number()
+            self._value_type()
             self.byte()
         elif found.kind == "tag":
             self.byte()
@@ -155,10 +164,14 @@ class _Reader:
 
     def _limits(self, kind: str) -> None:
         if kind == "table":
-            self.number()
+            self._value_type()
         flags = self.byte()
         self.number()
         if flags & 1:
+            self.number()
+
+    def _value_type(self) -> None:
+        if self.byte() in (0x63, 0x64):  # a reference, to what follows
             self.number()
 
     def _take(self, size: int) -> int:

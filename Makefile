@@ -1,0 +1,32 @@
+# All the set-up there is: `make demo` shows the main job, `make test` runs every test.
+# Needs Python 3.11 or later and mirrors of PyPI, crates.io and the distribution's packages.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint bench clean
+
+demo: $(READY)
+	$(BIN)/invoke dev.demo
+
+test: $(READY)
+	$(BIN)/invoke dev.all
+
+lint: $(READY)
+	$(BIN)/invoke dev.lint
+
+bench: $(READY)
+	$(BIN)/invoke dev.bench
+
+clean:
+	rm -rf .venv
+
+# Debian keeps ensurepip in a package of its own: without it, the system's pip fills the environment.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 4; }
+	$(PYTHON) -m venv --clear .venv 2>/dev/null || \
+		{ $(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@

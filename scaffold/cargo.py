@@ -1,0 +1,69 @@
+"""From a crate to a module: cargo, driven so that it says where the module is."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from scaffold import process, toolchain
+from scaffold.errors import ToolFailed
+from scaffold.events import step
+from scaffold.project import Project
+from scaffold.wasm import WasmModule
+
+
+def build(
+    root: Path = Path(), *, profile: str = "release", rustc: str | None = None, yes: bool = False
+) -> WasmModule:
+    """Compile the plugin to a wasm module.
+
+    cargo's own words go to the terminal as it writes them. `rustc` names a compiler, `yes` answers
+    the question whether one may be installed. Raises `ToolFailed` when cargo says no.
+    """
+    project = Project.load(root)
+    tools = toolchain.find(project.settings.triple, root=project.root, rustc=rustc, yes=yes)
+    with step(f"Building {project.name}"):
+        path = _cargo_build(project, tools, profile)
+    return WasmModule.read(path)
+
+
+def clean(root: Path = Path()) -> None:
+    """Remove what cargo built."""
+    project = Project.load(root)
+    tools = toolchain.find(project.settings.triple, root=project.root, install=False)
+    _cargo(["clean"], project, tools)
+
+
+def run_tests(project: Project, tools: toolchain.Toolchain, *, compile_only: bool = False) -> int:
+    """Run the crate's native tests, or only compile them; cargo's exit code."""
+    argv = ["test", "--no-run"] if compile_only else ["test"]
+    return process.show([tools.cargo, *argv], cwd=project.root, env=os.environ | dict(tools.env))
+
+
+def _cargo_build(project: Project, tools: toolchain.Toolchain, profile: str) -> Path:
+    """Where the module is, cargo's messages say: profiles, target folders and workspaces differ."""
+    made: list[Path] = []
+
+    def on_line(line: str) -> None:
+        try:
+            message: dict[str, Any] = json.loads(line)
+        except ValueError:
+            return
+        ours = Path(message.get("manifest_path", "")) == project.root / "Cargo.toml"
+        if message.get("reason") == "compiler-artifact" and ours:
+            made.extend(Path(name) for name in message["filenames"] if name.endswith(".wasm"))
+
+    argv = ["build", "--lib", "--target", project.settings.triple, "--profile", profile]
+    _cargo([*argv, "--message-format", "json-render-diagnostics"], project, tools, on_line)
+    if not made:
+        raise ToolFailed("cargo built no module", hint="is the library's crate-type cdylib?")
+    return made[-1]
+
+
+def _cargo(argv: list[str], project: Project, tools: toolchain.Toolchain, on_line: Any = None) -> None:
+    env = os.environ | dict(tools.env)
+    code = process.show([tools.cargo, *argv], cwd=project.root, env=env, on_line=on_line)
+    if code:
+        raise ToolFailed(f"cargo {argv[0]} failed (exit code {code})")

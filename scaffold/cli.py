@@ -1,0 +1,262 @@
+"""The command line: every command's options and help. A body calls its operation, nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+import scaffold
+from scaffold import console
+from scaffold.errors import choose
+
+F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[F], F]
+
+_FILE = click.Path(path_type=Path)
+_COMPLETE = "_SCAFFOLD_COMPLETE"  # the variable by which a shell asks
+
+
+class Operation(click.Command):
+    """A command that prints what its body returns."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the body, and print its result as the caller wants it."""
+        result = super().invoke(ctx)
+        console.show(result, as_json=ctx.meta.get("json", False))
+        return result
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """The first sentence whole: a list of commands may wrap, but not end in dots."""
+        return (self.help or "").partition("\n\n")[0].replace("\n", " ").removesuffix(".")
+
+
+class Commands(click.Group):
+    """A group whose commands are operations, listed in the order one needs them."""
+
+    command_class = Operation
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of definition."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the nearest command for one that there isn't."""
+        if args and not args[0].startswith("-") and not ctx.resilient_parsing:
+            choose("command", args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+
+def _options(*decorators: Decorator[Any]) -> Decorator[F]:
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def _remember_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta["json"] = value
+
+
+json_option = click.option(
+    "--json", is_flag=True, expose_value=False, callback=_remember_json, help="Print the result as JSON."
+)
+root_option = click.option(
+    "--root", metavar="FOLDER", type=_FILE, default=Path(), help="The project's folder.  [default: this one]"
+)
+toolchain_options = _options(
+    click.option("--rustc", metavar="PATH", help="The Rust compiler to use.  [default: $RUSTC, or found]"),
+    click.option("-y", "--yes", is_flag=True, help="Install a toolchain without asking, if none is found."),
+)
+build_options = _options(
+    click.option("--profile", metavar="NAME", default="release", show_default=True, help="Cargo's profile."),
+    toolchain_options,
+)
+host_options = _options(
+    click.option(
+        "--port",
+        metavar="NUMBER",
+        type=click.IntRange(0, 65535),
+        default=8080,
+        show_default=True,
+        help="Where it answers; 0: on any free port.",
+    ),
+    click.option(
+        "--config", metavar="JSON|FILE", help="The plugin's configuration.  [default: Cargo.toml's]"
+    ),
+    click.option("--upstream", metavar="URL", help="Send the traffic there.  [default: a built-in origin]"),
+    click.option("--envoy", metavar="PATH", help="The Envoy to run.  [default: the one that came with us]"),
+    click.option(
+        "--log-level",
+        metavar="LEVEL",
+        type=click.Choice(["trace", "debug", "info", "warning", "error", "critical"]),
+        default="info",
+        show_default=True,
+        help="What of the plugin's log to keep, from: trace, debug, info, warning, error, critical.",
+    ),
+)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(scaffold.__version__, message="%(prog)s %(version)s", prog_name="scaffold")
+def cli() -> None:
+    """Write, build, run, test and deploy proxy-wasm filters in Rust.
+
+    `scaffold new hello_world`, then, in that folder, `scaffold build`, `scaffold run`, `scaffold test`.
+    """
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--template", metavar="NAME", default="http", show_default=True, help="What to start from.")
+@click.option(
+    "--output-dir",
+    metavar="FOLDER",
+    type=_FILE,
+    default=Path(),
+    help="Where the crate's folder goes; made if missing.  [default: here]",
+)
+@click.option("-v", "--variable", multiple=True, metavar="KEY=VALUE", help="Set a template's variable.")
+@click.option("--no-input", is_flag=True, help="Ask nothing: take the defaults.")
+@json_option
+def new(**options: Any) -> object:
+    """Make a new filter from a template."""
+    return scaffold.new(**options)
+
+
+@cli.command()
+@root_option
+@toolchain_options
+@click.option("--remove", is_flag=True, help="Remove the toolchains that scaffold installed.")
+@json_option
+def setup(**options: Any) -> object:
+    """Find a Rust toolchain that compiles to wasm, or install one."""
+    return scaffold.setup(**options)
+
+
+@cli.command()
+@root_option
+@build_options
+@json_option
+def build(**options: Any) -> object:
+    """Compile the plugin to a wasm module."""
+    return scaffold.build(**options)
+
+
+@cli.command()
+@root_option
+def clean(**options: Any) -> None:
+    """Remove what cargo built."""
+    scaffold.clean(**options)
+
+
+@cli.command()
+@click.argument("module", required=False, type=_FILE)
+@root_option
+@host_options
+@build_options
+def run(**options: Any) -> None:
+    """Build the plugin and run it in an Envoy, until Ctrl-C.
+
+    With MODULE, a .wasm file, run that instead.
+    """
+    scaffold.run(**options)
+
+
+@cli.command()
+@click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
+@root_option
+@click.option("--host", metavar="NAME", default="envoy", show_default=True, help="What runs the plugin.")
+@click.option("--envoy", metavar="PATH", help="The Envoy to run.  [default: the one that came with us]")
+@click.option("--deployed", is_flag=True, help="Play the tests against what is deployed.")
+@click.option("--module", metavar="FILE", type=_FILE, help="Test this .wasm file instead of building.")
+@click.option("-k", "--keyword", metavar="EXPRESSION", help="Only the tests that match, as in pytest.")
+@click.option("-x", "--exitfirst", is_flag=True, help="Stop at the first failure.")
+@click.option("--junitxml", type=_FILE, metavar="FILE", help="Write a report for CI.")
+@build_options
+def test(**options: Any) -> None:
+    """Run the plugin's tests: native ones by cargo, the others against a host.
+
+    PYTEST_ARGS (after `--`) go to pytest as they are.
+    """
+    scaffold.test(**options)
+
+
+@cli.command()
+@click.argument("target", default="envoy")
+@click.argument("module", required=False, type=_FILE)
+@root_option
+@host_options
+@click.option("--probe", metavar="PATH", help="What to ask a foreign upstream for, to see the filter work.")
+@build_options
+@json_option
+def deploy(**options: Any) -> object:
+    """Run the plugin in the background; again, and it is replaced without losing a request.
+
+    TARGET is `envoy`, a local process. With MODULE, a .wasm file, deploy that instead of building.
+    """
+    return scaffold.deploy(**options)
+
+
+@cli.command()
+@root_option
+@click.option("--all", "everything", is_flag=True, help="Of all projects.")
+@json_option
+def undeploy(**options: Any) -> object:
+    """End what is deployed."""
+    return scaffold.undeploy(**options)
+
+
+@cli.command()
+@root_option
+@click.option("--all", "everything", is_flag=True, help="Of all projects.")
+@json_option
+def status(**options: Any) -> object:
+    """Show what is deployed: where it answers, which module, how long."""
+    return scaffold.status(**options)
+
+
+@cli.command()
+@root_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with new lines, until Ctrl-C.")
+def logs(**options: Any) -> None:
+    """Print what the deployed plugin logged."""
+    scaffold.logs(**options)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script: `eval "$(scaffold completion bash)"`."""
+    from click.shell_completion import get_completion_class
+
+    script = get_completion_class(shell)
+    assert script  # noqa: S101 - click knows the three
+    click.echo(script(cli, {}, "scaffold", _COMPLETE).source())
+
+
+def enter(command: click.Command, words: Sequence[str], name: str) -> None:
+    """Run a command of the line `words` as `name`: the way in for every door. Raises `SystemExit` only.
+
+    Not click's `main`, which has ends of its own for an interrupt and for a broken pipe.
+    """
+    with console.reporting(), command.make_context(name, list(words)) as context:
+        command.invoke(context)
+
+
+def main() -> None:
+    """Enter by the command line, or answer the shell that asks how a word could go on."""
+    instruction = os.environ.get(_COMPLETE)
+    if instruction:
+        from click.shell_completion import shell_complete
+
+        raise SystemExit(shell_complete(cli, {}, "scaffold", _COMPLETE, instruction))
+    enter(cli, sys.argv[1:], "scaffold")

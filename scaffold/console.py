@@ -1,0 +1,264 @@
+"""What a person (or a pipe) sees: events and errors rendered, results printed. Nothing else prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scaffold import events
+from scaffold.errors import INTERNAL, INTERRUPTED, ScaffoldError
+
+# what the machine can refuse anywhere; the path it was about comes with the error
+_MACHINE_ERRNOS = frozenset(
+    (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EFBIG,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EIO,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+    )
+)
+_MACHINE_EXIT_CODE = 4
+_LEVEL_COLOURS = {"critical": "red", "error": "red", "warning": "yellow", "debug": "cyan", "trace": "cyan"}
+
+
+class _Terminated(BaseException):
+    """SIGTERM or SIGHUP, made to unwind the stack as Ctrl-C does; click takes it for nothing else."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Render what happens in the block, and turn whatever ends it into a message and an exit code.
+
+    Every door enters it. Raises `SystemExit` only.
+    """
+    renderer = _Renderer()
+    with _signals(), events.listening(renderer.handle):
+        try:
+            yield
+        except (Exception, KeyboardInterrupt, _Terminated) as error:
+            renderer.end_bar()
+            code = _explain(error)
+            _let_go_of_broken_streams()
+            raise SystemExit(code) from None
+
+
+def show(result: object, *, as_json: bool = False) -> None:
+    """Print what an operation returned, on standard output."""
+    if as_json:
+        click.echo(json.dumps(_plain(result), indent=2))
+    elif isinstance(result, (list, tuple)):
+        for item in result:
+            show(item)
+    elif result is not None:
+        summary = getattr(result, "summary", None)
+        text = str(summary() if summary else result)
+        click.echo(text.encode(errors="surrogateescape"))  # a folder's name may be any bytes
+
+
+def _plain(value: object) -> Any:
+    """Dataclasses, paths and their like as what JSON has."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return str(value)
+
+
+def _explain(error: BaseException) -> int:
+    """Say what ended the run, and what to type next; returns the exit code."""
+    match error:
+        case ScaffoldError():
+            return _say(error.message, error.hint, error.exit_code)
+        case click.exceptions.Exit():
+            return error.exit_code
+        case click.exceptions.NoArgsIsHelpError():
+            _last_words(error.format_message())
+            return error.exit_code
+        case click.ClickException():
+            return _explain_usage(error)
+        case _Terminated():
+            return _say("terminated", None, error.exit_code)
+        case KeyboardInterrupt() | click.Abort():
+            if sys.stderr and sys.stderr.isatty():
+                _last_words("")  # the terminal has shown ^C, or the question
+            return _say("interrupted", None, INTERRUPTED)
+        case BrokenPipeError():
+            return 128 + signal.SIGPIPE
+        case FileNotFoundError() if _lost():
+            return _say("the current folder is gone", "`cd` to one that exists", _MACHINE_EXIT_CODE)
+        case OSError(errno=number) if number in _MACHINE_ERRNOS:
+            where = f"{error.filename}: " if error.filename else ""
+            return _say(f"{where}{error.strerror}", None, _MACHINE_EXIT_CODE)
+    import traceback
+
+    _last_words("".join(traceback.format_exception(error)))
+    return _say(f"a bug in scaffold: {error!r}", "please report it, with the lines above", INTERNAL)
+
+
+def _lost() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _explain_usage(error: click.ClickException) -> int:
+    context = getattr(error, "ctx", None)
+    hint = f"`{context.command_path if context else 'scaffold'} --help` says more"
+    message = error.format_message().strip().removesuffix(".")
+    if isinstance(error, click.NoSuchOption):
+        message = f"no such option `{error.option_name}`"
+        if error.possibilities:
+            hint = f"did you mean `{error.possibilities[0]}`?"
+    return _say(message[:1].lower() + message[1:], hint, 2)
+
+
+def _say(message: str, hint: str | None, code: int) -> int:
+    _last_words(f"{click.style('error:', fg='red', bold=True)} {message}")
+    if hint:
+        _last_words(f"\n{click.style('hint:', bold=True)} {hint}")
+    return code
+
+
+def _last_words(text: str) -> None:
+    with suppress(OSError):  # whoever read our words has gone, or the disk is full: the exit code counts
+        click.echo(text, err=True)
+
+
+def _let_go_of_broken_streams() -> None:
+    """Keep Python from complaining, at its end, of what can't be written any more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except (AttributeError, ValueError):  # closed before we began
+            pass
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let a polite request to end unwind the stack, so that what was begun is undone."""
+
+    def handle(number: int, _frame: object) -> None:
+        raise _Terminated(number)
+
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    before = {
+        number: signal.signal(number, handle)
+        for number in numbers
+        if signal.getsignal(number) is signal.SIG_DFL
+    }
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+class _Renderer:
+    """Events as lines on standard error; progress as a bar where there is a terminal to draw it in."""
+
+    def __init__(self) -> None:
+        self._folds = bool(os.environ.get("GITHUB_ACTIONS"))
+        self._bar: Any = None
+        self._task: Any = None
+        self._tenth = -1
+
+    def handle(self, event: events.Event) -> events.Answer:
+        """Render one event; the answer to a question, if it is one."""
+        if not isinstance(event, events.Progressed):
+            self.end_bar()
+        match event:
+            case events.Started(title):
+                self._line(f"::group::{title}" if self._folds else click.style(title, bold=True))
+            case events.Finished(title, seconds):
+                if self._folds:
+                    self._line("::endgroup::")
+                elif seconds >= 1:
+                    self._line(click.style(f"{title}: {seconds:.1f} s", dim=True))
+            case events.Failed():
+                self._line("::endgroup::") if self._folds else None
+            case events.Noted(text):
+                self._line(text)
+            case events.Warned(text):
+                self._line(f"{click.style('warning:', fg='yellow', bold=True)} {text}")
+            case events.Logged(level, text):
+                click.echo(f"{click.style(f'[{level}]', fg=_LEVEL_COLOURS.get(level, 'green'))} {text}")
+            case events.Progressed():
+                self._progress(event)
+            case events.Question(text):
+                return not _interactive() or click.confirm(text, default=True, err=True)
+            case events.Prompt(text, default):
+                return str(click.prompt(text, default, err=True)) if _interactive() else default
+        return None
+
+    def _line(self, text: str) -> None:
+        click.echo(text, err=True)
+
+    def _progress(self, event: events.Progressed) -> None:
+        if sys.stderr and sys.stderr.isatty():
+            self._draw(event)
+            return
+        tenth = int(10 * event.done / event.total) if event.total else 0
+        if tenth != self._tenth:  # without a terminal: plain lines, and not too many
+            self._tenth = tenth
+            self._line(f"{event.title}: {10 * tenth} %")
+
+    def _draw(self, event: events.Progressed) -> None:
+        if self._bar is None:
+            from rich import progress
+            from rich.console import Console
+
+            size = [progress.DownloadColumn()] if event.unit == "B" else [progress.MofNCompleteColumn()]
+            columns = [progress.TextColumn("{task.description}"), progress.BarColumn(), *size]
+            self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(event.title, total=event.total)
+            self._bar.start()
+        self._bar.update(
+            self._task, description=event.title, completed=event.done, total=event.total, refresh=True
+        )
+
+    def end_bar(self) -> None:
+        """Take the bar away, and give the cursor back."""
+        self._tenth = -1
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _interactive() -> bool:
+    """Whether somebody is there to answer."""
+    there = all(stream and stream.isatty() for stream in (sys.stdin, sys.stderr))
+    return there and not os.environ.get("CI")

@@ -1,0 +1,82 @@
+"""Plays a request against a host, and gathers what came of it on every side."""
+
+from __future__ import annotations
+
+import http.client
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaffold.envoy_config import REQUEST_ID
+from scaffold.errors import HostError
+from scaffold.exchange import Exchange, Headers, LogLines, Request, Response
+
+if TYPE_CHECKING:
+    from scaffold.hosts.envoy import EnvoyHost
+
+LOG_SECONDS = 5.0
+
+
+def play(host: EnvoyHost, request: Request, timeout: float) -> Exchange:
+    """Send `request` through the host's listener and wait until its log is whole.
+
+    The request is found again at the origin, and its end in the access log, by an id in the header
+    `x-request-id`, which Envoy would set itself.
+    """
+    headers = Headers(request.headers)
+    request_id = headers.setdefault(REQUEST_ID, uuid.uuid4().hex)
+    sent = Request(request.method, request.target, headers, request.body)
+    access_log, log_mark = host.folder / "access.log", host.log.size()
+    access_mark = access_log.stat().st_size if access_log.exists() else 0
+    arrived = host.origin.mark() if host.origin else 0
+    before = host.admin.metrics()
+
+    response = send(host.port, sent, timeout)
+
+    deadline = time.monotonic() + LOG_SECONDS
+    while not _ended(access_log, access_mark, request_id) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    upstream = None
+    if host.origin:
+        upstream = host.origin.find(request_id)
+        new = host.origin.requests(since=arrived) if upstream is None else []
+        # a filter may have taken the id away: then it is the one request that came meanwhile
+        upstream = new[0] if len(new) == 1 and REQUEST_ID not in new[0].headers else upstream
+    lines = (line.text for line in host.log.since(log_mark) if line.of_plugin)
+    after = host.admin.metrics()
+    changed = {name: value - before.get(name, 0) for name, value in after.items()}
+    return Exchange(sent, response, upstream, LogLines(lines), {k: v for k, v in changed.items() if v})
+
+
+def send(port: int, request: Request, timeout: float) -> Response:
+    """Send a request to a loopback port byte for byte as it is, and read the whole answer.
+
+    `http.client`, since it neither normalises the target nor adds, drops or merges headers.
+    Raises `HostError` when no whole answer came.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
+        names = {name.lower() for name in request.headers}
+        if "host" not in names:
+            connection.putheader("host", f"localhost:{port}")
+        for name, value in request.headers.iteritems():
+            connection.putheader(name, value.encode("latin-1"))
+        if request.body and not names & {"content-length", "transfer-encoding"}:
+            connection.putheader("content-length", str(len(request.body)))
+        connection.endheaders(request.body or None)
+        answer = connection.getresponse()
+        return Response(answer.status, Headers(answer.getheaders()), answer.read())
+    except (OSError, http.client.HTTPException) as error:
+        raise HostError(f"{request.method} {request.target} got no whole answer: {error!r}") from error
+    finally:
+        connection.close()
+
+
+def _ended(access_log: Path, position: int, request_id: str) -> bool:
+    """Whether the access log tells of the request's end; a filter may have taken its id away."""
+    with access_log.open("rb") as file:
+        file.seek(position)
+        lines = file.read().splitlines()
+    return any(b'"request_id":null' in line or request_id.encode() in line for line in lines)

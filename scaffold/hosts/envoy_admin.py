@@ -1,0 +1,70 @@
+"""Envoy's admin interface: the few questions we have."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from typing import Any
+
+from scaffold.envoy_config import FILTER
+
+OUR_DOING = ("http.admin.", "listener.admin.", "filesystem.")  # what asking and logging count
+ECDS = f"extension_config_discovery.http_filter.{FILTER}"
+
+
+class Admin:
+    """A client of the admin interface on a loopback port, for one thread at a time.
+
+    An interface that doesn't answer yet, or any more, gives the answer "nothing": 0, "", {}.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._connections = threading.local()
+
+    def live(self) -> bool:
+        """Whether the listeners take requests."""
+        return self._get("/ready").strip() == "LIVE"
+
+    def listener_port(self) -> int:
+        """The port of the first listener."""
+        address = json.loads(self._get("/listeners?format=json"))["listener_statuses"][0]["local_address"]
+        return int(address["socket_address"]["port_value"])
+
+    def counter(self, name: str) -> int:
+        """A counter of the filter's discovery: `update_success`, `update_rejected`."""
+        return int(self._ecds().get(name, 0))
+
+    def version_text(self) -> str:
+        """The version text of the configuration that Envoy accepted last."""
+        return str(self._ecds().get("version_text", ""))
+
+    def metrics(self) -> dict[str, float]:
+        """All counters and gauges that were ever used, by name; the plugin's under the name it gave them."""
+        stats = _stats(self._get("/stats?usedonly&format=json"))
+        return {
+            item["name"].removeprefix("wasmcustom."): item["value"]
+            for item in stats
+            if isinstance(item.get("value"), int | float) and not item["name"].startswith(OUR_DOING)
+        }
+
+    def _ecds(self) -> dict[str, Any]:
+        stats = _stats(self._get(f"/stats?format=json&filter=^{ECDS.replace('.', '%5C.')}"))
+        return {item["name"].rpartition(".")[2]: item["value"] for item in stats if "name" in item}
+
+    def _get(self, path: str) -> str:
+        connection = getattr(self._connections, "open", None)
+        if connection is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+            self._connections.open = connection
+        try:
+            connection.request("GET", path)
+            return str(connection.getresponse().read().decode())
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            return ""
+
+
+def _stats(text: str) -> list[dict[str, Any]]:
+    return json.loads(text)["stats"] if text else []

@@ -1,0 +1,69 @@
+"""Envoy's log, and what the plugin wrote into it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+SERIOUS = ("warning", "error", "critical")
+_OF_PLUGIN = re.compile(r"wasm log [^:]*: ?(.*)", re.DOTALL)  # name, root id, VM id
+
+
+@dataclass(frozen=True)
+class Line:
+    """A record of the log: `level` as Envoy spells it, `text` without the prefix of the plugin's lines."""
+
+    level: str
+    logger: str
+    text: str
+
+    @property
+    def of_plugin(self) -> bool:
+        """Whether the plugin wrote it, or Envoy of the plugin."""
+        return self.logger == "wasm"
+
+    @property
+    def serious(self) -> bool:
+        """Whether it tells of something gone wrong."""
+        return self.level in SERIOUS
+
+
+class Log:
+    """The file that Envoy's log goes to, a JSON object a line; positions are in bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def size(self) -> int:
+        """Where the log ends now."""
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def since(self, position: int) -> list[Line]:
+        """What was written from `position` on."""
+        return self.read(position)[0]
+
+    def read(self, position: int) -> tuple[list[Line], int]:
+        """The whole lines from `position` on, and where to go on from."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(position)
+                content = file.read()
+        except FileNotFoundError:
+            return [], position
+        whole = content[: content.rfind(b"\n") + 1]
+        return [_line(raw) for raw in whole.decode(errors="replace").splitlines()], position + len(whole)
+
+
+def _line(raw: str) -> Line:
+    try:
+        record = json.loads(raw, strict=False)
+        text, level, logger = record["message"], record["level"], record["logger"]
+    except (ValueError, TypeError, KeyError):  # what Envoy says when it crashes isn't in the format
+        return Line("critical", "", raw)
+    written = _OF_PLUGIN.fullmatch(text) if logger == "wasm" else None
+    return Line(level, logger, written[1] if written else text)

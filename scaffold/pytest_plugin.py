@@ -1,0 +1,192 @@
+"""The `proxy` fixture: requests through the project's plugin in a real host.
+
+A project switches it on by `addopts = -p scaffold.pytest_plugin` in its pytest.ini. One host serves a
+test run; every test begins with the default configuration, and an upstream that answers by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaffold import hosts
+from scaffold.errors import ScaffoldError
+from scaffold.exchange import Exchange, HeaderInput, Headers, Request, Response
+from scaffold.project import Plugin
+from scaffold.testing import OURS
+from scaffold.upstream import Origin
+from scaffold.wasm import WasmModule
+
+
+class Upstream:
+    """The origin behind the host, for one test."""
+
+    def __init__(self, host: hosts.Host) -> None:
+        self._host = host
+        self._mark = self._origin.mark()
+
+    @property
+    def requests(self) -> list[Request]:
+        """All that arrived since the test began, what the plugin itself sent included."""
+        return self._origin.requests(since=self._mark)
+
+    def answer(
+        self,
+        status: int = 200,
+        body: bytes | str = b"",
+        headers: HeaderInput = None,
+        *,
+        path: str | None = None,
+    ) -> None:
+        """From now on, until the test ends, answer this; only for `path`, when it is given."""
+        content = body.encode() if isinstance(body, str) else body
+        self._origin.answer(Response(status, Headers(headers or {}), content), path=path)
+
+    @property
+    def _origin(self) -> Origin:
+        if self._host.origin is None:
+            pytest.skip("the upstream is foreign: it can't be asked what arrived")
+        return self._host.origin
+
+
+class Proxy:
+    """A host that runs the plugin, as a test uses it."""
+
+    def __init__(self, host: hosts.Host, plugin: Plugin | None) -> None:
+        self._host = host
+        self._default = plugin
+        self._changed = False
+        self._upstream: Upstream | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the plugin answers, for a client of your own."""
+        return self._host.url
+
+    @property
+    def upstream(self) -> Upstream:
+        """The origin: what it should answer, what arrived there."""
+        if self._upstream is None:
+            self._upstream = Upstream(self._host)
+        return self._upstream
+
+    def request(
+        self,
+        method: str,
+        target: str = "/",
+        *,
+        headers: HeaderInput = None,
+        body: bytes | str = b"",
+        timeout: float = 10,
+    ) -> Exchange:
+        """Send a request through the plugin. Raises `HostError` when no whole answer came."""
+        content = body.encode() if isinstance(body, str) else body
+        request = Request(method, target, Headers(headers or {}), content)
+        exchange = self._host.play(request, timeout=timeout)
+        if exchange.status >= 500 and exchange.upstream is None:
+            self._changed = True  # it may have panicked: the next test begins with a plugin that lives
+        return exchange
+
+    def get(self, target: str = "/", **options: Any) -> Exchange:
+        """GET; see `request`."""
+        return self.request("GET", target, **options)
+
+    def post(self, target: str = "/", **options: Any) -> Exchange:
+        """POST; see `request`."""
+        return self.request("POST", target, **options)
+
+    def configure(self, configuration: Any) -> None:
+        """Give the plugin another configuration, until the test ends; what isn't text becomes JSON.
+
+        Raises `ModuleError` when the plugin refuses it.
+        """
+        if self._default is None:
+            pytest.skip("a deployment keeps its configuration")
+        if isinstance(configuration, str):
+            configuration = configuration.encode()
+        elif not isinstance(configuration, bytes):
+            configuration = json.dumps(configuration).encode()
+        self._changed = True
+        self._host.replace(replace(self._default, configuration=configuration), fresh=True)
+
+    def begin(self) -> None:
+        """Forget what the last test did."""
+        self._upstream = None
+        if self._host.origin:
+            self._host.origin.forget_answers()
+            self._upstream = Upstream(self._host)
+        if self._changed and self._default:
+            self._host.replace(self._default, fresh=True)
+            self._changed = False
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`scaffold test` passes these; a bare pytest has them too."""
+    group = parser.getgroup("proxy", "proxy-wasm plugin")
+    group.addoption("--proxy-host", default="envoy", metavar="HOST", help="what runs the plugin")
+    group.addoption("--proxy-envoy", metavar="PATH", help="the Envoy to run")
+    group.addoption("--proxy-module", metavar="FILE", help="the module to test, instead of building it")
+    group.addoption("--proxy-config", metavar="JSON|FILE", help="the plugin's configuration")
+    group.addoption("--proxy-deployed", action="store_true", help="play against what is deployed")
+
+
+@pytest.fixture(scope="session")
+def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with _explained():
+        if request.config.getoption("--proxy-deployed"):
+            yield Proxy(_deployed(request.config.rootpath), None)
+            return
+        plugin = _plugin(request.config)
+        start = hosts.find(request.config.getoption("--proxy-host"))
+        envoy = request.config.getoption("--proxy-envoy")
+        context = start(plugin, folder=tmp_path_factory.mktemp("proxy"), envoy=envoy, log_level="debug")
+        host = context.__enter__()
+    try:
+        yield Proxy(host, plugin)
+    finally:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture
+def proxy(_proxy: Proxy) -> Proxy:
+    """The plugin in its host: `proxy.get("/headers")` returns the `Exchange`."""
+    _proxy.begin()
+    return _proxy
+
+
+def _plugin(config: pytest.Config) -> Plugin:
+    named = config.getoption("--proxy-module")
+    if named:
+        module = WasmModule.read(Path(named))
+    else:
+        from scaffold import cargo
+
+        module = cargo.build(config.rootpath)
+    return Plugin.load(config.rootpath, module, config.getoption("--proxy-config"))
+
+
+def _deployed(root: Path) -> hosts.Host:
+    from scaffold import deployments
+    from scaffold.errors import TargetError
+    from scaffold.targets import envoy
+
+    deployment = deployments.load(root)
+    if deployment is None or not deployment.alive:
+        raise TargetError(f"nothing is deployed from {root}", hint="run `scaffold deploy` first")
+    return envoy.attach(deployment)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """End the run with our sentence, and our exit code, instead of a traceback a test."""
+    try:
+        yield
+    except ScaffoldError as error:
+        hint = f"\nhint: {error.hint}" if error.hint else ""
+        pytest.exit(f"{error.message}{hint}", returncode=OURS + error.exit_code)

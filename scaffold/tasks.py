@@ -1,0 +1,87 @@
+"""The commands as invoke tasks, derived: `from scaffold.tasks import ns` in a project's tasks.py."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import click
+from invoke.collection import Collection
+from invoke.tasks import Task
+
+from scaffold.cli import cli, enter
+
+
+def derive(name: str, command: click.Command) -> Task[Any]:
+    """A task with the command's options as flags, and its required arguments as positionals.
+
+    Optional arguments become flags: a positional that may be left out would swallow the next task's
+    name in `invoke build deploy test`.
+    """
+    params = {_flag(param): param for param in command.params if param.expose_value or _flag(param) == "json"}
+    many = [flag for flag, param in params.items() if _is_many(param)]
+
+    def body(_context: object, **given: Any) -> None:
+        enter(command, _argv(params, given), f"invoke {name}")
+
+    parameters = [inspect.Parameter("context", inspect.Parameter.POSITIONAL_ONLY)]
+    parameters += [
+        inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=_default(param))
+        for flag, param in params.items()
+    ]
+    body.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    body.__doc__, body.__name__ = command.help, name
+    return Task(
+        body,
+        name=name,
+        positional=[flag for flag, param in params.items() if _is_positional(param)],
+        iterable=many,
+        help={flag: str(getattr(param, "help", None) or "") for flag, param in params.items()},
+        auto_shortflags=False,
+    )
+
+
+def _flag(param: click.Parameter) -> str:
+    """The name a user types: `--all`, whatever the operation calls it."""
+    long = next((word for word in param.opts if word.startswith("--")), param.name or "")
+    return long.lstrip("-").replace("-", "_")
+
+
+def _is_positional(param: click.Parameter) -> bool:
+    return isinstance(param, click.Argument) and param.required and param.nargs == 1
+
+
+def _is_many(param: click.Parameter) -> bool:
+    return bool(getattr(param, "multiple", False)) or param.nargs == -1
+
+
+def _default(param: click.Parameter) -> Any:
+    """Invoke takes the kind of a flag from its default: text, which click alone is to judge, or a switch."""
+    if _is_positional(param):
+        return inspect.Parameter.empty
+    if _is_many(param):
+        return []
+    if getattr(param, "is_flag", False):
+        return False
+    default = param.to_info_dict()["default"]
+    return None if default is None else str(default)
+
+
+def _argv(params: dict[str, click.Parameter], given: dict[str, Any]) -> list[str]:
+    """What was given to the task as the words of a command line, so that click reads both alike."""
+    options: list[str] = []
+    arguments: list[str] = []
+    for flag, param in params.items():
+        value = given.get(flag)
+        if isinstance(param, click.Argument):
+            values = value if isinstance(value, list) else [value]
+            arguments += [str(item) for item in values if item is not None]
+        elif getattr(param, "is_flag", False):
+            options += [f"--{flag.replace('_', '-')}"] if value else []
+        else:
+            for item in value if isinstance(value, list) else [value]:
+                options += [f"--{flag.replace('_', '-')}={item}"] if item is not None else []
+    return [*options, "--", *arguments]
+
+
+ns = Collection(*(derive(name, command) for name, command in cli.commands.items() if name != "completion"))

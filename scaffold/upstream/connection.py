@@ -1,0 +1,289 @@
+"""One HTTP/1 connection: bytes come in, a handler gets the requests in turn, its replies go out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import NamedTuple, cast
+
+import httptools
+
+HEAD_LIMIT = 64 * 1024  # bytes: request line, header names and values
+BODY_LIMIT = 1024 * 1024  # bytes of a body that are kept
+LINGER = 1.0  # seconds in which a client may read our last words before the door is shut
+_ONE_WRITE = 64 * 1024  # bytes: below it, copying head and body together costs less than two writes
+
+
+class Received(NamedTuple):
+    """A request as its bytes came in; of a long body only the beginning is kept."""
+
+    method: bytes
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of the first header `name`, which is in lower case."""
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+
+class Reply(NamedTuple):
+    """An answer ready to go out: `fields` are its header lines, each with its CRLF, without the framing.
+
+    `chunked` sends the body in chunks of a line each, `close` ends the connection, `after` is in seconds.
+    """
+
+    status: int
+    fields: bytes = b""
+    body: bytes = b""
+    chunked: bool = False
+    close: bool = False
+    after: float = 0.0
+
+
+Handler = Callable[[Received], Reply]
+
+
+class _Turn(NamedTuple):
+    received: Received
+    modern: bool  # HTTP/1.1, which has chunks and stays open unless told otherwise
+    last: bool  # the client wants no other answer after it
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reply = Reply(status, b"content-type: text/plain\r\n", f"{sentence}\n".encode())
+
+
+class _Parser:
+    """Makes requests of bytes, however these are cut; whole ones are appended to `turns`."""
+
+    def __init__(self, turns: deque[_Turn], body_limit: int) -> None:
+        self.awaits_continue = False  # the client holds the body back until it is told to go on
+        self._turns = turns
+        self._body_limit = body_limit
+        self._parser = httptools.HttpRequestParser(self)
+        self._unfinished = 0  # bytes of a head whose end hasn't come, read by read
+        self._again = b""
+        self._offered: list[tuple[bytes, bytes]] = []  # the headers of a request that is parsed again
+        self.on_message_begin()
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read. Raises `_Refused` when it isn't HTTP/1, or its head is too large."""
+        while data and not (self._turns and self._turns[-1].last):
+            self._began = False
+            data = self._parse(data)
+
+    def _parse(self, data: bytes) -> bytes:
+        """Returns what is left, after a request that offered to leave HTTP/1 for another protocol."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parser = httptools.HttpRequestParser(self)
+            return self._again + data[upgrade.args[0] :]
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, _Refused):
+                raise error.__context__ from None
+            if not (self._turns and self._turns[-1].last):  # else it minds what comes after the last
+                raise _Refused(400, f"not HTTP/1: {error}") from error
+            return b""
+        if self._in_head:
+            self._unfinished = 0 if self._began else self._unfinished + len(data)
+            self._check(self._unfinished)
+        return b""
+
+    def _check(self, head: int) -> None:
+        if head > HEAD_LIMIT:
+            raise _Refused(431, f"more than {HEAD_LIMIT} bytes of headers")
+
+    # httptools calls these
+
+    def on_message_begin(self) -> None:
+        self._in_head = self._began = True
+        self._head = 0  # bytes
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+        self._room = self._body_limit
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+        self._head += len(part)
+        self._check(self._head)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head += len(name) + len(value) + len(": \r\n")
+        self._check(self._head)
+        if self._in_head:  # else it is a trailer
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._unfinished = 0
+        for name, value in self._headers:
+            if len(name) == 6 and name.lower() == b"expect":
+                self.awaits_continue = value.lower() == b"100-continue"
+
+    def on_body(self, part: bytes) -> None:
+        self.awaits_continue = False
+        if self._room > 0:
+            self._body.append(part[: self._room])
+            self._room -= len(part)
+
+    def on_message_complete(self) -> None:
+        self.awaits_continue = False
+        parser, method = self._parser, self._parser.get_method()
+        self._again = b""
+        if parser.should_upgrade() and method != b"CONNECT":
+            self._offered = self._headers
+            self._again = self._without_offer(method)
+            return
+        headers, self._offered = self._offered or self._headers, []
+        received = Received(method, self._target, headers, b"".join(self._body))
+        modern, last = parser.get_http_version() == "1.1", not parser.should_keep_alive()
+        self._turns.append(_Turn(received, modern, last))
+
+    def _without_offer(self, method: bytes) -> bytes:
+        """The head of a request that offers another protocol, without the offer, to be parsed again.
+
+        We never take one up, but httptools takes the request's body for the other protocol's.
+        """
+        line = b"%b %b HTTP/%b" % (method, self._target, self._parser.get_http_version().encode())
+        fields = (b"%b: %b" % field for field in self._headers if field[0].lower() != b"upgrade")
+        return b"\r\n".join([line, *fields, b"", b""])
+
+
+class Connection(asyncio.Protocol):
+    """Answers a client's requests in their order, one at a time.
+
+    `handle` is called when a request is whole and its turn has come; it must neither block nor raise.
+    `register` holds the connection while it is open. Of a body, `body_limit` bytes are kept.
+    """
+
+    def __init__(self, handle: Handler, register: set[Connection], body_limit: int) -> None:
+        self._handle = handle
+        self._register = register
+        self._turns: deque[_Turn] = deque()
+        self._parser = _Parser(self._turns, body_limit)
+        self._delay: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._writable = True
+        self._refusal: Reply | None = None  # what is said when all turns are over
+        self._ending = False  # whatever else the client sends isn't read
+
+    def abort(self) -> None:
+        """Drop the client at once, with whatever it was waiting for."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client came."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._loop = asyncio.get_running_loop()
+        self._register.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The client is gone, and what it waited for is forgotten."""
+        self._register.discard(self)
+        self._turns.clear()
+        for timer in (self._delay, self._linger):
+            if timer:
+                timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """The client sent something."""
+        if not self._ending:
+            try:
+                self._parser.feed(data)
+            except _Refused as refused:
+                self._ending, self._refusal = True, refused.reply
+            self._advance()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; True when it still wants answers."""
+        self._ending = True
+        return bool(self._turns or self._delay)
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we answer."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """The client has caught up with reading."""
+        self._writable = True
+        self._advance()
+
+    def _advance(self) -> None:
+        """Answer in turn, until an answer has to wait or the client doesn't keep up with reading."""
+        while self._turns and self._writable and not self._delay and not self._transport.is_closing():
+            turn = self._turns.popleft()
+            reply = self._handle(turn.received)
+            if reply.after:
+                self._delay = self._loop.call_later(reply.after, self._delayed, reply, turn)
+            else:
+                self._write(reply, turn)
+        if self._turns:
+            self._transport.pause_reading()
+            return
+        self._transport.resume_reading()
+        if not self._delay and not self._linger:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Nobody's turn: what is to be said between two answers, or after the last."""
+        if self._parser.awaits_continue:
+            self._parser.awaits_continue = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._refusal:
+            self._transport.writelines(_framed(self._refusal, close=True))
+        if self._ending:
+            self._hang_up()
+
+    def _delayed(self, reply: Reply, turn: _Turn) -> None:
+        self._delay = None
+        self._write(reply, turn)
+        self._advance()
+
+    def _write(self, reply: Reply, turn: _Turn) -> None:
+        last = turn.last or reply.close
+        head = turn.received.method == b"HEAD"
+        for part in _framed(reply, head=head, modern=turn.modern, close=last):
+            self._transport.write(part)
+        if last:
+            self._ending, self._refusal = True, None
+            self._turns.clear()
+
+    def _hang_up(self) -> None:
+        """End the connection in a way that loses no answer: closing over unread bytes would reset it."""
+        self._transport.write_eof()
+        self._linger = self._loop.call_later(LINGER, self._transport.close)
+
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_STATUS_LINES = {
+    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode() for status in range(200, 600)
+}
+
+
+def _framed(reply: Reply, *, head: bool = False, modern: bool = True, close: bool = False) -> Iterable[bytes]:
+    """The answer as bytes, a write each: status line, headers with their framing, body."""
+    lines = _STATUS_LINES[reply.status] + reply.fields
+    empty = reply.status in (204, 304)
+    chunked = reply.chunked and modern and not empty
+    if chunked:
+        lines += b"transfer-encoding: chunked\r\n"
+    elif not empty:
+        lines += b"content-length: %d\r\n" % len(reply.body)
+    if close:
+        lines += b"connection: close\r\n"
+    elif not modern:
+        lines += b"connection: keep-alive\r\n"
+    lines += b"\r\n"
+    if head or empty:
+        return [lines]
+    if chunked:
+        parts = reply.body.splitlines(keepends=True)
+        return [lines, *(b"%x\r\n%b\r\n" % (len(part), part) for part in parts), b"0\r\n\r\n"]
+    return [lines + reply.body] if len(reply.body) < _ONE_WRITE else [lines, reply.body]

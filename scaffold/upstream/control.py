@@ -1,0 +1,173 @@
+"""The control door: over it a process asks what arrived at the origin, and tells it what to answer.
+
+HTTP over a Unix socket: `GET /requests?since=N&request_id=ID&last=1`, `GET /about`, `PUT /answer`,
+`DELETE /answers`; JSON both ways, bodies in base64, header bytes as latin-1.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import socket
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from scaffold.envoy_config import REQUEST_ID
+from scaffold.errors import HostError, UsageError
+from scaffold.exchange import Headers, Request, Response
+from scaffold.upstream import routes
+from scaffold.upstream.connection import Received, Reply
+from scaffold.upstream.record import Record
+
+PATIENCE = 10.0  # seconds that the origin may take to answer at its door
+
+
+class Origin:
+    """The origin whose control door is the socket `control`, in this process or another.
+
+    Every method raises `HostError` when nobody answers at the door.
+    """
+
+    def __init__(self, control: Path) -> None:
+        self.control = control
+
+    def __repr__(self) -> str:
+        return f"Origin({str(self.control)!r})"
+
+    def port(self) -> int | None:
+        """The TCP port on 127.0.0.1 that it listens on; None when it has only its pipe."""
+        port: int | None = self._ask("GET", "/about")["port"]
+        return port
+
+    def mark(self) -> int:
+        """How many requests arrived so far: a later `requests(since=...)` leaves these out."""
+        count: int = self._ask("GET", "/about")["count"]
+        return count
+
+    def requests(self, request_id: str | None = None, since: int = 0) -> list[Request]:
+        """The requests that arrived whole, oldest first: the last 1,000 or the last 64 MiB of them.
+
+        Of a body the first MiB is kept. `request_id` asks for those with this `x-request-id`.
+        """
+        return self._requests(request_id, since, 0)
+
+    def find(self, request_id: str) -> Request | None:
+        """The last request with this `x-request-id`, or None when it hasn't arrived (or is long gone)."""
+        found = self._requests(request_id, 0, 1)
+        return found[0] if found else None
+
+    def answer(self, response: Response, *, path: str | None = None) -> None:
+        """From now on answer like this: at `path`, compared without the query; None stands for all paths.
+
+        The latest answer that fits is given. `content-length` is always the body's; with
+        `transfer-encoding: chunked` the body goes out in chunks of a line each.
+        Raises `UsageError` for what HTTP can't carry, like a status below 200.
+        """
+        headers = list(Headers(response.headers).iteritems())
+        body = base64.b64encode(response.body).decode()
+        told = {"path": path, "status": response.status, "headers": headers, "body": body}
+        self._ask("PUT", "/answer", json.dumps(told).encode())
+
+    def forget_answers(self) -> None:
+        """Give the built-in answers again."""
+        self._ask("DELETE", "/answers")
+
+    def _requests(self, request_id: str | None, since: int, last: int) -> list[Request]:
+        query = {"since": since, "last": last} | ({} if request_id is None else {"request_id": request_id})
+        return [_request(each) for each in self._ask("GET", f"/requests?{urlencode(query)}")]
+
+    def _ask(self, method: str, target: str, body: bytes = b"") -> Any:
+        connection = _UnixConnection(self.control)
+        try:
+            connection.request(method, target, body)
+            response = connection.getresponse()
+            said = json.loads(response.read())
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise HostError(f"no upstream answers at {self.control}: {why}") from error
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise UsageError(said["error"])
+        return said
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(str(self._path))
+
+
+class Desk:
+    """The origin's side: `receive` answers what comes through the proxy, `control` what comes by the door."""
+
+    def __init__(self, port: int | None) -> None:
+        self._port = port
+        self._record = Record()
+        self._answers: dict[str | None, Reply] = {}
+
+    def receive(self, received: Received) -> Reply:
+        """Record a request, and give the answer that was told, or else the built-in one."""
+        self._record.add(received)
+        if self._answers:
+            told = self._answers.get(routes.path_of(received)) or self._answers.get(None)
+            if told:
+                return told
+        return routes.answer(received)
+
+    def control(self, received: Received) -> Reply:
+        """Answer at the door; 400 with a sentence when what is asked can't be."""
+        path, _, query = received.target.decode("latin-1").partition("?")
+        asked = f"{received.method.decode('latin-1')} {path}"
+        try:
+            if asked == "GET /about":
+                return routes.json_reply({"count": self._record.count, "port": self._port})
+            if asked == "GET /requests":
+                return self._recorded(**dict(parse_qsl(query, keep_blank_values=True)))
+            if asked == "PUT /answer":
+                self._tell(**json.loads(received.body))
+            elif asked == "DELETE /answers":
+                self._answers.clear()
+            else:
+                return routes.json_reply({"error": f"the door knows no {asked}"}, status=404)
+        except (ValueError, TypeError) as error:
+            return routes.json_reply({"error": str(error)}, status=400)
+        return routes.json_reply({})
+
+    def _recorded(self, since: str = "0", last: str = "0", request_id: str | None = None) -> Reply:
+        found = self._record.newest_first(int(since))
+        if request_id is not None:
+            name, value = REQUEST_ID.encode(), request_id.encode()
+            found = (each for each in found if each.header(name) == value)
+        shown = [_shown(each) for each in islice(found, int(last) or None)]
+        return Reply(200, body=json.dumps(shown[::-1]).encode())
+
+    def _tell(self, path: str | None, status: int, headers: list[tuple[str, str]], body: str) -> None:
+        made = routes.reply(status, headers, base64.b64decode(body))
+        if path is None:
+            self._answers.clear()  # the latest word goes before those for single paths
+        self._answers[path] = made
+
+
+def _shown(received: Received) -> dict[str, Any]:
+    return {
+        "method": received.method.decode("latin-1"),
+        "target": received.target.decode("latin-1"),
+        "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in received.headers],
+        "body": base64.b64encode(received.body).decode(),
+    }
+
+
+def _request(shown: dict[str, Any]) -> Request:
+    headers = Headers()
+    for name, value in shown["headers"]:
+        headers.add(name, value)
+    return Request(shown["method"], shown["target"], headers, base64.b64decode(shown["body"]))

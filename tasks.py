@@ -1,0 +1,94 @@
+"""This repository's tasks: scaffold's own commands, and under `dev` the repository's chores."""
+
+import os
+import shlex
+import socket
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from invoke import Collection, Context, Exit, task
+
+from scaffold.tasks import ns
+
+ROOT = Path(__file__).parent
+BIN = Path(sys.executable).parent
+
+
+def _run(*words: str | Path, cwd: Path = ROOT) -> None:
+    """Show a command, run it, and end with its exit code unless that is 0."""
+    import subprocess
+
+    print(f"$ {shlex.join(str(word) for word in words)}", flush=True)
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    code = subprocess.run([str(word) for word in words], cwd=cwd, env=os.environ | {"PATH": path}).returncode
+    if code:
+        raise Exit(code=code)
+
+
+@task
+def test(_: Context) -> None:
+    """The quick tests: no cargo, no Envoy, under a minute."""
+    _run(BIN / "pytest", "-m", "not e2e", "-n", "2", "-q")
+
+
+@task(name="all")
+def every_test(_: Context) -> None:
+    """Every test, those with real cargo, Envoy and servers too."""
+    _run(BIN / "pytest", "-m", "not e2e", "-n", "2", "-q")
+    _run(BIN / "pytest", "-m", "e2e", "-q", "--durations=15")
+
+
+@task
+def lint(_: Context) -> None:
+    """Ruff, mypy strict, and the order of the layers."""
+    _run(BIN / "ruff", "check")
+    _run(BIN / "ruff", "format", "--check")
+    _run(BIN / "mypy")
+    _run(BIN / "lint-imports")
+
+
+@task
+def bench(_: Context) -> None:
+    """Every benchmark, each side by side with the real alternative; prints a table."""
+    _run(BIN / "python", "-m", "bench")
+
+
+@task
+def demo(_: Context) -> None:
+    """The main job in a temporary folder: a filter made, built, deployed, asked and tested."""
+    port = _free(8080)
+    on_port = [] if port == 8080 else [f"--port={port}"]
+    with tempfile.TemporaryDirectory(prefix="scaffold-demo-") as name:
+        crate = Path(name) / "hello_world"
+        _run("scaffold", "new", "hello_world", "--no-input", cwd=Path(name))
+        print("$ cd hello_world")
+        _run("invoke", "setup", "--yes", cwd=crate)
+        try:
+            _run("invoke", "build", "deploy", *on_port, cwd=crate)
+            print(f"$ curl localhost:{port}/headers")
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+                f"http://localhost:{port}/headers"
+            ) as answer:
+                print(f"HTTP {answer.status}\n{answer.read().decode()}", flush=True)
+            _run("invoke", "test", cwd=crate)
+        finally:
+            _run("invoke", "undeploy", cwd=crate)
+    print("\nYours to change: `scaffold new my_filter`, then edit src/lib.rs; the README goes on from here.")
+
+
+def _free(wanted: int) -> int:
+    """The wanted port where it is free, any free one else."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise Exit("no free port", code=8)
+
+
+ns.add_collection(Collection("dev", test, every_test, lint, bench, demo))

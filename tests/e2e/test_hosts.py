@@ -1,0 +1,178 @@
+"""What every host owes a test: the contract, over the whole table of hosts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scaffold import hosts
+from scaffold.errors import HostError, ModuleError
+from scaffold.exchange import Headers, Request, Response
+from scaffold.hosts import Host
+from scaffold.project import Plugin
+from scaffold.wasm import WasmModule
+
+
+@pytest.fixture(scope="module", params=hosts.HOSTS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def plugin(probe: WasmModule) -> Plugin:
+    return Plugin("probe", "probe", probe, b'"first"')
+
+
+@pytest.fixture(scope="module")
+def running(name: str, plugin: Plugin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    with hosts.find(name)(plugin, folder=tmp_path_factory.mktemp("host")) as host:
+        yield host
+
+
+@pytest.fixture
+def host(running: Host, plugin: Plugin) -> Iterator[Host]:
+    """The one host, as it was in the beginning."""
+    yield running
+    assert running.origin
+    running.origin.forget_answers()
+    running.replace(plugin, fresh=True)
+
+
+def get(host: Host, target: str, **headers: str):
+    return host.play(Request("GET", target, Headers(headers)))
+
+
+def test_an_exchange_shows_every_side(host):
+    exchange = host.play(Request("POST", "/anything?a=1", Headers({"x-mine": "yes"}), b"body"))
+    assert exchange.response.status == 200
+    assert exchange.response.headers["x-configuration"] == '"first"'
+    assert exchange.upstream is not None
+    assert (exchange.upstream.method, exchange.upstream.target) == ("POST", "/anything?a=1")
+    assert exchange.upstream.headers["x-mine"] == "yes"
+    assert exchange.upstream.body == b"body"
+    assert "saw /anything?a=1" in exchange.logs
+    assert exchange.metrics["probe_requests"] == 1
+
+
+def test_logs_hold_what_on_log_wrote_after_the_answer(host):
+    for _ in range(20):
+        assert "on_log" in get(host, "/headers").logs
+
+
+def test_an_answer_of_the_plugins_own_reaches_no_upstream(host):
+    exchange = get(host, "/local")
+    assert (exchange.response.status, exchange.response.body) == (418, b"short and stout")
+    assert exchange.response.headers["x-local"] == "yes"
+    assert exchange.upstream is None
+
+
+def test_a_request_is_found_again_whose_id_the_plugin_took_away(host):
+    exchange = get(host, "/strip")
+    assert exchange.upstream is not None
+    assert exchange.upstream.path == "/strip"
+    assert "on_log" in exchange.logs
+
+
+def test_the_upstream_answers_what_it_is_told(host):
+    host.origin.answer(Response(503, Headers([("x-a", "1"), ("x-a", "2")]), b"busy"))
+    exchange = get(host, "/headers")
+    assert (exchange.response.status, exchange.response.body) == (503, b"busy")
+    assert exchange.response.headers.getlist("x-a") == ["1", "2"]
+
+
+def test_a_callout_reaches_the_upstream_and_its_answer_the_plugin(host):
+    host.origin.answer(Response(200, Headers(), b"called"), path="/callout")
+    mark = host.origin.mark()
+    exchange = get(host, "/hold")
+    assert exchange.upstream.headers["x-callout"] == "called"
+    assert [request.path for request in host.origin.requests(since=mark)] == ["/callout", "/hold"]
+
+
+def test_bytes_that_are_no_text_pass(host):
+    exchange = get(host, "/headers", **{"x-bytes": "caf\xe9"})
+    assert exchange.upstream.headers["x-bytes"] == "caf\xe9"
+
+
+def test_repeated_headers_stay_apart(host):
+    exchange = host.play(Request("GET", "/headers", Headers([("x-r", "1"), ("x-r", "2")])))
+    assert exchange.upstream.headers.getlist("x-r") == ["1", "2"]
+
+
+@pytest.mark.parametrize("configuration", [b'"second"', b'{"a": 1}', b"not json", b"", b"caf\xe9"])
+def test_a_configuration_reaches_the_plugin_as_it_is(host, plugin, configuration):
+    host.replace(Plugin("probe", "probe", plugin.module, configuration))
+    got = get(host, "/headers").response.headers["x-configuration"]
+    assert got == configuration.decode(errors="replace").encode().decode("latin-1")
+
+
+def test_after_a_swap_no_answer_is_stale(host, plugin):
+    for number in range(30):
+        host.replace(Plugin("probe", "probe", plugin.module, b"%d" % number))
+        for _ in range(3):
+            assert get(host, "/headers").response.headers["x-configuration"] == str(number)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "words"),
+    [(b'"refuse"', "the configuration is refused, as asked"), (b'"panic"', "asked to panic in on_configure")],
+)
+def test_a_refused_plugin_leaves_the_old_one_and_says_why(host, plugin, configuration, words):
+    with pytest.raises(ModuleError) as refused:
+        host.replace(Plugin("probe", "probe", plugin.module, configuration))
+    assert words in refused.value.message
+    assert refused.value.message.endswith("refused the plugin probe")
+    assert get(host, "/headers").response.headers["x-configuration"] == '"first"'
+
+
+def test_a_plugin_that_is_refused_from_the_start_is_explained(name, plugin, tmp_path):
+    refused = Plugin("probe", "probe", plugin.module, b'"refuse"')
+    with pytest.raises(ModuleError, match="the configuration is refused, as asked"):
+        with hosts.find(name)(refused, folder=tmp_path):
+            pass
+
+
+def test_a_panic_is_an_answer_and_words_and_a_fresh_plugin_goes_on(host, plugin):
+    exchange = get(host, "/panic")
+    assert exchange.response.status == 503
+    assert exchange.upstream is None
+    assert "asked to panic" in exchange.logs
+    host.replace(plugin, fresh=True)
+    assert get(host, "/headers").response.status == 200
+
+
+def test_a_panicked_plugin_comes_back_by_itself(host):
+    assert get(host, "/panic").response.status == 503
+    deadline = time.monotonic() + 10
+    while get(host, "/headers").response.status != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_request_that_is_not_answered_in_time_is_an_error(host):
+    with pytest.raises(HostError, match="GET /delay/5 got no whole answer"):
+        host.play(Request("GET", "/delay/5"), timeout=0.2)
+
+
+def test_a_host_ends_with_its_block(name, plugin, tmp_path):
+    with hosts.find(name)(plugin, folder=tmp_path) as host:
+        assert get(host, "/headers").response.status == 200
+    with pytest.raises(HostError):
+        get(host, "/headers")
+
+
+def test_a_long_folder_is_no_trouble(name, plugin, tmp_path):
+    folder: Path = tmp_path / ("long" * 30)
+    folder.mkdir()
+    with hosts.find(name)(plugin, folder=folder) as host:
+        assert get(host, "/headers").upstream is not None
+
+
+def test_a_looping_plugin_is_ended_and_named(name, plugin, tmp_path):
+    with hosts.find(name)(plugin, folder=tmp_path) as host:
+        with pytest.raises(HostError):
+            host.play(Request("GET", "/loop"), timeout=20)
+        with pytest.raises(HostError, match="watchdog"):
+            host.replace(plugin, fresh=True)

@@ -1,0 +1,149 @@
+"""`scaffold run`: the foreground."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+
+class Running:
+    """A `scaffold run` and what it printed so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.text = ""
+        self._threads = [
+            threading.Thread(target=self._read, args=(pipe,)) for pipe in (process.stdout, process.stderr)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, pipe) -> None:
+        for line in pipe:
+            self.text += line
+
+    def until(self, pattern: str, seconds: float = 30) -> re.Match[str]:
+        deadline = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.text)):
+            assert time.monotonic() < deadline, self.text
+            assert self.process.poll() is None or re.search(pattern, self.text), self.text
+            time.sleep(0.01)
+        return found
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(20)
+        for thread in self._threads:
+            thread.join()
+        return code
+
+
+@contextmanager
+def running(*words: object) -> Iterator[Running]:
+    argv = [sys.executable, "-m", "scaffold", "run", *map(str, words)]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
+    run = Running(process)
+    try:
+        yield run
+    finally:
+        run.end(signal.SIGKILL)
+
+
+def get(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+URL = r"answers at (http://localhost:\d+), Envoy's admin at (http://localhost:\d+)"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_prints_where_and_what_is_logged_and_ends_when_asked(crate, number, code):
+    with running("--root", crate, "--port", 0) as run:
+        url, admin = run.until(URL).groups()
+        assert get(f"{url}/headers") == 200
+        assert get(f"{admin}/ready") == 200
+        run.until(r"\[info\] Got \d+ HTTP headers in #2\.")
+        children = psutil.Process(run.process.pid).children(recursive=True)
+        assert run.end(number) == code
+        _, alive = psutil.wait_procs(children, 3)
+        assert not alive
+
+
+def test_kill_9_takes_envoy_along(probe, tmp_path):
+    with running(probe.path, "--root", tmp_path, "--port", 0) as run:
+        run.until(URL)
+        children = psutil.Process(run.process.pid).children(recursive=True)
+        assert any(child.name() == "envoy" for child in children)
+        run.end(signal.SIGKILL)
+        _, alive = psutil.wait_procs(children, 3)
+        assert not alive
+
+
+def test_a_module_runs_without_a_project(probe, tmp_path):
+    with running(probe.path, "--root", tmp_path, "--port", 0, "--config", '{"a": 1}') as run:
+        url = run.until(URL).group(1)
+        with urllib.request.urlopen(f"{url}/headers") as answer:
+            assert answer.headers["x-configuration"] == '{"a": 1}'
+
+
+def test_a_looping_filter_ends_it_with_the_reason(probe, tmp_path):
+    with running(probe.path, "--root", tmp_path, "--port", 0) as run:
+        url = run.until(URL).group(1)
+        with pytest.raises(OSError):
+            get(f"{url}/loop")
+        assert run.process.wait(20) == 8
+        run.until("watchdog sends when a filter doesn't return")
+
+
+def test_a_foreign_upstream_is_reached(crate, tmp_path):
+    """PyPI's httpbin stands for somebody's service."""
+    serve = (
+        "from wsgiref.simple_server import make_server; from httpbin import app;"
+        "server = make_server('127.0.0.1', 0, app); print(server.server_port, flush=True);"
+        "server.serve_forever()"
+    )
+    argv = [sys.executable, "-W", "ignore", "-c", serve]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as httpbin:
+        try:
+            assert httpbin.stdout
+            upstream = f"http://localhost:{int(httpbin.stdout.readline())}"
+            with running("--root", crate, "--port", 0, "--upstream", upstream) as run:
+                url = run.until(URL).group(1)
+                with urllib.request.urlopen(f"{url}/headers") as answer:
+                    said = answer.read().decode()
+                assert f'"X-Hello": "Hello world from {url.removeprefix("http://")}"' in said
+        finally:
+            httpbin.kill()
+
+
+def test_the_log_level_decides_what_is_kept(probe, tmp_path):
+    with running(probe.path, "--root", tmp_path, "--port", 0, "--log-level", "error") as run:
+        url = run.until(URL).group(1)
+        get(f"{url}/headers")
+        get(f"{url}/panic")
+        run.until("asked to panic")
+        assert "saw /headers" not in run.text
+
+
+def test_its_files_are_gone_when_it_ends(probe, tmp_path: Path):
+    before = set(Path("/tmp").glob("scaffold-run-*"))
+    with running(probe.path, "--root", tmp_path, "--port", 0) as run:
+        run.until(URL)
+        run.end(signal.SIGINT)
+    assert set(Path("/tmp").glob("scaffold-run-*")) <= before

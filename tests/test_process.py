@@ -1,0 +1,681 @@
+import errno
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scaffold import process
+from scaffold.errors import MachineError
+
+GONE_WITHIN = 3.0
+
+
+def alive(pid):
+    """Whether a process runs: one that ended and waits for its parent to ask doesn't."""
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def eventually(condition, within=GONE_WITHIN):
+    until = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def gone(*pids, within=GONE_WITHIN):
+    return eventually(lambda: not any(map(alive, pids)), within)
+
+
+def numbers(path, count):
+    """The process ids that a child and what it starts have written, once all are there."""
+    assert eventually(lambda: path.exists() and len(path.read_text().split()) == count, 10)
+    return [int(word) for word in path.read_text().split()]
+
+
+# writes its own process id and its child's; where it says so, neither heeds a SIGTERM
+FAMILY = ["sh", "-c", 'sleep 300 & echo $$ $! >> "$1"; wait', "sh"]
+STUBBORN = ["sh", "-c", 'trap "" TERM; sleep 300 & echo $$ $! >> "$1"; wait; wait', "sh"]
+
+PREAMBLE = "import os, signal, sys, threading, time\nfrom pathlib import Path\nfrom scaffold import process\n"
+
+
+@contextmanager
+def tool(body, *arguments, **options):
+    """A tool of ours that runs this; whatever happens, its whole session is killed at the end."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", PREAMBLE + body, *map(str, arguments)], start_new_session=True, **options
+    )
+    try:
+        yield child
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe:
+                pipe.close()
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """Writes a program and gives its path."""
+
+    def write(content, name="program", mode=0o755):
+        path = tmp_path / name
+        path.write_text(content)
+        path.chmod(mode)
+        return path
+
+    return write
+
+
+# --- run
+
+
+@pytest.mark.parametrize("code", [0, 1, 101])
+def test_run_tells_the_code_and_what_was_printed(stand_in, code):
+    program = stand_in(f"#!/bin/sh\necho out; echo err >&2; exit {code}\n")
+    assert process.run([program]) == process.Completed(code, "out\n", "err\n")
+
+
+def test_run_tells_a_death_by_signal():
+    assert process.run(["sh", "-c", "kill -9 $$"]).code == -9
+
+
+def test_run_passes_arguments_as_they_are():
+    odd = ["a b", "", "$HOME", "*", "'", '"', "\n", "ü"]
+    assert process.run(["printf", "%s|", *odd]).stdout == "|".join(odd) + "|"
+
+
+def test_run_has_a_place_and_an_environment(tmp_path):
+    ran = process.run(["/bin/sh", "-c", "pwd -P; echo $GREETING"], cwd=tmp_path, env={"GREETING": "hi"})
+    assert ran.stdout == f"{tmp_path.resolve()}\nhi\n"
+
+
+def test_run_gives_a_program_no_standard_input():
+    assert process.run(["cat"], timeout=5) == process.Completed(0)
+
+
+def test_run_reads_what_is_not_utf8_and_more_than_a_pipe_holds():
+    printed = process.run(["sh", "-c", r"printf '\377'; yes | head -c 300000"])
+    assert printed.stdout.startswith("\ufffdy\n")
+    assert len(printed.stdout) == 300_001
+
+
+def test_run_ends_what_takes_too_long_with_all_it_started(tmp_path):
+    began = time.monotonic()
+    with pytest.raises(MachineError) as caught:
+        process.run([*FAMILY, tmp_path / "pids"], timeout=0.5)
+    assert caught.value.message == "sh gave no answer within 0.5 s"
+    assert time.monotonic() - began < 2
+    assert gone(*numbers(tmp_path / "pids", 2))
+
+
+def test_run_ends_what_holds_its_output_beyond_its_end():
+    with pytest.raises(MachineError, match="gave no answer within"):
+        process.run(["sh", "-c", "sleep 300 &"], timeout=0.3)
+
+
+@pytest.mark.parametrize("start", [process.run, process.show])
+def test_what_cannot_run_is_the_machines_fault(stand_in, tmp_path, start):
+    for program, why in (
+        ("no-such-program", "No such file or directory"),
+        (tmp_path / "none", "No such file or directory"),
+        (tmp_path, "Permission denied"),
+        (stand_in("#!/bin/sh\n", "plain", 0o644), "Permission denied"),
+        (stand_in("\x7fELF?", "garbage"), "Exec format error"),
+        (stand_in("#!/no/such/interpreter\n", "script"), "No such file or directory"),
+    ):
+        with pytest.raises(MachineError) as caught:
+            start([program, "x"])
+        assert caught.value.message == f"cannot run {program}: {why}"
+
+
+def test_what_could_not_start_leaves_no_process_and_no_descriptor():
+    process.run(["true"])  # starts the guard
+    before = len(psutil.Process().children()), psutil.Process().num_fds()
+    for _ in range(5):
+        with pytest.raises(MachineError):
+            process.run(["no-such-program"])
+        process.run(["true"])
+    assert (len(psutil.Process().children()), psutil.Process().num_fds()) == before
+
+
+# --- show
+
+
+def shown(body, **options):
+    return subprocess.run([sys.executable, "-c", PREAMBLE + body], capture_output=True, text=True, **options)
+
+
+SPEAKS = "['sh', '-c', 'echo out; echo err >&2; exit 3']"
+
+
+def test_show_leaves_standard_output_to_our_result():
+    ran = shown(f"print('before', file=sys.stderr); print(process.show({SPEAKS}))")
+    assert (ran.stdout, ran.stderr) == ("3\n", "before\nout\nerr\n")
+
+
+def test_show_hands_over_the_lines_of_standard_output():
+    ran = shown(f"lines = []; process.show({SPEAKS}, on_line=lines.append); print(lines)")
+    assert (ran.stdout, ran.stderr) == ("['out\\n']\n", "err\n")
+
+
+def test_show_hands_over_each_line_when_it_comes_and_the_last_without_an_end():
+    began, lines = time.monotonic(), []
+    program = ["sh", "-c", r"echo one; sleep 0.4; printf '\377two'"]
+    assert process.show(program, on_line=lambda line: lines.append((line, time.monotonic() - began))) == 0
+    (first, early), (last, late) = lines
+    assert (first, last) == ("one\n", "\ufffdtwo")
+    assert early < 0.3 < late
+
+
+def test_show_still_speaks_to_standard_error_when_python_has_another():
+    ran = shown(f"sys.stderr = __import__('io').StringIO(); print(process.show({SPEAKS}))")
+    assert (ran.stdout, ran.stderr) == ("3\n", "out\nerr\n")
+
+
+def test_show_runs_with_standard_error_closed():
+    ran = subprocess.run(
+        [
+            "sh",
+            "-c",
+            'exec "$@" 2>&-',
+            "sh",
+            sys.executable,
+            "-c",
+            PREAMBLE + f"print(process.show({SPEAKS}))",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.stdout, ran.stderr) == ("3\n", "")
+
+
+def test_show_ends_the_program_when_a_line_is_too_much(tmp_path):
+    def objects(line):
+        raise RuntimeError(line)
+
+    with pytest.raises(RuntimeError, match="hi"):
+        process.show(
+            ["sh", "-c", 'echo $$ > "$1"; echo hi; exec sleep 300', "sh", tmp_path / "pid"], on_line=objects
+        )
+    assert gone(*numbers(tmp_path / "pid", 1))
+
+
+def test_show_passes_descriptors_on():
+    reads, writes = os.pipe()
+    with os.fdopen(reads) as end:
+        process.show(["sh", "-c", f"echo hi > /dev/fd/{writes}"], pass_fds=[writes])
+        os.close(writes)
+        assert end.read() == "hi\n"
+
+
+# --- spawn
+
+
+def test_spawn_runs_while_the_block_does(tmp_path):
+    with process.spawn([*FAMILY, tmp_path / "pids"]) as child:
+        pids = numbers(tmp_path / "pids", 2)
+        assert child.pid == pids[0]
+        assert all(map(alive, pids))
+        began = time.monotonic()
+    assert time.monotonic() - began < 1  # it heeds a SIGTERM
+    assert child.returncode == -signal.SIGTERM
+    assert gone(*pids, within=0.5)
+
+
+def test_spawn_kills_what_ignores_the_request_after_the_grace(tmp_path):
+    with process.spawn([*STUBBORN, tmp_path / "pids"], grace=0.3) as child:
+        pids = numbers(tmp_path / "pids", 2)
+        began = time.monotonic()
+    assert 0.3 <= time.monotonic() - began < 1
+    assert child.returncode == -signal.SIGKILL
+    assert gone(*pids, within=0.5)
+
+
+def test_spawn_lets_a_program_put_its_things_in_order(tmp_path):
+    tidy = 'trap "sleep 0.2; touch $1; exit 7" TERM; echo $$ > "$2"; while :; do sleep 0.05; done'
+    with process.spawn(["sh", "-c", tidy, "sh", tmp_path / "tidied", tmp_path / "pid"]) as child:
+        numbers(tmp_path / "pid", 1)
+    assert (child.returncode, (tmp_path / "tidied").exists()) == (7, True)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_spawn_ends_the_program_when_the_block_fails(tmp_path, error):
+    with pytest.raises(error), process.spawn([*FAMILY, tmp_path / "pids"]):
+        pids = numbers(tmp_path / "pids", 2)
+        raise error
+    assert gone(*pids, within=0.5)
+
+
+def test_spawn_ends_what_a_program_left_that_is_gone_itself(tmp_path):
+    leaves = ["sh", "-c", 'sleep 300 & echo $! > "$1"; exit 4', "sh", tmp_path / "pid"]
+    with process.spawn(leaves) as child:
+        (left,) = numbers(tmp_path / "pid", 1)
+        assert child.wait(5) == 4
+        assert alive(left)
+    assert child.returncode == 4
+    assert gone(left, within=0.5)
+
+
+def test_spawn_wakes_what_was_stopped(tmp_path):
+    with process.spawn([*FAMILY, tmp_path / "pids"], grace=0.2) as child:
+        pids = numbers(tmp_path / "pids", 2)
+        os.killpg(child.pid, signal.SIGSTOP)
+    assert gone(*pids, within=0.5)
+
+
+def test_spawn_gives_its_output_to_a_file(tmp_path):
+    with (tmp_path / "log").open("wb") as log, process.spawn(["sh", "-c", "echo hi"], stdout=log) as child:
+        child.wait(5)
+    assert (tmp_path / "log").read_text() == "hi\n"
+
+
+def test_spawn_is_at_home_in_threads():
+    codes = []
+
+    def work(code):
+        with process.spawn(["sh", "-c", f"exit {code}"]) as child:
+            codes.append(child.wait(10))
+
+    threads = [threading.Thread(target=work, args=(code,)) for code in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(codes) == list(range(8))
+
+
+# --- the tool dies
+
+SPAWNS = """
+with process.spawn(sys.argv[1:], grace=60) as child:
+    with open(sys.argv[-1], "a") as file:
+        print(child.pid, file=file)
+    time.sleep(300)
+"""
+
+
+def settled(path, count):
+    """As `numbers`, once the tool has surely told its guard.
+
+    Between the program's first step and that lies a moment in which a kill -9 leaves an orphan.
+    """
+    pids = numbers(path, count)
+    time.sleep(0.2)
+    return pids
+
+
+@pytest.mark.parametrize(
+    ("family", "number"),
+    [
+        (FAMILY, signal.SIGKILL),
+        (FAMILY, signal.SIGTERM),
+        (FAMILY, signal.SIGHUP),
+        (STUBBORN, signal.SIGKILL),
+    ],
+    ids=["SIGKILL", "SIGTERM", "SIGHUP", "SIGKILL, and SIGTERM is ignored"],
+)
+def test_what_we_started_ends_with_us_however_we_end(tmp_path, family, number):
+    with tool(SPAWNS, *family, tmp_path / "pids") as parent:
+        pids = set(numbers(tmp_path / "pids", 3))
+        parent.send_signal(number)
+        parent.wait()
+        assert len(pids) == 2
+        assert gone(*pids)
+
+
+@pytest.mark.parametrize("way", ["run", "show"])
+def test_a_kill_ends_what_we_run_to_the_end(tmp_path, way):
+    with tool(f"process.{way}(sys.argv[1:])", *FAMILY, tmp_path / "pids") as parent:
+        pids = settled(tmp_path / "pids", 2)
+        parent.kill()
+        parent.wait()
+        assert gone(*pids)
+
+
+def test_a_kill_ends_many_from_many_threads(tmp_path):
+    body = """
+def work():
+    with process.spawn(sys.argv[1:]):
+        time.sleep(300)
+threads = [threading.Thread(target=work) for _ in range(20)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    with tool(body, *FAMILY, tmp_path / "pids") as parent:
+        pids = settled(tmp_path / "pids", 40)
+        parent.kill()
+        parent.wait()
+        assert gone(*pids)
+
+
+def test_a_thread_that_ends_takes_nothing_with_it(tmp_path):
+    """Linux's parent-death signal would."""
+    body = """
+held = process.spawn(sys.argv[1:])
+thread = threading.Thread(target=held.__enter__)
+thread.start(); thread.join()
+time.sleep(300)
+"""
+    with tool(body, *FAMILY, tmp_path / "pids") as parent:
+        pids = settled(tmp_path / "pids", 2)
+        assert all(map(alive, pids))
+        parent.kill()
+        parent.wait()
+        assert gone(*pids)
+
+
+def test_a_fork_of_ours_has_a_guard_of_its_own(tmp_path):
+    body = """
+process.run(["true"])
+if os.fork() == 0:
+    with process.spawn(sys.argv[1:]):
+        time.sleep(300)
+os.wait()
+time.sleep(300)
+"""
+    with tool(body, *FAMILY, tmp_path / "pids") as parent:
+        pids = settled(tmp_path / "pids", 2)
+        fork = psutil.Process(pids[0]).parent()
+        assert fork.ppid() == parent.pid
+        fork.kill()
+        assert gone(*pids)
+        assert alive(parent.pid)
+
+
+def test_the_guard_spares_what_was_forgotten():
+    """A number that is free again may be another's process by the time that we die."""
+    body = """
+guard = process._Guard.get()
+forgotten, watched = sys.argv[1:]
+guard.watch(int(forgotten)); guard.watch(int(watched)); guard.forget(int(forgotten))
+print("ready", flush=True)
+time.sleep(300)
+"""
+    with (
+        subprocess.Popen(["sleep", "300"], process_group=0) as forgotten,
+        subprocess.Popen(["sleep", "300"], process_group=0) as watched,
+        tool(body, forgotten.pid, watched.pid, stdout=subprocess.PIPE) as parent,
+    ):
+        parent.stdout.readline()
+        parent.kill()
+        assert watched.wait(GONE_WITHIN) == -signal.SIGTERM
+        time.sleep(0.3)  # whatever the guard had, it has asked to end by now
+        assert alive(forgotten.pid)
+        forgotten.kill()
+
+
+def test_the_guard_forgets_what_has_ended(tmp_path):
+    """Each of these is gone when the tool dies, so the guard has nothing to do and ends at once."""
+    body = """
+for _ in range(5):
+    process.run(["true"])
+print(process._Guard.get()._process.pid, flush=True)
+time.sleep(300)
+"""
+    with tool(body, stdout=subprocess.PIPE) as parent:
+        guard = int(parent.stdout.readline())
+        assert alive(guard)
+        parent.kill()
+        assert gone(guard, within=0.8)
+
+
+@pytest.mark.parametrize("ending", ["pass", "sys.exit(3)", "os._exit(3)", "raise RuntimeError"])
+def test_the_guard_ends_with_us(ending):
+    body = f"process.run(['true']); print(process._Guard.get()._process.pid, flush=True); {ending}"
+    with tool(body, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
+        guard = int(parent.stdout.readline())
+        assert gone(guard)
+
+
+# --- Ctrl-C
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "with process.spawn(sys.argv[1:]): time.sleep(300)",
+        "process.run(sys.argv[1:])",
+        "process.show(sys.argv[1:])",
+    ],
+)
+def test_a_ctrl_c_leaves_nothing(tmp_path, body):
+    with tool(body, *FAMILY, tmp_path / "pids", stderr=subprocess.DEVNULL) as parent:
+        pids = settled(tmp_path / "pids", 2)
+        os.killpg(parent.pid, signal.SIGINT)
+        assert parent.wait(GONE_WITHIN) == -signal.SIGINT
+        assert gone(*pids, within=0.5)
+
+
+def test_a_second_ctrl_c_waits_for_no_grace(tmp_path):
+    with tool(SPAWNS, *STUBBORN, tmp_path / "pids", stderr=subprocess.DEVNULL) as parent:
+        pids = set(numbers(tmp_path / "pids", 3))
+        os.killpg(parent.pid, signal.SIGINT)
+        time.sleep(0.2)
+        assert parent.poll() is None  # it grants a minute
+        assert all(map(alive, pids))
+        os.killpg(parent.pid, signal.SIGINT)
+        parent.wait(GONE_WITHIN)
+        assert gone(*pids, within=0.5)
+
+
+def test_a_ctrl_c_at_a_terminal_reaches_the_program_and_leaves_nothing(tmp_path):
+    """A real terminal's: the program shares it, is interrupted with us, and may put its things in order."""
+    program = (
+        'trap "sleep 0.3; echo interrupted > $2; exit 130" INT; echo $$ > "$1"; while :; do sleep 0.05; done'
+    )
+    argv = ["sh", "-c", program, "sh", str(tmp_path / "pid"), str(tmp_path / "interrupted")]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", PREAMBLE + "process.show(sys.argv[1:])", *argv])
+    try:
+        (child,) = numbers(tmp_path / "pid", 1)
+        time.sleep(0.2)
+        os.write(terminal, b"\x03")
+        assert eventually(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
+        assert gone(child, within=0.5)
+        assert (tmp_path / "interrupted").read_text() == "interrupted\n"
+    finally:
+        os.close(terminal)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_program_at_a_terminal_may_ask(tmp_path):
+    """It is in the foreground: a background one that reads the terminal would be stopped."""
+    asks = 'read answer; echo "$answer" > "$1"'
+    pid, terminal = pty.fork()
+    if pid == 0:
+        shows = PREAMBLE + "sys.exit(process.show(sys.argv[1:]))"
+        os.execv(
+            sys.executable, [sys.executable, "-c", shows, "sh", "-c", asks, "sh", str(tmp_path / "said")]
+        )
+    try:
+        os.write(terminal, b"yes\n")
+        assert eventually(lambda: (tmp_path / "said").exists() and (tmp_path / "said").read_text() == "yes\n")
+    finally:
+        os.close(terminal)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+# --- detach
+
+OUTLIVES = """
+import sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+(folder / "pid").write_text(str(__import__("os").getpid()))
+print("hello", flush=True)
+said = sys.stdin.read()
+(folder / "end").write_text(repr(said))
+time.sleep(300)
+"""
+
+
+def test_what_is_detached_outlives_us_and_learns_of_our_end(tmp_path):
+    body = """
+process.run(["true"])
+child = process.detach([sys.executable, "-c", sys.argv[1], sys.argv[2]],
+                       cwd=Path(sys.argv[2]), env=os.environ, stderr=open(os.devnull, "wb"))
+assert child.stdout.readline() == b"hello\\n"
+child.stdin.write(b"commit"); child.stdin.flush()
+print("ready", flush=True)
+time.sleep(300)
+"""
+    with tool(body, OUTLIVES, tmp_path, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"ready\n"
+        (pid,) = numbers(tmp_path / "pid", 1)
+        try:
+            assert not (tmp_path / "end").exists()
+            assert os.getsid(pid) == pid  # no terminal's hang-up reaches it
+            parent.kill()
+            parent.wait()
+            assert eventually((tmp_path / "end").exists)
+            assert (tmp_path / "end").read_text() == "'commit'"
+            time.sleep(0.3)  # whatever the guard had, it has asked to end by now
+            assert alive(pid)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_what_cannot_be_detached_is_the_machines_fault(tmp_path):
+    with pytest.raises(MachineError, match="cannot run no-such-program"):
+        process.detach(["no-such-program"], cwd=tmp_path, env={}, stderr=subprocess.DEVNULL)
+
+
+# --- end
+
+
+@contextmanager
+def orphan(tmp_path, family, *more):
+    """Two processes that aren't our children: a leader of a group, and what it started."""
+    starts = "import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)"
+    subprocess.run([sys.executable, "-c", starts, *family, tmp_path / "pids", *more], check=True)
+    pids = numbers(tmp_path / "pids", 2)
+    try:
+        yield pids
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(os.getpgid(pids[1]), signal.SIGKILL)
+
+
+def test_end_asks_first(tmp_path):
+    with orphan(tmp_path, FAMILY) as (leader, _):
+        began = time.monotonic()
+        process.end(leader, 5)
+        assert time.monotonic() - began < 2
+        assert not alive(leader)
+
+
+def test_end_kills_what_ignores_it_with_its_group(tmp_path):
+    with orphan(tmp_path, STUBBORN) as pids:
+        process.end(pids[0], 0.2)
+        assert gone(*pids, within=0.5)
+
+
+def test_end_kills_what_ignores_it_and_leads_no_group(tmp_path):
+    with orphan(tmp_path, ["sh", "-c", 'sh -c "$2" sh "$1" & wait', *STUBBORN[3:]], STUBBORN[2]) as pids:
+        assert os.getpgid(pids[0]) != pids[0]
+        process.end(pids[0], 0.2)
+        assert gone(pids[0], within=0.5)
+
+
+def test_end_of_what_is_gone_is_nothing(tmp_path):
+    with orphan(tmp_path, FAMILY) as (leader, _):
+        os.killpg(leader, signal.SIGKILL)
+        assert gone(leader)
+        process.end(leader, 1)
+
+
+# --- start_time
+
+
+def test_a_process_started_once():
+    with process.spawn(["sleep", "300"]) as child:
+        first = process.start_time(child.pid)
+        time.sleep(0.05)
+        assert first is not None
+        assert process.start_time(child.pid) == first
+    assert process.start_time(child.pid) is None
+
+
+def test_a_later_process_started_later():
+    with process.spawn(["sleep", "300"]) as early:
+        time.sleep(0.05)
+        with process.spawn(["sleep", "300"]) as late:
+            assert process.start_time(early.pid) < process.start_time(late.pid)
+    assert process.start_time(os.getpid()) < time.time()
+
+
+def test_a_process_that_ended_but_was_not_asked_for_is_none():
+    with subprocess.Popen(["true"]) as child:
+        assert eventually(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+        assert process.start_time(child.pid) is None
+
+
+def test_a_number_that_no_process_has_is_none():
+    assert process.start_time(2**30) is None
+
+
+@pytest.mark.parametrize("name", ["a) Z 1 (b", "é" * 9, "\n"], ids=["brackets", "cut in a letter", "newline"])
+def test_a_process_of_any_name_has_a_start(tmp_path, name):
+    """The system keeps 15 bytes of a name: it may end in the middle of a letter."""
+    (tmp_path / name).symlink_to(process.run(["sh", "-c", "command -v sleep"]).stdout.strip())
+    with process.spawn([tmp_path / name, "300"]) as child:
+        assert abs(process.start_time(child.pid) - process.start_time(os.getpid())) < 1e9
+
+
+def test_a_start_is_told_while_processes_come_and_go():
+    """One that ends while we read what it is about is gone, not an error."""
+    until = time.monotonic() + 0.2
+    while time.monotonic() < until:
+        with subprocess.Popen(["true"]) as child:
+            for _ in range(20):
+                process.start_time(child.pid)
+            threading.Thread(target=child.wait).start()
+            while process.start_time(child.pid) is not None:
+                pass
+
+
+# --- port_owner
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_is_owned_by_who_listens(host):
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
+        try:
+            server.bind((host, 0))
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                pytest.skip(f"no {host} here")
+            raise
+        port = server.getsockname()[1]
+        assert process.port_owner(port) is None  # bound, not yet listening
+        server.listen()
+        assert process.port_owner(port) == f"{psutil.Process().name()} (pid {os.getpid()})"
+        with socket.create_connection((host, port)) as client:
+            assert process.port_owner(client.getsockname()[1]) is None  # talks, doesn't listen
+    assert process.port_owner(port) is None
+
+
+def test_paths_are_words_too(stand_in):
+    echo = Path(process.run(["sh", "-c", "command -v echo"]).stdout.strip() or "/bin/echo")
+    assert process.run(["echo", echo]).stdout == f"{echo}\n"

@@ -1,0 +1,100 @@
+"""The wheel, in an environment of its own, and the README's lines as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    argv = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a user who has just made a virtual environment."""
+    folder = tmp_path_factory.mktemp("fresh") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    env = {key: value for key, value in os.environ.items() if key not in ("CARGO_TARGET_DIR", "PYTHONPATH")}
+    path = [str(folder / "bin"), *(p for p in env["PATH"].split(os.pathsep) if not p.startswith(sys.prefix))]
+    return env | {"PATH": os.pathsep.join(path), "VIRTUAL_ENV": str(folder), "CI": "1"}
+
+
+def blocks(document: str) -> list[str]:
+    return re.findall(r"^```\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+
+
+def test_the_wheel_holds_the_templates_and_nothing_of_the_tests(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "scaffold/cookiecutters/http/cookiecutter.json" in names
+    assert any(name.endswith("src/lib.rs") for name in names)
+    assert not [name for name in names if Path(name).name.startswith("test_") and "cookiecutters" not in name]
+    assert not [name for name in names if name.endswith((".wasm", ".so")) or "/target/" in name]
+
+
+def test_the_readmes_lines_do_the_main_job_from_the_wheel(wheel, fresh, tmp_path):
+    """As they stand, in one shell that ends at the first that fails; pip finds our wheel by its name."""
+    if not shutil.which("curl"):
+        pytest.skip("no curl")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", 8080))
+        except OSError:
+            pytest.skip("port 8080, which the README names, is taken")
+    (lines,) = [block for block in blocks((ROOT / "README.md").read_text()) if "pip install" in block]
+    assert "invoke build deploy test" in lines
+    links = f"{wheel.parent} {fresh.get('PIP_FIND_LINKS', '')}".strip()
+    ran = subprocess.run(
+        ["bash", "-euxc", lines],
+        cwd=tmp_path,
+        env=fresh | {"PIP_FIND_LINKS": links, "no_proxy": "localhost"},
+        text=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert '"X-Hello": "Hello world from localhost:8080"' in ran.stdout
+    assert "4 passed" in ran.stderr
+
+
+def test_the_templates_readme_says_the_same(wheel, fresh, tmp_path):
+    (lines,) = blocks((ROOT / "cookiecutters/http/{{cookiecutter.name}}/README.md").read_text())
+    shown = [line.split("#")[0].strip() for line in lines.splitlines()]
+    (readme,) = [block for block in blocks((ROOT / "README.md").read_text()) if "pip install" in block]
+    assert set(shown) <= set(readme.splitlines())
+
+
+def test_make_build_needs_no_scaffold(crate, tmp_path, fresh):
+    """Only cargo on PATH; where the user's cargo has no wasm target, cargo itself says so."""
+    root = shutil.copytree(crate, tmp_path / "hello_world")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "cargo").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\n')
+    (tools / "cargo").chmod(0o755)
+    env = {"PATH": f"{tools}:/usr/bin:/bin"}
+    subprocess.run(["make", "build"], cwd=root, env=env, check=True, capture_output=True)
+    assert (tmp_path / "said").read_text() == "build --release --target wasm32-wasip1\n"
+
+
+def test_the_demo_shows_a_request_that_passed_the_filter(run):
+    ran = run("invoke", "dev.demo", cwd=ROOT)
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r'"X-Hello": "Hello world from localhost:\d+"', ran.stdout)
+    assert "$ invoke build deploy" in ran.stdout
+    assert "4 passed" in ran.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scaffold.errors import MachineError
 from scaffold.project import TRIPLES, Project
-from scaffold.toolchain import named, private, rustup, system
+from scaffold.toolchain import named, rustup, system
 from scaffold.toolchain.compiler import Toolchain, Unfit
 
 __all__ = ["Toolchain", "find", "setup"]
@@ -37,9 +37,16 @@ def find(
 
 
 def _ways(triple: str, root: Path, yes: bool, install: bool) -> Iterator[Toolchain | Unfit]:
-    # Once there is a private one, rustup isn't made to reach for its server at every build.
-    yield rustup.find(triple, root, install=install and not private.folder().is_dir())
+    found = rustup.find(triple, root, install=False)
+    if isinstance(found, Unfit) and install:
+        from scaffold.toolchain import private
+
+        # once there is a private one, rustup isn't made to reach for its server at every build
+        found = found if private.folder().is_dir() else rustup.find(triple, root)
+    yield found
     yield system.find(triple, root)
+    from scaffold.toolchain import private
+
     yield private.find(triple, yes=yes, install=install)
 
 
@@ -58,6 +65,8 @@ def setup(
     With `remove`, remove the private toolchain and what was downloaded for it instead, and return None.
     """
     if remove:
+        from scaffold.toolchain import private
+
         private.remove()
         return None
     triple = Project.load(root).settings.triple if (root / "Cargo.toml").exists() else TRIPLES[0]

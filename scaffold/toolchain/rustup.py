@@ -33,8 +33,7 @@ def find(triple: str, root: Path, *, install: bool = True, patience: float = PAT
     if rustup is None:
         return Unfit(WAY, "not on PATH", "install rustup")
     try:
-        name = _active(rustup, root, install, patience)
-        rustc = Path(_ask(rustup, "which", "rustc", root=root))
+        name, rustc = _active(rustup, root, install, patience)
         probed = probe(rustc, triple, root)
         if probed and not probed.too_old and not probed.libdir:
             if not install:
@@ -56,19 +55,27 @@ def find(triple: str, root: Path, *, install: bool = True, patience: float = PAT
     return Toolchain(f"rustup's {name}", rustc, cargo, probed.version, env)
 
 
-def _active(rustup: Path, root: Path, install: bool, patience: float) -> str:
-    """The name of the active toolchain, installed first where rustup itself would do that."""
+def _active(rustup: Path, root: Path, install: bool, patience: float) -> tuple[str, Path]:
+    """The name of the active toolchain and its rustc, installed first where rustup itself would do that."""
     try:
-        return _ask(rustup, "show", "active-toolchain", root=root).split()[0]
+        rustc = Path(_ask(rustup, "which", "rustc", root=root))
     except MachineError as error:
-        wanted = re.search(r"toolchain '([^']+)' is not installed", error.message)
-        if not wanted:
-            raise MachineError(error.message, hint="`rustup default stable`") from error
-        if not install or os.environ.get("RUSTUP_AUTO_INSTALL") == "0":
-            raise MachineError(error.message, hint=f"`rustup toolchain install {wanted[1]}`") from error
+        _install_wanted(rustup, root, install, patience, error)
+        rustc = Path(_ask(rustup, "which", "rustc", root=root))
+    if rustc.parents[2].name == "toolchains":  # else one that was linked from elsewhere
+        return rustc.parents[1].name, rustc
+    return _ask(rustup, "show", "active-toolchain", root=root).split()[0], rustc
+
+
+def _install_wanted(rustup: Path, root: Path, install: bool, patience: float, error: MachineError) -> None:
+    """Install what rust-toolchain.toml asks for, if `error` is that it isn't there."""
+    wanted = re.search(r"toolchain '([^']+)' is not installed", error.message)
+    if not wanted:
+        raise MachineError(error.message, hint="`rustup default stable`") from error
+    if not install or os.environ.get("RUSTUP_AUTO_INSTALL") == "0":
+        raise MachineError(error.message, hint=f"`rustup toolchain install {wanted[1]}`") from error
     with step(f"Installing {wanted[1]}, which rust-toolchain.toml asks for"):
         _ask(rustup, "toolchain", "install", root=root, patience=patience * 4)
-    return _ask(rustup, "show", "active-toolchain", root=root).split()[0]
 
 
 def _add(rustup: Path, triple: str, name: str, rustc: Path, root: Path, patience: float) -> None:

@@ -124,10 +124,10 @@ def test_a_toolchain_file_is_installed_as_rustup_itself_would(machine):
         "rustup",
         f"""case "$*" in
         --version) echo "rustup 1.29.0" ;;
-        "show active-toolchain") [ -e here ] && echo "1.90.0-here" && exit
-            echo "error: override toolchain '1.90.0-here' is not installed" >&2; exit 1 ;;
+        "which rustc") [ -e here ] && echo "{rustc}" && exit
+            echo "error: toolchain '1.90.0-here' is not installed" >&2; exit 1 ;;
         "toolchain install") echo > here ;;
-        "which rustc") echo "{rustc}" ;;
+        "show active-toolchain") echo "1.90.0-here" ;;
         esac""",
     )
     assert "`rustup toolchain install 1.90.0-here`" in refusal(install=False).hint
@@ -140,7 +140,7 @@ def test_rustups_proxies_are_not_the_systems_rustc(machine, link):
     for name in ("rustc", "cargo"):
         link(rustup_, machine.bin / name)
     error = refusal(install=False)
-    assert "rustup: `rustup show active-toolchain`: no active toolchain" in error.message
+    assert "rustup: `rustup which rustc`: no active toolchain" in error.message
     assert "`rustup default stable`" in error.hint
     assert "the system's rustc: none on PATH" in error.message
 

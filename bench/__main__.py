@@ -1,0 +1,40 @@
+"""`python -m bench [NAME ...]`: run the benchmarks, print the table, write bench/results.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import commands, reload
+from bench.measure import BIN, Row, table
+
+BENCHES = {
+    bench.__name__: bench
+    for bench in (
+        *(commands.version, commands.new, commands.build, commands.job, commands.test),
+        *(reload.edit, reload.loss, reload.memory),
+    )
+}
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(BENCHES)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as state:
+        os.environ["XDG_STATE_HOME"] = state
+        os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+        for name in names:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            rows += BENCHES[name]()
+            print(table(rows[-4:]), file=sys.stderr, flush=True)
+    print(table(rows))
+    results = [dataclasses.asdict(row) | {"ratio": row.ratio, "reached": row.reached} for row in rows]
+    (Path(__file__).parent / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

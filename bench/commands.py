@@ -1,0 +1,146 @@
+"""Commands against the tools they stand on: start-up, `new`, `build`, the whole main job, `test`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from bench.by_hand import Envoy, await_answer
+from bench.measure import BIN, TEMPLATE, Row, interleaved, run, timed
+
+RELEASE = ("--release", "--target", "wasm32-wasip1")
+
+
+def version() -> list[Row]:
+    medians = interleaved(
+        {
+            "ours": lambda _: timed(lambda: run(BIN / "scaffold", "--version")),
+            "cookiecutter": lambda _: timed(lambda: run(BIN / "cookiecutter", "--version")),
+        },
+        15,
+    )
+    return [Row("`--version`, against cookiecutter's", medians["ours"], medians["cookiecutter"], 0.3)]
+
+
+def new() -> list[Row]:
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        medians = interleaved(
+            {
+                "ours": lambda n: timed(
+                    lambda: run(BIN / "scaffold", "new", f"ours{n}", "--no-input", "--output-dir", place)
+                ),
+                "cookiecutter": lambda n: timed(
+                    lambda: run(
+                        *(BIN / "cookiecutter", TEMPLATE, "--no-input", "-o", place, f"name=theirs{n}"),
+                    )
+                ),
+            },
+            9,
+        )
+    return [Row("`new`, against cookiecutter, same template", medians["ours"], medians["cookiecutter"], 1.0)]
+
+
+def build() -> list[Row]:
+    """The same crate, each side in its own target folder, removed before a cold build."""
+    with tempfile.TemporaryDirectory() as name:
+        crate = _crate(Path(name))
+        targets = {side: str(Path(name) / side) for side in ("ours", "cargo")}
+
+        def ours(cold: bool) -> float:
+            if cold:
+                shutil.rmtree(targets["ours"], ignore_errors=True)
+            return timed(lambda: run(BIN / "scaffold", "build", cwd=crate, CARGO_TARGET_DIR=targets["ours"]))
+
+        def cargo(cold: bool) -> float:
+            if cold:
+                shutil.rmtree(targets["cargo"], ignore_errors=True)
+            return timed(
+                lambda: run("cargo", "build", *RELEASE, cwd=crate, CARGO_TARGET_DIR=targets["cargo"])
+            )
+
+        cold = interleaved({"ours": lambda _: ours(True), "cargo": lambda _: cargo(True)}, 5)
+        noop = interleaved({"ours": lambda _: ours(False), "cargo": lambda _: cargo(False)}, 11)
+    return [
+        Row("cold `build`, against bare cargo", cold["ours"], cold["cargo"], 1.02),
+        Row("`build` with nothing to do", noop["ours"], noop["cargo"], 0.15, goal_of="difference"),
+    ]
+
+
+def job() -> list[Row]:
+    """From nothing to the first answer: new, build, deploy; against cookiecutter, cargo, envoy."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+
+        def ours(n: int) -> float:
+            begun = time.perf_counter()
+            run(BIN / "scaffold", "new", f"ours{n}", "--no-input", "--output-dir", place)
+            crate = place / f"ours{n}"
+            port = Envoy.free_port()
+            run(BIN / "scaffold", "build", "--root", crate)
+            run(BIN / "scaffold", "deploy", "--root", crate, "--port", port)
+            await_answer(port)
+            took = time.perf_counter() - begun
+            run(BIN / "scaffold", "undeploy", "--root", crate)
+            return took
+
+        def by_hand(n: int) -> float:
+            begun = time.perf_counter()
+            run(BIN / "cookiecutter", TEMPLATE, "--no-input", "-o", place, f"name=theirs{n}")
+            crate = place / f"theirs{n}"
+            run("cargo", "build", *RELEASE, cwd=crate)
+            module = crate / f"target/wasm32-wasip1/release/theirs{n}.wasm"
+            with Envoy(place / f"envoy{n}", module) as envoy:
+                await_answer(envoy.port)
+                return time.perf_counter() - begun
+
+        medians = interleaved({"ours": ours, "by hand": by_hand}, 3)
+    return [
+        Row("`new`, `build`, `deploy`, first answer; against by hand", medians["ours"], medians["by hand"], 1.1)
+    ]
+
+
+def test() -> list[Row]:
+    """50 cases on real Envoy, a built module; beside 50 cases of pytest that do nothing."""
+    with tempfile.TemporaryDirectory() as name:
+        crate = _crate(Path(name))
+        tests = crate / "tests" / "test_plugin.py"
+        tests.write_text(
+            "import pytest\n\n\n@pytest.mark.parametrize('n', range(50))\ndef test_it(proxy, n):\n"
+            "    exchange = proxy.get('/headers', headers={'host': f'h{n}'})\n"
+            "    assert exchange.upstream.headers['x-hello'] == f'Hello world from h{n}'\n"
+        )
+        empty = Path(name) / "test_empty.py"
+        empty.write_text(
+            "import pytest\n\n\n@pytest.mark.parametrize('n', range(50))\ndef test_it(n):\n    pass\n"
+        )
+        run(BIN / "scaffold", "test", cwd=crate)
+        module = crate / "target/wasm32-wasip1/release/bench.wasm"
+        medians = interleaved(
+            {
+                "ours": lambda _: timed(
+                    lambda: run(BIN / "pytest", "-q", f"--proxy-module={module}", cwd=crate)
+                ),
+                "whole": lambda _: timed(lambda: run(BIN / "scaffold", "test", cwd=crate)),
+                "empty": lambda _: timed(lambda: run(BIN / "pytest", "-q", empty, cwd=name)),
+            },
+            5,
+        )
+    return [
+        Row(
+            "50 cases in Envoy by pytest, beside 50 that do nothing",
+            medians["ours"],
+            medians["empty"],
+            2.0,
+            goal_of="ours",
+        ),
+        Row("the same by `scaffold test`, with `cargo test` and a build", medians["whole"], None, None),
+    ]
+
+
+def _crate(place: Path) -> Path:
+    run(BIN / "scaffold", "new", "bench", "--no-input", "--output-dir", place)
+    run("cargo", "fetch", cwd=place / "bench")
+    return place / "bench"

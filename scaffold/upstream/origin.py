@@ -1,7 +1,7 @@
-"""The control door: over it a process asks what arrived at the origin, and tells it what to answer.
+"""The origin as other processes reach it, and our own: what arrived there, what it should answer.
 
-HTTP over a Unix socket: `GET /requests?since=N&request_id=ID&last=1`, `GET /about`, `PUT /answer`,
-`DELETE /answers`; JSON both ways, bodies in base64, header bytes as latin-1.
+HTTP over a Unix socket, the control door: `GET /requests?since=N&request_id=ID&last=1`, `GET /about`,
+`PUT /answer`, `DELETE /answers`; JSON both ways, bodies in base64, header bytes as latin-1.
 """
 
 from __future__ import annotations
@@ -10,17 +10,12 @@ import base64
 import http.client
 import json
 import socket
-from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
-from scaffold.envoy_config import REQUEST_ID
 from scaffold.errors import HostError, UsageError
 from scaffold.exchange import Headers, Request, Response
-from scaffold.upstream import routes
-from scaffold.upstream.connection import Received, Reply
-from scaffold.upstream.record import Record
 
 PATIENCE = 10.0  # seconds that the origin may take to answer at its door
 
@@ -104,66 +99,6 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(PATIENCE)
         self.sock.connect(str(self._path))
-
-
-class Desk:
-    """The origin's side: `receive` answers what comes through the proxy, `control` what comes by the door."""
-
-    def __init__(self, port: int | None) -> None:
-        self._port = port
-        self._record = Record()
-        self._answers: dict[str | None, Reply] = {}
-
-    def receive(self, received: Received) -> Reply:
-        """Record a request, and give the answer that was told, or else the built-in one."""
-        self._record.add(received)
-        if self._answers:
-            told = self._answers.get(routes.path_of(received)) or self._answers.get(None)
-            if told:
-                return told
-        return routes.answer(received)
-
-    def control(self, received: Received) -> Reply:
-        """Answer at the door; 400 with a sentence when what is asked can't be."""
-        path, _, query = received.target.decode("latin-1").partition("?")
-        asked = f"{received.method.decode('latin-1')} {path}"
-        try:
-            if asked == "GET /about":
-                return routes.json_reply({"count": self._record.count, "port": self._port})
-            if asked == "GET /requests":
-                return self._recorded(**dict(parse_qsl(query, keep_blank_values=True)))
-            if asked == "PUT /answer":
-                self._tell(**json.loads(received.body))
-            elif asked == "DELETE /answers":
-                self._answers.clear()
-            else:
-                return routes.json_reply({"error": f"the door knows no {asked}"}, status=404)
-        except (ValueError, TypeError) as error:
-            return routes.json_reply({"error": str(error)}, status=400)
-        return routes.json_reply({})
-
-    def _recorded(self, since: str = "0", last: str = "0", request_id: str | None = None) -> Reply:
-        found = self._record.newest_first(int(since))
-        if request_id is not None:
-            name, value = REQUEST_ID.encode(), request_id.encode()
-            found = (each for each in found if each.header(name) == value)
-        shown = [_shown(each) for each in islice(found, int(last) or None)]
-        return Reply(200, body=json.dumps(shown[::-1]).encode())
-
-    def _tell(self, path: str | None, status: int, headers: list[tuple[str, str]], body: str) -> None:
-        made = routes.reply(status, headers, base64.b64decode(body))
-        if path is None:
-            self._answers.clear()  # the latest word goes before those for single paths
-        self._answers[path] = made
-
-
-def _shown(received: Received) -> dict[str, Any]:
-    return {
-        "method": received.method.decode("latin-1"),
-        "target": received.target.decode("latin-1"),
-        "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in received.headers],
-        "body": base64.b64encode(received.body).decode(),
-    }
 
 
 def _request(shown: dict[str, Any]) -> Request:

@@ -32,7 +32,7 @@ class Envoy:
             host="127.0.0.1",
             port=self.port,
             filters=[{"name": "wasm", "typed_config": wasm}],
-            access_log="/dev/null",
+            log="/dev/null",
         )
         cluster = envoy_config.cluster(envoy_config.UPSTREAM, envoy_config.Address(pipe=str(pipe)))
         bootstrap = envoy_config.bootstrap(listeners=[listener], clusters=[cluster])

@@ -98,7 +98,12 @@ def job() -> list[Row]:
 
         medians = interleaved({"ours": ours, "by hand": by_hand}, 3)
     return [
-        Row("`new`, `build`, `deploy`, first answer; against by hand", medians["ours"], medians["by hand"], 1.1)
+        Row(
+            "`new`, `build`, `deploy`, first answer; against by hand",
+            medians["ours"],
+            medians["by hand"],
+            1.1,
+        )
     ]
 
 

@@ -119,7 +119,13 @@ def memory() -> list[Row]:
     (ours, theirs), (ours_after, theirs_after) = held[0], held[-1]
     megabyte = 1 << 20
     return [
-        Row("supervisor's memory after 300 reloads, to after 20", ours_after / megabyte, ours / megabyte, 1.05, "MB"),
+        Row(
+            "supervisor's memory after 300 reloads, to after 20",
+            ours_after / megabyte,
+            ours / megabyte,
+            1.05,
+            "MB",
+        ),
         Row("Envoy's", theirs_after / megabyte, theirs / megabyte, None, "MB"),
     ]
 
@@ -129,7 +135,9 @@ def load(port: int) -> Iterator[dict[str, float]]:
     """Requests at a steady rate while the block runs; what came of them is there afterwards."""
     seen: dict[str, float] = {}
     words = [sys.executable, "-m", "bench.openloop", str(port), str(RATE)]
-    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+    with subprocess.Popen(
+        words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as client:
         time.sleep(0.5)
         yield seen
         seen |= json.loads(client.communicate("")[0])

@@ -14,7 +14,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from scaffold.cargo import build, clean
-    from scaffold.hosts import run
+    from scaffold.diagnosis import doctor
+    from scaffold.hosts import bootstrap, run
+    from scaffold.hosts.envoys import envoys
     from scaffold.targets import deploy, logs, status, undeploy
     from scaffold.templates import new
     from scaffold.testing import test
@@ -24,21 +26,27 @@ if TYPE_CHECKING:
 OPERATIONS = {
     "new": "scaffold.templates",
     "setup": "scaffold.toolchain",
+    "doctor": "scaffold.diagnosis",
     "build": "scaffold.cargo",
     "clean": "scaffold.cargo",
     "run": "scaffold.hosts",
+    "bootstrap": "scaffold.hosts",
     "test": "scaffold.testing",
     "deploy": "scaffold.targets",
     "undeploy": "scaffold.targets",
     "status": "scaffold.targets",
     "logs": "scaffold.targets",
+    "envoys": "scaffold.hosts.envoys",
 }
 
 __all__ = [
     "__version__",
+    "bootstrap",
     "build",
     "clean",
     "deploy",
+    "doctor",
+    "envoys",
     "logs",
     "new",
     "run",
@@ -53,3 +61,7 @@ def __getattr__(name: str) -> Any:
     if name not in OPERATIONS:
         raise AttributeError(f"module 'scaffold' has no attribute {name!r}")
     return getattr(import_module(OPERATIONS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from scaffold import process, toolchain
-from scaffold.errors import ToolFailed
-from scaffold.events import step
+from scaffold.errors import MachineError, ToolFailed
+from scaffold.events import Warned, emit, step
 from scaffold.project import Project
 from scaffold.wasm import WasmModule
 
@@ -26,19 +27,27 @@ def build(
     tools = toolchain.find(project.settings.triple, root=project.root, rustc=rustc, yes=yes)
     with step(f"Building {project.name}"):
         path = _cargo_build(project, tools, profile)
-    return WasmModule.read(path)
+    module = WasmModule.read(path)
+    if not {"_initialize", "_start"} & module.exports.keys():
+        emit(Warned(f"{path.name} sets nothing up: has src/lib.rs a `proxy_wasm::main!`?"))
+    return module
 
 
 def clean(root: Path = Path()) -> None:
     """Remove what cargo built."""
     project = Project.load(root)
-    tools = toolchain.find(project.settings.triple, root=project.root, install=False)
+    try:
+        tools = toolchain.find(project.settings.triple, root=project.root, install=False)
+    except MachineError:  # nothing here can build: then nothing needs cargo to say where its folder is
+        shutil.rmtree(project.root / "target", ignore_errors=True)
+        return
     _cargo(["clean"], project, tools)
 
 
 def run_tests(project: Project, tools: toolchain.Toolchain, *, compile_only: bool = False) -> int:
     """Run the crate's native tests, or only compile them; cargo's exit code."""
-    argv = ["test", "--no-run"] if compile_only else ["test"]
+    # said, since a crate's own .cargo/config.toml may make wasm the default, which runs nowhere here
+    argv = ["test", "--target", tools.host] + (["--no-run"] if compile_only else [])
     return process.show([tools.cargo, *argv], cwd=project.root, env=os.environ | dict(tools.env))
 
 
@@ -48,8 +57,10 @@ def _cargo_build(project: Project, tools: toolchain.Toolchain, profile: str) -> 
 
     def on_line(line: str) -> None:
         try:
-            message: dict[str, Any] = json.loads(line)
+            message: Any = json.loads(line)
         except ValueError:
+            return
+        if not isinstance(message, dict):  # what a procedural macro printed
             return
         ours = Path(message.get("manifest_path", "")) == project.root / "Cargo.toml"
         if message.get("reason") == "compiler-artifact" and ours:

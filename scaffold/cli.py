@@ -28,6 +28,8 @@ class Operation(click.Command):
         """Run the body, and print its result as the caller wants it."""
         result = super().invoke(ctx)
         console.show(result, as_json=ctx.meta.get("json", False))
+        if code := getattr(result, "exit_code", 0):  # a result may be bad news, and is shown all the same
+            ctx.exit(code)
         return result
 
     def get_short_help_str(self, limit: int = 0) -> str:
@@ -80,29 +82,49 @@ build_options = _options(
     click.option("--profile", metavar="NAME", default="release", show_default=True, help="Cargo's profile."),
     toolchain_options,
 )
-host_options = _options(
-    click.option(
-        "--port",
-        metavar="NUMBER",
-        type=click.IntRange(0, 65535),
-        default=8080,
-        show_default=True,
-        help="Where it answers; 0: on any free port.",
-    ),
+plugin_options = _options(
     click.option(
         "--config", metavar="JSON|FILE", help="The plugin's configuration.  [default: Cargo.toml's]"
     ),
-    click.option("--upstream", metavar="URL", help="Send the traffic there.  [default: a built-in origin]"),
-    click.option("--envoy", metavar="PATH", help="The Envoy to run.  [default: the one that came with us]"),
+    click.option("--id", metavar="NAME", help="The plugin's name in Envoy.  [default: the crate's]"),
+    click.option("--root-id", metavar="NAME", help="The plugin's root id.  [default: Cargo.toml's]"),
     click.option(
-        "--log-level",
-        metavar="LEVEL",
-        type=click.Choice(["trace", "debug", "info", "warning", "error", "critical"]),
-        default="info",
-        show_default=True,
-        help="What of the plugin's log to keep, from: trace, debug, info, warning, error, critical.",
+        "--bootstrap", type=_FILE, metavar="FILE", help="Put the filter into this configuration of Envoy's."
     ),
 )
+_LEVELS = ["trace", "debug", "info", "warning", "error", "critical"]
+
+
+def _host_options(port: int | None, log_level: str | None, otherwise: str) -> Decorator[Any]:
+    """The options of what runs a plugin; `otherwise` says what counts when one isn't given."""
+    return _options(
+        click.option(
+            "--port",
+            metavar="NUMBER",
+            type=click.IntRange(0, 65535),
+            default=port,
+            help=f"Where it answers; 0: on any free port.  [default: {otherwise}8080]",
+        ),
+        plugin_options,
+        click.option(
+            "--upstream",
+            metavar="URL",
+            help=f"Send the traffic there.  [default: {otherwise}a built-in origin]",
+        ),
+        click.option(
+            "--envoy",
+            metavar="PATH|VERSION",
+            help=f"The Envoy to run.  [default: {otherwise}the one that came with us]",
+        ),
+        click.option(
+            "--log-level",
+            metavar="LEVEL",
+            type=click.Choice(_LEVELS),
+            default=log_level,
+            help=f"What of the plugin's log to keep: {', '.join(_LEVELS)}.  [default: {otherwise}info]",
+        ),
+        click.option("--envoy-args", metavar="WORDS", help="More arguments for Envoy itself."),
+    )
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -144,6 +166,17 @@ def setup(**options: Any) -> object:
 
 @cli.command()
 @root_option
+@click.option("--fix", is_flag=True, help="Do what is safe: a toolchain, missing folders, dead deployments.")
+@click.option("--rustc", metavar="PATH", help="The Rust compiler to look at.  [default: $RUSTC, or found]")
+@click.option("--envoy", metavar="PATH", help="The Envoy to look at.  [default: the one that came with us]")
+@json_option
+def doctor(**options: Any) -> object:
+    """Look at what the machine brings along: what is missing or unfit, and the remedy."""
+    return scaffold.doctor(**options)
+
+
+@cli.command()
+@root_option
 @build_options
 @json_option
 def build(**options: Any) -> object:
@@ -161,7 +194,7 @@ def clean(**options: Any) -> None:
 @cli.command()
 @click.argument("module", required=False, type=_FILE)
 @root_option
-@host_options
+@_host_options(8080, "info", "")
 @build_options
 def run(**options: Any) -> None:
     """Build the plugin and run it in an Envoy, until Ctrl-C.
@@ -172,29 +205,56 @@ def run(**options: Any) -> None:
 
 
 @cli.command()
+@click.argument("module", required=False, type=_FILE)
+@root_option
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Where it listens."
+)
+@plugin_options
+@click.option("--upstream", metavar="URL", help="Send the traffic there.  [default: Envoy answers itself]")
+@click.option(
+    "--envoy", metavar="PATH|VERSION", help="The Envoy it is for.  [default: the one that came with us]"
+)
+@click.option("--out", type=_FILE, default=Path("-"), help="Write it there, not to the terminal.")
+@build_options
+@json_option
+def bootstrap(**options: Any) -> object:
+    """Print the configuration that runs the plugin in an Envoy of yours.
+
+    With MODULE, a .wasm file, that which runs it instead.
+    """
+    return scaffold.bootstrap(**options)
+
+
+@cli.command()
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 @root_option
 @click.option("--host", metavar="NAME", default="envoy", show_default=True, help="What runs the plugin.")
-@click.option("--envoy", metavar="PATH", help="The Envoy to run.  [default: the one that came with us]")
+@click.option(
+    "--envoy",
+    metavar="PATH|VERSION",
+    help="The Envoy to run; with commas several, one after the other.  [default: the one that came with us]",
+)
 @click.option("--deployed", is_flag=True, help="Play the tests against what is deployed.")
 @click.option("--module", metavar="FILE", type=_FILE, help="Test this .wasm file instead of building.")
 @click.option("-k", "--keyword", metavar="EXPRESSION", help="Only the tests that match, as in pytest.")
 @click.option("-x", "--exitfirst", is_flag=True, help="Stop at the first failure.")
 @click.option("--junitxml", type=_FILE, metavar="FILE", help="Write a report for CI.")
 @build_options
-def test(**options: Any) -> None:
+@json_option
+def test(**options: Any) -> object:
     """Run the plugin's tests: native ones by cargo, the others against a host.
 
     PYTEST_ARGS (after `--`) go to pytest as they are.
     """
-    scaffold.test(**options)
+    return scaffold.test(**options)
 
 
 @cli.command()
 @click.argument("target", default="envoy")
 @click.argument("module", required=False, type=_FILE)
 @root_option
-@host_options
+@_host_options(None, None, "as deployed, or ")
 @click.option("--probe", metavar="PATH", help="What to ask a foreign upstream for, to see the filter work.")
 @build_options
 @json_option
@@ -230,6 +290,18 @@ def status(**options: Any) -> object:
 def logs(**options: Any) -> None:
     """Print what the deployed plugin logged."""
     scaffold.logs(**options)
+
+
+@cli.command()
+@click.option("--install", metavar="VERSION", help="Install this one.")
+@click.option("--remove", metavar="VERSION", help="Remove this one; `all`: every one that was installed.")
+@json_option
+def envoys(**options: Any) -> object:
+    """List the Envoys that are installed; install one, or remove it.
+
+    Others are installed when they are named: `scaffold run --envoy 1.36.4`.
+    """
+    return scaffold.envoys(**options)
 
 
 @cli.command()

@@ -34,6 +34,7 @@ _MACHINE_ERRNOS = frozenset(
         errno.EIO,
         errno.ENAMETOOLONG,
         errno.ELOOP,
+        errno.ENOTDIR,
     )
 )
 _MACHINE_EXIT_CODE = 4
@@ -63,6 +64,8 @@ def reporting() -> Iterator[None]:
             code = _explain(error)
             _let_go_of_broken_streams()
             raise SystemExit(code) from None
+        finally:
+            renderer.end_bar()
 
 
 def show(result: object, *, as_json: bool = False) -> None:
@@ -74,8 +77,8 @@ def show(result: object, *, as_json: bool = False) -> None:
             show(item)
     elif result is not None:
         summary = getattr(result, "summary", None)
-        text = str(summary() if summary else result)
-        click.echo(text.encode(errors="surrogateescape"))  # a folder's name may be any bytes
+        if text := str(summary() if summary else result):
+            click.echo(text.encode(errors="surrogateescape"))  # a folder's name may be any bytes
 
 
 def _plain(value: object) -> Any:
@@ -172,6 +175,8 @@ def _signals() -> Iterator[None]:
     def handle(number: int, _frame: object) -> None:
         raise _Terminated(number)
 
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(2) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # see __main__
     numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     if threading.current_thread() is not threading.main_thread():
         numbers = []
@@ -219,7 +224,9 @@ class _Renderer:
             case events.Progressed():
                 self._progress(event)
             case events.Question(text):
-                return not _interactive() or click.confirm(text, default=True, err=True)
+                if _interactive():
+                    return click.confirm(text, default=True, err=True)
+                self._line(f"{text} yes: nobody is there to ask")
             case events.Prompt(text, default):
                 return str(click.prompt(text, default, err=True)) if _interactive() else default
         return None

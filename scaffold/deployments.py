@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 
 from scaffold import files, process
 from scaffold.events import Warned, emit
+from scaffold.project import HostSettings
 
 RECORD = "deployment.json"
 
@@ -24,8 +26,8 @@ class Deployment:
 
     `root` is the project's real folder, `folder` where the host's files are. `pid` is the
     supervisor's, `started` tells it from a later process of that number (`process.start_time`).
-    `upstream` is the foreign one's URL; without it, `control` is the built-in one's control socket.
-    `since` is in seconds since 1970.
+    `options` is what was typed
+    (`Options.record`). `since` is in seconds since 1970.
     """
 
     root: str
@@ -34,12 +36,9 @@ class Deployment:
     name: str
     module_digest: str
     port: int
-    admin_port: int
-    envoy: str | None
+    settings: HostSettings
+    options: dict[str, Any]
     envoy_version: list[int]
-    upstream: str | None
-    control: str | None
-    log_level: str
     pid: int
     started: float
     since: float
@@ -65,16 +64,17 @@ class Status:
     root: str
 
     @classmethod
-    def of(cls, deployment: Deployment) -> Status:
+    def of(cls, deployment: Deployment, admin_port: int | None) -> Status:
         """What there is to say of a deployment now."""
+        settings = deployment.settings
         return cls(
             name=deployment.name,
             url=f"http://localhost:{deployment.port}",
-            admin_url=f"http://localhost:{deployment.admin_port}",
+            admin_url=f"http://localhost:{admin_port}" if admin_port else "",
             running=deployment.alive,
             module_digest=deployment.module_digest,
             envoy_version=".".join(map(str, deployment.envoy_version)),
-            upstream=deployment.upstream or "built in",
+            upstream=settings.upstream or settings.bootstrap or "built in",
             age=max(0.0, time.time() - deployment.since),
             root=deployment.root,
         )
@@ -94,9 +94,22 @@ class Status:
         return "\n".join(lines if self.running else [lines[0], *lines[4:]])
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A deployment that was ended."""
+
+    name: str
+    url: str
+    root: str
+
+    def summary(self) -> str:
+        """That it is gone."""
+        return f"{self.name} no longer answers at {self.url}"
+
+
 def folder(root: Path) -> Path:
     """Where the deployment of the project in `root` is kept."""
-    real = root.resolve()
+    real = os.path.realpath(root)  # which takes a link to itself as it is
     digest = hashlib.sha256(str(real).encode(errors="surrogateescape")).hexdigest()[:12]
     return files.state_dir() / "deployments" / digest
 
@@ -125,19 +138,39 @@ def lock(root: Path) -> Iterator[None]:
     """Keep two commands from changing the deployment of one project at once."""
     place = folder(root)
     with files.lock(place.with_suffix(".lock"), doing="deploying this project"):
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place.mkdir(parents=True, exist_ok=True)
+        place.chmod(0o700)  # a plugin's configuration may hold secrets
         yield
 
 
 def _read(path: Path) -> Deployment | None:
     try:
-        record: dict[str, Any] = json.loads(path.read_text())
-        return Deployment(**record)
+        record = _of_our_fields(Deployment, json.loads(path.read_text()))
+        settings = _of_our_fields(HostSettings, record["settings"])
+        settings["envoy_args"] = tuple(settings["envoy_args"])
+        return Deployment(**record | {"settings": HostSettings(**settings)})
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
-        emit(Warned(f"{path} is no record of a deployment, and left alone: {error}"))
+    except (ValueError, TypeError, KeyError) as error:
+        emit(Warned(f"{path} is no record of a deployment: {error!r}"))
         return None
+
+
+def _of_our_fields(kind: type, record: dict[str, Any]) -> dict[str, Any]:
+    """What we know of in a record that another version of ours may have written."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {key: value for key, value in record.items() if key in names}
+
+
+def end_unreadable(root: Path) -> None:
+    """End what an unreadable record still names, so that it doesn't run on unseen."""
+    try:
+        record = json.loads((folder(root) / RECORD).read_text())
+        pid, started = int(record["pid"]), float(record["started"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    if process.start_time(pid) == started:
+        process.end(pid, grace=5)
 
 
 def _ago(seconds: float) -> str:

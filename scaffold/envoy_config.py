@@ -5,6 +5,7 @@ Source: envoyproxy/data-plane-api, envoy/config/{bootstrap,listener,cluster}/v3,
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +21,15 @@ REQUEST_ID = "x-request-id"
 
 @dataclass(frozen=True)
 class Address:
-    """Where an origin is: a host and port, or the path of a Unix socket. `tls` for https."""
+    """Where an origin is: a host and port, or the path of a Unix socket.
+
+    `tls`, for https, is the file with the certificates of the authorities that are trusted.
+    """
 
     host: str = ""
     port: int = 0
     pipe: str = ""
-    tls: bool = False
+    tls: str = ""
 
     def config(self) -> Config:
         """As Envoy's `Address`."""
@@ -76,6 +80,11 @@ def ecds_response(typed_config: Config, version_info: str) -> Config:
     return {"version_info": version_info, "resources": [resource]}
 
 
+def static_filter(typed_config: Config) -> Config:
+    """The listener's slot for a filter that stays as it is."""
+    return {"name": FILTER, "typed_config": typed_config}
+
+
 def ecds_filter(path: str) -> Config:
     """The listener's slot for a filter that is read from the file `path` whenever it is replaced."""
     source = {"path_config_source": {"path": path}, "resource_api_version": "V3"}
@@ -85,8 +94,18 @@ def ecds_filter(path: str) -> Config:
     }
 
 
-def listener(*, host: str, port: int, filters: list[Config], access_log: str) -> Config:
-    """An HTTP listener that sends everything through `filters` to the upstream cluster."""
+def listener(
+    *, host: str, port: int, filters: list[Config], log: str | None = None, answer: str | None = None
+) -> Config:
+    """An HTTP listener that sends everything through `filters` to the upstream cluster.
+
+    `log` is the path of an access log; with `answer`, Envoy gives that itself, and asks no upstream.
+    """
+    match: Config = {"match": {"prefix": "/"}}
+    if answer is None:
+        route = match | {"route": {"cluster": UPSTREAM, "timeout": "60s"}}
+    else:
+        route = match | {"direct_response": {"status": 200, "body": {"inline_string": answer}}}
     manager: Config = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
         ".HttpConnectionManager",
@@ -94,19 +113,14 @@ def listener(*, host: str, port: int, filters: list[Config], access_log: str) ->
         "codec_type": "AUTO",
         "route_config": {
             "name": "all",
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": UPSTREAM, "timeout": "60s"}}],
-                }
-            ],
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}],
         },
         # the client's id stays, so that what the origin received can be told from other traffic
         "preserve_external_request_id": True,
         "http_filters": [*filters, router()],
-        "access_log": [_access_log(access_log)],
     }
+    if log:
+        manager["access_log"] = [access_log(log)]
     return {
         "name": "ingress",
         "address": Address(host, port).config(),
@@ -126,7 +140,7 @@ def router() -> Config:
     }
 
 
-def _access_log(path: str) -> Config:
+def access_log(path: str) -> Config:
     """A line when a stream has ended, after every filter's `on_log`: the sign that its log is whole."""
     fields = {"request_id": f"%REQ({REQUEST_ID})%", "status": "%RESPONSE_CODE%"}
     fields |= {"flags": "%RESPONSE_FLAGS%", "details": "%RESPONSE_CODE_DETAILS%"}
@@ -144,8 +158,9 @@ def cluster(name: str, address: Address) -> Config:
     """The cluster `name`, of one origin."""
     made: Config = {
         "name": name,
-        "type": "STATIC" if address.pipe else "STRICT_DNS",
-        "dns_lookup_family": "ALL",  # `localhost` may listen on IPv4 or on IPv6 only
+        # one origin of all the addresses its name has: `localhost` may listen on IPv4 or IPv6 only
+        "type": "STATIC" if address.pipe else "LOGICAL_DNS",
+        "dns_lookup_family": "ALL",
         "connect_timeout": "5s",
         "load_assignment": {
             "cluster_name": name,
@@ -153,14 +168,22 @@ def cluster(name: str, address: Address) -> Config:
         },
     }
     if address.tls:
-        made["transport_socket"] = {
-            "name": "envoy.transport_sockets.tls",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-                "sni": address.host,
-            },
-        }
+        made["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": _tls(address)}
     return made
+
+
+def _tls(address: Address) -> Config:
+    """TLS towards an origin whose certificate must be its host's, signed by an authority in `address.tls`."""
+    kind = "IP_ADDRESS" if re.fullmatch(r"[0-9.]+|.*:.*", address.host) else "DNS"
+    validation = {
+        "trusted_ca": {"filename": address.tls},
+        "match_typed_subject_alt_names": [{"san_type": kind, "matcher": {"exact": address.host}}],
+    }
+    made: Config = {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": {"validation_context": validation},
+    }
+    return made if kind == "IP_ADDRESS" else made | {"sni": address.host}
 
 
 def bootstrap(*, listeners: list[Config], clusters: list[Config]) -> Config:

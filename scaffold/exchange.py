@@ -75,7 +75,8 @@ class Exchange:
 
     `request` as the client sent it, `response` as the client saw it; `upstream` is the request as
     the origin received it, None when it never got there; `logs` what the plugin logged meanwhile,
-    `on_log` included; `metrics` the host's counters and gauges that changed, by how much.
+    `on_log` included; `metrics` the host's counters and gauges that changed, by how much; `details`
+    the host's word for how it ended (Envoy's response code details).
     """
 
     request: Request
@@ -83,6 +84,7 @@ class Exchange:
     upstream: Request | None
     logs: LogLines
     metrics: Mapping[str, float] = field(default_factory=dict, repr=False)
+    details: str = ""
 
     @property
     def status(self) -> int:

@@ -24,7 +24,7 @@ def cache_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """Where what is dear to make lies (XDG_DATA_HOME): toolchains."""
+    """Where what is dear to make lies (XDG_DATA_HOME): toolchains, Envoys."""
     return Path(platformdirs.user_data_dir(APP, appauthor=False))
 
 
@@ -96,6 +96,20 @@ def _parents(target: Path) -> Iterator[None]:
 
 
 @contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder of this user's alone while the block runs; a later one sweeps it when we are killed."""
+    parent = cache_dir() / "scratch"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        fits = os.access(parent, os.W_OK)
+    except OSError:  # a home that is read-only
+        fits = False
+    with _folder(parent if fits else Path(tempfile.gettempdir())) as folder:
+        folder.chmod(0o700)
+        yield folder
+
+
+@contextmanager
 def _staging(near: Path) -> Iterator[Path]:
     cache = cache_dir() / "staging"
     try:
@@ -129,6 +143,18 @@ def _alive(pid: int) -> bool:
         except ProcessLookupError:
             return False
     return True
+
+
+def size(folder: Path) -> int:
+    """How many bytes the files in a folder have together; links count nothing."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def human(size: float) -> str:
+    """A number of bytes as people say it, in powers of ten: "271 MB", "1.1 GB"."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from scaffold.errors import MachineError
@@ -124,32 +125,53 @@ def spawn(
     """
     shares_terminal = shares_terminal and _has_terminal()
     guard = _Guard.get()
-    child = _popen(
-        argv,
-        cwd=cwd,
-        env=env,
-        stdin=None if shares_terminal else subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=stderr,
-        pass_fds=pass_fds,
-        process_group=None if shares_terminal else 0,
-    )
+    child: subprocess.Popen[bytes] | None = None
     try:
-        guard.watch(child.pid)
+        with _uninterrupted():
+            child = _popen(
+                argv,
+                cwd=cwd,
+                env=env,
+                stdin=None if shares_terminal else subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=pass_fds,
+                process_group=None if shares_terminal else 0,
+            )
+            guard.watch(child.pid)
         yield child
     except KeyboardInterrupt:
-        if shares_terminal:  # the Ctrl-C was for it, too: it may be putting its things in order
+        if child and shares_terminal:  # the Ctrl-C was for it, too: it may be putting its things in order
             with suppress(subprocess.TimeoutExpired):
                 child.wait(grace)
         raise
     finally:
-        try:
-            _end(child, grace, group=not shares_terminal)
-        finally:
-            guard.forget(child.pid)
-            for pipe in (child.stdout, child.stderr):
-                if pipe:
-                    pipe.close()
+        if child:
+            try:
+                _end(child, grace, group=not shares_terminal)
+            finally:
+                guard.forget(child.pid)
+                for pipe in (child.stdout, child.stderr):
+                    if pipe:
+                        pipe.close()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold signals back for a moment: one between a child's start and its record leaves an orphan."""
+    held: list[tuple[int, FrameType | None]] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if callable(signal.getsignal(number)):
+                before[number] = signal.signal(number, lambda number, frame: held.append((number, frame)))
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    for caught, frame in held:
+        before[caught](caught, frame)
 
 
 def detach(argv: Argv, *, cwd: Path, env: Mapping[str, str], stderr: IO[Any]) -> subprocess.Popen[bytes]:

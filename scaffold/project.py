@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from scaffold.wasm import WasmModule
 
 TYPES = ("http", "network", "service")
 TRIPLES = ("wasm32-wasip1", "wasm32-unknown-unknown")
-TABLE = "package.metadata.proxy-wasm"
+NAME = "proxy-wasm"
+TABLE = f"package.metadata.{NAME}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Project:
         Raises `ProjectError` when there is no Cargo.toml, it isn't TOML, isn't a cdylib, or has a
         setting that doesn't exist or can't be.
         """
+        root = locate(root)
         path = root / "Cargo.toml"
         manifest = read_manifest(path)
         package = manifest.get("package")
@@ -58,7 +60,11 @@ class Project:
                 hint='add `[lib]` with `crate-type = ["cdylib"]`',
             )
         version = package.get("version", "0.0.0")
-        table = _table(package, "metadata").get("proxy-wasm", {})
+        metadata = _table(package, "metadata")
+        for key in metadata:
+            if key != NAME and difflib.get_close_matches(key, [NAME], cutoff=0.8):
+                raise ProjectError(f"[package.metadata.{key}] in {path} is misspelt", hint=f"write [{TABLE}]")
+        table = metadata.get(NAME, {})
         return cls(
             root=root.resolve(),
             name=package["name"],
@@ -101,19 +107,53 @@ class Plugin:
     configuration: bytes = b""
 
     @classmethod
-    def load(cls, root: Path, module: WasmModule, configuration: str | None = None) -> Plugin:
+    def load(
+        cls,
+        root: Path,
+        module: WasmModule,
+        configuration: str | None = None,
+        *,
+        name: str | None = None,
+        root_id: str | None = None,
+    ) -> Plugin:
         """The plugin of the project in `root`, or of no project, by the module's file name.
 
-        `configuration` is JSON or names a file; without it the project's default counts.
+        `configuration` is JSON or names a file; without it the project's default counts, as its name
+        and root id do.
         """
         if (root / "Cargo.toml").exists():
             project = Project.load(root)
-            name, root_id = project.name, project.settings.root_id
+            if project.settings.type != "http":
+                kind = project.settings.type
+                raise ProjectError(
+                    f'{root / "Cargo.toml"}: plugins of type "{kind}" can be built, not run yet'
+                )
+            own_name, own_root_id = project.name, project.settings.root_id
             default = project.configuration() if configuration is None else b""
         else:
-            name, root_id, default = module.path.stem, "", b""
+            own_name, own_root_id, default = module.path.stem, "", b""
         given = default if configuration is None else read_configuration(configuration)
-        return cls(name, root_id, module, given)
+        return cls(name or own_name, own_root_id if root_id is None else root_id, module, given)
+
+
+@dataclass(frozen=True)
+class HostSettings:
+    """How a host is to run a plugin; what of it can't change while it runs.
+
+    `port` 0 is any free one; `upstream` a URL, None for the built-in one; `envoy` names an Envoy;
+    `bootstrap` is the path of a configuration of the user's own, which then says port and upstream.
+    """
+
+    port: int = 0
+    upstream: str | None = None
+    envoy: str | None = None
+    log_level: str = "info"
+    bootstrap: str | None = None
+    envoy_args: tuple[str, ...] = ()
+
+    def fit(self, running: HostSettings, port: int) -> bool:
+        """Whether a host that runs with the settings `running`, on `port`, is what these ask for."""
+        return self.port in (0, port) and replace(self, port=0) == replace(running, port=0)
 
 
 def read_configuration(value: str) -> bytes:
@@ -127,6 +167,8 @@ def read_configuration(value: str) -> bytes:
     except OSError as error:
         raise UsageError(f"cannot read the configuration {value}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
+        if path.suffix in (".json", ".yaml", ".yml", ".toml", ".txt"):
+            raise UsageError(f"there is no file {value}, which --config names") from error
         raise UsageError(
             f"--config is neither a file nor JSON: {error}",
             hint="""for example --config '{"key": "value"}'""",
@@ -139,6 +181,14 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # JSON may well be too long for a name
         return False
+
+
+def locate(root: Path) -> Path:
+    """The folder that is meant by `root`: for the current one, the nearest above it with a Cargo.toml."""
+    if root != Path() or (root / "Cargo.toml").exists():
+        return root
+    here = root.absolute()
+    return next((folder for folder in here.parents if (folder / "Cargo.toml").exists()), root)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

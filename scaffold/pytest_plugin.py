@@ -18,7 +18,7 @@ import pytest
 from scaffold import hosts
 from scaffold.errors import ScaffoldError
 from scaffold.exchange import Exchange, HeaderInput, Headers, Request, Response
-from scaffold.project import Plugin
+from scaffold.project import HostSettings, Plugin
 from scaffold.testing import OURS
 from scaffold.upstream import Origin
 from scaffold.wasm import WasmModule
@@ -130,10 +130,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """`scaffold test` passes these; a bare pytest has them too."""
     group = parser.getgroup("proxy", "proxy-wasm plugin")
     group.addoption("--proxy-host", default="envoy", metavar="HOST", help="what runs the plugin")
-    group.addoption("--proxy-envoy", metavar="PATH", help="the Envoy to run")
+    group.addoption("--proxy-envoy", metavar="PATH|VERSION", help="the Envoy to run")
     group.addoption("--proxy-module", metavar="FILE", help="the module to test, instead of building it")
     group.addoption("--proxy-config", metavar="JSON|FILE", help="the plugin's configuration")
     group.addoption("--proxy-deployed", action="store_true", help="play against what is deployed")
+    group.addoption("--proxy-counts", metavar="FILE", help="write there how many tests ended how, as JSON")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many tests ended how, for the table of `scaffold test`."""
+    file = config.getoption("--proxy-counts")
+    if file:
+        kinds = ("passed", "failed", "error", "skipped")
+        counts = {kind: len(terminalreporter.stats.get(kind, ())) for kind in kinds}
+        Path(file).write_text(json.dumps(counts))
 
 
 @pytest.fixture(scope="session")
@@ -144,8 +154,8 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             return
         plugin = _plugin(request.config)
         start = hosts.find(request.config.getoption("--proxy-host"))
-        envoy = request.config.getoption("--proxy-envoy")
-        context = start(plugin, folder=tmp_path_factory.mktemp("proxy"), envoy=envoy, log_level="debug")
+        settings = HostSettings(envoy=request.config.getoption("--proxy-envoy"), log_level="debug")
+        context = start(plugin, folder=tmp_path_factory.mktemp("proxy"), settings=settings)
         host = context.__enter__()
     try:
         yield Proxy(host, plugin)

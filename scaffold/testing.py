@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold import cargo, process, toolchain
 from scaffold.errors import (
     MachineError,
     ProjectError,
+    ScaffoldError,
     TestsFailed,
     ToolFailed,
     UsageError,
@@ -18,7 +23,7 @@ from scaffold.errors import (
     of_exit_code,
 )
 from scaffold.events import step
-from scaffold.hosts import HOSTS
+from scaffold.hosts import HOSTS, envoys
 from scaffold.project import Project
 from scaffold.wasm import WasmModule
 
@@ -34,10 +39,48 @@ _PYTEST = {
 }
 
 
+@dataclass(frozen=True)
+class Play:
+    """The tests played once: against what, how many ended how, in how many seconds, and what was wrong."""
+
+    host: str
+    passed: int
+    failed: int
+    errors: int
+    skipped: int
+    seconds: float
+    error: ScaffoldError | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of the tests, once for each Envoy that was named."""
+
+    plays: list[Play]
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all is well, that of the errors where they are of one kind, else that of failed tests."""
+        codes = {play.error.exit_code for play in self.plays if play.error}
+        return codes.pop() if len(codes) == 1 else TestsFailed.exit_code if codes else 0
+
+    def summary(self) -> str:
+        """A table with a line for each Envoy; nothing for a single one, of which pytest has said all."""
+        if len(self.plays) == 1:
+            return ""
+        width = max(len(play.host) for play in self.plays)
+        lines = [f"{'':<{width}}  passed  failed  errors  skipped    time"]
+        for play in self.plays:
+            counts = f"{play.passed:>6}  {play.failed:>6}  {play.errors:>6}  {play.skipped:>7}"
+            why = f"  {play.error.message}" if play.error else ""
+            lines.append(f"{play.host:<{width}}  {counts}  {play.seconds:>4.1f} s{why}")
+        return "\n".join(lines)
+
+
 def test(
-    pytest_args: Sequence[str] = (),
-    *,
     root: Path = Path(),
+    *,
+    pytest_args: Sequence[str] = (),
     host: str = "envoy",
     envoy: str | None = None,
     deployed: bool = False,
@@ -48,33 +91,72 @@ def test(
     profile: str = "release",
     rustc: str | None = None,
     yes: bool = False,
-) -> None:
+) -> Report:
     """Run `cargo test`, then the project's `tests/` by pytest, each against the plugin in a host.
 
     With `deployed` they play against what is deployed; with `module` against that file. Raises
-    `TestsFailed` when a test fails, `ProjectError` when there is none.
+    `TestsFailed` when a test fails, `ProjectError` when there is none. Where `envoy` names several, with
+    commas, they are played in each, the report says what was wrong, and `junitxml` is a file for each.
     """
     choose("host", host, HOSTS)
     project = Project.load(root)
+    places = _places(host, envoy, deployed)
     tools = toolchain.find(project.settings.triple, root=project.root, rustc=rustc, yes=yes)
     with step(f"Testing {project.name} natively"):
         _native(project, tools)
-    # with `=`, since pytest takes a path that stands alone for a place to look for its configuration
-    options = [f"--proxy-host={host}"]
-    options += [f"--proxy-envoy={envoy}"] if envoy else []
-    if deployed:
-        options += ["--proxy-deployed"]
-    else:
+    options = ["-k", keyword] if keyword else []
+    options += ["-x"] if exitfirst else []
+    if not deployed:
         built = (
             WasmModule.read(module) if module else cargo.build(root, profile=profile, rustc=rustc, yes=yes)
         )
         options += [f"--proxy-module={built.path}"]
-    options += ["-k", keyword] if keyword else []
-    options += ["-x"] if exitfirst else []
-    options += [f"--junitxml={junitxml.resolve()}"] if junitxml else []
-    where = "the deployment" if deployed else host
-    with step(f"Testing {project.name} in {where}"):
-        _pytest(project, [*options, *pytest_args])
+    plays = []
+    for name, chosen in places.items():
+        report = _report_file(junitxml, name if len(places) > 1 else None)
+        plays.append(_play(project, name, [*chosen, *options, *report, *pytest_args]))
+        if plays[0].error and len(places) == 1:
+            raise plays[0].error
+    return Report(plays)
+
+
+def _places(host: str, envoy: str | None, deployed: bool) -> dict[str, list[str]]:
+    """What the tests are played against, by its name on screen, and pytest's options for it."""
+    if deployed and envoy:
+        raise UsageError("a deployment has its Envoy already", hint="give --deployed or --envoy")
+    if deployed:
+        return {"the deployment": ["--proxy-deployed"]}
+    # with `=`, since pytest takes a path that stands alone for a place to look for its configuration
+    on = f"--proxy-host={host}"
+    if envoy is None:
+        return {host: [on]}
+    found = envoys.several(envoy)
+    places = {f"Envoy {name}": [on, f"--proxy-envoy={binary.path}"] for name, binary in found.items()}
+    return places if len(places) > 1 else {host: next(iter(places.values()))}
+
+
+def _report_file(junitxml: Path | None, name: str | None) -> list[str]:
+    if junitxml is None:
+        return []
+    path = junitxml.with_stem(f"{junitxml.stem}-{name.split()[-1]}") if name else junitxml
+    return [f"--junitxml={path.resolve()}"]
+
+
+def _play(project: Project, name: str, argv: list[str]) -> Play:
+    """Run pytest once; what is wrong then is in the play."""
+    error = None
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="scaffold-test-") as folder:
+        file = Path(folder) / "counts.json"
+        try:
+            with step(f"Testing {project.name} in {name}"):
+                _pytest(project, [f"--proxy-counts={file}", *argv])
+        except ScaffoldError as raised:
+            error = raised
+        counts = json.loads(file.read_text()) if file.exists() else {}
+    kinds = ("passed", "failed", "error", "skipped")
+    passed, failed, errors, skipped = (counts.get(kind, 0) for kind in kinds)
+    return Play(name, passed, failed, errors, skipped, time.monotonic() - begun, error)
 
 
 def _native(project: Project, tools: toolchain.Toolchain) -> None:

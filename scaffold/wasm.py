@@ -68,6 +68,18 @@ class WasmModule:
         digest = "sha256:" + hashlib.sha256(content).hexdigest()
         return cls(path.resolve(), len(content), digest, abi, tuple(imports), exports)
 
+    def content(self) -> bytes:
+        """Its bytes. Raises `ModuleError` when the file isn't the one that was read any more."""
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise ModuleError(f"cannot read the module {self.path}: {error.strerror}") from error
+        if "sha256:" + hashlib.sha256(content).hexdigest() != self.digest:
+            raise ModuleError(
+                f"{self.path} changed while it was being taken", hint="is it being built? try again"
+            )
+        return content
+
     def summary(self) -> str:
         """Where it is, and a line for each detail."""
         lines = [

@@ -67,7 +67,7 @@ def test_nobody_outside_reaches_the_admin_interface():
 
 
 def test_the_router_comes_last():
-    made = listener(host="127.0.0.1", port=0, filters=[{"name": "a"}, {"name": "b"}], access_log="/dev/null")
+    made = listener(host="127.0.0.1", port=0, filters=[{"name": "a"}, {"name": "b"}], log="/dev/null")
     manager = made["filter_chains"][0]["filters"][0]["typed_config"]
     assert [each["name"] for each in manager["http_filters"]] == ["a", "b", "envoy.filters.http.router"]
 
@@ -117,9 +117,7 @@ def validate(tmp_path):
     def validating(http_filter, upstream=None):
         whole = bootstrap(
             listeners=[
-                listener(
-                    host="127.0.0.1", port=0, filters=[http_filter], access_log=str(tmp_path / "access.log")
-                )
+                listener(host="127.0.0.1", port=0, filters=[http_filter], log=str(tmp_path / "access.log"))
             ],
             clusters=[cluster(UPSTREAM, upstream or Address(pipe=str(tmp_path / "upstream.sock")))],
         )

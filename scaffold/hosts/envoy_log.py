@@ -51,12 +51,15 @@ class Log:
         """The whole lines from `position` on, and where to go on from."""
         try:
             with self._path.open("rb") as file:
-                file.seek(position)
+                # a log that was begun anew is shorter than where we were
+                file.seek(position if position <= self.size() else 0)
+                position = file.tell()
                 content = file.read()
         except FileNotFoundError:
             return [], position
         whole = content[: content.rfind(b"\n") + 1]
-        return [_line(raw) for raw in whole.decode(errors="replace").splitlines()], position + len(whole)
+        lines = whole.decode(errors="replace").split("\n")[:-1]  # splitlines() knows other ends of a line
+        return [_line(raw) for raw in lines], position + len(whole)
 
 
 def _line(raw: str) -> Line:

@@ -13,60 +13,58 @@ import select
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from scaffold import deployments, process
+from scaffold import deployments, files, process
 from scaffold.deployments import Deployment
 from scaffold.errors import HostError, ModuleError, TargetError, of_exit_code
 from scaffold.events import Noted, emit, step
 from scaffold.exchange import Request
 from scaffold.hosts import envoy as host
+from scaffold.hosts import envoys
+from scaffold.hosts.envoy_files import Folder
 from scaffold.hosts.envoy_log import Line
-from scaffold.project import Plugin
-from scaffold.upstream import Origin
+from scaffold.options import Options
+from scaffold.project import HostSettings, Plugin
 
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What of a deployment can't change while it runs."""
-
-    port: int
-    upstream: str | None
-    envoy: str | None
-    log_level: str
-
-    def fit(self, deployment: Deployment) -> bool:
-        """Whether the deployment has these settings; any port will do for port 0."""
-        same = (self.upstream, self.envoy, self.log_level)
-        port = self.port in (0, deployment.port)
-        return port and same == (deployment.upstream, deployment.envoy, deployment.log_level)
-
-
-def apply(root: Path, plugin: Plugin, settings: Settings, probe: str | None) -> Deployment:
-    """Deploy `plugin` for the project in `root`, whose lock the caller holds."""
-    envoy = (
-        str(Path(settings.envoy).resolve()) if settings.envoy and "/" in settings.envoy else settings.envoy
-    )
-    settings = dataclasses.replace(settings, envoy=envoy)
+def check(root: Path, settings: HostSettings) -> None:
+    """Raise what would keep these settings from being deployed, before anything is built or ended."""
+    envoys.find(settings.envoy)  # installed, if need be
     now = deployments.load(root)
-    if now and now.alive and settings.fit(now):
+    port = now.port if now and now.alive else 0
+    if settings.port != port:
+        host.check_free(settings.port)
+    if settings.upstream:
+        address = host.reachable(settings.upstream)
+        if address.port in {settings.port, port} - {0} and address.host in ("localhost", "127.0.0.1", "::1"):
+            raise HostError(f"the upstream {settings.upstream} is where the plugin itself answers")
+
+
+def apply(root: Path, plugin: Plugin, options: Options, probe: str | None) -> Deployment:
+    """Deploy `plugin` for the project in `root`, whose lock the caller holds."""
+    settings = options.settings()
+    now = deployments.load(root)
+    if now and now.alive and settings.fit(now.settings, now.port):
         with step(f"Replacing the filter in the running Envoy by {plugin.name}"):
             attach(now).replace(plugin)
         deployment = dataclasses.replace(
-            now, name=plugin.name, module_digest=plugin.module.digest, since=time.time()
+            now,
+            name=plugin.name,
+            module_digest=plugin.module.digest,
+            options=options.record() | {"port": now.port},
+            since=time.time(),
         )
         deployments.save(deployment)
     else:
-        deployment = _start(root, plugin, settings, now)
+        deployment = _start(root, plugin, options, now)
     _see_it_work(deployment, plugin, probe)
     return deployment
 
@@ -94,34 +92,49 @@ def log_lines(deployment: Deployment, follow: bool) -> Iterator[Line]:
 def attach(deployment: Deployment) -> host.EnvoyHost:
     """A deployment as a host, to play requests against."""
     return host.EnvoyHost(
-        folder=Path(deployment.folder) / "envoy",
+        folder=_files(deployment),
         port=deployment.port,
-        admin_port=deployment.admin_port,
         version=tuple(deployment.envoy_version),
-        origin=Origin(Path(deployment.control)) if deployment.control else None,
     )
 
 
-def _start(root: Path, plugin: Plugin, settings: Settings, now: Deployment | None) -> Deployment:
+def admin_port(deployment: Deployment) -> int | None:
+    """The port of its Envoy's admin interface, which changes when Envoy is started again."""
+    return _files(deployment).admin_port()
+
+
+def _files(deployment: Deployment) -> Folder:
+    return Folder(Path(deployment.folder) / "envoy")
+
+
+def _start(root: Path, plugin: Plugin, options: Options, now: Deployment | None) -> Deployment:
+    settings = options.settings()
+    check(root, settings)
     if now and now.alive:
         _validate(plugin, settings)
-        emit(Noted("the port, the upstream or the Envoy changed: Envoy restarts, and connections drop"))
+        changed = [
+            f"{field.name.replace('_', ' ')}: {before or 'the default'} -> {after or 'the default'}"
+            for field in dataclasses.fields(settings)
+            if (before := getattr(now.settings, field.name)) != (after := getattr(settings, field.name))
+        ]
+        emit(Noted(f"{', '.join(changed)}; so Envoy restarts, and connections drop"))
         _stop(now)
-    _check_not_ours(settings.port)
+    if now is None:
+        deployments.end_unreadable(root)
     folder = deployments.folder(root)
     shutil.rmtree(folder, ignore_errors=True)
-    (folder / "envoy").mkdir(parents=True, mode=0o700)
+    folder.mkdir(mode=0o700)
+    (folder / "envoy").mkdir(mode=0o700)
     with step(f"Starting Envoy with {plugin.name}"), _supervisor(folder, plugin, settings) as supervisor:
-        ready = _await_ready(supervisor)
+        ready = _await_ready(supervisor, folder / "supervisor.log")
         deployment = Deployment(
             root=str(root),
             target="envoy",
             folder=str(folder),
             name=plugin.name,
             module_digest=plugin.module.digest,
-            upstream=settings.upstream,
-            envoy=settings.envoy,
-            log_level=settings.log_level,
+            settings=settings,
+            options=options.record() | {"port": ready["port"]},
             pid=supervisor.pid,
             started=process.start_time(supervisor.pid) or 0.0,
             since=time.time(),
@@ -133,7 +146,7 @@ def _start(root: Path, plugin: Plugin, settings: Settings, now: Deployment | Non
 
 
 @contextmanager
-def _supervisor(folder: Path, plugin: Plugin, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+def _supervisor(folder: Path, plugin: Plugin, settings: HostSettings) -> Iterator[subprocess.Popen[bytes]]:
     """A supervisor that ends with the block, unless it was told to commit."""
     order = {
         "folder": str(folder / "envoy"),
@@ -153,7 +166,8 @@ def _supervisor(folder: Path, plugin: Plugin, settings: Settings) -> Iterator[su
         yield child
     except BaseException:
         if child.stdin:
-            child.stdin.close()
+            with suppress(OSError):  # it has ended already
+                child.stdin.close()
         try:
             child.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -162,13 +176,15 @@ def _supervisor(folder: Path, plugin: Plugin, settings: Settings) -> Iterator[su
         raise
 
 
-def _await_ready(supervisor: subprocess.Popen[bytes]) -> dict[str, Any]:
+def _await_ready(supervisor: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
     """What the supervisor says when Envoy serves; its error is raised as ours."""
     assert supervisor.stdout  # noqa: S101 - for the type checker
     readable, _, _ = select.select([supervisor.stdout], [], [], START_SECONDS)
     answer = supervisor.stdout.readline() if readable else b""
     if not answer:
-        raise HostError("the supervisor ended without a word" if readable else "Envoy did not become ready")
+        words = log.read_text(errors="replace").splitlines()[-5:]
+        why = "the supervisor ended" if readable else "Envoy did not become ready"
+        raise HostError("\n".join([*words, why]))
     said: dict[str, Any] = json.loads(answer)
     if "error" in said:
         raise of_exit_code(said["code"])(said["error"], hint=said["hint"])
@@ -186,24 +202,37 @@ def _say(supervisor: subprocess.Popen[bytes], line: str) -> None:
 
 def _see_it_work(deployment: Deployment, plugin: Plugin, probe: str | None) -> None:
     """Send a request through the filter. Without a built-in upstream only where we were told to."""
-    if deployment.upstream and probe is None:
+    if attach(deployment).origin is None and probe is None:
         emit(Noted("not probed: the upstream is foreign, and no --probe PATH was given"))
         return
-    seen = attach(deployment).play(Request("GET", probe or "/"))
-    if seen.upstream is None and seen.status >= 500:
+    path = probe or "/"
+    try:
+        seen = attach(deployment).play(Request("GET", path))
+    except HostError as error:
+        words = [line.text for line in log_lines(deployment, follow=False)][-5:]
         raise TargetError(
-            "\n".join([*seen.logs, f"{plugin.name} is deployed, but a request got {seen.status}"]),
-            hint="`scaffold logs` has the plugin's words",
+            "\n".join([*words, f"{plugin.name} is deployed, but doesn't answer: {error.message}"]),
+            hint="does it loop, or wait for what never comes? --probe PATH sends another request",
+        ) from error
+    if seen.upstream is None and seen.status >= 500:
+        words = [*seen.logs, seen.response.text.strip(), seen.details]
+        said = dict.fromkeys(word for word in words if word)  # each once
+        raise TargetError(
+            "\n".join(
+                [
+                    *said,
+                    f"{plugin.name} is deployed in the place of what was, but a request got {seen.status}",
+                ]
+            ),
+            hint="mend it and deploy again; --probe PATH sends another request",
         )
 
 
-def _validate(plugin: Plugin, settings: Settings) -> None:
+def _validate(plugin: Plugin, settings: HostSettings) -> None:
     """See whether Envoy takes the plugin, before the one that serves is ended for it."""
-    with tempfile.TemporaryDirectory(prefix="scaffold-validate-") as name:
+    with files.scratch() as folder:
         try:
-            with host.start(
-                plugin, folder=Path(name), upstream=settings.upstream, envoy=settings.envoy, log_level="info"
-            ):
+            with host.start(plugin, folder=folder, settings=dataclasses.replace(settings, port=0)):
                 pass
         except ModuleError as error:
             raise ModuleError(f"{error.message}; what is deployed goes on", hint=error.hint) from error
@@ -212,12 +241,3 @@ def _validate(plugin: Plugin, settings: Settings) -> None:
 def _stop(deployment: Deployment) -> None:
     if deployment.alive:
         process.end(deployment.pid, STOP_SECONDS)
-
-
-def _check_not_ours(port: int) -> None:
-    for other in deployments.every():
-        if port and other.port == port and other.alive:
-            raise HostError(
-                f"port {port} is taken by the deployment of {other.root}",
-                hint=f"--port 0 takes any free one, `scaffold undeploy --root {other.root}` ends that",
-            )

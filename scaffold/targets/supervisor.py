@@ -1,7 +1,8 @@
 """The background process of a deployment: the upstream, and Envoy's parent.
 
 Reads its order, a line of JSON, from standard input, answers with one on standard output, and goes on
-once it reads "commit"; the end of its input before that ends everything. SIGTERM ends it later.
+once it reads "commit"; the end of its input before that ends everything. SIGTERM ends it later. An
+Envoy that ends by itself is started again.
 """
 
 from __future__ import annotations
@@ -9,15 +10,25 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from scaffold.errors import INTERNAL, ScaffoldError
 from scaffold.hosts import envoy
-from scaffold.project import Plugin
+from scaffold.hosts.envoy_files import Folder
+from scaffold.project import HostSettings, Plugin
 from scaffold.wasm import WasmModule
+
+FIRST_PAUSE = 0.25  # seconds before Envoy is started again; doubled each time
+LONGEST_PAUSE = 30.0
+CAP_SECONDS = 5.0  # between two looks at how large the logs are
+GOOD_LIFE = 60.0  # seconds after which an Envoy that ended counts as the first
 
 
 def main() -> None:
@@ -25,39 +36,71 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order: dict[str, Any] = json.loads(sys.stdin.readline())
+    folder = Path(order["folder"])
+    settings = HostSettings(**order["settings"] | {"envoy_args": tuple(order["settings"]["envoy_args"])})
     committed = threading.Event()
     threading.Thread(target=_hold_lifeline, args=(committed,), daemon=True).start()
     try:
-        _supervise(order, committed)
+        port = _first_life(_plugin(order["plugin"]), folder, settings, committed)
     except ScaffoldError as error:
         _answer({"error": error.message, "hint": error.hint, "code": error.exit_code})
         raise
     except Exception as error:
         _answer({"error": f"a bug in scaffold: {error!r}", "hint": None, "code": INTERNAL})
         raise
+    _further_lives(folder, replace(settings, port=port))
 
 
-def _supervise(order: dict[str, Any], committed: threading.Event) -> None:
-    made = order["plugin"]
-    plugin = Plugin(
-        made["name"],
-        made["root_id"],
-        WasmModule.read(Path(made["module"])),
-        made["configuration"].encode("latin-1"),
-    )
-    with envoy.start(plugin, folder=Path(order["folder"]), **order["settings"]) as running:
+def _first_life(plugin: Plugin, folder: Path, settings: HostSettings, committed: threading.Event) -> int:
+    """Run Envoy until it ends by itself; returns the port, which stays for the lives that follow."""
+    with envoy.start(plugin, folder=folder, settings=settings) as running:
         _answer(
             {
                 "port": running.port,
-                "admin_port": running.admin_port,
                 "envoy_version": running.version,
-                "control": str(running.origin.control) if running.origin else None,
             }
         )
         committed.wait()
-        assert running.process  # noqa: S101 - we started it
-        code = running.process.wait()
-        raise envoy.died(code, running.log.since(0))
+        _live(running)
+        return running.port
+
+
+def _further_lives(folder: Path, settings: HostSettings) -> None:
+    """Start Envoy again whenever it ends, with what is deployed then; ever later when it never lives long."""
+    pause = FIRST_PAUSE
+    while True:
+        time.sleep(pause)
+        begun = time.monotonic()
+        try:
+            with envoy.start(None, folder=folder, settings=settings) as running:
+                _log(folder, f"Envoy runs again, after {pause:g} s")
+                _live(running)
+        except ScaffoldError as error:
+            _log(folder, error.message)
+        lived = time.monotonic() - begun
+        pause = FIRST_PAUSE if lived > GOOD_LIFE else min(2 * pause, LONGEST_PAUSE)
+
+
+def _live(running: envoy.EnvoyHost) -> None:
+    assert running.process  # noqa: S101 - we started it
+    mark = running.log.size()
+    while (code := running.process.poll()) is None:
+        with suppress(subprocess.TimeoutExpired):
+            running.process.wait(CAP_SECONDS)
+        running.folder.cap_logs()
+    _log(running.folder.path, envoy.died(code, running.log.since(mark)).message)
+
+
+def _log(folder: Path, text: str) -> None:
+    """Say it where `scaffold logs` shows it."""
+    record = {"level": "critical", "logger": "scaffold", "message": text}
+    with Folder(folder).log.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def _plugin(made: dict[str, str]) -> Plugin:
+    configuration = made["configuration"].encode("latin-1")
+    return Plugin(made["name"], made["root_id"], WasmModule.read(Path(made["module"])), configuration)
 
 
 def _answer(said: dict[str, Any]) -> None:

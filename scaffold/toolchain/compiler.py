@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scaffold import files, process
+from scaffold import memory, process
 from scaffold.errors import MachineError
 
 OLDEST = (1, 78)  # the first that knows a triple by the name wasm32-wasip1
 _PROBE_SECONDS = 30.0
-_ANSWERS = "answers.json"
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,15 @@ class Toolchain:
     cargo: Path
     version: str
     env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def host(self) -> str:
+        """The triple that this rustc itself runs on."""
+        said = answer([self.rustc, "-vV"]) or ""
+        found = re.search(r"^host: (\S+)", said, re.MULTILINE)
+        if not found:
+            raise MachineError(f"{self.rustc} doesn't say what it runs on")
+        return found[1]
 
     def summary(self) -> str:
         """What it is, and where."""
@@ -70,40 +76,19 @@ def answer(argv: process.Argv, root: Path = Path()) -> str | None:
     What a compiled program said is remembered in the cache as long as its file is the same: to ask
     takes longer than a build with nothing to do. A proxy or a script may become another one any time.
     """
-    key, stamp = " ".join(map(str, argv)), _stamp(Path(argv[0]))
-    known = _remembered()
-    if stamp and known.get(key, [None])[0] == stamp:
-        return str(known[key][1])
+    question, program = " ".join(map(str, argv)), Path(argv[0])
+    fixed = not is_proxy(program)
+    known = memory.recall(question, program) if fixed else None
+    if known is not None:
+        return known
     try:
         ran = process.run(argv, cwd=root, env=probing(), timeout=_PROBE_SECONDS)
     except MachineError:
         return None
     said = ran.stdout.strip()
-    if ran.code == 0 and stamp:
-        with contextlib.suppress(OSError):  # a cache that can't be written is none
-            files.cache_dir().mkdir(parents=True, exist_ok=True)
-            files.write(files.cache_dir() / _ANSWERS, json.dumps(known | {key: [stamp, said]}))
+    if ran.code == 0 and fixed:
+        memory.remember(question, program, said)
     return said if ran.code == 0 else None
-
-
-def _stamp(program: Path) -> str | None:
-    """What tells a compiled program from a later one of its name; None for a proxy or a script."""
-    try:
-        stat = program.stat()
-        with program.open("rb") as file:
-            script = file.read(2) == b"#!"
-    except OSError:
-        return None
-    return None if script or is_proxy(program) else f"{stat.st_mtime_ns} {stat.st_size} {stat.st_ino}"
-
-
-def _remembered() -> dict[str, list[str]]:
-    try:
-        known = json.loads((files.cache_dir() / _ANSWERS).read_text())
-    except (OSError, ValueError):
-        return {}
-    whole = isinstance(known, dict) and all(isinstance(v, list) and len(v) == 2 for v in known.values())
-    return known if whole else {}
 
 
 def probing() -> dict[str, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from scaffold import files, process
 from scaffold.errors import MachineError
 from scaffold.events import Noted, ask, emit, step
+from scaffold.files import human
 from scaffold.toolchain import sources, wrappers
 from scaffold.toolchain.apt import Apt, Plan
 from scaffold.toolchain.compiler import Toolchain, Unfit, linker_key, probe, programs
@@ -71,14 +72,14 @@ def remove() -> None:
     with _lock():
         toolchains = [path for path in home.glob("debian-*") if path.is_dir()]
         for path in toolchains:
-            size = _size(path)
+            size = files.size(path)
             hidden = Path(tempfile.mkdtemp(prefix=".removed-", dir=home))
             path.rename(hidden / path.name)  # out of use at once: removing takes a while
             shutil.rmtree(hidden)
             emit(Noted(f"removed {path} ({human(size)})"))
         for path in (*_leftovers(home), _downloads()):
             if path.is_dir():
-                size = _size(path)
+                size = files.size(path)
                 shutil.rmtree(path)
                 emit(Noted(f"removed what an unfinished installation left ({human(size)})"))
                 toolchains.append(path)
@@ -207,14 +208,3 @@ def _leftovers(home: Path) -> Iterator[Path]:
     """What a kill -9 left: unpacked by half, or removed by half. Only under the lock."""
     yield from home.glob(".debian-*")
     yield from home.glob(".removed-*")
-
-
-def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-
-
-def human(size: float) -> str:
-    """A number of bytes as people say it, in powers of ten: "271 MB", "1.1 GB"."""
-    if size >= 1e9:
-        return f"{size / 1e9:.1f} GB"
-    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

@@ -75,7 +75,7 @@ def test_a_deployment_answers_and_is_ended(root, probe):
     assert get(deployed.url)[1]["x-configuration"] == '"one"'
     (status,) = scaffold.status(root)
     assert (status.url, status.module_digest, status.upstream) == (deployed.url, probe.digest, "built in")
-    assert scaffold.undeploy(root) == [root]
+    assert [ended.root for ended in scaffold.undeploy(root)] == [str(root)]
     assert scaffold.status(root) == []
     with pytest.raises(OSError):
         get(deployed.url)
@@ -162,6 +162,42 @@ def test_another_port_restarts_and_says_so(root, probe):
     assert get(second.url)[0] == 200
     with pytest.raises(OSError):
         get(first.url)
+
+
+def test_what_is_not_said_stays_as_deployed(root, probe, tmp_path):
+    configuration = tmp_path / "mine.json"
+    configuration.write_text('"from the file"')
+    with serve(port=0, control=tmp_path / "c.sock") as origin:
+        url = f"http://localhost:{origin.port()}"
+        first = scaffold.deploy(
+            module=probe.path, root=root, port=0, upstream=url, config=str(configuration), id="mine"
+        )
+        pid = deployments.load(root).pid
+        configuration.write_text('"from the file, changed"')
+        again = scaffold.deploy(module=probe.path, root=root)
+        assert (again.url, again.upstream, again.name) == (first.url, url, "mine")
+        assert deployments.load(root).pid == pid, "nothing changed that needs a restart"
+        assert get(again.url)[1]["x-configuration"] == '"from the file, changed"'
+
+
+def test_a_port_that_is_taken_is_said_before_the_old_deployment_ends(root, probe):
+    first = scaffold.deploy(module=probe.path, root=root, port=0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(HostError, match="is taken by"):
+            scaffold.deploy(module=probe.path, root=root, port=taken.getsockname()[1])
+    with pytest.raises(HostError, match="is where the plugin itself answers"):
+        scaffold.deploy(module=probe.path, root=root, upstream=first.url)
+    assert get(first.url)[0] == 200
+    assert scaffold.status(root)[0].running
+
+
+def test_every_request_reaches_an_upstream_by_the_name_localhost(root, probe, tmp_path):
+    with serve(port=0, control=tmp_path / "c.sock") as origin:
+        url = f"http://localhost:{origin.port()}"
+        deployed = scaffold.deploy(module=probe.path, root=root, port=0, upstream=url)
+        assert {get(deployed.url)[0] for _ in range(20)} == {200}
 
 
 def test_another_port_with_a_refused_module_leaves_the_old_one(root, probe):
@@ -255,12 +291,35 @@ def test_envoy_dies_with_its_supervisor_and_deploy_begins_anew(root, probe):
     assert scaffold.deploy(module=probe.path, root=root, port=0).running
 
 
-def test_a_supervisor_ends_with_its_envoy(root, probe):
-    scaffold.deploy(module=probe.path, root=root, port=0)
-    (envoy,) = [pid for pid in psutil.process_iter() if is_envoy_of(root, pid)]
+def test_an_envoy_that_was_killed_is_started_again_and_the_log_says_so(root, probe, hello, run):
+    deployed = scaffold.deploy(module=hello.path, root=root, port=0)
+    scaffold.deploy(module=probe.path, root=root, config='"second"')
+    with pytest.raises(ModuleError):
+        scaffold.deploy(module=probe.path, root=root, config='"refuse"')
+    (envoy,) = [process for process in psutil.process_iter() if is_envoy_of(root, process)]
     envoy.kill()
-    until(lambda: not scaffold.status(root)[0].running)
-    assert not processes(root)
+    until(lambda: answers(deployed.url))
+    assert get(deployed.url)[1]["x-configuration"] == '"second"', "what Envoy accepted last"
+    said = run("scaffold", "logs", "--root", root).stdout
+    assert "Envoy ended by signal 9" in said
+    assert "Envoy runs again" in said
+    scaffold.deploy(module=hello.path, root=root)
+    assert scaffold.status(root)[0].module_digest == hello.digest
+
+
+def test_a_looping_filter_costs_one_life_of_envoy(root, probe, run):
+    deployed = scaffold.deploy(module=probe.path, root=root, port=0)
+    with pytest.raises(OSError):
+        get(deployed.url, "/loop")
+    until(lambda: answers(deployed.url))
+    assert "watchdog" in run("scaffold", "logs", "--root", root).stdout
+
+
+def answers(url: str) -> bool:
+    try:
+        return get(url)[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def is_envoy_of(root: Path, process: psutil.Process) -> bool:

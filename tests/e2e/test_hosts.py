@@ -129,9 +129,9 @@ def test_a_refused_plugin_leaves_the_old_one_and_says_why(host, plugin, configur
 
 def test_a_plugin_that_is_refused_from_the_start_is_explained(name, plugin, tmp_path):
     refused = Plugin("probe", "probe", plugin.module, b'"refuse"')
+    starting = hosts.find(name)(refused, folder=tmp_path)
     with pytest.raises(ModuleError, match="the configuration is refused, as asked"):
-        with hosts.find(name)(refused, folder=tmp_path):
-            pass
+        starting.__enter__()
 
 
 def test_a_panic_is_an_answer_and_words_and_a_fresh_plugin_goes_on(host, plugin):

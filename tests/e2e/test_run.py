@@ -72,7 +72,7 @@ def get(url: str) -> int:
 URL = r"answers at (http://localhost:\d+), Envoy's admin at (http://localhost:\d+)"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_it_prints_where_and_what_is_logged_and_ends_when_asked(crate, number, code):
     with running("--root", crate, "--port", 0) as run:
         url, admin = run.until(URL).groups()

@@ -1,23 +1,25 @@
 """What the filter does to real requests, in a real host: run by `scaffold test`."""
 
+from scaffold.pytest_plugin import Proxy
 
-def test_greets_the_authority(proxy):
+
+def test_greets_the_authority(proxy: Proxy):
     exchange = proxy.get("/headers", headers={"host": "example.com"})
     assert exchange.status == 200
     assert exchange.upstream.headers["x-hello"] == "Hello world from example.com"
 
 
-def test_replaces_a_greeting_that_the_client_sent(proxy):
+def test_replaces_a_greeting_that_the_client_sent(proxy: Proxy):
     exchange = proxy.get("/headers", headers={"host": "example.com", "x-hello": "mine"})
     assert exchange.upstream.headers["x-hello"] == "Hello world from example.com"
 
 
-def test_logs_how_many_headers_there_were(proxy):
+def test_logs_how_many_headers_there_were(proxy: Proxy):
     exchange = proxy.get("/headers")
     assert "HTTP headers in #" in exchange.logs
 
 
-def test_leaves_the_body_alone(proxy):
+def test_leaves_the_body_alone(proxy: Proxy):
     exchange = proxy.post("/anything", body=b"hello")
     assert exchange.upstream.body == b"hello"
     assert exchange.response.json()["data"] == "hello"

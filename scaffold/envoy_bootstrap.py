@@ -1,0 +1,124 @@
+"""A bootstrap of the user's own, with our filter put before the router of its connection managers.
+
+Source: envoyproxy/data-plane-api, envoy/config/bootstrap/v3; v2 left Envoy with 1.18.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scaffold import envoy_config
+from scaffold.envoy_config import Config
+from scaffold.errors import ProjectError
+
+MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+ROUTER = "envoy.extensions.filters.http.router.v3.Router"
+_V2_NAMES = ("envoy.http_connection_manager", "envoy.router")
+
+
+def read(path: Path) -> Config:
+    """The bootstrap in a YAML or JSON file. Raises `ProjectError`, with the place, where it is neither."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(
+            f"cannot read the bootstrap {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        said = " ".join(str(error).split()) or "nested too deeply"
+        raise ProjectError(f"{path} is neither YAML nor JSON: {said}") from error
+    if not isinstance(content, dict):
+        raise ProjectError(
+            f"{path} is no bootstrap: it holds no mapping", hint="`scaffold bootstrap` prints one"
+        )
+    return content
+
+
+def insert(bootstrap: Config, filters: list[Config], *, access_log: str | None, source: Path) -> Config:
+    """A copy of `bootstrap` with `filters` before the router of every HTTP connection manager.
+
+    What we need beside it is added where it is missing: an admin interface on loopback, the node's
+    names, a watchdog that ends a looping filter, our access log. `source` names it in errors.
+    Raises `ProjectError` when it is for v2, or has no static HTTP connection manager with a router.
+    """
+    changed = copy.deepcopy(bootstrap)
+    _refuse_v2(changed, source)
+    found = False
+    for listener in _dicts(changed.get("static_resources"), "listeners"):
+        managers = list(_managers(listener))
+        for manager in managers:
+            _insert(manager, filters, source)
+            if access_log:
+                manager.setdefault("access_log", []).append(envoy_config.access_log(access_log))
+            manager["preserve_external_request_id"] = True
+        if managers:
+            found = True
+            listener.setdefault("enable_reuse_port", False)
+    if not found:
+        raise ProjectError(
+            f"{source} has no HTTP connection manager in a static listener",
+            hint="the filter goes before the router of one; listeners that come by LDS can't be changed",
+        )
+    ours = envoy_config.bootstrap(listeners=[], clusters=[])
+    for key in ("node", "admin", "watchdogs"):
+        changed.setdefault(key, ours[key])
+    return changed
+
+
+def dump(bootstrap: Config, *, as_json: bool = False) -> str:
+    """The bootstrap as a file's text: YAML, or JSON."""
+    if as_json:
+        return json.dumps(bootstrap, indent=2) + "\n"
+    import yaml
+
+    return str(yaml.safe_dump(bootstrap, sort_keys=False, width=110))
+
+
+def _managers(listener: Config) -> Iterator[Config]:
+    default = listener.get("default_filter_chain")
+    for chain in [*_dicts(listener, "filter_chains"), *([default] if isinstance(default, dict) else [])]:
+        for network_filter in _dicts(chain, "filters"):
+            config = network_filter.get("typed_config", {})
+            if isinstance(config, dict) and str(config.get("@type", "")).endswith(MANAGER):
+                yield config
+
+
+def _insert(manager: Config, filters: list[Config], source: Path) -> None:
+    chain = manager.get("http_filters", [])
+    for place, http_filter in enumerate(chain):
+        if str(http_filter.get("typed_config", {}).get("@type", "")).endswith(ROUTER):
+            chain[place:place] = copy.deepcopy(filters)
+            return
+    name = manager.get("stat_prefix", "unnamed")
+    raise ProjectError(
+        f"the HTTP connection manager `{name}` of {source} has no router among its http_filters",
+        hint="a filter goes before `envoy.filters.http.router`, which ends every chain",
+    )
+
+
+def _refuse_v2(value: Any, source: Path) -> None:
+    """Raise for what only the v2 API had: untyped `config`, its filters' names, its types."""
+    if isinstance(value, dict):
+        kind, name = str(value.get("@type", "")), value.get("name")
+        v2_type = "/envoy.api.v2." in kind or ("/envoy.config.filter." in kind and ".v2" in kind)
+        if v2_type or (name in _V2_NAMES and "typed_config" not in value) or (name and "hosts" in value):
+            raise ProjectError(
+                f"{source} is for Envoy's v2 API ({kind or name}), which ended with Envoy 1.18",
+                hint="write it for v3: `scaffold bootstrap` prints one that works",
+            )
+        for item in value.values():
+            _refuse_v2(item, source)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_v2(item, source)
+
+
+def _dicts(parent: object, key: str) -> list[Config]:
+    found = parent.get(key) if isinstance(parent, dict) else None
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []

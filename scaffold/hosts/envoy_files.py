@@ -1,0 +1,121 @@
+"""The files of a running Envoy: its bootstrap, the filter that it reads again, the modules, its logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from scaffold import envoy_bootstrap, envoy_config, files
+from scaffold.envoy_config import Address, Config, Version
+from scaffold.project import HostSettings, Plugin
+from scaffold.upstream import Origin
+
+LARGEST_LOG = 16 << 20  # bytes
+KEPT_MODULES = 3  # Envoy may read the file of the last accepted one again
+PRIVATE = 0o600  # a plugin's configuration may hold secrets
+
+
+class Folder:
+    """The folder of one Envoy; it is this user's alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bootstrap = path / "bootstrap.json"
+        self.filter = path / "ecds.json"
+        self.modules = path / "modules"
+        self.log = path / "envoy.log"
+        self.access_log = path / "access.log"
+        self.admin = path / "admin"  # where Envoy says its admin interface's address
+        self.control = path / "control"  # where the upstream's control socket is, said when it serves
+
+    def write_bootstrap(self, settings: HostSettings, address: Address | None) -> None:
+        """Envoy's configuration, its filter read from a file here: our one listener, or the user's own."""
+        slot = envoy_config.ecds_filter(str(self.filter))
+        if settings.bootstrap:
+            source = Path(settings.bootstrap)
+            given = envoy_bootstrap.read(source)
+            made = envoy_bootstrap.insert(given, [slot], access_log=str(self.access_log), source=source)
+        else:
+            made = generated(settings.port, address, slot, log=str(self.access_log))
+        files.write(self.bootstrap, json.dumps(made, indent=2), mode=PRIVATE)
+
+    def write_filter(self, plugin: Plugin, version: Version, *, fresh: bool = False) -> str:
+        """Write the module and, by one rename, the configuration that names it; returns its version text.
+
+        The module's file is named by its digest: Envoy doesn't read the same name again.
+        """
+        self.modules.mkdir(parents=True, exist_ok=True)
+        module = self.modules / f"{plugin.module.digest.removeprefix('sha256:')}.wasm"
+        files.write(module, plugin.module.content())
+        version_text = uuid.uuid4().hex
+        typed_config = wasm(plugin, module, version, vm_id=version_text if fresh else "")
+        response = envoy_config.ecds_response(typed_config, version_text)
+        files.write(self.filter, json.dumps(response, indent=2), mode=PRIVATE)
+        return version_text
+
+    @contextmanager
+    def restored_filter(self) -> Iterator[None]:
+        """When the block fails, the filter's file is as it was: a new start of Envoy would read it."""
+        before = self.filter.read_bytes()
+        try:
+            yield
+        except BaseException:
+            files.write(self.filter, before, mode=PRIVATE)
+            raise
+
+    def prune(self) -> None:
+        """Remove the modules that no Envoy will ask for again; never the one that the filter names."""
+        named = self.filter.read_text()
+        others = [path for path in self.modules.glob("*.wasm") if path.name not in named]
+        for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[: 1 - KEPT_MODULES]:
+            path.unlink(missing_ok=True)
+
+    def cap_logs(self) -> None:
+        """Begin the logs anew when they have grown large; what they held last is kept beside them, once."""
+        for path in (self.log, self.access_log):
+            with suppress(FileNotFoundError):
+                if path.stat().st_size > LARGEST_LOG:
+                    shutil.copyfile(path, path.with_suffix(".old"))
+                    os.truncate(path, 0)  # Envoy appends, so it goes on at the beginning
+
+    def origin(self) -> Origin | None:
+        """The built-in upstream, when it is that which serves."""
+        try:
+            return Origin(Path(self.control.read_text()))
+        except FileNotFoundError:
+            return None
+
+    def admin_port(self) -> int | None:
+        """The port of Envoy's admin interface, once it has said it."""
+        try:
+            return int(self.admin.read_text().rpartition(":")[2])
+        except (FileNotFoundError, ValueError):
+            return None
+
+
+def generated(port: int, address: Address | None, slot: Config, *, log: str | None = None) -> Config:
+    """A whole bootstrap: one listener on loopback, `slot` before its router, `address` behind it.
+
+    Without an address Envoy answers by itself.
+    """
+    answer = None if address else "no upstream was given\n"
+    listener = envoy_config.listener(host="127.0.0.1", port=port, filters=[slot], log=log, answer=answer)
+    clusters = [envoy_config.cluster(envoy_config.UPSTREAM, address)] if address else []
+    return envoy_config.bootstrap(listeners=[listener], clusters=clusters)
+
+
+def wasm(plugin: Plugin, module: Path, version: Version, *, vm_id: str = "") -> Config:
+    """The filter that runs `plugin` from the file `module`."""
+    return envoy_config.wasm_filter(
+        name=plugin.name,
+        root_id=plugin.root_id,
+        vm_id=vm_id,
+        module=str(module),
+        configuration=plugin.configuration,
+        version=version,
+    )

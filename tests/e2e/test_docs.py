@@ -1,0 +1,108 @@
+"""The pages of docs/ as a reader follows them: each in one shell, in an empty folder (see `documents.py`)."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from documents import ROOT, Step, blocks, steps
+
+PAGES = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "```console" in path.read_text()]
+COMMAND_SECONDS = 180
+NEEDED = ("bash", "curl", "cargo")  # what the pages call that isn't ours
+LIMITS = {"tutorial.md": 90}  # seconds
+
+
+class Shell:
+    """A bash that goes on from one command to the next, and shows standard output and error as one."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+
+    def run(self, command: str) -> tuple[int, str]:
+        """Run a command to its end; its exit code, and what it printed, without colours."""
+        end = f"end-of-{uuid.uuid4().hex}"
+        assert self._child.stdin and self._child.stdout
+        self._child.stdin.write(f"{{ {command}\n}} </dev/null\necho {end} $?\n".encode())
+        self._child.stdin.flush()
+        said, deadline = b"", time.monotonic() + COMMAND_SECONDS
+        while not (ended := re.search(rf"{end} (\d+)\n".encode(), said)):
+            waited = select.select([self._child.stdout], [], [], max(0, deadline - time.monotonic()))[0]
+            read = os.read(self._child.stdout.fileno(), 65536) if waited else b""
+            assert read, f"$ {command}\ndoes not come back\n{said.decode(errors='replace')}"
+            said += read
+        text = said[: ended.start()].decode(errors="replace")
+        return int(ended[1]), re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+@contextmanager
+def shell(folder: Path) -> Iterator[Shell]:
+    """A shell of a reader: none of the tests' own settings, no proxy between us and localhost."""
+    ours = ("CARGO_TARGET_DIR", "PYTHONPATH", "RUST_BACKTRACE")
+    env = {key: value for key, value in os.environ.items() if key not in ours}
+    env |= {"no_proxy": "localhost,127.0.0.1", "LC_ALL": "C.UTF-8", "CI": "1"}
+    env |= {"XDG_STATE_HOME": str(folder / "state")}
+    here = folder / "here"
+    here.mkdir()
+    with subprocess.Popen(
+        ["bash", "--noprofile", "--norc"],
+        cwd=here,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as child:
+        try:
+            yield Shell(child)
+        finally:
+            os.killpg(child.pid, signal.SIGKILL)
+            subprocess.run(["scaffold", "undeploy", "--all"], env=env, capture_output=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
+    check_can_run()
+    begun = time.monotonic()
+    with shell(tmp_path) as reader:
+        for block in blocks(page.read_text()):
+            if block.kind == "console":
+                for step in steps(block):
+                    follow(reader, page, step)
+            elif block.path:
+                _, folder = reader.run("pwd")
+                (Path(folder.strip()) / block.path).write_text(block.text)
+    assert time.monotonic() - begun < LIMITS.get(page.name, COMMAND_SECONDS)
+
+
+def follow(reader: Shell, page: Path, step: Step) -> None:
+    """Run a command as it stands: it ends well, and shows what the page says it does."""
+    code, said = reader.run(step.command)
+    where = f"{page.name}, line {step.line}: $ {step.command}\n{said}"
+    assert code == 0, f"exit code {code}\n{where}"
+    if step.shows:
+        expected = "\n".join(step.shows)
+        assert re.search(step.pattern(), f"{said}\n"), f"{where}\nshows nothing like\n{expected}"
+
+
+def check_can_run() -> None:
+    missing = [name for name in NEEDED if not shutil.which(name)]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)} on PATH")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", 8080))
+        except OSError:
+            pytest.skip("port 8080, which the pages name, is taken")

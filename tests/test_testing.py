@@ -1,0 +1,73 @@
+"""The report of tests that were played in several Envoys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import scaffold
+from scaffold import console
+from scaffold.errors import ModuleError, ProjectError, TestsFailed, UsageError
+from scaffold.testing import Play, Report
+
+GOOD = Play("Envoy 1.36.4", 4, 0, 0, 1, 1.23, None)
+BAD = Play("Envoy 1.40.0", 12, 3, 0, 0, 12.5, TestsFailed("tests failed"))
+REFUSED = Play("Envoy 1.9.0", 0, 0, 0, 0, 0.5, ModuleError("the tests could not begin"))
+
+
+def without_tests(play: Play) -> Play:
+    return Play(play.host, 0, 0, 0, 0, 0.2, ProjectError("no tests ran"))
+
+
+def test_the_table_has_a_line_for_each_envoy():
+    assert Report([GOOD, BAD, REFUSED]).summary() == (
+        "              passed  failed  errors  skipped    time\n"
+        "Envoy 1.36.4       4       0       0        1   1.2 s\n"
+        "Envoy 1.40.0      12       3       0        0  12.5 s  tests failed\n"
+        "Envoy 1.9.0        0       0       0        0   0.5 s  the tests could not begin"
+    )
+
+
+@pytest.mark.parametrize("play", [GOOD, BAD])
+def test_of_a_single_one_nothing_more_is_said(play, capsys):
+    console.show(Report([play]))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("plays", "code"),
+    [
+        ([GOOD, GOOD], 0),
+        ([GOOD, BAD], 1),
+        ([GOOD, REFUSED], 6),
+        ([BAD, REFUSED], 1),
+        ([without_tests(GOOD), without_tests(BAD)], 3),
+    ],
+)
+def test_the_exit_code_is_that_of_what_is_wrong(plays, code):
+    assert Report(plays).exit_code == code
+
+
+def test_as_json_it_has_every_number(capsys):
+    console.show(Report([GOOD, BAD]), as_json=True)
+    good, bad = json.loads(capsys.readouterr().out)["plays"]
+    assert good == {
+        "host": "Envoy 1.36.4",
+        "passed": 4,
+        "failed": 0,
+        "errors": 0,
+        "skipped": 1,
+        "seconds": 1.23,
+        "error": None,
+    }
+    assert bad["error"] == "tests failed"
+
+
+def test_a_deployment_has_its_envoy(tmp_path: Path):
+    (tmp_path / "Cargo.toml").write_text(
+        '[package]\nname = "a"\nversion = "1.0.0"\n[lib]\ncrate-type = ["cdylib"]\n'
+    )
+    with pytest.raises(UsageError, match="a deployment has its Envoy already"):
+        scaffold.test(tmp_path, envoy="1.36.4", deployed=True)

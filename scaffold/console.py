@@ -61,9 +61,7 @@ def reporting() -> Iterator[None]:
             yield
         except (Exception, KeyboardInterrupt, _Terminated) as error:
             renderer.end_bar()
-            code = _explain(error)
-            _let_go_of_broken_streams()
-            raise SystemExit(code) from None
+            raise SystemExit(_explain(error)) from None
         finally:
             renderer.end_bar()
 
@@ -154,18 +152,6 @@ def _say(message: str, hint: str | None, code: int) -> int:
 def _last_words(text: str) -> None:
     with suppress(OSError):  # whoever read our words has gone, or the disk is full: the exit code counts
         click.echo(text, err=True)
-
-
-def _let_go_of_broken_streams() -> None:
-    """Keep Python from complaining, at its end, of what can't be written any more."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        except (AttributeError, ValueError):  # closed before we began
-            pass
 
 
 @contextmanager

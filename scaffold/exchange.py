@@ -76,7 +76,8 @@ class Exchange:
     `request` as the client sent it, `response` as the client saw it; `upstream` is the request as
     the origin received it, None when it never got there; `logs` what the plugin logged meanwhile,
     `on_log` included; `metrics` the host's counters and gauges that changed, by how much; `details`
-    the host's word for how it ended (Envoy's response code details).
+    the host's word for how it ended (Envoy's response code details); `trapped` whether the plugin
+    crashed on the way (a panic), which ends its virtual machine.
     """
 
     request: Request
@@ -85,6 +86,7 @@ class Exchange:
     logs: LogLines
     metrics: Mapping[str, float] = field(default_factory=dict, repr=False)
     details: str = ""
+    trapped: bool = False
 
     @property
     def status(self) -> int:

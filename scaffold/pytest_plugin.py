@@ -7,8 +7,8 @@ test run; every test begins with the default configuration, and an upstream that
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from scaffold.project import HostSettings, Plugin
 from scaffold.testing import OURS
 from scaffold.upstream import Origin
 from scaffold.wasm import WasmModule
+
+Begun = Callable[[], AbstractContextManager[hosts.Host]]
 
 
 class Upstream:
@@ -58,8 +60,10 @@ class Upstream:
 class Proxy:
     """A host that runs the plugin, as a test uses it."""
 
-    def __init__(self, host: hosts.Host, plugin: Plugin | None) -> None:
-        self._host = host
+    def __init__(self, begun: Begun, plugin: Plugin | None) -> None:
+        self._begun = begun
+        self._stack = ExitStack()
+        self._host = self._stack.enter_context(begun())
         self._default = plugin
         self._changed = False
         self._upstream: Upstream | None = None
@@ -89,8 +93,7 @@ class Proxy:
         content = body.encode() if isinstance(body, str) else body
         request = Request(method, target, Headers(headers or {}), content)
         exchange = self._host.play(request, timeout=timeout)
-        if exchange.status >= 500 and exchange.upstream is None:
-            self._changed = True  # it may have panicked: the next test begins with a plugin that lives
+        self._changed = self._changed or exchange.trapped  # the next test begins with a plugin that lives
         return exchange
 
     def get(self, target: str = "/", **options: Any) -> Exchange:
@@ -116,14 +119,23 @@ class Proxy:
         self._host.replace(replace(self._default, configuration=configuration), fresh=True)
 
     def begin(self) -> None:
-        """Forget what the last test did."""
-        self._upstream = None
-        if self._host.origin:
-            self._host.origin.forget_answers()
-            self._upstream = Upstream(self._host)
-        if self._changed and self._default:
+        """Forget what the last test did; where it ended the host (a filter that loops does), start another."""
+        if not self._host.alive and self._default:
+            self._stack.close()
+            self._host = self._stack.enter_context(self._begun())
+        elif self._changed and self._default:
             self._host.replace(self._default, fresh=True)
-            self._changed = False
+        self._changed = False
+        self._upstream = Upstream(self._host) if self._host.origin else None
+
+    def end(self) -> None:
+        """Leave nothing behind in a host that others may go on to use."""
+        if self._host.origin and self._host.alive:
+            self._host.origin.forget_answers()
+
+    def close(self) -> None:
+        """End the host, if it is ours."""
+        self._stack.close()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -148,26 +160,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    config = request.config
     with _explained():
-        if request.config.getoption("--proxy-deployed"):
-            yield Proxy(_deployed(request.config.rootpath), None)
-            return
-        plugin = _plugin(request.config)
-        start = hosts.find(request.config.getoption("--proxy-host"))
-        settings = HostSettings(envoy=request.config.getoption("--proxy-envoy"), log_level="debug")
-        context = start(plugin, folder=tmp_path_factory.mktemp("proxy"), settings=settings)
-        host = context.__enter__()
+        if config.getoption("--proxy-deployed"):
+            deployed = _deployed(config.rootpath)
+            made = Proxy(lambda: nullcontext(deployed), None)
+        else:
+            plugin = _plugin(config)
+            start = hosts.find(config.getoption("--proxy-host"))
+            settings = HostSettings(envoy=config.getoption("--proxy-envoy"), log_level="debug")
+            made = Proxy(
+                lambda: start(plugin, folder=tmp_path_factory.mktemp("proxy"), settings=settings), plugin
+            )
     try:
-        yield Proxy(host, plugin)
+        yield made
     finally:
-        context.__exit__(None, None, None)
+        made.close()
 
 
 @pytest.fixture
-def proxy(_proxy: Proxy) -> Proxy:
+def proxy(_proxy: Proxy) -> Iterator[Proxy]:
     """The plugin in its host: `proxy.get("/headers")` returns the `Exchange`."""
-    _proxy.begin()
-    return _proxy
+    with _explained():
+        _proxy.begin()
+    yield _proxy
+    _proxy.end()
 
 
 def _plugin(config: pytest.Config) -> Plugin:

@@ -12,7 +12,7 @@ from scaffold.errors import choose
 from scaffold.events import Logged, Noted, emit, step
 from scaffold.exchange import Exchange, Request
 from scaffold.options import PORT, Options, parse_upstream
-from scaffold.project import HostSettings, Plugin, locate
+from scaffold.project import HostSettings, Plugin, Project, locate
 from scaffold.upstream import Origin
 from scaffold.wasm import WasmModule
 
@@ -28,6 +28,11 @@ class Host(Protocol):
 
     @property
     def origin(self) -> Origin | None: ...  # noqa: D102
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        ...
 
     def play(self, request: Request, *, timeout: float = 10) -> Exchange:
         """Send a request through the plugin, and gather what came of it on every side.
@@ -85,7 +90,7 @@ def run(
     from scaffold.hosts import envoy as host
     from scaffold.hosts import envoys
 
-    root = locate(root)
+    root = checked(root, module)
     options = Options(port, config, upstream, envoy, log_level, bootstrap, envoy_args, id, root_id).over({})
     settings = options.settings()
     host.check_free(settings.port)
@@ -130,7 +135,7 @@ def bootstrap(
     from scaffold.hosts import envoy as host
     from scaffold.hosts import envoy_files, envoys
 
-    root = locate(root)
+    root = checked(root, module)
     options = Options(port, config, upstream, envoy, None, bootstrap, None, id, root_id).over({})
     options.settings()
     binary = envoys.find(envoy)
@@ -150,6 +155,14 @@ def bootstrap(
         return text.removesuffix("\n")
     files.write(out, text)
     return out
+
+
+def checked(root: Path, module: Path | None) -> Path:
+    """The project's folder, its Cargo.toml read once before anything else is looked at, or built."""
+    root = locate(root)
+    if module is None:
+        Project.load(root)
+    return root
 
 
 def load_module(module: Path | None, root: Path, profile: str, rustc: str | None, yes: bool) -> WasmModule:

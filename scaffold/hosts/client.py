@@ -44,12 +44,13 @@ def play(host: EnvoyHost, request: Request, timeout: float) -> Exchange:
         new = host.origin.requests(since=arrived) if upstream is None else []
         # a filter may have taken the id away: then it is the one request that came meanwhile
         upstream = new[0] if len(new) == 1 and REQUEST_ID not in new[0].headers else upstream
-    lines = (line.text for line in host.log.since(log_mark) if line.of_plugin)
+    lines = LogLines(line.text for line in host.log.since(log_mark) if line.of_plugin)
+    trapped = any(line.startswith("Function: ") and " failed" in line for line in lines)
     after = host.admin.metrics()
     changed = {name: value - before.get(name, 0) for name, value in after.items()}
     metrics = {name: by for name, by in changed.items() if by}
     details = str((ended or {}).get("details") or "")
-    return Exchange(sent, response, upstream, LogLines(lines), metrics, details)
+    return Exchange(sent, response, upstream, lines, metrics, details, trapped)
 
 
 def send(port: int, request: Request, timeout: float) -> Response:

@@ -44,7 +44,7 @@ def deploy(
     Raises `ModuleError` when the host refuses the plugin (an old one goes on), `TargetError` when it
     runs but doesn't answer.
     """
-    place, root = _target(target), locate(root)
+    place, root = _target(target), hosts.checked(root, module)
     given = Options(port, config, upstream, envoy, log_level, bootstrap, envoy_args, id, root_id)
     options = given.over(_remembered(root))
     settings = options.settings()

@@ -50,6 +50,41 @@ def test_after_a_panic_the_next_test_has_a_plugin_that_works(proxy):
     assert proxy.get("/headers").status == 200
 
 
+def test_a_panic_on_the_way_back_is_one(proxy):
+    assert proxy.get("/panic-response").trapped
+
+
+def test_after_that_the_next_test_has_a_plugin_that_works_too(proxy):
+    exchange = proxy.get("/headers")
+    assert exchange.status == 200
+    assert not exchange.trapped
+
+
+def test_a_loop_is_an_error(proxy):
+    import pytest
+    from scaffold.errors import HostError
+
+    with pytest.raises(HostError):
+        proxy.get("/loop", timeout=20)
+
+
+def test_after_a_loop_the_next_test_has_a_host_that_works(proxy):
+    assert proxy.get("/headers").status == 200
+
+
+def test_a_request_that_was_answered_before_is_not_taken_for_another(proxy):
+    assert proxy.get("/headers", headers={"x-request-id": "mine"}).upstream is not None
+    assert proxy.get("/local", headers={"x-request-id": "mine"}).upstream is None
+
+
+def test_what_cannot_be_sent_says_so(proxy):
+    import pytest
+    from scaffold.errors import UsageError
+
+    with pytest.raises(UsageError, match="can't be sent"):
+        proxy.get("/", headers={"x": "\u20ac"})
+
+
 def test_methods_bodies_headers_and_metrics(proxy):
     exchange = proxy.request("PUT", "/anything", headers=[("x-a", "1"), ("x-a", "2")], body="text")
     assert exchange.upstream.method == "PUT"
@@ -74,7 +109,7 @@ def write(root: Path, body: str, name: str = "test_mine.py") -> None:
 def test_all_that_the_fixture_promises(author, probe, run):
     write(author, PASSES)
     ran = run("pytest", "-q", f"--proxy-module={probe.path}", "--proxy-config", '"default"', cwd=author)
-    assert "8 passed" in ran.stdout, ran.stdout + ran.stderr
+    assert "14 passed" in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_the_generated_project_passes_its_own_tests(crate, run):
@@ -134,9 +169,7 @@ def test_a_failing_native_test_is_the_plugins_fault(copy, run):
 
 def test_native_tests_that_do_not_compile_are_cargos_word(copy, run):
     source = copy / "src" / "lib.rs"
-    source.write_text(
-        source.read_text().replace('assert_eq!(greeting(b"example.com")', "assert_eq!(nothing()")
-    )
+    source.write_text(source.read_text().replace('greeting(b"example.com")', "nothing()"))
     ran = run("scaffold", "test", "--root", copy)
     assert ran.returncode == 5
     assert "cannot find function `nothing`" in ran.stderr
@@ -156,6 +189,12 @@ def test_deployed_plays_against_the_deployment(copy, run):
     ran = run("scaffold", "test", "--root", copy, "--deployed")
     assert ran.returncode == 0, ran.stderr
     assert "4 passed" in ran.stderr
+    write(
+        copy, "def test_x(proxy):\n    proxy.upstream.answer(503)\n    assert proxy.get('/').status == 503\n"
+    )
+    assert run("scaffold", "test", "--root", copy, "--deployed", "-k", "test_x").returncode == 0
+    ran = run("scaffold", "test", "--root", copy, "--deployed", "-k", "greets")
+    assert ran.returncode == 0, "a test leaves nothing behind in the deployment"
     logs = run("scaffold", "logs", "--root", copy).stdout
     assert logs.count("HTTP headers in #") >= 5, "the requests went through the deployment"
     scaffold.undeploy(copy)

@@ -1,6 +1,6 @@
 //! A plugin that shows everything a test wants to see, and fails in every way one asks it to.
 //!
-//! The request's path chooses: `/panic`, `/loop`, `/eat` (memory), `/local` (answers by itself),
+//! The request's path chooses: `/panic`, `/panic-response`, `/loop`, `/eat` (memory), `/local` (answers by itself),
 //! `/strip` (takes the request id away), `/hold` (pauses until a callout has come back). The
 //! configuration `refuse` is refused, `panic` panics; any other comes back in `x-configuration`.
 
@@ -45,6 +45,7 @@ impl RootContext for Root {
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
         Some(Box::new(Stream {
             configuration: self.configuration.clone(),
+            panics_later: false,
             requests: self.requests,
         }))
     }
@@ -52,6 +53,7 @@ impl RootContext for Root {
 
 struct Stream {
     configuration: String,
+    panics_later: bool,
     requests: Option<u32>,
 }
 
@@ -71,6 +73,7 @@ impl HttpContext for Stream {
         let path = self.get_http_request_header(":path").unwrap_or_default();
         match path.as_str() {
             "/panic" => panic!("asked to panic"),
+            "/panic-response" => self.panics_later = true,
             "/loop" => loop {
                 std::hint::black_box(());
             },
@@ -94,6 +97,7 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        assert!(!self.panics_later, "asked to panic on the way back");
         self.set_http_response_header("x-configuration", Some(&self.configuration));
         Action::Continue
     }

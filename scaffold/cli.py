@@ -26,7 +26,8 @@ class Operation(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the body, and print its result as the caller wants it."""
-        result = super().invoke(ctx)
+        with console.narrating():
+            result = super().invoke(ctx)
         console.show(result, as_json=ctx.meta.get("json", False))
         if code := getattr(result, "exit_code", 0):  # a result may be bad news, and is shown all the same
             ctx.exit(code)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
-import json
 import os
 import signal
 import sys
@@ -12,12 +10,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scaffold import events
 from scaffold.errors import INTERNAL, INTERRUPTED, ScaffoldError
+
+if TYPE_CHECKING:
+    from scaffold import events
 
 # what the machine can refuse anywhere; the path it was about comes with the error
 _MACHINE_ERRNOS = frozenset(
@@ -51,17 +51,26 @@ class _Terminated(BaseException):
 
 @contextmanager
 def reporting() -> Iterator[None]:
-    """Render what happens in the block, and turn whatever ends it into a message and an exit code.
+    """Turn whatever ends the block into a message and an exit code.
 
     Every door enters it. Raises `SystemExit` only.
     """
-    renderer = _Renderer()
-    with _signals(), events.listening(renderer.handle):
+    with _signals():
         try:
             yield
         except (Exception, KeyboardInterrupt, _Terminated) as error:
-            renderer.end_bar()
             raise SystemExit(_explain(error)) from None
+
+
+@contextmanager
+def narrating() -> Iterator[None]:
+    """Render what happens in the block. Not entered for `--version` and `--help`: it costs its imports."""
+    from scaffold import events
+
+    renderer = _Renderer()
+    with events.listening(renderer.handle):
+        try:
+            yield
         finally:
             renderer.end_bar()
 
@@ -69,6 +78,8 @@ def reporting() -> Iterator[None]:
 def show(result: object, *, as_json: bool = False) -> None:
     """Print what an operation returned, on standard output."""
     if as_json:
+        import json
+
         click.echo(json.dumps(_plain(result), indent=2))
     elif isinstance(result, (list, tuple)):
         for item in result:
@@ -81,6 +92,8 @@ def show(result: object, *, as_json: bool = False) -> None:
 
 def _plain(value: object) -> Any:
     """Dataclasses, paths and their like as what JSON has."""
+    import dataclasses
+
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -189,6 +202,8 @@ class _Renderer:
 
     def handle(self, event: events.Event) -> events.Answer:
         """Render one event; the answer to a question, if it is one."""
+        from scaffold import events
+
         if not isinstance(event, events.Progressed):
             self.end_bar()
         match event:

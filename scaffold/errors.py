@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -81,6 +80,8 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     """Look up a template, host, target or variant by name; a miss suggests the nearest."""
     if name in table:
         return table[name]
+    import difflib
+
     near = difflib.get_close_matches(name, table, n=1)
     hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(table))}"
     raise UsageError(f"no {kind} named `{name}`", hint=hint)

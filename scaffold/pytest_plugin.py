@@ -119,7 +119,7 @@ class Proxy:
         self._host.replace(replace(self._default, configuration=configuration), fresh=True)
 
     def begin(self) -> None:
-        """Forget what the last test did; where it ended the host (a filter that loops does), start another."""
+        """Forget what the last test did; start another host where it ended the one there was."""
         if not self._host.alive and self._default:
             self._stack.close()
             self._host = self._stack.enter_context(self._begun())

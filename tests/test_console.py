@@ -45,7 +45,7 @@ def ended(capsys, body):
     """How a block under `reporting` ends: exit code, standard output, standard error."""
     code = 0
     try:
-        with console.reporting():
+        with console.reporting(), console.narrating():
             body()
     except SystemExit as end:
         code = end.code
@@ -403,9 +403,9 @@ def test_colours_are_for_the_terminal_alone(tmp_path):
 
 def test_a_bar_goes_and_the_cursor_comes_back_however_it_ends(tmp_path):
     shows = """
-from scaffold.console import reporting
+from scaffold.console import narrating, reporting
 from scaffold.events import Progressed, emit
-with reporting():
+with reporting(), narrating():
     emit(Progressed("Loading", 5_000_000, 10_000_000, "B"))
     raise {}
 """

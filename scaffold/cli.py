@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 import scaffold
 from scaffold import console
+from scaffold.cli_options import (
+    FILE,
+    build_options,
+    host_options,
+    json_option,
+    plugin_options,
+    root_option,
+    toolchain_options,
+)
 from scaffold.errors import choose
 
-F = TypeVar("F", bound=Callable[..., Any])
-Decorator = Callable[[F], F]
-
-_FILE = click.Path(path_type=Path)
 _COMPLETE = "_SCAFFOLD_COMPLETE"  # the variable by which a shell asks
 
 
@@ -56,78 +61,6 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _options(*decorators: Decorator[Any]) -> Decorator[F]:
-    def decorate(function: F) -> F:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
-def _remember_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    ctx.meta["json"] = value
-
-
-json_option = click.option(
-    "--json", is_flag=True, expose_value=False, callback=_remember_json, help="Print the result as JSON."
-)
-root_option = click.option(
-    "--root", metavar="FOLDER", type=_FILE, default=Path(), help="The project's folder.  [default: this one]"
-)
-toolchain_options = _options(
-    click.option("--rustc", metavar="PATH", help="The Rust compiler to use.  [default: $RUSTC, or found]"),
-    click.option("-y", "--yes", is_flag=True, help="Install a toolchain without asking, if none is found."),
-)
-build_options = _options(
-    click.option("--profile", metavar="NAME", default="release", show_default=True, help="Cargo's profile."),
-    toolchain_options,
-)
-plugin_options = _options(
-    click.option(
-        "--config", metavar="JSON|FILE", help="The plugin's configuration.  [default: Cargo.toml's]"
-    ),
-    click.option("--id", metavar="NAME", help="The plugin's name in Envoy.  [default: the crate's]"),
-    click.option("--root-id", metavar="NAME", help="The plugin's root id.  [default: Cargo.toml's]"),
-    click.option(
-        "--bootstrap", type=_FILE, metavar="FILE", help="Put the filter into this configuration of Envoy's."
-    ),
-)
-_LEVELS = ["trace", "debug", "info", "warning", "error", "critical"]
-
-
-def _host_options(port: int | None, log_level: str | None, otherwise: str) -> Decorator[Any]:
-    """The options of what runs a plugin; `otherwise` says what counts when one isn't given."""
-    return _options(
-        click.option(
-            "--port",
-            metavar="NUMBER",
-            type=click.IntRange(0, 65535),
-            default=port,
-            help=f"Where it answers; 0: on any free port.  [default: {otherwise}8080]",
-        ),
-        plugin_options,
-        click.option(
-            "--upstream",
-            metavar="URL",
-            help=f"Send the traffic there.  [default: {otherwise}a built-in origin]",
-        ),
-        click.option(
-            "--envoy",
-            metavar="PATH|VERSION",
-            help=f"The Envoy to run.  [default: {otherwise}the one that came with us]",
-        ),
-        click.option(
-            "--log-level",
-            metavar="LEVEL",
-            type=click.Choice(_LEVELS),
-            default=log_level,
-            help=f"What of the plugin's log to keep: {', '.join(_LEVELS)}.  [default: {otherwise}info]",
-        ),
-        click.option("--envoy-args", metavar="WORDS", help="More arguments for Envoy itself."),
-    )
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(scaffold.__version__, message="%(prog)s %(version)s", prog_name="scaffold")
 def cli() -> None:
@@ -143,7 +76,7 @@ def cli() -> None:
 @click.option(
     "--output-dir",
     metavar="FOLDER",
-    type=_FILE,
+    type=FILE,
     default=Path(),
     help="Where the crate's folder goes; made if missing.  [default: here]",
 )
@@ -193,9 +126,9 @@ def clean(**options: Any) -> None:
 
 
 @cli.command()
-@click.argument("module", required=False, type=_FILE)
+@click.argument("module", required=False, type=FILE)
 @root_option
-@_host_options(8080, "info", "")
+@host_options(8080, "info", "")
 @build_options
 def run(**options: Any) -> None:
     """Build the plugin and run it in an Envoy, until Ctrl-C.
@@ -206,7 +139,7 @@ def run(**options: Any) -> None:
 
 
 @cli.command()
-@click.argument("module", required=False, type=_FILE)
+@click.argument("module", required=False, type=FILE)
 @root_option
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Where it listens."
@@ -216,7 +149,7 @@ def run(**options: Any) -> None:
 @click.option(
     "--envoy", metavar="PATH|VERSION", help="The Envoy it is for.  [default: the one that came with us]"
 )
-@click.option("--out", type=_FILE, default=Path("-"), help="Write it there, not to the terminal.")
+@click.option("--out", type=FILE, default=Path("-"), help="Write it there, not to the terminal.")
 @build_options
 @json_option
 def bootstrap(**options: Any) -> object:
@@ -237,10 +170,10 @@ def bootstrap(**options: Any) -> object:
     help="The Envoy to run; with commas several, one after the other.  [default: the one that came with us]",
 )
 @click.option("--deployed", is_flag=True, help="Play the tests against what is deployed.")
-@click.option("--module", metavar="FILE", type=_FILE, help="Test this .wasm file instead of building.")
+@click.option("--module", metavar="FILE", type=FILE, help="Test this .wasm file instead of building.")
 @click.option("-k", "--keyword", metavar="EXPRESSION", help="Only the tests that match, as in pytest.")
 @click.option("-x", "--exitfirst", is_flag=True, help="Stop at the first failure.")
-@click.option("--junitxml", type=_FILE, metavar="FILE", help="Write a report for CI.")
+@click.option("--junitxml", type=FILE, metavar="FILE", help="Write a report for CI.")
 @build_options
 @json_option
 def test(**options: Any) -> object:
@@ -253,9 +186,9 @@ def test(**options: Any) -> object:
 
 @cli.command()
 @click.argument("target", default="envoy")
-@click.argument("module", required=False, type=_FILE)
+@click.argument("module", required=False, type=FILE)
 @root_option
-@_host_options(None, None, "as deployed, or ")
+@host_options(None, None, "as deployed, or ")
 @click.option("--probe", metavar="PATH", help="What to ask a foreign upstream for, to see the filter work.")
 @build_options
 @json_option

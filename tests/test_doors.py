@@ -311,7 +311,7 @@ def test_it_starts_light(words):
     assert "click" in loaded
     assert set(HEAVY.split()) & set(loaded) == set()
     ours = {name for name in loaded if name.startswith("scaffold.")}
-    assert ours == {"scaffold.cli", "scaffold.console", "scaffold.errors"}
+    assert ours == {"scaffold.cli", "scaffold.cli_options", "scaffold.console", "scaffold.errors"}
 
 
 @pytest.mark.parametrize("door", [SCAFFOLD, ("scaffold",)], ids=["module", "script"])

@@ -1,0 +1,71 @@
+"""Foreign upstreams over https: believed only when their certificate is theirs."""
+
+from __future__ import annotations
+
+import http.server
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from scaffold import hosts
+from scaffold.exchange import Request
+from scaffold.project import HostSettings, Plugin
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def upstream(authority: trustme.CA, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An https origin whose certificate is for the name that the test gives."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_: object) -> None: ...
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(request.param).configure_cert(context)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"https://localhost:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def status(probe, tmp_path: Path, upstream: str) -> int:
+    settings = HostSettings(upstream=upstream)
+    with hosts.find("envoy")(Plugin("probe", "", probe), folder=tmp_path, settings=settings) as host:
+        return host.play(Request("GET", "/")).status
+
+
+@pytest.mark.parametrize("upstream", ["localhost"], indirect=True)
+def test_one_that_the_system_trusts_is_asked(probe, tmp_path, upstream, authority, monkeypatch):
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    assert status(probe, tmp_path, upstream) == 200
+
+
+@pytest.mark.parametrize("upstream", ["localhost"], indirect=True)
+def test_one_of_an_unknown_authority_is_not(probe, tmp_path, upstream):
+    assert status(probe, tmp_path, upstream) == 503
+
+
+@pytest.mark.parametrize("upstream", ["evil.example"], indirect=True)
+def test_one_with_another_name_is_not(probe, tmp_path, upstream, authority, monkeypatch):
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    assert status(probe, tmp_path, upstream) == 503

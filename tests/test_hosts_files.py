@@ -1,0 +1,95 @@
+"""What lies in an Envoy's folder: modules, logs, and who may read them."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from wasm_asm import plugin as assembled
+
+from scaffold.errors import ModuleError, ProjectError
+from scaffold.hosts.envoy_files import LARGEST_LOG, Folder
+from scaffold.hosts.envoy_log import Log
+from scaffold.project import Plugin
+from scaffold.wasm import WasmModule
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    (tmp_path / "envoy").mkdir()
+    return Folder(tmp_path / "envoy")
+
+
+def module(path: Path, mark: int) -> WasmModule:
+    """A module of its own digest: a custom section holds the mark."""
+    path.write_bytes(assembled() + bytes([0, 5, 1, 97, mark, 0, 0]))
+    return WasmModule.read(path)
+
+
+def test_the_live_module_is_never_pruned_though_the_clock_goes_back(folder, tmp_path):
+    for mark in range(6):
+        live = module(tmp_path / "m.wasm", mark)
+        folder.write_filter(Plugin("p", "", live), (1, 40))
+        if mark < 5:
+            later = time.time() + 3600
+            os.utime(folder.modules / f"{live.digest.removeprefix('sha256:')}.wasm", (later, later))
+        folder.prune()
+        named = json.loads(folder.filter.read_text())["resources"][0]["typed_config"]["config"]
+        assert Path(named["vm_config"]["code"]["local"]["filename"]).exists()
+    assert len(list(folder.modules.glob("*.wasm"))) == 3
+
+
+def test_a_module_that_changes_while_it_is_taken_is_refused(folder, tmp_path):
+    read = module(tmp_path / "m.wasm", 1)
+    module(tmp_path / "m.wasm", 2)
+    with pytest.raises(ModuleError, match="changed while it was being taken"):
+        folder.write_filter(Plugin("p", "", read), (1, 40))
+    (tmp_path / "m.wasm").unlink()
+    with pytest.raises(ModuleError, match="cannot read the module"):
+        folder.write_filter(Plugin("p", "", read), (1, 40))
+
+
+def test_a_configuration_may_hold_secrets_so_nobody_else_reads_it(folder, tmp_path):
+    folder.write_filter(Plugin("p", "", module(tmp_path / "m.wasm", 1), b"secret"), (1, 40))
+    assert stat.S_IMODE(folder.filter.stat().st_mode) == 0o600
+
+
+def test_a_line_of_the_log_ends_where_envoy_ends_it(folder):
+    text = "one\u2028two\x85three"
+    record = {"level": "info", "logger": "wasm", "message": f"wasm log p r v: {text}"}
+    folder.log.write_text(json.dumps(record, ensure_ascii=False) + "\n")
+    assert [line.text for line in Log(folder.log).since(0)] == [text]
+
+
+def test_a_log_that_has_grown_large_begins_anew_and_its_reader_with_it(folder):
+    record = json.dumps({"level": "info", "logger": "wasm", "message": "wasm log p r v: hello"}) + "\n"
+    folder.log.write_text(record * (LARGEST_LOG // len(record) + 2))
+    log = Log(folder.log)
+    position = log.size()
+    folder.cap_logs()
+    assert log.size() == 0
+    assert folder.log.with_suffix(".old").stat().st_size > LARGEST_LOG
+    folder.log.write_text(record)
+    assert [line.text for line in log.since(position)] == ["hello"]
+
+
+@pytest.mark.parametrize("kind", ["network", "service"])
+def test_a_plugin_of_another_type_is_not_run_as_an_http_filter(tmp_path, kind):
+    (tmp_path / "Cargo.toml").write_text(
+        '[package]\nname = "p"\n[lib]\ncrate-type = ["cdylib"]\n'
+        f'[package.metadata.proxy-wasm]\ntype = "{kind}"\n'
+    )
+    with pytest.raises(ProjectError, match="can be built, not run yet"):
+        Plugin.load(tmp_path, module(tmp_path / "m.wasm", 1))
+
+
+def test_a_misspelt_table_is_not_taken_for_none(tmp_path):
+    (tmp_path / "Cargo.toml").write_text(
+        '[package]\nname = "p"\n[lib]\ncrate-type = ["cdylib"]\n[package.metadata.proxy_wasm]\n'
+    )
+    with pytest.raises(ProjectError, match=r"\[package.metadata.proxy_wasm\] in .* is misspelt"):
+        Plugin.load(tmp_path, module(tmp_path / "m.wasm", 1))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from scaffold import hosts
-from scaffold.errors import ScaffoldError
+from scaffold.errors import HostError, ScaffoldError
 from scaffold.exchange import Exchange, HeaderInput, Headers, Request, Response
 from scaffold.project import HostSettings, Plugin
 from scaffold.testing import OURS
@@ -92,8 +92,9 @@ class Proxy:
         """Send a request through the plugin. Raises `HostError` when no whole answer came."""
         content = body.encode() if isinstance(body, str) else body
         request = Request(method, target, Headers(headers or {}), content)
+        changed, self._changed = self._changed, True  # until we know that plugin and host are well
         exchange = self._host.play(request, timeout=timeout)
-        self._changed = self._changed or exchange.trapped  # the next test begins with a plugin that lives
+        self._changed = changed or exchange.trapped
         return exchange
 
     def get(self, target: str = "/", **options: Any) -> Exchange:
@@ -120,11 +121,12 @@ class Proxy:
 
     def begin(self) -> None:
         """Forget what the last test did; start another host where it ended the one there was."""
-        if not self._host.alive and self._default:
-            self._stack.close()
-            self._host = self._stack.enter_context(self._begun())
-        elif self._changed and self._default:
-            self._host.replace(self._default, fresh=True)
+        if self._changed and self._default:
+            try:
+                self._host.replace(self._default, fresh=True)
+            except HostError:
+                self._stack.close()
+                self._host = self._stack.enter_context(self._begun())
         self._changed = False
         self._upstream = Upstream(self._host) if self._host.origin else None
 

@@ -100,6 +100,7 @@ def test(
     """
     choose("host", host, HOSTS)
     project = Project.load(root)
+    given = WasmModule.read(module) if module else None
     places = _places(host, envoy, deployed)
     tools = toolchain.find(project.settings.triple, root=project.root, rustc=rustc, yes=yes)
     with step(f"Testing {project.name} natively"):
@@ -107,9 +108,7 @@ def test(
     options = ["-k", keyword] if keyword else []
     options += ["-x"] if exitfirst else []
     if not deployed:
-        built = (
-            WasmModule.read(module) if module else cargo.build(root, profile=profile, rustc=rustc, yes=yes)
-        )
+        built = given or cargo.build(root, profile=profile, rustc=rustc, yes=yes)
         options += [f"--proxy-module={built.path}"]
     plays = []
     for name, chosen in places.items():

@@ -215,7 +215,7 @@ def test_a_bug_of_ours_shows_its_traceback_and_asks_for_a_report(exception, caps
 
 
 def test_only_a_bug_shows_a_traceback(tmp_path):
-    for words in (["build"], ["new", "A"], ["run", "nothing.wasm"]):
+    for words in (["build"], ["new", "A"], ["run", "--port=0", "nothing.wasm"]):
         ran = run(*SCAFFOLD, *words, cwd=tmp_path)
         assert ran.code in (2, 3, 6)
         assert "Traceback" not in ran.err

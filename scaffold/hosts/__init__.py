@@ -100,9 +100,9 @@ def run(
         folder = stack.enter_context(files.scratch())
         with step(f"Starting Envoy with {plugin.name}"):
             running = stack.enter_context(host.start(plugin, folder=folder, settings=settings))
-        emit(Noted(f"{plugin.name} answers at {running.url}, Envoy's admin at {running.admin_url}"))
-        emit(Noted("Ctrl-C ends it"))
         try:
+            emit(Noted(f"{plugin.name} answers at {running.url}, Envoy's admin at {running.admin_url}"))
+            emit(Noted("Ctrl-C ends it"))
             for line in running.follow():
                 emit(Logged(line.level, line.text))
         except KeyboardInterrupt:
@@ -158,10 +158,12 @@ def bootstrap(
 
 
 def checked(root: Path, module: Path | None) -> Path:
-    """The project's folder, its Cargo.toml read once before anything else is looked at, or built."""
+    """The project's folder; what is to be run is read once before anything else is looked at, or built."""
     root = locate(root)
     if module is None:
         Project.load(root)
+    else:
+        WasmModule.read(module)
     return root
 
 

@@ -28,7 +28,13 @@ from scaffold.wasm import WasmModule
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")
 MANIFEST = '[package]\nname = "a"\nversion = "1.0.0"\n\n[lib]\ncrate-type = ["cdylib"]\n'
-BUILDS = ["build", "run", "test", "deploy"]
+BUILDS = [["build"], ["run", "--port=0"], ["test"], ["deploy", "--port=0"]]
+PLACES = [["run", "--port=0"], ["deploy", "envoy", "--port=0"]]  # 8080 may be anybody's
+
+
+def first(value: object) -> str | None:
+    """A command's name, to call a test by it."""
+    return value[0] if isinstance(value, list) else None
 
 
 @pytest.fixture
@@ -69,16 +75,16 @@ def nothing_left(folder: Path, within: float = 5) -> bool:
 # --- files of the project
 
 
-@pytest.mark.parametrize("command", [*BUILDS, "clean"])
-def test_no_manifest(command, run, tmp_path):
-    ran = run(*SCAFFOLD, command, "--root", tmp_path)
+@pytest.mark.parametrize("words", [*BUILDS, ["clean"]], ids=first)
+def test_no_manifest(words, run, tmp_path):
+    ran = run(*SCAFFOLD, *words, "--root", tmp_path)
     hint = "run `scaffold new NAME` first, or pass --root"
     assert (ran.returncode, ran.stdout) == (3, "")
     assert ran.stderr == error(f"no Cargo.toml in {tmp_path}", hint)
     assert listing(tmp_path) == []
 
 
-@pytest.mark.parametrize("command", BUILDS)
+@pytest.mark.parametrize("words", BUILDS, ids=first)
 @pytest.mark.parametrize(
     ("manifest", "message", "hint"),
     [
@@ -105,9 +111,9 @@ def test_no_manifest(command, run, tmp_path):
     ],
     ids=["broken", "unknown key", "no cdylib", "triple"],
 )
-def test_a_manifest_that_cannot_be(command, manifest, message, hint, run, place):
+def test_a_manifest_that_cannot_be(words, manifest, message, hint, run, place):
     (place / "Cargo.toml").write_text(manifest)
-    ran = run(*SCAFFOLD, command, "--root", place)
+    ran = run(*SCAFFOLD, *words, "--root", place)
     assert (ran.returncode, ran.stdout) == (3, "")
     assert ran.stderr == error(message.format(path=place / "Cargo.toml"), hint)
     assert listing(place) == ["Cargo.toml"]
@@ -116,7 +122,7 @@ def test_a_manifest_that_cannot_be(command, manifest, message, hint, run, place)
 def test_a_configuration_that_is_not_there(run, place, hello):
     with (place / "Cargo.toml").open("a") as file:
         file.write('[package.metadata.proxy-wasm]\nconfiguration = "nowhere.json"\n')
-    for words in (["run"], ["deploy", "envoy"]):
+    for words in PLACES:
         ran = run(*SCAFFOLD, *words, hello.path, "--root", place)
         assert ran.returncode == 3
         why = "No such file or directory"
@@ -149,7 +155,7 @@ MODULES = {
 def test_a_module_that_no_host_loads(content, message, hint, run, crate, tmp_path):
     path = tmp_path / "a.wasm"
     path.write_bytes(content)
-    for words in (["run", path], ["deploy", "envoy", path], ["test", "--module", path]):
+    for words in (*([*words, path] for words in PLACES), ["test", "--module", path]):
         ran = run(*SCAFFOLD, *words, "--root", crate)
         assert (ran.returncode, ran.stdout) == (6, "")
         said = ran.stderr[ran.stderr.index("error: ") :]  # `test` begins with the native ones
@@ -159,7 +165,7 @@ def test_a_module_that_no_host_loads(content, message, hint, run, crate, tmp_pat
 
 
 def test_a_module_that_is_not_there(run, tmp_path):
-    ran = run(*SCAFFOLD, "run", tmp_path / "a.wasm")
+    ran = run(*SCAFFOLD, *PLACES[0], tmp_path / "a.wasm")
     why = "No such file or directory"
     assert ran.returncode == 6
     assert ran.stderr == error(f"cannot read the module {tmp_path / 'a.wasm'}: {why}")
@@ -171,7 +177,7 @@ def test_a_module_that_is_not_there(run, tmp_path):
 def test_a_port_that_a_stranger_has(run, place, hello, listener):
     port = listener.getsockname()[1]
     name = psutil.Process().name()
-    for words in (["run"], ["deploy", "envoy"]):
+    for words in PLACES:
         ran = run(*SCAFFOLD, *words, hello.path, "--root", place, "--port", port)
         assert (ran.returncode, ran.stdout) == (8, "")
         assert ran.stderr.endswith(
@@ -188,7 +194,7 @@ def test_a_port_that_our_own_deployment_has(run, place, hello, tmp_path):
     )
     port = served["url"].rpartition(":")[2]
     try:
-        for words in (["run"], ["deploy", "envoy"]):
+        for words in PLACES:
             ran = run(*SCAFFOLD, *words, hello.path, "--root", place, "--port", port)
             assert (ran.returncode, ran.stdout) == (8, "")
             hint = f"--port 0 takes any free one, `scaffold undeploy --root {other}` ends that"
@@ -202,9 +208,9 @@ def test_a_port_that_our_own_deployment_has(run, place, hello, tmp_path):
 def test_an_upstream_that_is_down(run, place, hello, listener):
     port = listener.getsockname()[1]
     listener.close()
-    for words in (["run"], ["deploy", "envoy"]):
+    for words in PLACES:
         url = f"http://127.0.0.1:{port}"
-        ran = run(*SCAFFOLD, *words, hello.path, "--root", place, "--port=0", "--upstream", url)
+        ran = run(*SCAFFOLD, *words, hello.path, "--root", place, "--upstream", url)
         assert (ran.returncode, ran.stdout) == (8, "")
         message = f"nothing answers at the upstream {url}: Connection refused"
         assert ran.stderr.endswith(error(message, "start it first"))
@@ -215,14 +221,14 @@ def test_an_upstream_that_is_down(run, place, hello, listener):
     "url", ["localhost:80", "ftp://a", "http://", "http://a:99999", "http://a/b", "", "http://[::1"]
 )
 def test_an_upstream_that_is_none(url, run, place, hello):
-    for words in (["run"], ["deploy", "envoy"]):
-        ran = run(*SCAFFOLD, *words, hello.path, "--root", place, "--port=0", f"--upstream={url}")
+    for words in PLACES:
+        ran = run(*SCAFFOLD, *words, hello.path, "--root", place, f"--upstream={url}")
         assert (ran.returncode, ran.stdout) == (2, "")
         assert ran.stderr.endswith(error(f"`{url}` is no upstream", "write it as http://host:port"))
 
 
 def test_a_configuration_that_is_neither_a_file_nor_json(run, place, hello):
-    for words in (["run"], ["deploy", "envoy"]):
+    for words in PLACES:
         ran = run(*SCAFFOLD, *words, hello.path, "--root", place, "--config", "{a: 1}")
         assert ran.returncode == 2
         why = "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
@@ -239,8 +245,8 @@ def test_an_envoy_that_is_none(run, place, hello):
         str(place / "Cargo.toml"): "{} may not be executed",
     }
     for path, message in said.items():
-        for words in (["run"], ["deploy", "envoy"]):
-            ran = run(*SCAFFOLD, *words, hello.path, "--root", place, "--port=0", "--envoy", path)
+        for words in PLACES:
+            ran = run(*SCAFFOLD, *words, hello.path, "--root", place, "--envoy", path)
             assert (ran.returncode, ran.stdout) == (4, "")
             assert f"error: {message.format(path)}\n" in ran.stderr
     assert nothing_left(place)
@@ -267,12 +273,12 @@ def test_a_name_that_there_is_not(words, message, run, place):
 
 def test_a_compile_error_is_cargos_words(run, copy):
     (copy / "src" / "lib.rs").write_text("fn broken() -> u32 { nothing }\n")
-    for command in BUILDS:
-        ran = run(*SCAFFOLD, command, "--root", copy)
+    for words in BUILDS:
+        ran = run(*SCAFFOLD, *words, "--root", copy)
         assert (ran.returncode, ran.stdout) == (5, "")
         assert "error[E0425]: cannot find value `nothing` in this scope" in ran.stderr
         assert " --> src/lib.rs:1:22" in ran.stderr
-        last = "cargo could not compile the native tests" if command == "test" else "cargo build failed"
+        last = "cargo could not compile the native tests" if words == ["test"] else "cargo build failed"
         assert ran.stderr.splitlines()[-1].startswith(f"error: {last}")
     assert nothing_left(copy)
 
@@ -343,7 +349,7 @@ def test_ctrl_c_in_new(tmp_path):
         (["deploy", "--port=0"], "Building", 2.0),
         (["test"], "Testing", 3.0),
     ],
-    ids=lambda value: value[0] if isinstance(value, list) else None,
+    ids=first,
 )
 def test_ctrl_c_leaves_nothing_and_the_same_again_succeeds(words, sign, length, run, copy):
     """In a terminal, where cargo, pytest and Envoy get it too; and sent to scaffold alone."""

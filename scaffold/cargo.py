@@ -8,11 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from scaffold import process, toolchain
+from scaffold import files, process, toolchain
 from scaffold.errors import MachineError, ToolFailed
 from scaffold.events import Warned, emit, step
 from scaffold.project import Project
 from scaffold.wasm import WasmModule
+
+_SPARE = 4_000_000  # bytes: with fewer free, that is likely why cargo failed
 
 
 def build(
@@ -77,4 +79,11 @@ def _cargo(argv: list[str], project: Project, tools: toolchain.Toolchain, on_lin
     env = os.environ | dict(tools.env)
     code = process.show([tools.cargo, *argv], cwd=project.root, env=env, on_line=on_line)
     if code:
-        raise ToolFailed(f"cargo {argv[0]} failed (exit code {code})")
+        raise ToolFailed(f"cargo {argv[0]} failed (exit code {code})", hint=_no_room(project))
+
+
+def _no_room(project: Project) -> str | None:
+    """Say that a disk is full: the linker dies by a signal then, without a word."""
+    folder = Path(os.environ.get("CARGO_TARGET_DIR") or project.root)
+    free = shutil.disk_usage(folder if folder.is_dir() else project.root).free
+    return f"{files.human(free)} are free on the disk of {folder}: make room" if free < _SPARE else None

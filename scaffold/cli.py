@@ -142,14 +142,21 @@ def run(**options: Any) -> None:
 @click.argument("module", required=False, type=FILE)
 @root_option
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Where it listens."
+    "--port",
+    metavar="NUMBER",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Where it listens.",
 )
 @plugin_options
 @click.option("--upstream", metavar="URL", help="Send the traffic there.  [default: Envoy answers itself]")
 @click.option(
     "--envoy", metavar="PATH|VERSION", help="The Envoy it is for.  [default: the one that came with us]"
 )
-@click.option("--out", type=FILE, default=Path("-"), help="Write it there, not to the terminal.")
+@click.option(
+    "--out", type=FILE, metavar="FILE", default=Path("-"), help="Write it there.  [default: -, the terminal]"
+)
 @build_options
 @json_option
 def bootstrap(**options: Any) -> object:

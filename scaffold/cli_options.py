@@ -41,16 +41,33 @@ build_options = _options(
     click.option("--profile", metavar="NAME", default="release", show_default=True, help="Cargo's profile."),
     toolchain_options,
 )
-plugin_options = _options(
-    click.option(
-        "--config", metavar="JSON|FILE", help="The plugin's configuration.  [default: Cargo.toml's]"
-    ),
-    click.option("--id", metavar="NAME", help="The plugin's name in Envoy.  [default: the crate's]"),
-    click.option("--root-id", metavar="NAME", help="The plugin's root id.  [default: Cargo.toml's]"),
-    click.option(
-        "--bootstrap", type=FILE, metavar="FILE", help="Put the filter into this configuration of Envoy's."
-    ),
-)
+_PORT: dict[str, Any] = {"metavar": "NUMBER", "type": click.IntRange(0, 65535)}
+
+
+def _plugin_options(otherwise: str) -> Decorator[Any]:
+    """What of the plugin can be said otherwise; `otherwise` says what counts when an option isn't given."""
+    return _options(
+        click.option(
+            "--config",
+            metavar="JSON|FILE",
+            help=f"The plugin's configuration.  [default: {otherwise}Cargo.toml's]",
+        ),
+        click.option(
+            "--id", metavar="NAME", help=f"The plugin's name in Envoy.  [default: {otherwise}the crate's]"
+        ),
+        click.option(
+            "--root-id", metavar="NAME", help=f"The plugin's root id.  [default: {otherwise}Cargo.toml's]"
+        ),
+        click.option(
+            "--bootstrap",
+            type=FILE,
+            metavar="FILE",
+            help=f"Put the filter into this configuration of Envoy's.  [default: {otherwise}one of ours]",
+        ),
+    )
+
+
+plugin_options = _plugin_options("")
 _LEVELS = ["trace", "debug", "info", "warning", "error", "critical"]
 
 
@@ -59,12 +76,11 @@ def host_options(port: int | None, log_level: str | None, otherwise: str) -> Dec
     return _options(
         click.option(
             "--port",
-            metavar="NUMBER",
-            type=click.IntRange(0, 65535),
+            **_PORT,
             default=port,
             help=f"Where it answers; 0: on any free port.  [default: {otherwise}8080]",
         ),
-        plugin_options,
+        _plugin_options(otherwise),
         click.option(
             "--upstream",
             metavar="URL",

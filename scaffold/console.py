@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -14,30 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scaffold.errors import INTERNAL, INTERRUPTED, ScaffoldError
+from scaffold.errors import INTERNAL, INTERRUPTED, MachineError, ScaffoldError, of_os_error
 
 if TYPE_CHECKING:
     from scaffold import events
 
-# what the machine can refuse anywhere; the path it was about comes with the error
-_MACHINE_ERRNOS = frozenset(
-    (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EFBIG,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.EIO,
-        errno.ENAMETOOLONG,
-        errno.ELOOP,
-        errno.ENOTDIR,
-    )
-)
-_MACHINE_EXIT_CODE = 4
 _LEVEL_COLOURS = {"critical": "red", "error": "red", "warning": "yellow", "debug": "cyan", "trace": "cyan"}
 
 
@@ -126,10 +106,9 @@ def _explain(error: BaseException) -> int:
         case BrokenPipeError():
             return 128 + signal.SIGPIPE
         case FileNotFoundError() if _lost():
-            return _say("the current folder is gone", "`cd` to one that exists", _MACHINE_EXIT_CODE)
-        case OSError(errno=number) if number in _MACHINE_ERRNOS:
-            where = f"{error.filename}: " if error.filename else ""
-            return _say(f"{where}{error.strerror}", None, _MACHINE_EXIT_CODE)
+            return _say("the current folder is gone", "`cd` to one that exists", MachineError.exit_code)
+        case OSError() if refused := of_os_error(error):
+            return _say(refused.message, None, refused.exit_code)
     import traceback
 
     _last_words("".join(traceback.format_exception(error)))
@@ -269,4 +248,4 @@ class _Renderer:
 def _interactive() -> bool:
     """Whether somebody is there to answer."""
     there = all(stream and stream.isatty() for stream in (sys.stdin, sys.stderr))
-    return there and not os.environ.get("CI")
+    return there and os.environ.get("CI", "").lower() in ("", "0", "false")

@@ -56,6 +56,7 @@ def wasm_filter(
     if version >= FAIL_RELOAD_SINCE:
         # a filter that panicked gets a new VM: without it every later request is a 503
         plugin["failure_policy"] = "FAIL_RELOAD"
+        plugin["reload_config"] = {"backoff": {"base_interval": "0.1s"}}
     return {"@type": WASM, "config": plugin}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -9,6 +10,24 @@ T = TypeVar("T")
 
 INTERNAL = 70  # a bug of ours: EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+# what the machine can refuse anywhere; the path it was about comes with the error
+_MACHINE_ERRNOS = frozenset(
+    (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EFBIG,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EIO,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.ENOTDIR,
+    )
+)
 
 
 class ScaffoldError(Exception):
@@ -74,6 +93,13 @@ class TargetError(ScaffoldError):
 def of_exit_code(code: int) -> type[ScaffoldError]:
     """The class of an error whose exit code came from another process."""
     return next((kind for kind in ScaffoldError.__subclasses__() if kind.exit_code == code), ScaffoldError)
+
+
+def of_os_error(error: OSError) -> MachineError | None:
+    """What the machine refused, with the path it was about; None for what can only be a bug of ours."""
+    if error.errno not in _MACHINE_ERRNOS:
+        return None
+    return MachineError(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
 
 
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:

@@ -16,6 +16,7 @@ from scaffold.errors import MachineError
 from scaffold.events import Noted, emit
 
 APP = "proxy-wasm-scaffold"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def cache_dir() -> Path:
@@ -39,6 +40,11 @@ def write(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     The rename is what Envoy's file watch takes as a change, too.
     """
     data = content.encode() if isinstance(content, str) else content
+    with _named(path):
+        _write(path, data, mode)
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -62,7 +68,7 @@ def tree(target: Path) -> Iterator[Path]:
     """
     if target.exists() or target.is_symlink():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    with _parents(target), _staging(target.parent) as staging:
+    with _named(target), _parents(target), _staging(target.parent) as staging:
         made = staging / target.name
         made.mkdir()
         yield made
@@ -76,6 +82,17 @@ def tree(target: Path) -> Iterator[Path]:
             with _folder(target.parent) as beside:
                 shutil.copytree(made, beside / target.name, symlinks=True)
                 (beside / target.name).rename(target)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let the error of a full disk say what was being written: the system says nothing, or a file within."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or error.errno in _FULL:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

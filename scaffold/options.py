@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import shlex
 from collections.abc import Mapping
@@ -51,6 +52,8 @@ class Options:
         values = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
         if self.bootstrap:
             values["bootstrap"] = str(self.bootstrap.resolve())
+        if self.envoy and os.sep in self.envoy:
+            values["envoy"] = str(Path(self.envoy).resolve())
         if self.config and Path(self.config).exists():
             values["config"] = str(Path(self.config).resolve())
         return values
@@ -72,12 +75,20 @@ class Options:
             envoy=str(Path(envoy).resolve()) if envoy and os.sep in envoy else envoy,
             log_level=self.log_level or "info",
             bootstrap=str(self.bootstrap.resolve()) if self.bootstrap else None,
+            bootstrap_digest=_digest(self.bootstrap) if self.bootstrap else None,
             envoy_args=words,
         )
 
     def plugin(self, root: Path, module: WasmModule) -> Plugin:
         """The plugin's part, over what the project in `root` says."""
         return Plugin.load(root, module, self.config, name=self.id, root_id=self.root_id)
+
+
+def _digest(bootstrap: Path) -> str | None:
+    try:
+        return "sha256:" + hashlib.sha256(bootstrap.read_bytes()).hexdigest()
+    except OSError:  # which is said when it is read
+        return None
 
 
 def parse_upstream(url: str) -> Address:

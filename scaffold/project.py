@@ -141,7 +141,8 @@ class HostSettings:
     """How a host is to run a plugin; what of it can't change while it runs.
 
     `port` 0 is any free one; `upstream` a URL, None for the built-in one; `envoy` names an Envoy;
-    `bootstrap` is the path of a configuration of the user's own, which then says port and upstream.
+    `bootstrap` is the path of a configuration of the user's own, which then says port and upstream;
+    its digest tells an edited one.
     """
 
     port: int = 0
@@ -149,6 +150,7 @@ class HostSettings:
     envoy: str | None = None
     log_level: str = "info"
     bootstrap: str | None = None
+    bootstrap_digest: str | None = None
     envoy_args: tuple[str, ...] = ()
 
     def fit(self, running: HostSettings, port: int) -> bool:

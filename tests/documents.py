@@ -39,9 +39,11 @@ class Step:
 
         A line that is `…` stands for any lines, none too; within a line `…` stands for any text.
         """
-        inside = (re.escape(line).replace("…", ".*?") + "\n" for line in self.shows)
-        lines = ("(?:.*\n)*?" if line.strip() == "…" else each for line, each in zip(self.shows, inside))
-        return "(?m)^" + "".join(lines)
+
+        def line(text: str) -> str:
+            return "(?:.*\n)*?" if text.strip() == "…" else re.escape(text).replace("…", ".*?") + "\n"
+
+        return "(?m)^" + "".join(map(line, self.shows))
 
 
 def pages() -> list[Path]:

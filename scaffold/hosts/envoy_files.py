@@ -66,6 +66,7 @@ class Folder:
             yield
         except BaseException:
             files.write(self.filter, before, mode=PRIVATE)
+            self.prune()  # or one refused module after the other would stay
             raise
 
     def prune(self) -> None:

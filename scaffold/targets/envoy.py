@@ -81,7 +81,7 @@ def log_lines(deployment: Deployment, follow: bool) -> Iterator[Line]:
     while True:
         alive = deployment.alive
         lines, at = log.read(at)
-        yield from (line for line in lines if line.of_plugin or line.level == "critical")
+        yield from (line for line in lines if line.of_plugin or line.logger == "scaffold")
         if not follow:
             return
         if not alive:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scaffold.errors import INTERNAL, ScaffoldError
+from scaffold.errors import INTERNAL, ScaffoldError, of_os_error
 from scaffold.hosts import envoy
 from scaffold.hosts.envoy_files import Folder
 from scaffold.project import HostSettings, Plugin
@@ -44,6 +44,10 @@ def main() -> None:
         port = _first_life(_plugin(order["plugin"]), folder, settings, committed)
     except ScaffoldError as error:
         _answer({"error": error.message, "hint": error.hint, "code": error.exit_code})
+        raise
+    except OSError as error:
+        refused = of_os_error(error) or ScaffoldError(f"a bug in scaffold: {error!r}")
+        _answer({"error": refused.message, "hint": None, "code": refused.exit_code})
         raise
     except Exception as error:
         _answer({"error": f"a bug in scaffold: {error!r}", "hint": None, "code": INTERNAL})

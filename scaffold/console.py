@@ -38,8 +38,23 @@ def reporting() -> Iterator[None]:
     with _signals():
         try:
             yield
+            if sys.stdout:
+                sys.stdout.flush()  # while a failure to can still be explained
         except (Exception, KeyboardInterrupt, _Terminated) as error:
-            raise SystemExit(_explain(error)) from None
+            code = _explain(error)
+            _let_go_of_broken_streams()
+            raise SystemExit(code) from None
+
+
+def _let_go_of_broken_streams() -> None:
+    """What can't be written stays in Python's buffers, and would change the exit code to 120 at the end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream:
+                stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

@@ -71,9 +71,10 @@ def copy(crate: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def hello(crate: Path) -> WasmModule:
-    """hello_world's module."""
-    return scaffold.build(crate)
+def hello(crate: Path, tmp_path_factory: pytest.TempPathFactory) -> WasmModule:
+    """hello_world's module, where no other crate of the name is built over it."""
+    kept = tmp_path_factory.mktemp("hello") / "hello_world.wasm"
+    return WasmModule.read(Path(shutil.copyfile(scaffold.build(crate).path, kept)))
 
 
 @pytest.fixture(scope="session")

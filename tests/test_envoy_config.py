@@ -2,6 +2,7 @@ import json
 import subprocess
 from dataclasses import dataclass
 
+import certifi
 import pytest
 import wasm_asm as asm
 
@@ -152,7 +153,7 @@ def inline(typed_config):
         Address("127.0.0.1", 8080),
         Address("::1", 8080),
         Address("example.invalid", 80),
-        Address("example.invalid", 443, tls=True),
+        Address("example.invalid", 443, tls=certifi.where()),
     ],
     ids=["pipe", "IPv4", "IPv6", "name", "TLS"],
 )

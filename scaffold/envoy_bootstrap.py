@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from scaffold.errors import ProjectError
 
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"
+LARGEST = 4_000_000  # bytes of a file, and values in it: reading one takes a second a MB
 _V2_NAMES = ("envoy.http_connection_manager", "envoy.router")
 
 
@@ -25,14 +27,20 @@ def read(path: Path) -> Config:
     import yaml
 
     try:
+        if path.stat().st_size > LARGEST:
+            raise ProjectError(f"{path} is larger than {LARGEST // 1_000_000} MB, and no bootstrap")
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        whole = _nodes(content, {}) < LARGEST
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(
             f"cannot read the bootstrap {path}: {getattr(error, 'strerror', None) or error}"
         ) from error
     except (yaml.YAMLError, RecursionError) as error:
-        said = " ".join(str(error).split()) or "nested too deeply"
+        deep = isinstance(error, RecursionError)
+        said = "nested too deeply" if deep else " ".join(str(error).split())
         raise ProjectError(f"{path} is neither YAML nor JSON: {said}") from error
+    if not whole:
+        raise ProjectError(f"{path} grows without end where its aliases are written out")
     if not isinstance(content, dict):
         raise ProjectError(
             f"{path} is no bootstrap: it holds no mapping", hint="`scaffold bootstrap` prints one"
@@ -78,6 +86,17 @@ def dump(bootstrap: Config, *, as_json: bool = False) -> str:
     import yaml
 
     return str(yaml.safe_dump(bootstrap, sort_keys=False, width=110))
+
+
+def _nodes(value: object, known: dict[int, float]) -> float:
+    """How many values there are once every alias is written out; infinitely many where one holds itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf
+        items = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_nodes(item, known) for item in items)
+    return known[id(value)]
 
 
 def _managers(listener: Config) -> Iterator[Config]:

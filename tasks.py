@@ -14,6 +14,7 @@ from scaffold.tasks import ns
 
 ROOT = Path(__file__).parent
 BIN = Path(sys.executable).parent
+FAULTS = (BIN / "pytest", "-m", "faults", "-n", "2", "-q")
 
 
 def _run(*words: str | Path, cwd: Path = ROOT) -> None:
@@ -35,9 +36,16 @@ def test(_: Context) -> None:
 
 @task(name="all")
 def every_test(_: Context) -> None:
-    """Every test, those with real cargo, Envoy and servers too."""
+    """Every test, those with real cargo, Envoy and servers too; the fault suite is `dev.faults`."""
     _run(BIN / "pytest", "-m", "not e2e", "-n", "2", "-q")
-    _run(BIN / "pytest", "-m", "e2e", "-q", "--durations=15")
+    _run(BIN / "pytest", "-m", "e2e and not faults", "-q", "--durations=15")
+
+
+@task
+def faults(_: Context, kills: int = 200) -> None:
+    """The fault suite with many kills; prints what was injected, seen and left behind."""
+    os.environ["SCAFFOLD_KILLS"] = str(kills)
+    _run(*FAULTS, "--durations=15")
 
 
 @task
@@ -91,4 +99,4 @@ def _free(wanted: int) -> int:
     raise Exit("no free port", code=8)
 
 
-ns.add_collection(Collection("dev", test, every_test, lint, bench, demo))
+ns.add_collection(Collection("dev", test, every_test, faults, lint, bench, demo))

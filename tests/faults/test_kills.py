@@ -1,0 +1,321 @@
+"""R1, R2: a command is killed at a random moment; what it makes is whole or absent, and it can be run again.
+
+SCAFFOLD_KILLS says how often (20; `invoke dev.faults`: 200), SCAFFOLD_SEED at which moments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import pytest
+from faults.place import Place, answers, digest, get, names, processes, supervisors, tree, until
+
+KILLS = int(os.environ.get("SCAFFOLD_KILLS", "20"))
+ASKED = max(4, KILLS // 2)  # SIGINT and SIGTERM, in turns
+SELDOM = 1 if KILLS > 50 else 5  # after how many kills a command that takes long is run to its end
+
+SIGNALS = pytest.mark.parametrize(
+    ("numbers", "times"),
+    [((signal.SIGKILL,), KILLS), ((signal.SIGINT, signal.SIGTERM), ASKED)],
+    ids=["SIGKILL", "SIGINT and SIGTERM"],
+)
+
+
+@dataclass
+class Command:
+    """What is killed: how it starts, when it has done its work, and what it may leave.
+
+    `seen` says in a word what there is after a kill, having asserted that it may be. `ready` waits until a
+    command that doesn't end by itself has done its work.
+    """
+
+    start: Callable[[], subprocess.Popen[str]]
+    seen: Callable[[], str]
+    left: Callable[[], list[str]]
+    prepare: Callable[[], object] = lambda: None
+    ready: Callable[[subprocess.Popen[str]], object] = lambda child: child.wait(60)
+    ends: bool = True
+    said: Callable[[], str] = lambda: ""
+    again_every: int = 1  # kills after which it is run to its end
+
+    def whole(self) -> float:
+        """Run it to its end, well; how many seconds it took."""
+        self.prepare()
+        begun = time.monotonic()
+        child = self.start()
+        self.ready(child)
+        took = time.monotonic() - begun
+        if not self.ends:
+            child.terminate()
+        code = child.wait(20)
+        assert code == (0 if self.ends else 128 + signal.SIGTERM), f"{code}: {self.said()}"
+        until(lambda: not self.left(), 3)
+        return took
+
+
+def kill(
+    command: Command, numbers: tuple[signal.Signals, ...], times: int, chance: random.Random
+) -> tuple[Counter[str], float]:
+    """Kill it `times` times; what was there then, how often, and the longest until all was gone."""
+    command.whole()  # what is made once only isn't typical
+    length = statistics.median(command.whole() for _ in range(3))
+    outcomes: Counter[str] = Counter()
+    slowest = 0.0
+    for turn in range(times):
+        number = numbers[turn % len(numbers)]
+        command.prepare()
+        child = command.start()
+        moment = chance.uniform(0, 1.05 * length)
+        time.sleep(moment)
+        child.send_signal(number)
+        code = child.wait(20)
+        died = time.monotonic()
+        where = f"turn {turn}, {number.name} after {moment:.3f} s: {code}, {command.said()}"
+        # Python's own start and end know nothing of our sentence
+        pythons = number == signal.SIGINT and code == 1 and "/scaffold/" not in command.said()
+        assert code in (0, -number, 128 + number) or pythons, where
+        assert "a bug in scaffold" not in command.said(), where
+        until(lambda: not command.left(), 3, lambda: f"{where}\n{command.left()}")  # noqa: B023
+        slowest = max(slowest, time.monotonic() - died)
+        outcomes[command.seen()] += 1
+        if turn % command.again_every == command.again_every - 1 or turn == times - 1:
+            command.whole()
+            assert command.seen() == "new"
+    return outcomes, slowest
+
+
+def told(numbers: tuple[signal.Signals, ...], times: int, length: str, chance: random.Random) -> str:
+    how = " or ".join(number.name for number in numbers)
+    return f"{length}: {how} at {times} random moments (seed {chance.initial})"  # type: ignore[attr-defined]
+
+
+def seen(outcomes: Counter[str], slowest: float) -> str:
+    found = ", ".join(f"{what} {often}" for what, often in sorted(outcomes.items()))
+    return f"{found}; the same again succeeded; gone within {slowest:.1f} s"
+
+
+@pytest.mark.faults("R1")
+@SIGNALS
+def test_new(place, record, chance, numbers, times):
+    out = place.folder / "out-of-it"
+    out.mkdir()
+    place.well("new", "hello_world", "--no-input", "--output-dir", place.folder / "model")
+    model = tree(place.folder / "model/hello_world")
+
+    def look() -> str:
+        there = names(out)
+        assert there in ([], ["hello_world"])
+        assert not there or tree(out / "hello_world") == model
+        return "new" if there else "absent"
+
+    def prepare() -> None:
+        if names(out):
+            (out / "hello_world").rename(place.folder / f"old-{time.monotonic_ns()}")
+
+    words = ("new", "hello_world", "--no-input", "--output-dir", out)
+    command = Command(lambda: place.start(*words), look, place.left, prepare, said=place.said)
+    outcomes, slowest = kill(command, numbers, times, chance)
+    assert names(place.cache / "staging") == [], "the last, which ended well, swept what was left"
+    assert place.temporary() == []
+    record(told(numbers, times, "new", chance), seen(outcomes, slowest))
+
+
+@pytest.mark.faults("R2")
+@SIGNALS
+def test_build(place, record, chance, numbers, times):
+    crate = place.tiny()
+    module = crate / "target/wasm32-wasip1/release/tiny.wasm"
+    source = crate / "src/lib.rs"
+    turns: list[str | None] = []
+
+    def prepare() -> None:
+        turns.append(digest(module))
+        source.write_text(
+            source.read_text().replace(f"        {len(turns) - 1}\n", f"        {len(turns)}\n")
+        )
+
+    def look() -> str:
+        now = digest(module)
+        if now is None:
+            return "absent"  # between cargo's removing the old and linking the new
+        assert module.read_bytes()[:4] == b"\0asm"
+        if now != turns[-1]:
+            place.well("build", "--root", crate)
+            assert digest(module) == now, "neither the old one nor the new one"
+        return "old" if now == turns[-1] else "new"
+
+    words = ("build", "--root", crate)
+    command = Command(lambda: place.start(*words), look, place.left, prepare, said=place.said)
+    outcomes, slowest = kill(command, numbers, times, chance)
+    assert place.temporary() == []
+    record(told(numbers, times, "build of a changed source", chance), seen(outcomes, slowest))
+
+
+@pytest.mark.faults("R2")
+@SIGNALS
+def test_setup(machine, debian, record, chance, numbers, times, tmp_path):
+    """apt-get and dpkg-deb are stand-ins; their real ones: tests/toolchain/test_private_e2e.py."""
+    from scaffold.toolchain import private
+
+    debian()
+    place = Place(tmp_path, dict(os.environ))
+    home = private.folder().parent
+
+    def prepare() -> None:
+        if private.folder().is_dir():
+            private.folder().rename(machine.folder / f"old-{time.monotonic_ns()}")
+
+    def look() -> str:
+        found = tree(private.folder())
+        assert found in (None, model)
+        return "new" if found else "absent"
+
+    def left() -> list[str]:
+        return processes(tmp_path)
+
+    model = None
+    words = ("setup", "--yes", "--root", tmp_path)
+    command = Command(lambda: place.start(*words), lambda: "new", left, prepare, said=place.said)
+    command.whole()
+    model = tree(private.folder())
+    command.seen = look
+    outcomes, slowest = kill(command, numbers, times, chance)
+    assert names(home) == [".lock", private.folder().name], "what a kill left was swept"
+    record(told(numbers, times, "set-up of the toolchain", chance), seen(outcomes, slowest))
+
+
+def consistent(place: Place) -> None:
+    """Every module that lies there is the one that its name says."""
+    for module in place.folder.glob("s/**/modules/*.wasm"):
+        assert digest(module) == f"sha256:{module.stem}"
+
+
+@pytest.mark.faults("R2")
+@SIGNALS
+@pytest.mark.parametrize("command", ["deploy", "undeploy"])
+def test_deploy_and_undeploy(place, probe, record, chance, command, numbers, times):
+    """What was killed half-way serves whole, or isn't there."""
+    root = place.project()
+    deploy = ("deploy", "envoy", probe.path, "--root", root, "--port=0")
+    undeploy = ("undeploy", "--root", root)
+
+    def serves() -> bool:
+        consistent(place)
+        # one that was asked to end may not have yet
+        until(lambda: not (now := deployed(place)) or answers(f"http://localhost:{now['port']}"), 5)
+        if deployed(place):
+            assert len(supervisors(place)) == 1
+            return True
+        until(lambda: not place.left(), 3, lambda: str(place.left()))
+        return False
+
+    words, before = (deploy, undeploy) if command == "deploy" else (undeploy, deploy)
+
+    def prepare() -> None:
+        if bool(deployed(place)) == (command == "deploy"):
+            place.well(*before)
+
+    killed = Command(
+        lambda: place.start(*words),
+        lambda: "new" if serves() == (command == "deploy") else "old",
+        lambda: [line for line in place.left() if f"scaffold {command}" in line],
+        prepare,
+        said=place.said,
+        again_every=SELDOM,
+    )
+    outcomes, slowest = kill(killed, numbers, times, chance)
+    record(told(numbers, times, command, chance), seen(outcomes, slowest))
+
+
+def deployed(place: Place) -> dict[str, Any] | None:
+    """The record of what runs."""
+    for folder in place.deployments:
+        with suppress(FileNotFoundError):
+            found: dict[str, Any] = json.loads((folder / "deployment.json").read_text())
+            return found if psutil.pid_exists(found["pid"]) else None
+    return None
+
+
+@pytest.mark.faults("R2")
+@SIGNALS
+def test_deploy_again(place, probe, record, chance, numbers, times):
+    """Another configuration, put in the place of one that serves, which goes on whatever happens."""
+    root = place.project()
+    url = place.deploy(root, "envoy", probe.path, "--config", "0")["url"]
+    turns = [0]
+
+    def served() -> str:
+        consistent(place)
+        status, headers = get(url)
+        assert status == 200
+        now = headers["x-configuration"]
+        assert now in (str(turns[0]), str(turns[0] - 1))
+        return "new" if now == str(turns[0]) else "old"
+
+    def prepare() -> None:
+        turns[0] += 1
+
+    command = Command(
+        lambda: place.start("deploy", "envoy", probe.path, "--root", root, f"--config={turns[0]}"),
+        served,
+        lambda: [line for line in place.left() if "scaffold deploy" in line],
+        prepare,
+        said=place.said,
+    )
+    # the run that follows a kill takes the next turn, or the old one would be that before it
+    outcomes, slowest = kill(command, numbers, times, chance)
+    record(told(numbers, times, "deploy in the place of what serves", chance), seen(outcomes, slowest))
+
+
+@pytest.mark.faults("R2")
+@SIGNALS
+def test_run(place, probe, record, chance, numbers, times):
+    words = ("run", probe.path, "--root", place.project(), "--port=0")
+    command = Command(
+        lambda: place.start(*words),
+        lambda: "new",
+        place.left,
+        ready=lambda child: place.until("Ctrl-C ends it", child),
+        ends=False,
+        said=place.said,
+        again_every=SELDOM,
+    )
+    _, slowest = kill(command, numbers, times, chance)
+    left = f"{len(place.temporary())} temporary folders" if place.temporary() else "nothing"
+    assert left == "nothing" or signal.SIGKILL in numbers
+    record(told(numbers, times, "run", chance), f"gone within {slowest:.1f} s; it runs again", left)
+
+
+@pytest.mark.faults("R2")
+@SIGNALS
+def test_test(place, record, chance, numbers, times):
+    times = times if signal.SIGKILL in numbers else max(4, times // 2)
+    crate = place.tiny()
+    place.well("test", "--root", crate)
+    command = Command(
+        lambda: place.start("test", "--root", crate),
+        lambda: "new",
+        place.left,
+        said=place.said,
+        again_every=SELDOM,
+    )
+    _, slowest = kill(command, numbers, times, chance)
+    left = [name for name in place.temporary() if not name.startswith("pytest-of-")]
+    assert not left or signal.SIGKILL in numbers
+    record(
+        told(numbers, times, "test", chance),
+        f"gone within {slowest:.1f} s; the same again succeeded",
+        f"{len(left)} temporary folders" if left else "nothing",
+    )

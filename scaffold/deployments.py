@@ -151,7 +151,7 @@ def _read(path: Path) -> Deployment | None:
         return Deployment(**record | {"settings": HostSettings(**settings)})
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         emit(Warned(f"{path} is no record of a deployment: {error!r}"))
         return None
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from invoke import Collection, Context, Exit, task
 
+from scaffold import files, workflows
 from scaffold.tasks import ns
 
 ROOT = Path(__file__).parent
 BIN = Path(sys.executable).parent
-FAULTS = (BIN / "pytest", "-m", "faults", "-n", "2", "-q")
+OWN_WORKFLOW = {"command": "bash .ci/run"}  # what CI does here, in the place of a project's jobs
+FAULTS = (BIN / "pytest", "tests/faults", "-m", "faults", "-n", "2", "--dist", "worksteal", "-q")
 
 
 def _run(*words: str | Path, cwd: Path = ROOT) -> None:
@@ -36,15 +38,18 @@ def test(_: Context) -> None:
 
 @task(name="all")
 def every_test(_: Context) -> None:
-    """Every test, those with real cargo, Envoy and servers too; the fault suite is `dev.faults`."""
+    """Every test, those with real cargo, Envoy and servers too; of the fault suite 20 kills a command."""
     _run(BIN / "pytest", "-m", "not e2e", "-n", "2", "-q")
     _run(BIN / "pytest", "-m", "e2e and not faults", "-q", "--durations=15")
+    _run(*FAULTS, "--durations=15")
 
 
 @task
-def faults(_: Context, kills: int = 200) -> None:
-    """The fault suite with many kills; prints what was injected, seen and left behind."""
+def faults(_: Context, kills: int = 200, page: bool = False) -> None:
+    """The fault suite with many kills; prints what was injected and seen, --page writes docs/faults.md."""
     os.environ["SCAFFOLD_KILLS"] = str(kills)
+    if page:
+        os.environ["SCAFFOLD_FAULTS_PAGE"] = str(ROOT / "docs" / "faults.md")
     _run(*FAULTS, "--durations=15")
 
 
@@ -55,6 +60,14 @@ def lint(_: Context) -> None:
     _run(BIN / "ruff", "format", "--check")
     _run(BIN / "mypy")
     _run(BIN / "lint-imports")
+
+
+@task
+def workflow(_: Context) -> None:
+    """Write this repository's own CI workflow, from the template that projects get."""
+    for path, content in workflows.render("github", **OWN_WORKFLOW).items():
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        files.write(ROOT / path, content)
 
 
 @task
@@ -99,4 +112,4 @@ def _free(wanted: int) -> int:
     raise Exit("no free port", code=8)
 
 
-ns.add_collection(Collection("dev", test, every_test, faults, lint, bench, demo))
+ns.add_collection(Collection("dev", test, every_test, faults, lint, workflow, bench, demo))

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import commands, reload
+from bench import commands, images, reload
 from bench.measure import BIN, Row, table
 
 BENCHES = {
@@ -17,6 +17,7 @@ BENCHES = {
     for bench in (
         *(commands.version, commands.new, commands.build, commands.job, commands.test),
         *(reload.edit, reload.loss, reload.memory),
+        *(images.push_pull, images.in_process, images.package, images.images),
     )
 }
 
@@ -26,6 +27,7 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as state:
         os.environ["XDG_STATE_HOME"] = state
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what pip installed has its bytecode, all sides' too
         os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
         for name in names:
             print(f"{name} ...", file=sys.stderr, flush=True)

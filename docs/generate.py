@@ -35,7 +35,15 @@ ENVIRONMENT = {  # in the order of the table; the first group is read by scaffol
     "RUSTUP_AUTO_INSTALL": "`0`: what `rust-toolchain.toml` asks for isn't installed",
     "CARGO_TARGET_DIR": "where cargo builds; `doctor` looks whether one can write there",
     "CARGO_HOME": "where cargo keeps its downloads and settings; `doctor` reads them",
-    "DOCKER_HOST": "where Docker's daemon is; only `doctor` reads it",
+    "DOCKER_HOST": "where Docker's daemon is; default: where Docker's current context says",
+    "DOCKER_CONTEXT": "which of Docker's contexts to take instead of the current",
+    "DOCKER_CONFIG": "the folder of Docker's `config.json`, with its logins; default: `~/.docker`",
+    "REGISTRY_AUTH_FILE": "Podman's file of logins, looked into after Docker's",
+    "XDG_CONFIG_HOME": "where else Podman keeps it: `containers/auth.json` there",
+    "SSL_CERT_FILE": "the authorities that a registry's certificate may be from; default: the system's",
+    "REQUESTS_CA_BUNDLE": "the same, and asked first",
+    "CURL_CA_BUNDLE": "the same, and asked last",
+    "HOME": "where the user's folders are",
     "TMPDIR": "where temporary files go",
     "XDG_RUNTIME_DIR": "where the upstream's sockets go when the state folder's path is too long for them",
     "PATH": "where cargo, rustc, rustup, a linker, apt-get and docker are looked for",
@@ -46,7 +54,7 @@ ENVIRONMENT = {  # in the order of the table; the first group is read by scaffol
     "NO_PROXY": "the same",
 }
 FOLDERS = {  # read by platformdirs
-    "XDG_DATA_HOME": "toolchains and Envoys go there; default: `~/.local/share`",
+    "XDG_DATA_HOME": "toolchains, Envoys and images go there; default: `~/.local/share`",
     "XDG_CACHE_HOME": "what can be made again goes there; default: `~/.cache`",
     "XDG_STATE_HOME": "deployments are recorded there; default: `~/.local/state`",
 }

@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     from scaffold.diagnosis import doctor
     from scaffold.hosts import bootstrap, run
     from scaffold.hosts.envoys import envoys
+    from scaffold.packaging import package
+    from scaffold.registry import login, logout, tags
+    from scaffold.registry.transfer import pull, push
+    from scaffold.stored import images, rmi, tag
+    from scaffold.stories import inspect
     from scaffold.targets import deploy, logs, status, undeploy
+    from scaffold.targets.manifests import manifest
     from scaffold.templates import new
     from scaffold.testing import test
     from scaffold.toolchain import setup
+    from scaffold.wasme import import_wasme
+    from scaffold.workflows import ci
 
 # the table of operations: a command's name, and the module of the function of that name
 OPERATIONS = {
@@ -33,9 +41,22 @@ OPERATIONS = {
     "bootstrap": "scaffold.hosts",
     "test": "scaffold.testing",
     "deploy": "scaffold.targets",
+    "manifest": "scaffold.targets.manifests",
     "undeploy": "scaffold.targets",
     "status": "scaffold.targets",
     "logs": "scaffold.targets",
+    "package": "scaffold.packaging",
+    "images": "scaffold.stored",
+    "tag": "scaffold.stored",
+    "rmi": "scaffold.stored",
+    "push": "scaffold.registry.transfer",
+    "pull": "scaffold.registry.transfer",
+    "tags": "scaffold.registry",
+    "inspect": "scaffold.stories",
+    "login": "scaffold.registry",
+    "logout": "scaffold.registry",
+    "import_wasme": "scaffold.wasme",
+    "ci": "scaffold.workflows",
     "envoys": "scaffold.hosts.envoys",
 }
 
@@ -43,15 +64,28 @@ __all__ = [
     "__version__",
     "bootstrap",
     "build",
+    "ci",
     "clean",
     "deploy",
     "doctor",
     "envoys",
+    "images",
+    "import_wasme",
+    "inspect",
+    "login",
+    "logout",
     "logs",
+    "manifest",
     "new",
+    "package",
+    "pull",
+    "push",
+    "rmi",
     "run",
     "setup",
     "status",
+    "tag",
+    "tags",
     "test",
     "undeploy",
 ]

@@ -12,6 +12,7 @@ from scaffold import files, process, toolchain
 from scaffold.errors import MachineError, ToolFailed
 from scaffold.events import Warned, emit, step
 from scaffold.project import Project
+from scaffold.toolchain import remap
 from scaffold.wasm import WasmModule
 
 _SPARE = 4_000_000  # bytes: with fewer free, that is likely why cargo failed
@@ -32,6 +33,10 @@ def build(
     module = WasmModule.read(path)
     if not {"_initialize", "_start"} & module.exports.keys():
         emit(Warned(f"{path.name} sets nothing up: has src/lib.rs a `proxy_wasm::main!`?"))
+    named = remap.left_in(module.content(), project.root)
+    if named:
+        why = remap.hindrance() or "if a plain `cargo build` made it, `scaffold clean`, then build again"
+        emit(Warned(f"{path.name} names {named}, so another machine builds a different one: {why}"))
     return module
 
 
@@ -50,7 +55,7 @@ def run_tests(project: Project, tools: toolchain.Toolchain, *, compile_only: boo
     """Run the crate's native tests, or only compile them; cargo's exit code."""
     # said, since a crate's own .cargo/config.toml may make wasm the default, which runs nowhere here
     argv = ["test", "--target", tools.host] + (["--no-run"] if compile_only else [])
-    return process.show([tools.cargo, *argv], cwd=project.root, env=os.environ | dict(tools.env))
+    return process.show([tools.cargo, *argv], cwd=project.root, env=_env(project, tools))
 
 
 def _cargo_build(project: Project, tools: toolchain.Toolchain, profile: str) -> Path:
@@ -76,10 +81,14 @@ def _cargo_build(project: Project, tools: toolchain.Toolchain, profile: str) -> 
 
 
 def _cargo(argv: list[str], project: Project, tools: toolchain.Toolchain, on_line: Any = None) -> None:
-    env = os.environ | dict(tools.env)
-    code = process.show([tools.cargo, *argv], cwd=project.root, env=env, on_line=on_line)
+    code = process.show([tools.cargo, *argv], cwd=project.root, env=_env(project, tools), on_line=on_line)
     if code:
         raise ToolFailed(f"cargo {argv[0]} failed (exit code {code})", hint=_no_room(project))
+
+
+def _env(project: Project, tools: toolchain.Toolchain) -> dict[str, str]:
+    """The same for all that cargo does: with another wrapper it asks rustc everything again (70 ms)."""
+    return {**os.environ, **tools.env, **remap.env_for(tools, project.root)}
 
 
 def _no_room(project: Project) -> str | None:

@@ -11,54 +11,22 @@ from typing import Any
 import click
 
 import scaffold
-from scaffold import console
+from scaffold import cli_images, console
+from scaffold.cli_group import Commands
 from scaffold.cli_options import (
     FILE,
     build_options,
+    cluster_options,
+    container_options,
+    deployed_options,
     host_options,
     json_option,
     plugin_options,
     root_option,
     toolchain_options,
 )
-from scaffold.errors import choose
 
 _COMPLETE = "_SCAFFOLD_COMPLETE"  # the variable by which a shell asks
-
-
-class Operation(click.Command):
-    """A command that prints what its body returns."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the body, and print its result as the caller wants it."""
-        with console.narrating():
-            result = super().invoke(ctx)
-        console.show(result, as_json=ctx.meta.get("json", False))
-        if code := getattr(result, "exit_code", 0):  # a result may be bad news, and is shown all the same
-            ctx.exit(code)
-        return result
-
-    def get_short_help_str(self, limit: int = 0) -> str:
-        """The first sentence whole: a list of commands may wrap, but not end in dots."""
-        return (self.help or "").partition("\n\n")[0].replace("\n", " ").removesuffix(".")
-
-
-class Commands(click.Group):
-    """A group whose commands are operations, listed in the order one needs them."""
-
-    command_class = Operation
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of definition."""
-        return list(self.commands)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Suggest the nearest command for one that there isn't."""
-        if args and not args[0].startswith("-") and not ctx.resilient_parsing:
-            choose("command", args[0], self.commands)
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -81,6 +49,7 @@ def cli() -> None:
     help="Where the crate's folder goes; made if missing.  [default: here]",
 )
 @click.option("-v", "--variable", multiple=True, metavar="KEY=VALUE", help="Set a template's variable.")
+@click.option("--ci", metavar="PROVIDER", help="Add a CI workflow: github or gitlab.")
 @click.option("--no-input", is_flag=True, help="Ask nothing: take the defaults.")
 @json_option
 def new(**options: Any) -> object:
@@ -102,7 +71,9 @@ def setup(**options: Any) -> object:
 @root_option
 @click.option("--fix", is_flag=True, help="Do what is safe: a toolchain, missing folders, dead deployments.")
 @click.option("--rustc", metavar="PATH", help="The Rust compiler to look at.  [default: $RUSTC, or found]")
-@click.option("--envoy", metavar="PATH", help="The Envoy to look at.  [default: the one that came with us]")
+@click.option(
+    "--envoy", metavar="PATH|VERSION", help="The Envoy to look at.  [default: the one that came with us]"
+)
 @json_option
 def doctor(**options: Any) -> object:
     """Look at what the machine brings along: what is missing or unfit, and the remedy."""
@@ -126,20 +97,20 @@ def clean(**options: Any) -> None:
 
 
 @cli.command()
-@click.argument("module", required=False, type=FILE)
+@click.argument("module", required=False)
 @root_option
 @host_options(8080, "info", "")
 @build_options
 def run(**options: Any) -> None:
     """Build the plugin and run it in an Envoy, until Ctrl-C.
 
-    With MODULE, a .wasm file, run that instead.
+    With MODULE, a .wasm file or an image, run that instead.
     """
     scaffold.run(**options)
 
 
 @cli.command()
-@click.argument("module", required=False, type=FILE)
+@click.argument("module", required=False)
 @root_option
 @click.option(
     "--port",
@@ -162,7 +133,7 @@ def run(**options: Any) -> None:
 def bootstrap(**options: Any) -> object:
     """Print the configuration that runs the plugin in an Envoy of yours.
 
-    With MODULE, a .wasm file, that which runs it instead.
+    With MODULE, a .wasm file or an image, that which runs it instead.
     """
     return scaffold.bootstrap(**options)
 
@@ -170,12 +141,19 @@ def bootstrap(**options: Any) -> object:
 @cli.command()
 @click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
 @root_option
-@click.option("--host", metavar="NAME", default="envoy", show_default=True, help="What runs the plugin.")
+@click.option(
+    "--host",
+    metavar="NAME",
+    default="envoy",
+    show_default=True,
+    help="What runs the plugin: envoy, a local process, or docker, a container.",
+)
 @click.option(
     "--envoy",
     metavar="PATH|VERSION",
     help="The Envoy to run; with commas several, one after the other.  [default: the one that came with us]",
 )
+@container_options
 @click.option("--deployed", is_flag=True, help="Play the tests against what is deployed.")
 @click.option("--module", metavar="FILE", type=FILE, help="Test this .wasm file instead of building.")
 @click.option("-k", "--keyword", metavar="EXPRESSION", help="Only the tests that match, as in pytest.")
@@ -193,18 +171,47 @@ def test(**options: Any) -> object:
 
 @cli.command()
 @click.argument("target", default="envoy")
-@click.argument("module", required=False, type=FILE)
+@click.argument("module", required=False)
 @root_option
 @host_options(None, None, "as deployed, or ")
-@click.option("--probe", metavar="PATH", help="What to ask a foreign upstream for, to see the filter work.")
+@container_options
+@click.option(
+    "--probe",
+    metavar="PATH",
+    help="What to ask a foreign upstream for, to see the filter work; of a cluster, a whole URL.",
+)
+@deployed_options
 @build_options
 @json_option
 def deploy(**options: Any) -> object:
     """Run the plugin in the background; again, and it is replaced without losing a request.
 
-    TARGET is `envoy`, a local process. With MODULE, a .wasm file, deploy that instead of building.
+    TARGET is `envoy`, a local process, or `docker`, a container of --envoy-image. With MODULE, a .wasm
+    file or an image, deploy that instead of building.
+
+    TARGET may be a cluster's control plane, too: `istio`, `istio-envoyfilter`, `envoy-gateway` or `higress`.
+    Then MODULE is an image that was pushed, and kubectl applies what `scaffold manifest` prints.
     """
     return scaffold.deploy(**options)
+
+
+@cli.command()
+@click.argument("target")
+@click.argument("image", required=False)
+@root_option
+@cluster_options
+@click.option(
+    "--out", type=FILE, metavar="FILE", default=Path("-"), help="Write it there.  [default: -, the terminal]"
+)
+@build_options
+@json_option
+def manifest(**options: Any) -> object:
+    """Print what has a control plane run the plugin; nothing is applied.
+
+    TARGET is istio, istio-envoyfilter, envoy-gateway or higress, or envoy for a plain fleet. IMAGE is pinned
+    by its digest in the registry; without it the project's own module is built.
+    """
+    return scaffold.manifest(**options)
 
 
 @cli.command()
@@ -231,6 +238,10 @@ def status(**options: Any) -> object:
 def logs(**options: Any) -> None:
     """Print what the deployed plugin logged."""
     scaffold.logs(**options)
+
+
+for _command in cli_images.COMMANDS:
+    cli.add_command(_command)
 
 
 @cli.command()

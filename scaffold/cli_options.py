@@ -33,6 +33,9 @@ json_option = click.option(
 root_option = click.option(
     "--root", metavar="FOLDER", type=FILE, default=Path(), help="The project's folder.  [default: this one]"
 )
+plain_http_option = click.option(
+    "--plain-http", is_flag=True, help="Speak to the registry without TLS, which anybody between can change."
+)
 toolchain_options = _options(
     click.option("--rustc", metavar="PATH", help="The Rust compiler to use.  [default: $RUSTC, or found]"),
     click.option("-y", "--yes", is_flag=True, help="Install a toolchain without asking, if none is found."),
@@ -100,3 +103,92 @@ def host_options(port: int | None, log_level: str | None, otherwise: str) -> Dec
         ),
         click.option("--envoy-args", metavar="WORDS", help="More arguments for Envoy itself."),
     )
+
+
+container_options = _options(
+    click.option("--envoy-image", metavar="IMAGE", help="With `docker`: the image whose Envoy runs."),
+    click.option(
+        "--docker-args", metavar="WORDS", help="With `docker`: arguments of `docker run` for the container."
+    ),
+)
+
+
+_cluster_only = (
+    click.option("--name", metavar="NAME", help="The resource's name.  [default: the plugin's]"),
+    click.option(
+        "--namespace",
+        metavar="NAME",
+        help="Where it goes.  [default: default; of higress: higress-system]",
+    ),
+    click.option(
+        "--selector", multiple=True, metavar="KEY=VALUE", help="Apply it to workloads with this label."
+    ),
+    click.option(
+        "--target-ref",
+        multiple=True,
+        metavar="KIND/NAME",
+        help="Attach it to this: Gateway/public, HTTPRoute/web, Service/web.",
+    ),
+    click.option("--whole-namespace", is_flag=True, help="Apply it to every proxy in the namespace."),
+    click.option("--phase", metavar="PHASE", help="Before which of Istio's filters: authn, authz or stats."),
+    click.option(
+        "--priority",
+        metavar="NUMBER",
+        type=click.IntRange(-(2**31) + 1, 2**31 - 1),
+        help="The highest comes first in its phase.",
+    ),
+    click.option(
+        "--match",
+        multiple=True,
+        metavar="MODE[:PORTS]",
+        help="Only this traffic: client, server or both, and ports: server:80,443.",
+    ),
+    click.option(
+        "--failure-policy",
+        metavar="POLICY",
+        default="fail-closed",
+        show_default=True,
+        help="When the plugin fails: fail-closed, fail-open or fail-reload.",
+    ),
+    click.option("--pull-secret", metavar="NAME", help="The secret that lets the cluster pull the image."),
+    click.option(
+        "--env",
+        multiple=True,
+        metavar="NAME[=VALUE]",
+        help="A variable of the plugin's; without a value the proxy's own.",
+    ),
+    click.option(
+        "--istio", metavar="VERSION", default="1.30", show_default=True, help="The Istio it is for."
+    ),
+    click.option("--traffic-extension", is_flag=True, help="Make a TrafficExtension, not a WasmPlugin."),
+    click.option("--allow-stop-iteration", is_flag=True, help="Set Envoy's allow_on_headers_stop_iteration."),
+    click.option("--url", metavar="URL", help="Where the module itself is downloaded, in place of an image."),
+    click.option("--file", metavar="PATH", help="Where the module is in the proxy's container."),
+    plain_http_option,
+)
+cluster_options = _options(
+    *_cluster_only,
+    click.option(
+        "--config",
+        metavar="JSON|FILE",
+        help="The plugin's configuration.  [default: the image's, or Cargo.toml's]",
+    ),
+    click.option(
+        "--root-id", metavar="NAME", help="The plugin's root id.  [default: the image's, or Cargo.toml's]"
+    ),
+    click.option("--envoy", metavar="VERSION", help="The Envoy it is for.  [default: the one in that Istio]"),
+    click.option("--upstream", metavar="URL", help="Of a plain fleet: send the traffic there."),
+)
+deployed_options = _options(
+    *_cluster_only,
+    click.option("--context", metavar="NAME", help="The context of kubectl's.  [default: the current one]"),
+    click.option("--dry-run", is_flag=True, help="In a cluster: only let it judge."),
+    click.option(
+        "--wait",
+        metavar="SECONDS",
+        type=click.IntRange(0, 3600),
+        default=60,
+        show_default=True,
+        help="How long a cluster may take to accept it.",
+    ),
+)

@@ -6,18 +6,25 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from scaffold import files, process
-from scaffold.events import Warned, emit
+from scaffold.events import Noted, Warned, emit
+from scaffold.options import Options
 from scaffold.project import HostSettings
 
 RECORD = "deployment.json"
+SUPERVISOR = "scaffold.targets.supervisor"  # the module that a supervisor runs, in the deployment's folder
+CONTAINER = Path("envoy", "container")  # in a deployment's folder, while it may have a container
+STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -26,8 +33,7 @@ class Deployment:
 
     `root` is the project's real folder, `folder` where the host's files are. `pid` is the
     supervisor's, `started` tells it from a later process of that number (`process.start_time`).
-    `options` is what was typed
-    (`Options.record`). `since` is in seconds since 1970.
+    `options` is what was typed (`Options.record`). `since` is in seconds since 1970.
     """
 
     root: str
@@ -62,6 +68,7 @@ class Status:
     upstream: str
     age: float
     root: str
+    envoy_image: str = ""
 
     @classmethod
     def of(cls, deployment: Deployment, admin_port: int | None) -> Status:
@@ -77,6 +84,7 @@ class Status:
             upstream=settings.upstream or settings.bootstrap or "built in",
             age=max(0.0, time.time() - deployment.since),
             root=deployment.root,
+            envoy_image=settings.envoy_image or "",
         )
 
     def summary(self) -> str:
@@ -84,10 +92,11 @@ class Status:
         where = (
             f"{self.url}, deployed {_ago(self.age)}" if self.running else "ended by itself: `scaffold logs`"
         )
+        image = f" in {self.envoy_image}" if self.envoy_image else ""
         lines = [
             f"{self.name}: {where}",
             f"  module    {self.module_digest}",
-            f"  envoy     {self.envoy_version}, admin at {self.admin_url}",
+            f"  envoy     {self.envoy_version}{image}, admin at {self.admin_url}",
             f"  upstream  {self.upstream}",
             f"  project   {self.root}",
         ]
@@ -107,70 +116,142 @@ class Ended:
         return f"{self.name} no longer answers at {self.url}"
 
 
-def folder(root: Path) -> Path:
+def folder(root: Path | str) -> Path:
     """Where the deployment of the project in `root` is kept."""
     real = os.path.realpath(root)  # which takes a link to itself as it is
-    digest = hashlib.sha256(str(real).encode(errors="surrogateescape")).hexdigest()[:12]
-    return files.state_dir() / "deployments" / digest
+    return _home() / _digest(real)
 
 
 def load(root: Path) -> Deployment | None:
     """The deployment of the project in `root`, alive or not."""
-    return _read(folder(root) / RECORD)
+    return read(folder(root))
+
+
+def read(place: Path) -> Deployment | None:
+    """The deployment that is kept in a folder; a record that can't be read is named, and counts as none."""
+    path = place / RECORD
+    try:
+        record = _fields(Deployment, json.loads(path.read_text()))
+        if _digest(record["root"]) != place.name:
+            raise ValueError("it is another project's")
+        settings = _fields(HostSettings, record["settings"])
+        settings |= {key: tuple(settings.get(key, ())) for key in ("envoy_args", "docker_args")}
+        read = {"settings": HostSettings(**settings), "options": _fields(Options, record["options"])}
+        return Deployment(**record | read | {"folder": str(place)})
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        _warn_once(f"{path} is no record of a deployment: {error}")
+        return None
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Say something that a command meets at every look."""
+    emit(Warned(text))
 
 
 def every() -> Iterator[Deployment]:
     """All of the user's deployments."""
-    for path in sorted((files.state_dir() / "deployments").glob(f"*/{RECORD}")):
-        found = _read(path)
+    for place in _recorded():
+        found = read(place)
         if found:
             yield found
 
 
+def places() -> list[Path]:
+    """The folders of all deployments, those too whose record can't be read, or is gone while they run."""
+    with_container = {path.parents[1] for path in _home().glob(f"*/{CONTAINER}")}
+    return sorted({*_recorded(), *supervisors().values(), *with_container})
+
+
+def supervisors() -> dict[int, Path]:
+    """The supervisors that run, whatever the records say: by pid, the deployment's folder each works in."""
+    home = os.path.realpath(_home())
+    return {
+        pid: _home() / place.name
+        for pid, place in process.find("-m", SUPERVISOR).items()
+        if str(place.parent) == home
+    }
+
+
 def save(deployment: Deployment) -> None:
     """Record a deployment in the place of the project's former one."""
-    path = folder(Path(deployment.root)) / RECORD
+    path = folder(deployment.root) / RECORD
     files.write(path, json.dumps(dataclasses.asdict(deployment), indent=2), mode=0o600)
 
 
+def end(place: Path) -> None:
+    """End what serves in a deployment's folder: the supervisor that is recorded, and any that isn't."""
+    now = read(place)
+    if now and now.alive:
+        process.end(now.pid, STOP_SECONDS)
+    for pid, at in supervisors().items():
+        if at == place:
+            process.end(pid, STOP_SECONDS)
+            emit(Noted(f"ended a supervisor that no record names (pid {pid})"))
+
+
+def forget(place: Path) -> None:
+    """End a deployment, and remove all that is kept of it."""
+    end(place)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def name_of(place: Path) -> str:
+    """The name of the deployment whose host has its files in `place`; "" when it is none's."""
+    parent = place.resolve().parent
+    return parent.name if str(parent.parent) == os.path.realpath(_home()) else ""
+
+
 @contextmanager
-def lock(root: Path) -> Iterator[None]:
-    """Keep two commands from changing the deployment of one project at once."""
-    place = folder(root)
+def lock(place: Path) -> Iterator[None]:
+    """Keep two commands from changing the deployment in one folder at once."""
     with files.lock(place.with_suffix(".lock"), doing="deploying this project"):
-        place.mkdir(parents=True, exist_ok=True)
-        place.chmod(0o700)  # a plugin's configuration may hold secrets
         yield
 
 
-def _read(path: Path) -> Deployment | None:
+def _home() -> Path:
+    return files.state_dir() / "deployments"
+
+
+def _recorded() -> list[Path]:
     try:
-        record = _of_our_fields(Deployment, json.loads(path.read_text()))
-        settings = _of_our_fields(HostSettings, record["settings"])
-        settings["envoy_args"] = tuple(settings["envoy_args"])
-        return Deployment(**record | {"settings": HostSettings(**settings)})
+        return sorted(path for path in _home().iterdir() if (path / RECORD).exists())
     except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        emit(Warned(f"{path} is no record of a deployment: {error!r}"))
-        return None
+        return []
 
 
-def _of_our_fields(kind: type, record: dict[str, Any]) -> dict[str, Any]:
-    """What we know of in a record that another version of ours may have written."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    return {key: value for key, value in record.items() if key in names}
+def _digest(root: str) -> str:
+    return hashlib.sha256(root.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
-def end_unreadable(root: Path) -> None:
-    """End what an unreadable record still names, so that it doesn't run on unseen."""
-    try:
-        record = json.loads((folder(root) / RECORD).read_text())
-        pid, started = int(record["pid"]), float(record["started"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return
-    if process.start_time(pid) == started:
-        process.end(pid, grace=5)
+def _fields(kind: type, record: object) -> dict[str, Any]:
+    """What we know of in a record, which another version of ours may have written.
+
+    Raises `ValueError` when a field is missing, or isn't of its kind.
+    """
+    if not isinstance(record, dict):
+        raise ValueError("no table of values")
+    kinds = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        absent = field.name not in record and field.default is not dataclasses.MISSING
+        if not absent and not _is(record.get(field.name), kinds[field.name]):
+            raise ValueError(f"its `{field.name}` can't be")
+    return {name: value for name, value in record.items() if name in kinds}
+
+
+def _is(value: object, kind: Any) -> bool:
+    """Whether a value of JSON's stands for one of an annotated kind."""
+    of = get_args(kind)
+    if isinstance(kind, UnionType):
+        return any(_is(value, each) for each in of)
+    if get_origin(kind) in (list, tuple):
+        return isinstance(value, list) and all(_is(each, of[0]) for each in value)
+    if get_origin(kind) is dict or dataclasses.is_dataclass(kind):
+        return isinstance(value, dict)
+    stand_ins: dict[Any, Any] = {float: (float, int), Path: str}
+    return isinstance(value, stand_ins.get(kind, kind)) and isinstance(value, bool) == (kind is bool)
 
 
 def _ago(seconds: float) -> str:

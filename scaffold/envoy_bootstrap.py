@@ -6,6 +6,7 @@ Source: envoyproxy/data-plane-api, envoy/config/bootstrap/v3; v2 left Envoy with
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from scaffold.errors import ProjectError
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 LARGEST = 4_000_000  # bytes of a file, and values in it: reading one takes a second a MB
+FIRST_PORT = 10000  # that a listener gets where any will do: what Envoy's own examples use
 _V2_NAMES = ("envoy.http_connection_manager", "envoy.router")
 
 
@@ -79,6 +81,33 @@ def insert(bootstrap: Config, filters: list[Config], *, access_log: str | None, 
     return changed
 
 
+def on_any_port(bootstrap: Config) -> Config:
+    """A copy of `bootstrap` whose listeners and admin interface take any port that is free."""
+    changed = copy.deepcopy(bootstrap)
+    for socket in _sockets(changed):
+        socket["port_value"] = 0
+    return changed
+
+
+def open_up(bootstrap: Config) -> tuple[Config, dict[int, int]]:
+    """A copy of `bootstrap` for a container, where only what listens on all addresses is reached.
+
+    Every listener and the admin interface do, each on a port of its own. Returned too is, for each of
+    these, the port that was asked for, 0 for any: the first listener's first, the admin interface's last.
+    """
+    changed = copy.deepcopy(bootstrap)
+    sockets = _sockets(changed)
+    taken = {int(socket["port_value"]) for socket in sockets}
+    free = (port for port in itertools.count(FIRST_PORT) if port not in taken)
+    asked: dict[int, int] = {}
+    for socket in sockets:
+        wanted = int(socket["port_value"])
+        socket["address"] = "::" if ":" in str(socket.get("address")) else "0.0.0.0"  # noqa: S104 - within
+        socket["port_value"] = wanted or next(free)
+        asked[socket["port_value"]] = wanted
+    return changed, asked
+
+
 def dump(bootstrap: Config, *, as_json: bool = False) -> str:
     """The bootstrap as a file's text: YAML, or JSON."""
     if as_json:
@@ -106,6 +135,16 @@ def _managers(listener: Config) -> Iterator[Config]:
             config = network_filter.get("typed_config", {})
             if isinstance(config, dict) and str(config.get("@type", "")).endswith(MANAGER):
                 yield config
+
+
+def _sockets(bootstrap: Config) -> list[Config]:
+    """Where the listeners, and last the admin interface, listen; what is no port is left to Envoy to say."""
+    listeners = _dicts(bootstrap.get("static_resources"), "listeners")
+    admin = bootstrap.get("admin")
+    every = [*listeners, *([admin] if isinstance(admin, dict) else [])]
+    addresses = [each.get("address") for each in every]
+    found = [each.get("socket_address") for each in addresses if isinstance(each, dict)]
+    return [each for each in found if isinstance(each, dict) and str(each.get("port_value")).isdecimal()]
 
 
 def _insert(manager: Config, filters: list[Config], source: Path) -> None:

@@ -17,6 +17,7 @@ FILTER = "scaffold"  # the name under which the listener finds its ECDS resource
 UPSTREAM = "upstream"  # the cluster that every request is routed to
 FAIL_RELOAD_SINCE = (1, 33)
 REQUEST_ID = "x-request-id"
+STDERR = "/dev/stderr"  # as the path of an access log: Envoy's standard error, whoever owns it
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def wasm_filter(
         },
     }
     if configuration:
-        plugin["configuration"] = _any_value(configuration)
+        plugin["configuration"] = any_value(configuration)
     if version >= FAIL_RELOAD_SINCE:
         # a filter that panicked gets a new VM: without it every later request is a 503
         plugin["failure_policy"] = "FAIL_RELOAD"
@@ -60,7 +61,7 @@ def wasm_filter(
     return {"@type": WASM, "config": plugin}
 
 
-def _any_value(content: bytes) -> Config:
+def any_value(content: bytes) -> Config:
     """Bytes that reach the plugin as they are: Envoy unwraps these two types, others become JSON."""
     try:
         return {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": content.decode()}
@@ -145,14 +146,14 @@ def access_log(path: str) -> Config:
     """A line when a stream has ended, after every filter's `on_log`: the sign that its log is whole."""
     fields = {"request_id": f"%REQ({REQUEST_ID})%", "status": "%RESPONSE_CODE%"}
     fields |= {"flags": "%RESPONSE_FLAGS%", "details": "%RESPONSE_CODE_DETAILS%"}
-    return {
-        "name": "envoy.access_loggers.file",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-            "path": path,
-            "log_format": {"json_format": fields},
-        },
+    kind = "stream.v3.StderrAccessLog" if path == STDERR else "file.v3.FileAccessLog"
+    typed_config = {
+        "@type": f"type.googleapis.com/envoy.extensions.access_loggers.{kind}",
+        "log_format": {"json_format": fields},
     }
+    if path == STDERR:
+        return {"name": "envoy.access_loggers.stderr", "typed_config": typed_config}
+    return {"name": "envoy.access_loggers.file", "typed_config": typed_config | {"path": path}}
 
 
 def cluster(name: str, address: Address) -> Config:

@@ -26,6 +26,8 @@ _MACHINE_ERRNOS = frozenset(
         errno.ENAMETOOLONG,
         errno.ELOOP,
         errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
     )
 )
 
@@ -76,6 +78,12 @@ class ModuleError(ScaffoldError):
     """The module can't be loaded: not a plugin, or a host refused it."""
 
     exit_code = 6
+
+
+class RegistryError(ScaffoldError):
+    """A registry can't be reached, doesn't let us, or sends what it shouldn't."""
+
+    exit_code = 7
 
 
 class HostError(ScaffoldError):

@@ -71,10 +71,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A value is wanted; a listener may answer another than `default`."""
+    """A value is wanted; a listener may answer another than `default`. A `hidden` one is typed unseen."""
 
     text: str
     default: str
+    hidden: bool = False
 
 
 Event = Started | Finished | Failed | Progressed | Noted | Warned | Logged | Question | Prompt
@@ -95,9 +96,9 @@ def ask(text: str) -> bool:
     return emit(Question(text)) is not False
 
 
-def prompt(text: str, default: str) -> str:
-    """Ask for a value; with nobody there to answer, it is `default`."""
-    answer = emit(Prompt(text, default))
+def prompt(text: str, default: str = "", *, hidden: bool = False) -> str:
+    """Ask for a value, a `hidden` one without an echo; with nobody there to answer, it is `default`."""
+    answer = emit(Prompt(text, default, hidden))
     return answer if isinstance(answer, str) else default
 
 

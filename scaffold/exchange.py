@@ -3,15 +3,71 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from urllib3 import HTTPHeaderDict as Headers
-
 HeaderInput = Mapping[str, str] | Iterable[tuple[str, str]] | None
 
-__all__ = ["Exchange", "HeaderInput", "Headers", "LogLines", "Request", "Response"]
+
+class Headers(MutableMapping[str, str]):
+    """Header fields in their order, repeats kept; a name is the same in any case.
+
+    `headers[name]` joins the values of a name by ", " (RFC 9110, 5.3), `getlist` keeps them apart.
+    """
+
+    def __init__(self, fields: HeaderInput = None) -> None:
+        if isinstance(fields, Headers):
+            fields = fields.iteritems()
+        elif isinstance(fields, Mapping):
+            fields = fields.items()
+        self._fields = list(fields or ())
+
+    def getlist(self, name: str) -> list[str]:
+        """The values of a name, in their order; none when it isn't there."""
+        return [value for each, value in self._fields if each.lower() == name.lower()]
+
+    def add(self, name: str, value: str) -> None:
+        """One more field, whether or not there are some of that name."""
+        self._fields.append((name, value))
+
+    def iteritems(self) -> Iterator[tuple[str, str]]:
+        """Every field, repeats apart; `items` has each name once."""
+        return iter(self._fields)
+
+    def __getitem__(self, name: str) -> str:
+        if values := self.getlist(name):
+            return ", ".join(values)
+        raise KeyError(name)
+
+    def __setitem__(self, name: str, value: str) -> None:
+        self._fields = [*self._without(name), (name, value)]
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        self._fields = self._without(name)
+
+    def __iter__(self) -> Iterator[str]:
+        written: dict[str, str] = {}
+        for name, _ in self._fields:
+            written.setdefault(name.lower(), name)
+        return iter(written.values())
+
+    def __len__(self) -> int:
+        return len({name.lower() for name, _ in self._fields})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        ours, theirs = ({name.lower(): each[name] for name in each} for each in (self, Headers(other)))
+        return ours == theirs
+
+    def __repr__(self) -> str:
+        return f"Headers({self._fields!r})"
+
+    def _without(self, name: str) -> list[tuple[str, str]]:
+        return [field for field in self._fields if field[0].lower() != name.lower()]
 
 
 @dataclass(frozen=True)

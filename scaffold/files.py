@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import platformdirs
 
@@ -40,7 +42,7 @@ def write(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     The rename is what Envoy's file watch takes as a change, too.
     """
     data = content.encode() if isinstance(content, str) else content
-    with _named(path):
+    with named(path):
         _write(path, data, mode)
 
 
@@ -49,13 +51,27 @@ def _write(path: Path, data: bytes, mode: int) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            settle(file)
         Path(name).chmod(mode)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def settle(file: IO[bytes]) -> None:
+    """Wait until what was written is on the disk, so that a rename after it never shows less."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def settle_folder(folder: Path) -> None:
+    """The same for the names in a folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -68,7 +84,7 @@ def tree(target: Path) -> Iterator[Path]:
     """
     if target.exists() or target.is_symlink():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    with _named(target), _parents(target), _staging(target.parent) as staging:
+    with named(target), _parents(target), _staging(target.parent) as staging:
         made = staging / target.name
         made.mkdir()
         yield made
@@ -79,13 +95,13 @@ def tree(target: Path) -> Iterator[Path]:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
             if error.errno != errno.EXDEV:  # one device, two mounts: rename is refused all the same
                 raise
-            with _folder(target.parent) as beside:
+            with temporary(target.parent) as beside:
                 shutil.copytree(made, beside / target.name, symlinks=True)
                 (beside / target.name).rename(target)
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Let the error of a full disk say what was being written: the system says nothing, or a file within."""
     try:
         yield
@@ -118,10 +134,11 @@ def scratch() -> Iterator[Path]:
     parent = cache_dir() / "scratch"
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        fits = os.access(parent, os.W_OK)
-    except OSError:  # a home that is read-only
-        fits = False
-    with _folder(parent if fits else Path(tempfile.gettempdir())) as folder:
+        with tempfile.TemporaryFile(dir=parent, buffering=0) as trial:
+            trial.write(b"x")
+    except OSError:  # a home that is read-only, or full
+        parent = Path(tempfile.gettempdir())
+    with temporary(parent) as folder:
         folder.chmod(0o700)
         yield folder
 
@@ -134,12 +151,12 @@ def _staging(near: Path) -> Iterator[Path]:
         fits = cache.stat().st_dev == near.stat().st_dev and os.access(cache, os.W_OK)
     except OSError:
         fits = False
-    with _folder(cache if fits else near) as folder:
+    with temporary(cache if fits else near) as folder:
         yield folder
 
 
 @contextmanager
-def _folder(parent: Path) -> Iterator[Path]:
+def temporary(parent: Path) -> Iterator[Path]:
     """A temporary folder named after our process, so that a later one knows it for a dead one's."""
     for stale in parent.glob(".scaffold-*-*"):
         owner = stale.name.split("-")[1]
@@ -176,24 +193,36 @@ def human(size: float) -> str:
 
 @contextmanager
 def lock(path: Path, *, doing: str) -> Iterator[None]:
-    """Hold `path` against other processes of ours; says what it waits for when another holds it.
+    """Hold `path` against other processes of ours, and threads; says whom it waits for when one holds it.
 
-    The system frees it when the holder dies, however it dies.
+    The system frees it when the holder dies, however it dies. The file holds the pid of who had it last.
     """
-    from filelock import FileLock, Timeout
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(path)
-        try:
-            held.acquire(timeout=0)
-        except Timeout:
-            emit(Noted(f"waiting for another scaffold that is {doing} ({path})"))
-            held.acquire()
+        file = path.open("a+b", buffering=0)
     except OSError as error:
-        hint = "is the folder another user's?" if isinstance(error, PermissionError) else None
-        raise MachineError(f"cannot lock {path}: {error.strerror}", hint=hint) from error
-    try:
+        raise _cannot_lock(path, error) from error
+    with file:
+        try:
+            _acquire(file, path, doing)
+        except OSError as error:
+            raise _cannot_lock(path, error) from error
         yield
-    finally:
-        held.release()
+
+
+def _acquire(file: IO[bytes], path: Path, doing: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(file.fileno(), 20, 0)
+        named = f"pid {int(holder)}, {path}" if holder.isdigit() else path
+        emit(Noted(f"waiting for another scaffold that is {doing} ({named})"))
+        fcntl.flock(file, fcntl.LOCK_EX)
+    with suppress(OSError):  # a full disk: then nobody learns who holds it
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+
+
+def _cannot_lock(path: Path, error: OSError) -> MachineError:
+    hint = "is the folder another user's?" if isinstance(error, PermissionError) else None
+    return MachineError(f"cannot lock {path}: {error.strerror}", hint=hint)

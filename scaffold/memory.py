@@ -1,4 +1,4 @@
-"""What programs said when they were asked, remembered in the cache as long as their files are the same."""
+"""What programs said when they were asked, remembered in the cache as long as they are the same."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from scaffold import files
 _ANSWERS = "answers.json"
 
 
-def recall(question: str, program: Path) -> str | None:
-    """What this very file said to a question; None when it wasn't remembered."""
+def recall(question: str, program: Path | str) -> str | None:
+    """What this very file, or an image of that digest, said to a question; None when it wasn't remembered."""
     stamp = _stamp(program)
     known = _remembered().get(question, [None, ""])
     return known[1] if stamp and known[0] == stamp else None
 
 
-def remember(question: str, program: Path, said: str) -> None:
+def remember(question: str, program: Path | str, said: str) -> None:
     """Remember what a program said; of a script, which may run another program any time, nothing is."""
     stamp = _stamp(program)
     if stamp:
@@ -28,8 +28,10 @@ def remember(question: str, program: Path, said: str) -> None:
             files.write(files.cache_dir() / _ANSWERS, json.dumps(answers))
 
 
-def _stamp(program: Path) -> str | None:
-    """What tells a compiled program from a later one of its name; None for a script."""
+def _stamp(program: Path | str) -> str | None:
+    """What tells a compiled program from a later one of its name, as a digest does; None for a script."""
+    if isinstance(program, str):
+        return program
     try:
         stat = program.stat()
         with program.open("rb") as file:

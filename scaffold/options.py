@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from scaffold.envoy_config import Address
 from scaffold.errors import UsageError
-from scaffold.project import HostSettings, Plugin, read_configuration
-from scaffold.wasm import WasmModule
+from scaffold.project import HostSettings, read_configuration
 
 PORT = 8080
+ONLY = {"envoy": "envoy", "envoy_image": "docker", "docker_args": "docker"}  # option -> the host it is for
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,24 @@ class Options:
     envoy_args: str | None = None
     id: str | None = None
     root_id: str | None = None
+    envoy_image: str | None = None
+    docker_args: str | None = None
+
+    def check_for(self, host: str) -> None:
+        """Raise `UsageError` when one of these is for another host."""
+        for name, only in ONLY.items():
+            if getattr(self, name) is not None and host != only:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{option} is for `{only}`, not for `{host}`", hint="leave it out")
+
+    def check_for_cluster(self, target: str) -> None:
+        """Raise `UsageError` when one of these is for a host that we run."""
+        for name in ("port", "log_level", "bootstrap", "envoy_args", "id", "envoy_image", "docker_args"):
+            if getattr(self, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"{option} is for an Envoy that scaffold runs, not for `{target}`", hint="leave it out"
+                )
 
     def over(self, remembered: Mapping[str, Any]) -> Self:
         """These, and for those that weren't typed what was remembered (`record`)."""
@@ -60,10 +78,6 @@ class Options:
 
     def settings(self) -> HostSettings:
         """The host's part. Raises `UsageError` for what can't be."""
-        try:
-            words = tuple(shlex.split(self.envoy_args or ""))
-        except ValueError as error:
-            raise UsageError(f"--envoy-args can't be read: {error}") from error
         if self.upstream:
             parse_upstream(self.upstream)
         if self.config is not None:
@@ -76,12 +90,17 @@ class Options:
             log_level=self.log_level or "info",
             bootstrap=str(self.bootstrap.resolve()) if self.bootstrap else None,
             bootstrap_digest=_digest(self.bootstrap) if self.bootstrap else None,
-            envoy_args=words,
+            envoy_args=_words("--envoy-args", self.envoy_args),
+            envoy_image=self.envoy_image,
+            docker_args=_words("--docker-args", self.docker_args),
         )
 
-    def plugin(self, root: Path, module: WasmModule) -> Plugin:
-        """The plugin's part, over what the project in `root` says."""
-        return Plugin.load(root, module, self.config, name=self.id, root_id=self.root_id)
+
+def _words(option: str, line: str | None) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(line or ""))
+    except ValueError as error:
+        raise UsageError(f"{option} can't be read: {error}") from error
 
 
 def _digest(bootstrap: Path) -> str | None:

@@ -63,11 +63,17 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
+    input: str | None = None,  # noqa: A002 - as `subprocess.run` has it
 ) -> Completed:
-    """Run a program to its end and capture what it prints. Raises `MachineError` when it can't start."""
-    with spawn(argv, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+    """Run a program to its end and capture what it prints; `input` is what it reads.
+
+    Raises `MachineError` when it can't start.
+    """
+    stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+    pipe = subprocess.PIPE
+    with spawn(argv, cwd=cwd, env=env, stdin=stdin, stdout=pipe, stderr=pipe) as child:
         try:
-            stdout, stderr = child.communicate(timeout=timeout)
+            stdout, stderr = child.communicate(None if input is None else input.encode(), timeout=timeout)
         except subprocess.TimeoutExpired as error:
             raise MachineError(f"{argv[0]} gave no answer within {timeout:g} s") from error
     return Completed(child.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
@@ -112,6 +118,7 @@ def spawn(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    stdin: int = subprocess.DEVNULL,
     stdout: int | IO[Any] | None = subprocess.DEVNULL,
     stderr: int | IO[Any] | None = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
@@ -127,12 +134,12 @@ def spawn(
     guard = _Guard.get()
     child: subprocess.Popen[bytes] | None = None
     try:
-        with _uninterrupted():
+        with uninterrupted():
             child = _popen(
                 argv,
                 cwd=cwd,
                 env=env,
-                stdin=None if shares_terminal else subprocess.DEVNULL,
+                stdin=None if shares_terminal else stdin,
                 stdout=stdout,
                 stderr=stderr,
                 pass_fds=pass_fds,
@@ -151,13 +158,13 @@ def spawn(
                 _end(child, grace, group=not shares_terminal)
             finally:
                 guard.forget(child.pid)
-                for pipe in (child.stdout, child.stderr):
+                for pipe in (child.stdin, child.stdout, child.stderr):
                     if pipe:
                         pipe.close()
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Hold signals back for a moment: one between a child's start and its record leaves an orphan."""
     held: list[tuple[int, FrameType | None]] = []
     before: dict[int, Any] = {}
@@ -262,6 +269,20 @@ def start_time(pid: int) -> float | None:
             return None
     fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
     return None if fields[0] in "ZX" else float(fields[19])
+
+
+def find(*words: str) -> dict[int, Path]:
+    """The processes whose command line ends in these words, as far as we may see: the folder each works in.
+
+    One that has been removed is named as it was.
+    """
+    import psutil
+
+    return {
+        each.pid: Path(each.info["cwd"])
+        for each in psutil.process_iter(["cmdline", "cwd"])
+        if each.info["cwd"] and tuple(each.info["cmdline"] or ())[-len(words) :] == words
+    }
 
 
 def port_owner(port: int) -> str | None:

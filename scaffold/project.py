@@ -142,7 +142,9 @@ class HostSettings:
 
     `port` 0 is any free one; `upstream` a URL, None for the built-in one; `envoy` names an Envoy;
     `bootstrap` is the path of a configuration of the user's own, which then says port and upstream;
-    its digest tells an edited one.
+    its digest tells an edited one. `envoy_image` is the image whose Envoy runs in a container, and
+    `docker_args` are arguments of `docker run` for that. `anywhere` puts any free port in the place of
+    those in the bootstrap.
     """
 
     port: int = 0
@@ -152,6 +154,9 @@ class HostSettings:
     bootstrap: str | None = None
     bootstrap_digest: str | None = None
     envoy_args: tuple[str, ...] = ()
+    envoy_image: str | None = None
+    docker_args: tuple[str, ...] = ()
+    anywhere: bool = False
 
     def fit(self, running: HostSettings, port: int) -> bool:
         """Whether a host that runs with the settings `running`, on `port`, is what these ask for."""

@@ -18,7 +18,8 @@ import pytest
 from scaffold import hosts
 from scaffold.errors import HostError, ScaffoldError
 from scaffold.exchange import Exchange, HeaderInput, Headers, Request, Response
-from scaffold.project import HostSettings, Plugin
+from scaffold.options import Options
+from scaffold.project import Plugin
 from scaffold.testing import OURS
 from scaffold.upstream import Origin
 from scaffold.wasm import WasmModule
@@ -145,6 +146,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("proxy", "proxy-wasm plugin")
     group.addoption("--proxy-host", default="envoy", metavar="HOST", help="what runs the plugin")
     group.addoption("--proxy-envoy", metavar="PATH|VERSION", help="the Envoy to run")
+    group.addoption("--proxy-envoy-image", metavar="IMAGE", help="the image whose Envoy to run")
+    group.addoption("--proxy-docker-args", metavar="WORDS", help="arguments of `docker run` for it")
     group.addoption("--proxy-module", metavar="FILE", help="the module to test, instead of building it")
     group.addoption("--proxy-config", metavar="JSON|FILE", help="the plugin's configuration")
     group.addoption("--proxy-deployed", action="store_true", help="play against what is deployed")
@@ -170,7 +173,7 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         else:
             plugin = _plugin(config)
             start = hosts.find(config.getoption("--proxy-host"))
-            settings = HostSettings(envoy=config.getoption("--proxy-envoy"), log_level="debug")
+            settings = _options(config).settings()
             made = Proxy(
                 lambda: start(plugin, folder=tmp_path_factory.mktemp("proxy"), settings=settings), plugin
             )
@@ -189,6 +192,12 @@ def proxy(_proxy: Proxy) -> Iterator[Proxy]:
     _proxy.end()
 
 
+def _options(config: pytest.Config) -> Options:
+    image, words = config.getoption("--proxy-envoy-image"), config.getoption("--proxy-docker-args")
+    envoy = config.getoption("--proxy-envoy")
+    return Options(port=0, envoy=envoy, log_level="debug", envoy_image=image, docker_args=words)
+
+
 def _plugin(config: pytest.Config) -> Plugin:
     named = config.getoption("--proxy-module")
     if named:
@@ -203,12 +212,12 @@ def _plugin(config: pytest.Config) -> Plugin:
 def _deployed(root: Path) -> hosts.Host:
     from scaffold import deployments
     from scaffold.errors import TargetError
-    from scaffold.targets import envoy
+    from scaffold.targets import attach
 
     deployment = deployments.load(root)
     if deployment is None or not deployment.alive:
         raise TargetError(f"nothing is deployed from {root}", hint="run `scaffold deploy` first")
-    return envoy.attach(deployment)
+    return attach(deployment)
 
 
 @contextmanager

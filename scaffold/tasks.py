@@ -24,7 +24,7 @@ def derive(name: str, command: click.Command) -> Task[Any]:
     def body(_context: object, **given: Any) -> None:
         enter(command, _argv(params, given), f"invoke {name}")
 
-    parameters = [inspect.Parameter("context", inspect.Parameter.POSITIONAL_ONLY)]
+    parameters = [inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)]
     parameters += [
         inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=_default(param))
         for flag, param in params.items()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scaffold import files
+from scaffold import files, rendering, workflows
 from scaffold.errors import UsageError, choose
 from scaffold.events import Noted, emit, prompt, step
 from scaffold.project import Project
@@ -35,24 +34,30 @@ def new(
     template: str = "http",
     output_dir: Path = Path(),
     variable: Sequence[str] = (),
+    ci: str | None = None,
     no_input: bool = False,
 ) -> Project:
     """Make a new project, a folder called like the crate, from a template.
 
     `variable` sets the template's variables, each as "key=value"; those left are asked for, where
-    somebody can answer. The folder appears whole or not at all.
+    somebody can answer. `ci` names a CI provider whose workflow it gets. The folder appears whole or
+    not at all.
     Raises `UsageError` for a name that makes no crate, or a folder that exists.
     """
     check_name(name)
     folder = choose("template", template, bundled())
+    if ci:
+        choose("CI provider", ci, workflows.providers())
     target = output_dir / name
     if target.exists() or target.is_symlink():
         raise UsageError(f"{target} exists already", hint="choose another name, or another --output-dir")
-    context = _context(folder, name, variable, no_input)
+    context = _context(folder, variable, no_input)
     with step(f"Rendering {template} to {target}"):
         try:
             with files.tree(target) as made:
-                _render(folder, context, made)
+                rendering.render(folder, context, made)
+                if ci:
+                    workflows.render_into(made, ci)
                 _set_modes(made)
         except NotADirectoryError as error:
             raise UsageError(f"{output_dir} is not a folder", hint="choose another --output-dir") from error
@@ -64,12 +69,7 @@ def new(
 
 def bundled() -> Mapping[str, Path]:
     """The templates that come with us: name -> folder."""
-    here = Path(__file__).parent
-    for place in (here / "cookiecutters", here.parent / "cookiecutters"):  # a wheel's, a checkout's
-        found = {path.parent.name: path.parent for path in sorted(place.glob("*/cookiecutter.json"))}
-        if found:
-            return found
-    return {}
+    return rendering.bundled("cookiecutters")
 
 
 def check_name(name: str) -> None:
@@ -94,9 +94,9 @@ def check_name(name: str) -> None:
     raise UsageError(f"`{name}` can't name a crate: {why}", hint=f"for example `scaffold new {near}`")
 
 
-def _context(folder: Path, name: str, variable: Sequence[str], no_input: bool) -> dict[str, Any]:
+def _context(folder: Path, variable: Sequence[str], no_input: bool) -> dict[str, Any]:
     """The template's variables with our values for them, as cookiecutter wants them."""
-    context: dict[str, Any] = json.loads((folder / "cookiecutter.json").read_text())
+    context = rendering.variables(folder)
     prompts = context.pop("__prompts__", {})
     public = {key: value for key, value in context.items() if not key.startswith("_") and key != "name"}
     given: dict[str, str] = {}
@@ -114,20 +114,7 @@ def _context(folder: Path, name: str, variable: Sequence[str], no_input: bool) -
         if _UNFIT.search(value):
             raise UsageError(f"the variable `{key}` must be one line of plain text, not {value!r}")
         context[key] = value
-    return context | {"name": name, "_template": str(folder)}
-
-
-def _render(folder: Path, context: dict[str, Any], made: Path) -> None:
-    # not cookiecutter's `main`: that reads ~/.cookiecutterrc, writes a replay file, and runs hooks
-    from cookiecutter.generate import generate_files
-
-    generate_files(
-        repo_dir=str(folder),
-        context={"cookiecutter": context},
-        output_dir=str(made.parent),
-        overwrite_if_exists=True,  # the empty folder that will be renamed
-        accept_hooks=False,
-    )
+    return context | {"_template": str(folder)}
 
 
 def _set_modes(made: Path) -> None:

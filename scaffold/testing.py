@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold import cargo, process, toolchain
+from scaffold import cargo, files, process, toolchain
 from scaffold.errors import (
     MachineError,
     ProjectError,
@@ -24,18 +23,19 @@ from scaffold.errors import (
 )
 from scaffold.events import step
 from scaffold.hosts import HOSTS, envoys
+from scaffold.options import Options
 from scaffold.project import Project
 from scaffold.wasm import WasmModule
 
 OURS = 100  # what the plugin adds to an exit code of ours, to tell it from pytest's
 
 # pytest's exit codes (pytest.ExitCode) as ours; 2 is an interruption, or a test file that can't be read
-_PYTEST = {
-    1: TestsFailed("tests failed"),
-    2: TestsFailed("pytest stopped before the end"),
-    3: ToolFailed("pytest failed inside"),
-    4: UsageError("pytest can't make sense of that", hint="`pytest --help` lists what it takes"),
-    5: ProjectError("no tests ran", hint="put them in tests/test_*.py, or widen -k"),
+_PYTEST: dict[int, tuple[type[ScaffoldError], str, str | None]] = {
+    1: (TestsFailed, "tests failed", None),
+    2: (TestsFailed, "pytest stopped before the end", None),
+    3: (ToolFailed, "pytest failed inside", None),
+    4: (UsageError, "pytest can't make sense of that", "`pytest --help` lists what it takes"),
+    5: (ProjectError, "no tests ran", "put them in tests/test_*.py, or widen -k"),
 }
 
 
@@ -83,6 +83,8 @@ def test(
     pytest_args: Sequence[str] = (),
     host: str = "envoy",
     envoy: str | None = None,
+    envoy_image: str | None = None,
+    docker_args: str | None = None,
     deployed: bool = False,
     module: Path | None = None,
     keyword: str | None = None,
@@ -101,35 +103,43 @@ def test(
     choose("host", host, HOSTS)
     project = Project.load(root)
     given = WasmModule.read(module) if module else None
-    places = _places(host, envoy, deployed)
+    options = Options(envoy=envoy, envoy_image=envoy_image, docker_args=docker_args)
+    places = _places(host, options, deployed)
     tools = toolchain.find(project.settings.triple, root=project.root, rustc=rustc, yes=yes)
     with step(f"Testing {project.name} natively"):
         _native(project, tools)
-    options = ["-k", keyword] if keyword else []
-    options += ["-x"] if exitfirst else []
+    words = ["-k", keyword] if keyword else []
+    words += ["-x"] if exitfirst else []
     if not deployed:
         built = given or cargo.build(root, profile=profile, rustc=rustc, yes=yes)
-        options += [f"--proxy-module={built.path}"]
+        words += [f"--proxy-module={built.path}"]
     plays = []
     for name, chosen in places.items():
         report = _report_file(junitxml, name if len(places) > 1 else None)
-        plays.append(_play(project, name, [*chosen, *options, *report, *pytest_args]))
+        plays.append(_play(project, name, [*chosen, *words, *report, *pytest_args]))
         if plays[0].error and len(places) == 1:
             raise plays[0].error
     return Report(plays)
 
 
-def _places(host: str, envoy: str | None, deployed: bool) -> dict[str, list[str]]:
+def _places(host: str, options: Options, deployed: bool) -> dict[str, list[str]]:
     """What the tests are played against, by its name on screen, and pytest's options for it."""
-    if deployed and envoy:
+    if deployed and options != Options():
         raise UsageError("a deployment has its Envoy already", hint="give --deployed or --envoy")
     if deployed:
         return {"the deployment": ["--proxy-deployed"]}
+    options.check_for(host)
     # with `=`, since pytest takes a path that stands alone for a place to look for its configuration
     on = f"--proxy-host={host}"
-    if envoy is None:
+    if host == "docker":
+        from scaffold.hosts import container
+
+        container.check(options.settings())
+        given = f"--proxy-docker-args={options.docker_args or ''}"
+        return {f"{options.envoy_image}": [on, f"--proxy-envoy-image={options.envoy_image}", given]}
+    if options.envoy is None:
         return {host: [on]}
-    found = envoys.several(envoy)
+    found = envoys.several(options.envoy)
     places = {f"Envoy {name}": [on, f"--proxy-envoy={binary.path}"] for name, binary in found.items()}
     return places if len(places) > 1 else {host: next(iter(places.values()))}
 
@@ -145,8 +155,8 @@ def _play(project: Project, name: str, argv: list[str]) -> Play:
     """Run pytest once; what is wrong then is in the play."""
     error = None
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="scaffold-test-") as folder:
-        file = Path(folder) / "counts.json"
+    with files.scratch() as folder:
+        file = folder / "counts.json"
         try:
             with step(f"Testing {project.name} in {name}"):
                 _pytest(project, [f"--proxy-counts={file}", *argv])
@@ -175,4 +185,5 @@ def _pytest(project: Project, argv: list[str]) -> None:
         raise of_exit_code(code - OURS)("the tests could not begin")
     if code < 0:
         raise MachineError(f"pytest was ended by signal {-code}")
-    raise _PYTEST.get(code) or ToolFailed(f"pytest failed (exit code {code})")
+    kind, message, hint = _PYTEST.get(code, (ToolFailed, f"pytest failed (exit code {code})", None))
+    raise kind(message, hint=hint)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,9 @@ ABI_VERSIONS = {
     "proxy_abi_version_0_2_1": "0.2.1",
 }
 KINDS = ("function", "table", "memory", "global", "tag")
+SIZE_LIMIT = 2**30  # bytes of a file: V8's. Source: v8/v8, src/wasm/wasm-limits.h, as the next
+COUNT_LIMIT = 1_000_000  # of types, imports, functions or exports
+_SECTION_LIMIT = 100_000  # custom ones, too: there can be as many as the file has room for
 
 
 class NotAPlugin(ModuleError):
@@ -53,13 +58,9 @@ class WasmModule:
         Raises `NotAPlugin` when the file is not a wasm module, or exports no marker.
         Source: proxy-wasm/spec, abi-versions/v0.2.1; proxy-wasm-cpp-host, src/bytecode_util.cc.
         """
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise NotAPlugin(f"cannot read the module {path}: {error.strerror}") from error
+        content = read_file(path)
         imports, exports = _parse(content, path)
-        functions = (name for name, kind in exports.items() if kind == "function")
-        abi = next((ABI_VERSIONS[name] for name in functions if name in ABI_VERSIONS), None)
+        abi = marked_abi(name for name, kind in exports.items() if kind == "function")
         if abi is None:
             raise NotAPlugin(
                 f"{path} exports no proxy-wasm ABI marker, so no host would load it",
@@ -90,32 +91,61 @@ class WasmModule:
         return "\n".join([*lines, f"  module digest  {self.digest}"])
 
 
-def _parse(content: bytes, path: Path) -> tuple[list[Import], dict[str, str]]:
-    if not content:
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that begins as wasm does, a component too. Raises `NotAPlugin` otherwise."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            _check_header(file.read(8), path)
+            size = os.fstat(file.fileno()).st_size
+            if size > SIZE_LIMIT:
+                raise NotAPlugin(f"{path} is {size:,} bytes large, and no host takes more than 1 GiB")
+            file.seek(0)
+            return file.readall()
+    except OSError as error:
+        raise NotAPlugin(f"cannot read the module {path}: {error.strerror}") from error
+
+
+def marked_abi(functions: Iterable[str]) -> str | None:
+    """The version of the ABI that the first marker among the exported functions names."""
+    return next((ABI_VERSIONS[name] for name in functions if name in ABI_VERSIONS), None)
+
+
+def sections(content: bytes, path: Path) -> Iterator[tuple[int, Reader]]:
+    """The sections' numbers and what is in them, in the file's order."""
+    reader = Reader(content, path, 8, len(content))
+    for _ in range(_SECTION_LIMIT):
+        if reader.at == reader.end:
+            return
+        yield reader.byte(), reader.part(reader.number())
+    raise reader.broken(f"it has more than {_SECTION_LIMIT:,} sections")
+
+
+def _check_header(header: bytes, path: Path) -> None:
+    if not header:
         raise NotAPlugin(f"{path} is empty")
-    if content[:4] != MAGIC:
-        raise NotAPlugin(f"{path} is not a wasm module (it begins with {content[:4]!r})")
+    if header[:4] != MAGIC:
+        raise NotAPlugin(f"{path} is not a wasm module (it begins with {header[:4]!r})")
+    if header[4:] not in (CORE, COMPONENT):
+        raise NotAPlugin(f"{path} has an unknown wasm version ({header[4:].hex()})")
+
+
+def _parse(content: bytes, path: Path) -> tuple[list[Import], dict[str, str]]:
     if content[4:8] == COMPONENT:
         raise NotAPlugin(
             f"{path} is a WebAssembly component; proxy-wasm hosts load core modules",
             hint="compile for wasm32-wasip1, not wasm32-wasip2",
         )
-    if content[4:8] != CORE:
-        raise NotAPlugin(f"{path} has an unknown wasm version ({content[4:8].hex()})")
     imports: list[Import] = []
     exports: dict[str, str] = {}
-    reader = _Reader(content, path, 8, len(content))
-    while reader.at < reader.end:
-        section, size = reader.byte(), reader.number()
-        body = reader.part(size)
-        if section == 2:
-            imports += [body.an_import() for _ in range(body.number())]
-        elif section == 7:
-            exports |= dict(body.export() for _ in range(body.number()))
+    for number, body in sections(content, path):
+        if number == 2:
+            imports += [body.an_import()[0] for _ in range(body.count("imports"))]
+        elif number == 7:
+            exports |= {name: kind for name, kind, _ in body.exports()}
     return imports, exports
 
 
-class _Reader:
+class Reader:
     """A cursor over a part of the file that never reads past its end.
 
     Source: WebAssembly core specification, 5 (binary format).
@@ -124,74 +154,94 @@ class _Reader:
     def __init__(self, content: bytes, path: Path, at: int, end: int) -> None:
         self.content, self.path, self.at, self.end = content, path, at, end
 
-    def part(self, size: int) -> _Reader:
+    def part(self, size: int) -> Reader:
+        """The next `size` bytes, as a part of their own."""
         begin = self.at
         self._take(size)
-        return _Reader(self.content, self.path, begin, begin + size)
+        return Reader(self.content, self.path, begin, begin + size)
 
     def byte(self) -> int:
+        """One byte."""
         return self.content[self._take(1)]
 
     def number(self) -> int:
+        """A number, as LEB128."""
         value = 0
         for shift in range(0, 70, 7):
             byte = self.byte()
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value
-        raise self._broken("a number is too long")
+        raise self.broken("a number is too long")
 
-    def name(self) -> str:
+    def count(self, what: str, most: int = COUNT_LIMIT) -> int:
+        """How many of `what` follow, each at least a byte long."""
+        count = self.number()
+        if count > self.end - self.at:
+            raise self.broken("it is cut short")
+        if count > most:
+            raise self.broken(f"it has {count:,} {what}, and hosts take {most:,} at the most")
+        return count
+
+    def name(self, *, errors: str = "strict") -> str:
+        """A text; `errors` as `bytes.decode` has it."""
         size = self.number()
         begin = self._take(size)
         try:
-            return self.content[begin : begin + size].decode()
+            return self.content[begin : begin + size].decode(errors=errors)
         except UnicodeDecodeError:
-            raise self._broken("a name is not UTF-8") from None
+            raise self.broken("a name is not UTF-8") from None
 
     def kind(self) -> str:
+        """One of `KINDS`."""
         number = self.byte()
         if number >= len(KINDS):
-            raise self._broken(f"no kind of import or export has the number {number}")
+            raise self.broken(f"no kind of import or export has the number {number}")
         return KINDS[number]
 
-    def export(self) -> tuple[str, str]:
-        name, kind = self.name(), self.kind()
-        self.number()
-        return name, kind
+    def exports(self) -> Iterator[tuple[str, str, int]]:
+        """An export section's entries: name, kind, and the index among those of the kind."""
+        for _ in range(self.count("exports")):
+            yield self.name(), self.kind(), self.number()
 
-    def an_import(self) -> Import:
-        found = Import(self.name(), self.name(), self.kind())
+    def an_import(self) -> tuple[Import, int]:
+        """An import; with a function the index of its type, with a memory its pages in the beginning."""
+        found, detail = Import(self.name(), self.name(), self.kind()), 0
         if found.kind == "function":
-            self.number()
+            detail = self.number()
         elif found.kind == "global":
-            self._value_type()
+            self.value_type()
             self.byte()
         elif found.kind == "tag":
             self.byte()
             self.number()
         else:
-            self._limits(found.kind)
-        return found
+            if found.kind == "table":
+                self.value_type()
+            detail = self.limits()
+        return found, detail
 
-    def _limits(self, kind: str) -> None:
-        if kind == "table":
-            self._value_type()
-        flags = self.byte()
-        self.number()
+    def limits(self) -> int:
+        """The size of a memory, in pages of 64 KiB, or of a table in the beginning."""
+        flags, least = self.byte(), self.number()
         if flags & 1:
             self.number()
+        return least
 
-    def _value_type(self) -> None:
-        if self.byte() in (0x63, 0x64):  # a reference, to what follows
+    def value_type(self) -> int:
+        """The byte that a type of values begins with."""
+        byte = self.byte()
+        if byte in (0x63, 0x64):  # a reference, to what follows
             self.number()
+        return byte
 
     def _take(self, size: int) -> int:
         begin = self.at
         if begin + size > self.end:
-            raise self._broken("it is cut short")
+            raise self.broken("it is cut short")
         self.at += size
         return begin
 
-    def _broken(self, why: str) -> NotAPlugin:
+    def broken(self, why: str) -> NotAPlugin:
+        """The error that says why, and where."""
         return NotAPlugin(f"{self.path} is a broken wasm module: {why} (at byte {self.at})")

@@ -120,9 +120,11 @@ def terminal(*words: object, cwd: Path, stdout: int | None = None) -> Iterator[T
     """Run a command in a terminal, its standard output elsewhere if you say so."""
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, b"\x18\x00\x50\x00\x00\x00\x00\x00")  # 24 lines, 80 columns
-    takes_it = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    takes_it = "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    heeds_it = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # which nohup has children ignore
+    goes_on = "os.execvp(sys.argv[1], sys.argv[1:])"
     child = subprocess.Popen(
-        [sys.executable, "-c", f"{takes_it}; os.execvp(sys.argv[1], sys.argv[1:])", *map(str, words)],
+        [sys.executable, "-c", f"{takes_it}; {heeds_it}; {goes_on}", *map(str, words)],
         cwd=cwd,
         env={key: value for key, value in os.environ.items() if key != "CI"} | {"TERM": "xterm-256color"},
         stdin=slave,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +13,8 @@ from types import ModuleType
 import click
 import documents
 import pytest
+from faults import table
+from faults.elsewhere import ELSEWHERE
 
 from scaffold.cli import cli
 from scaffold.pytest_plugin import pytest_addoption
@@ -48,6 +52,37 @@ def test_the_reference_says_what_the_code_does(generate):
 def test_the_reference_names_no_variable_that_nobody_reads(generate):
     sources = "".join(path.read_text() for path in generate.SOURCES.rglob("*.py")).lower()
     assert not [name for name in generate.ENVIRONMENT if name.lower() not in sources]
+
+
+@pytest.fixture(scope="module")
+def shown() -> list[tuple[str, str]]:
+    """Of the rows of docs/faults.md: the fault's id, and the test."""
+    rows = re.findall(
+        r"^\| (R\d+) \|.*\| `(.*)` \|$", (documents.ROOT / "docs/faults.md").read_text(), re.MULTILINE
+    )
+    return [(fault, test.replace("\\|", "|")) for fault, test in rows]
+
+
+def test_the_page_of_faults_shows_every_test_of_the_suite(shown):
+    words = [sys.executable, "-m", "pytest", "tests/faults", "-m", "faults", "--collect-only", "-q"]
+    listed = subprocess.run(words, cwd=documents.ROOT, text=True, capture_output=True).stdout
+    there = {line.removeprefix(table.HERE) for line in listed.splitlines() if line.startswith(table.HERE)}
+    assert there
+    assert there == {test for _, test in shown if not test.startswith("tests/")}, (
+        "it has drifted: run `invoke dev.faults --page`"
+    )
+
+
+def test_the_page_of_faults_shows_those_of_other_suites_which_are_there(shown):
+    elsewhere = {(fault, f"{file}::{name}") for fault, _, _, file, name in ELSEWHERE}
+    assert elsewhere == {row for row in shown if row[1].startswith("tests/")}
+    for _, _, _, file, name in ELSEWHERE:
+        assert f"def {name}(" in (documents.ROOT / file).read_text()
+
+
+def test_the_page_of_faults_shows_every_fault(shown):
+    promised = {1, 2, *range(5, 13), *range(14, 17), *range(18, 22), 24, 25}
+    assert {f"R{number}" for number in promised} <= {fault for fault, _ in shown}
 
 
 def test_the_readme_and_the_reference_agree_on_exit_codes():

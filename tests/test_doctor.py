@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -639,7 +639,7 @@ def record(machine: Machine, *, port: int = 1, pid: int = 0, name: str = "hello"
         "pid": pid or DEAD,
         "started": process.start_time(pid) if pid else 1.0,
     }
-    unimportant = {field.name: None for field in fields(Deployment)}
+    unimportant = {"module_digest": "sha256:0", "options": {}, "envoy_version": [1, 40, 0], "since": 0.0}
     deployments.save(Deployment(**unimportant | known))
     return folder
 
@@ -661,11 +661,23 @@ def test_a_deployment_that_is_dead_is_forgotten_by_fix_and_one_that_lives_stays(
 def test_a_record_that_cannot_be_read(machine):
     folder = record(machine)
     (folder / "deployment.json").write_text("{")
-    found = explained(machine("deployments"), "warning", "can't be read", f"rm -r {folder}")
+    found = explained(machine("deployments"), "warning", "no record that can be read", f"rm -r {folder}")
     assert not found.fixable
     machine.diagnose(fix=True)
     assert folder.is_dir(), "it is not ours to remove"
     subprocess.run(found.remedy, shell=True, check=True, env={"PATH": "/bin:/usr/bin"})
+    assert fit(machine("deployments"))
+
+
+def test_a_deployment_that_runs_though_no_record_names_it(machine):
+    folder = record(machine)
+    (folder / "deployment.json").write_text("")
+    words = [sys.executable, "-m", deployments.SUPERVISOR]
+    with subprocess.Popen(words, cwd=folder, stdin=subprocess.PIPE) as supervisor:  # waits for its order
+        found = explained(machine("deployments"), "warning", f"pid {supervisor.pid} serves from {folder}")
+        assert found.remedy == f"kill {supervisor.pid}; rm -r {folder}"
+        subprocess.run(found.remedy, shell=True, check=True, env={"PATH": "/bin:/usr/bin"})
+        supervisor.wait(20)
     assert fit(machine("deployments"))
 
 

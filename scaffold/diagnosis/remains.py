@@ -18,28 +18,38 @@ _HOUR = 3600.0
 
 def recorded(_patient: Patient) -> list[Finding]:
     """Whether what is recorded as deployed runs."""
-    records = {path.parent for path in (files.state_dir() / "deployments").glob(f"*/{deployments.RECORD}")}
     every = list(deployments.every())
     dead = [deployment for deployment in every if not deployment.alive]
-    unread = records - {deployments.folder(Path(deployment.root)) for deployment in every}
     if dead:
         found = "\n".join(f"{deployment.name} of {deployment.root} ended by itself" for deployment in dead)
         why = "`scaffold logs` may say why; what they left is in the way of nothing"
         remedy = f"scaffold undeploy --root {shlex.quote(dead[0].root)}"
         return [Finding("deployments", "warning", found, why, remedy, fixable=True)]
-    if unread:
-        found = "\n".join(f"{folder} holds a record that can't be read" for folder in sorted(unread))
-        why = "if it still runs, `status` and `undeploy` don't know"
-        return [Finding("deployments", "warning", found, why, _removal(unread))]
-    return [Finding("deployments", "ok", f"{len(every)} running" if every else "none")]
+    return _astray(every) or [Finding("deployments", "ok", f"{len(every)} running" if every else "none")]
+
+
+def _astray(every: list[deployments.Deployment]) -> list[Finding]:
+    """The deployments that no readable record tells of; they may run all the same."""
+    read = {Path(deployment.folder) for deployment in every}
+    named = {deployment.pid for deployment in every if deployment.alive}
+    unread = [place for place in deployments.places() if place not in read and place.is_dir()]
+    running = {pid: place for pid, place in deployments.supervisors().items() if pid not in named}
+    if not unread and not running:
+        return []
+    lines = [f"{place} holds no record that can be read" for place in unread]
+    lines += [f"pid {pid} serves from {place}, and no record names it" for pid, place in running.items()]
+    why = "`status` doesn't know of it; `deploy` and `undeploy` of the same project end it"
+    kill = "kill " + " ".join(map(str, running)) if running else ""
+    remedy = "; ".join(filter(None, (kill, _removal(unread) if unread else "")))
+    return [Finding("deployments", "warning", "\n".join(lines), why, remedy)]
 
 
 def forget(_patient: Patient) -> None:
     """Forget the deployments that ended by themselves."""
     for seen in deployments.every():
-        root = Path(seen.root)
-        with deployments.lock(root):
-            now = deployments.load(root)  # it may have been deployed anew meanwhile
+        place = Path(seen.folder)
+        with deployments.lock(place):
+            now = deployments.read(place)  # it may have been deployed anew meanwhile
             if now and not now.alive:
                 import_module(choose("target", now.target, TARGETS)).remove(now)
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, ExitStack
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-from scaffold import files
+from scaffold import files, plugins
 from scaffold.errors import choose
 from scaffold.events import Logged, Noted, emit, step
 from scaffold.exchange import Exchange, Request
 from scaffold.options import PORT, Options, parse_upstream
-from scaffold.project import HostSettings, Plugin, Project, locate
-from scaffold.upstream import Origin
-from scaffold.wasm import WasmModule
+from scaffold.project import HostSettings, Plugin
+
+if TYPE_CHECKING:
+    from scaffold.upstream import Origin
 
 
 class Host(Protocol):
@@ -61,7 +62,7 @@ class Start(Protocol):
 
 
 # name -> the module whose `start` it is, which comes in when it is chosen
-HOSTS = {"envoy": "scaffold.hosts.envoy"}
+HOSTS = {"envoy": "scaffold.hosts.envoy", "docker": "scaffold.hosts.container"}
 
 
 def find(name: str) -> Start:
@@ -72,7 +73,7 @@ def find(name: str) -> Start:
 def run(
     root: Path = Path(),
     *,
-    module: Path | None = None,
+    module: str | None = None,
     port: int = PORT,
     config: str | None = None,
     upstream: str | None = None,
@@ -90,12 +91,12 @@ def run(
     from scaffold.hosts import envoy as host
     from scaffold.hosts import envoys
 
-    root = checked(root, module)
+    root = plugins.check(module, root)
     options = Options(port, config, upstream, envoy, log_level, bootstrap, envoy_args, id, root_id).over({})
     settings = options.settings()
     host.check_free(settings.port)
     envoys.find(envoy)  # installed, if need be
-    plugin = options.plugin(root, load_module(module, root, profile, rustc, yes))
+    plugin = plugins.load(module, root, profile=profile, rustc=rustc, yes=yes).plugin(options)
     with ExitStack() as stack:
         folder = stack.enter_context(files.scratch())
         with step(f"Starting Envoy with {plugin.name}"):
@@ -112,7 +113,7 @@ def run(
 def bootstrap(
     root: Path = Path(),
     *,
-    module: Path | None = None,
+    module: str | None = None,
     port: int = PORT,
     config: str | None = None,
     upstream: str | None = None,
@@ -135,11 +136,11 @@ def bootstrap(
     from scaffold.hosts import envoy as host
     from scaffold.hosts import envoy_files, envoys
 
-    root = checked(root, module)
+    root = plugins.check(module, root)
     options = Options(port, config, upstream, envoy, None, bootstrap, None, id, root_id).over({})
     options.settings()
     binary = envoys.find(envoy)
-    plugin = options.plugin(root, load_module(module, root, profile, rustc, yes))
+    plugin = plugins.load(module, root, profile=profile, rustc=rustc, yes=yes).plugin(options)
     slot = static_filter(envoy_files.wasm(plugin, plugin.module.path, binary.version))
     if bootstrap:
         given = envoy_bootstrap.read(bootstrap)
@@ -155,22 +156,3 @@ def bootstrap(
         return text.removesuffix("\n")
     files.write(out, text)
     return out
-
-
-def checked(root: Path, module: Path | None) -> Path:
-    """The project's folder; what is to be run is read once before anything else is looked at, or built."""
-    root = locate(root)
-    if module is None:
-        Project.load(root)
-    else:
-        WasmModule.read(module)
-    return root
-
-
-def load_module(module: Path | None, root: Path, profile: str, rustc: str | None, yes: bool) -> WasmModule:
-    """The module at that path, or the project's, built."""
-    if module:
-        return WasmModule.read(module)
-    from scaffold import cargo
-
-    return cargo.build(root, profile=profile, rustc=rustc, yes=yes)

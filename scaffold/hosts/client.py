@@ -14,7 +14,7 @@ from scaffold.errors import HostError, UsageError
 from scaffold.exchange import Exchange, Headers, LogLines, Request, Response
 
 if TYPE_CHECKING:
-    from scaffold.hosts.envoy import EnvoyHost
+    from scaffold.hosts.envoy_host import EnvoyHost
 
 LOG_SECONDS = 5.0
 

@@ -41,13 +41,12 @@ class Binary:
     @property
     def version(self) -> Version:
         """Its three numbers."""
-        return tuple(int(number) for number in self.version_text.split("."))
+        return version_of(self.build)
 
     @property
     def version_text(self) -> str:
         """Its version, as "1.36.4"."""
-        found = _BUILD.match(f"version: {self.build}")
-        return found[2] if found else "0.0.0"
+        return ".".join(map(str, self.version))
 
     @classmethod
     def at(cls, path: Path) -> Binary:
@@ -68,11 +67,17 @@ class Binary:
         """As `at`, whatever was remembered: takes 0.1 s."""
         _check_runnable(path)
         ran = _run(path, "--version")
-        found = _BUILD.search(ran.stdout)
-        if ran.code or not found:
+        build = build_of(ran)
+        if build is None:
             words = ran.stderr.strip().splitlines()[-1:]  # a library that is missing, a libc too old
             raise MachineError("\n  ".join([f"{path} is no Envoy that runs here", *words]), hint=_ANOTHER)
-        return cls(path, found[1], _has_v8(path))
+        return cls(path, build, _has_v8(path))
+
+
+def build_of(ran: process.Completed) -> str | None:
+    """The build that an Envoy told when it was asked for its `--version`; None where it isn't one."""
+    found = _BUILD.search(ran.stdout)
+    return found[1] if found and ran.code == 0 else None
 
 
 _ANOTHER = "leave --envoy out for the one that came with us"
@@ -104,18 +109,34 @@ def _run(path: Path, *words: str | Path) -> process.Completed:
 def _has_v8(path: Path) -> bool:
     """Let Envoy load the smallest plugin: one without V8 knows the runtime's name, but loads nothing."""
     with tempfile.TemporaryDirectory(prefix="scaffold-envoy-") as name:
-        module, configuration = Path(name, "plugin.wasm"), Path(name, "bootstrap.json")
-        module.write_bytes(_PLUGIN)
-        plugin = envoy_config.wasm_filter(
-            name="plugin", root_id="", vm_id="", module=str(module), configuration=b"", version=(0,)
-        )
-        filters = [{"name": envoy_config.FILTER, "typed_config": plugin}, envoy_config.router()]
-        configuration.write_text(json.dumps(_bootstrap(filters)))
-        ran = _run(path, "--mode", "validate", "-l", "error", "-c", configuration)
-        said = (ran.stdout + ran.stderr).replace(name, "")
+        ran = _run(path, *trial(Path(name)))
+    return passed(ran, name, str(path), _ANOTHER)
+
+
+def version_of(build: str) -> Version:
+    """The three numbers in a build."""
+    found = _BUILD.match(f"version: {build}")
+    return tuple(int(number) for number in found[2].split(".")) if found else (0, 0, 0)
+
+
+def trial(folder: Path) -> list[str]:
+    """Write the smallest plugin and a configuration for it; the arguments by which Envoy tries to load it."""
+    module, configuration = folder / "plugin.wasm", folder / "bootstrap.json"
+    module.write_bytes(_PLUGIN)
+    plugin = envoy_config.wasm_filter(
+        name="plugin", root_id="", vm_id="", module=str(module), configuration=b"", version=(0,)
+    )
+    filters = [{"name": envoy_config.FILTER, "typed_config": plugin}, envoy_config.router()]
+    configuration.write_text(json.dumps(_bootstrap(filters)))
+    return ["--mode", "validate", "-l", "error", "-c", str(configuration)]
+
+
+def passed(ran: process.Completed, folder: str, envoy: str, hint: str) -> bool:
+    """Whether an Envoy loads wasm, by its `trial`. Raises `MachineError` when that failed otherwise."""
+    said = (ran.stdout + ran.stderr).replace(folder, "")
     if ran.code and not re.search("wasm", said, re.IGNORECASE):
         words = said.strip().splitlines()[-5:]
-        raise MachineError("\n  ".join([f"{path} refuses the smallest configuration", *words]), hint=_ANOTHER)
+        raise MachineError("\n  ".join([f"{envoy} refuses the smallest configuration", *words]), hint=hint)
     return ran.code == 0
 
 

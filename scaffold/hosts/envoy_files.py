@@ -9,11 +9,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scaffold import envoy_bootstrap, envoy_config, files
 from scaffold.envoy_config import Address, Config, Version
 from scaffold.project import HostSettings, Plugin
-from scaffold.upstream import Origin
+
+if TYPE_CHECKING:
+    from scaffold.upstream import Origin
 
 LARGEST_LOG = 16 << 20  # bytes
 KEPT_MODULES = 3  # Envoy may read the file of the last accepted one again
@@ -21,28 +24,44 @@ PRIVATE = 0o600  # a plugin's configuration may hold secrets
 
 
 class Folder:
-    """The folder of one Envoy; it is this user's alone."""
+    """The folder of one Envoy; it is this user's alone.
 
-    def __init__(self, path: Path) -> None:
+    With `enclosed`, of one that runs in a container, as whatever user: there, what it reads may be read
+    by all, and what it logs comes out of it; the folder above is then this user's alone.
+    """
+
+    def __init__(self, path: Path, *, enclosed: bool = False) -> None:
         self.path = path
+        self.enclosed = enclosed
         self.bootstrap = path / "bootstrap.json"
         self.filter = path / "ecds.json"
         self.modules = path / "modules"
         self.log = path / "envoy.log"
         self.access_log = path / "access.log"
+        self.authorities = path / "authorities.pem"
         self.admin = path / "admin"  # where Envoy says its admin interface's address
+        self.sockets = path  # or elsewhere, where its own name is too long for a socket's
         self.control = path / "control"  # where the upstream's control socket is, said when it serves
 
-    def write_bootstrap(self, settings: HostSettings, address: Address | None) -> None:
+    @property
+    def mode(self) -> int:
+        """The permissions of the files that Envoy reads."""
+        return 0o644 if self.enclosed else PRIVATE
+
+    def make_bootstrap(self, settings: HostSettings, address: Address | None) -> Config:
         """Envoy's configuration, its filter read from a file here: our one listener, or the user's own."""
         slot = envoy_config.ecds_filter(str(self.filter))
+        log = envoy_config.STDERR if self.enclosed else str(self.access_log)
         if settings.bootstrap:
             source = Path(settings.bootstrap)
             given = envoy_bootstrap.read(source)
-            made = envoy_bootstrap.insert(given, [slot], access_log=str(self.access_log), source=source)
-        else:
-            made = generated(settings.port, address, slot, log=str(self.access_log))
-        files.write(self.bootstrap, json.dumps(made, indent=2), mode=PRIVATE)
+            made = envoy_bootstrap.insert(given, [slot], access_log=log, source=source)
+            return envoy_bootstrap.on_any_port(made) if settings.anywhere else made
+        return generated(settings.port, address, slot, log=log)
+
+    def write_bootstrap(self, bootstrap: Config) -> None:
+        """Put Envoy's configuration where it reads it."""
+        files.write(self.bootstrap, json.dumps(bootstrap, indent=2), mode=self.mode)
 
     def write_filter(self, plugin: Plugin, version: Version, *, fresh: bool = False) -> str:
         """Write the module and, by one rename, the configuration that names it; returns its version text.
@@ -50,12 +69,13 @@ class Folder:
         The module's file is named by its digest: Envoy doesn't read the same name again.
         """
         self.modules.mkdir(parents=True, exist_ok=True)
+        self.modules.chmod(0o755)  # whatever the umask: `path` is what keeps others out
         module = self.modules / f"{plugin.module.digest.removeprefix('sha256:')}.wasm"
         files.write(module, plugin.module.content())
         version_text = uuid.uuid4().hex
         typed_config = wasm(plugin, module, version, vm_id=version_text if fresh else "")
         response = envoy_config.ecds_response(typed_config, version_text)
-        files.write(self.filter, json.dumps(response, indent=2), mode=PRIVATE)
+        files.write(self.filter, json.dumps(response, indent=2), mode=self.mode)
         return version_text
 
     @contextmanager
@@ -65,7 +85,7 @@ class Folder:
         try:
             yield
         except BaseException:
-            files.write(self.filter, before, mode=PRIVATE)
+            files.write(self.filter, before, mode=self.mode)
             self.prune()  # or one refused module after the other would stay
             raise
 
@@ -86,6 +106,8 @@ class Folder:
 
     def origin(self) -> Origin | None:
         """The built-in upstream, when it is that which serves."""
+        from scaffold.upstream import Origin
+
         try:
             return Origin(Path(self.control.read_text()))
         except FileNotFoundError:

@@ -117,11 +117,18 @@ def installed(*, closely: bool = False) -> list[Envoy]:
     return sorted(found, key=lambda envoy: (envoy_wheels.numbers(envoy.version), envoy.default), reverse=True)
 
 
+def fitting(name: str, *, closely: bool = False) -> list[Envoy] | None:
+    """The installed Envoys of a version, such as 1.36.4 or 1.36, the newest first; None when it is none."""
+    asked = _VERSION.fullmatch(name)
+    if asked is None:
+        return None
+    return [envoy for envoy in installed(closely=closely) if _fits(envoy.version, asked[1])]
+
+
 def _of_version(asked: str, *, closely: bool = False) -> Envoy:
     """The Envoy of a version; of two numbers, the newest patch that is installed, or else that there is."""
     exact = asked.count(".") > 1
-    fitting = [envoy for envoy in installed(closely=closely) if _fits(envoy.version, asked)]
-    for envoy in fitting:
+    for envoy in fitting(asked, closely=closely) or []:
         if envoy.fault is None:
             return envoy
     if exact:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from scaffold import deployments, hosts
+from scaffold import deployments, files, plugins
 from scaffold.deployments import Ended, Status
 from scaffold.errors import TargetError, UsageError, choose
 from scaffold.events import Logged, Noted, emit
-from scaffold.options import Options
-from scaffold.project import locate
+from scaffold.options import ONLY, Options
+from scaffold.project import locate, read_configuration
+from scaffold.targets.applied import Applied, ClusterStatus, Removed
+
+if TYPE_CHECKING:
+    from scaffold.hosts import Host
 
 # name -> the module that deploys there, which comes in when it is chosen
-TARGETS = {"envoy": "scaffold.targets.envoy"}
+TARGETS = {"envoy": "scaffold.targets.envoy", "docker": "scaffold.targets.container"}
+CLUSTERS = ("istio", "istio-envoyfilter", "envoy-gateway", "higress")
+_WAIT = 60
 
 
 def deploy(
     root: Path = Path(),
     *,
     target: str = "envoy",
-    module: Path | None = None,
+    module: str | None = None,
     port: int | None = None,
     config: str | None = None,
     upstream: str | None = None,
@@ -29,13 +37,35 @@ def deploy(
     log_level: str | None = None,
     bootstrap: Path | None = None,
     envoy_args: str | None = None,
+    envoy_image: str | None = None,
+    docker_args: str | None = None,
     id: str | None = None,
     root_id: str | None = None,
     probe: str | None = None,
+    name: str | None = None,
+    namespace: str | None = None,
+    selector: Sequence[str] = (),
+    target_ref: Sequence[str] = (),
+    whole_namespace: bool = False,
+    phase: str | None = None,
+    priority: int | None = None,
+    match: Sequence[str] = (),
+    failure_policy: str = "fail-closed",
+    pull_secret: str | None = None,
+    env: Sequence[str] = (),
+    istio: str = "1.30",
+    traffic_extension: bool = False,
+    allow_stop_iteration: bool = False,
+    url: str | None = None,
+    file: str | None = None,
+    plain_http: bool = False,
+    context: str | None = None,
+    dry_run: bool = False,
+    wait: int = _WAIT,
     profile: str = "release",
     rustc: str | None = None,
     yes: bool = False,
-) -> Status:
+) -> Status | Applied:
     """Run the plugin in the background, or replace the one that the project has there.
 
     What isn't said stays as it is deployed; else the port is 8080, the upstream the built-in one.
@@ -43,40 +73,137 @@ def deploy(
     upstream, or to the path `probe` of a foreign one.
     Raises `ModuleError` when the host refuses the plugin (an old one goes on), `TargetError` when it
     runs but doesn't answer.
+
+    What is for a cluster, from `name` on, is as `manifest` has it; kubectl applies it there.
     """
-    place, root = _target(target), hosts.checked(root, module)
-    given = Options(port, config, upstream, envoy, log_level, bootstrap, envoy_args, id, root_id)
-    options = given.over(_remembered(root))
+    given = Options(
+        port, config, upstream, envoy, log_level, bootstrap, envoy_args, id, root_id, envoy_image, docker_args
+    )
+    there = {
+        "name": name,
+        "namespace": namespace,
+        "selector": tuple(selector),
+        "target_ref": tuple(target_ref),
+        "whole_namespace": whole_namespace,
+        "phase": phase,
+        "priority": priority,
+        "match": tuple(match),
+        "failure_policy": failure_policy,
+        "pull_secret": pull_secret,
+        "env": tuple(env),
+        "istio": istio,
+        "traffic_extension": traffic_extension,
+        "allow_stop_iteration": allow_stop_iteration,
+        "url": url,
+        "file": file,
+    }
+    how = {"plain_http": plain_http, "context": context, "dry_run": dry_run, "wait": wait}
+    if target in CLUSTERS:
+        return _to_cluster(target, module, root, given, there, how | {"probe": probe}, (profile, rustc, yes))
+    place, root = _target(target), plugins.check(module, root)
+    _refuse(target, there | how)
+    given.check_for(target)
+    options = given.over(_remembered(root, target))
     settings = options.settings()
     place.check(root, settings)
-    built = hosts.load_module(module, root, profile, rustc, yes)
-    with deployments.lock(root):
-        options = given.over(_remembered(root))  # another deploy may have been quicker
-        plugin = options.plugin(root, built)
+    source = plugins.load(module, root, profile=profile, rustc=rustc, yes=yes)
+    with deployments.lock(deployments.folder(root)):
+        options = given.over(_remembered(root, target))  # another deploy may have been quicker
+        plugin = source.plugin(options)
         deployment = place.apply(root.resolve(), plugin, options, probe)
     return _status(deployment)
 
 
-def _remembered(root: Path) -> dict[str, Any]:
+def _to_cluster(
+    target: str,
+    module: str | None,
+    root: Path,
+    given: Options,
+    there: dict[str, Any],
+    how: dict[str, Any],
+    build: tuple[str, str | None, bool],
+) -> Applied:
+    from scaffold.kubernetes.options import ClusterOptions
+    from scaffold.targets import kubernetes
+    from scaffold.targets.manifests import Build
+
+    given.check_for_cluster(target)
+    configuration = None if given.config is None else read_configuration(given.config)
+    options = ClusterOptions(
+        **there,
+        configuration=configuration,
+        root_id=given.root_id,
+        envoy=given.envoy,
+        upstream=given.upstream,
+    )
+    return kubernetes.deploy(target, module, root, options, Build(*build), **how)
+
+
+def _refuse(target: str, given: dict[str, Any]) -> None:
+    """Raise `UsageError` for what was said of a cluster, where there is none."""
+    parameters = signature(deploy).parameters
+    for key, value in given.items():
+        if value != parameters[key].default:
+            option = f"--{key.replace('_', '-')}"
+            raise UsageError(f"{option} is for a cluster, not for `{target}`", hint="leave it out")
+
+
+def _remembered(root: Path, target: str) -> dict[str, Any]:
+    """What was said of what runs now, as far as it fits the target."""
     now = deployments.load(root)
-    return now.options if now and now.alive else {}
+    said = now.options if now and now.alive else {}
+    return {name: value for name, value in said.items() if ONLY.get(name, target) == target}
 
 
-def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Ended]:
-    """End what the project has deployed, or all that the user has; returns what was ended."""
-    ended = []
-    for found in list(_found(locate(root), everything)):
-        with deployments.lock(Path(found.root)):
-            now = deployments.load(Path(found.root))  # a deploy may have been quicker
-            if now:
+def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Ended | Removed]:
+    """End what the project has deployed, or all that the user has, in clusters too; returns it."""
+    root = locate(root)
+    places = [place for place in deployments.places() if everything or place == deployments.folder(root)]
+    projects = _with_clusters(root, everything)
+    if not places and not projects:
+        _say_there_is_none(root, everything)
+    from scaffold.targets import background
+
+    ended: list[Ended | Removed] = []
+    for place in places:
+        with deployments.lock(place):
+            now = deployments.read(place)  # a deploy may have been quicker
+            if now and now.target in TARGETS:
                 _target(now.target).remove(now)
+            else:
+                background.forget(place)
+            if now:
                 ended.append(Ended(now.name, f"http://localhost:{now.port}", now.root))
+    if projects:
+        from scaffold.targets import kubernetes
+
+        ended += kubernetes.remove(*projects)
     return ended
 
 
-def status(root: Path = Path(), *, everything: bool = False) -> list[Status]:
-    """What the project has deployed, or all that the user has."""
-    return [_status(deployment) for deployment in _found(locate(root), everything)]
+def status(root: Path = Path(), *, everything: bool = False) -> list[Status | ClusterStatus]:
+    """What the project has deployed, or all that the user has, in clusters too."""
+    root = locate(root)
+    projects = _with_clusters(root, everything)
+    one = deployments.load(root)
+    found = list(deployments.every()) if everything else [one] if one else []
+    if not found and not projects:
+        _say_there_is_none(root, everything)
+    there: list[Status | ClusterStatus] = [_status(deployment) for deployment in found]
+    for project in projects:
+        from scaffold.targets import kubernetes
+
+        there += kubernetes.status(project)
+    return there
+
+
+def _with_clusters(root: Path, everything: bool) -> list[Path]:
+    """The projects, this or all, that have something applied to a cluster."""
+    if not (files.state_dir() / "clusters").is_dir():
+        return []
+    from scaffold.targets import applied
+
+    return list(applied.roots()) if everything else [root] if applied.load(root) else []
 
 
 def logs(root: Path = Path(), *, follow: bool = False) -> None:
@@ -88,12 +215,13 @@ def logs(root: Path = Path(), *, follow: bool = False) -> None:
         emit(Logged(line.level, line.text))
 
 
-def _found(root: Path, everything: bool) -> list[deployments.Deployment]:
-    one = deployments.load(root)
-    found = list(deployments.every()) if everything else [one] if one else []
-    if not found:
-        emit(Noted("nothing is deployed" if everything else f"nothing is deployed from {root.resolve()}"))
-    return found
+def attach(deployment: deployments.Deployment) -> Host:
+    """A deployment as a host, to play requests against."""
+    return cast("Host", _target(deployment.target).attach(deployment))
+
+
+def _say_there_is_none(root: Path, everything: bool) -> None:
+    emit(Noted("nothing is deployed" if everything else f"nothing is deployed from {root.resolve()}"))
 
 
 def _status(deployment: deployments.Deployment) -> Status:
@@ -101,6 +229,8 @@ def _status(deployment: deployments.Deployment) -> Status:
 
 
 def _target(name: str) -> Any:
-    if name.endswith(".wasm"):
-        raise UsageError(f"`{name}` is a module, not a target", hint=f"write `scaffold deploy envoy {name}`")
-    return import_module(choose("target", name, TARGETS))
+    if name.endswith(".wasm") or any(sign in name for sign in ":/@"):
+        raise UsageError(
+            f"`{name}` is what to deploy, not a target", hint=f"write `scaffold deploy envoy {name}`"
+        )
+    return import_module(choose("target", name, TARGETS | dict.fromkeys(CLUSTERS, "")))

@@ -14,20 +14,23 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from scaffold import hosts
 from scaffold.errors import INTERNAL, ScaffoldError, of_os_error
-from scaffold.hosts import envoy
-from scaffold.hosts.envoy_files import Folder
+from scaffold.hosts.envoy_host import EnvoyHost, died
 from scaffold.project import HostSettings, Plugin
 from scaffold.wasm import WasmModule
 
 FIRST_PAUSE = 0.25  # seconds before Envoy is started again; doubled each time
 LONGEST_PAUSE = 30.0
 CAP_SECONDS = 5.0  # between two looks at how large the logs are
+Life = AbstractContextManager[EnvoyHost]
 GOOD_LIFE = 60.0  # seconds after which an Envoy that ended counts as the first
 
 
@@ -36,12 +39,14 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order: dict[str, Any] = json.loads(sys.stdin.readline())
-    folder = Path(order["folder"])
-    settings = HostSettings(**order["settings"] | {"envoy_args": tuple(order["settings"]["envoy_args"])})
+    log = Path(order["log"])
+    lists = {key: tuple(order["settings"][key]) for key in ("envoy_args", "docker_args")}
+    settings = HostSettings(**order["settings"] | lists)
+    begin = cast(Callable[..., Life], partial(hosts.find(order["host"]), folder=Path(order["folder"])))
     committed = threading.Event()
     threading.Thread(target=_hold_lifeline, args=(committed,), daemon=True).start()
     try:
-        port = _first_life(_plugin(order["plugin"]), folder, settings, committed)
+        port = _first_life(begin(_plugin(order["plugin"]), settings=settings), committed, log)
     except ScaffoldError as error:
         _answer({"error": error.message, "hint": error.hint, "code": error.exit_code})
         raise
@@ -52,12 +57,12 @@ def main() -> None:
     except Exception as error:
         _answer({"error": f"a bug in scaffold: {error!r}", "hint": None, "code": INTERNAL})
         raise
-    _further_lives(folder, replace(settings, port=port))
+    _further_lives(lambda: begin(None, settings=replace(settings, port=port)), log)
 
 
-def _first_life(plugin: Plugin, folder: Path, settings: HostSettings, committed: threading.Event) -> int:
+def _first_life(begun: Life, committed: threading.Event, log: Path) -> int:
     """Run Envoy until it ends by itself; returns the port, which stays for the lives that follow."""
-    with envoy.start(plugin, folder=folder, settings=settings) as running:
+    with begun as running:
         _answer(
             {
                 "port": running.port,
@@ -65,40 +70,40 @@ def _first_life(plugin: Plugin, folder: Path, settings: HostSettings, committed:
             }
         )
         committed.wait()
-        _live(running)
+        _live(running, log)
         return running.port
 
 
-def _further_lives(folder: Path, settings: HostSettings) -> None:
+def _further_lives(begin: Callable[[], Life], log: Path) -> None:
     """Start Envoy again whenever it ends, with what is deployed then; ever later when it never lives long."""
     pause = FIRST_PAUSE
     while True:
         time.sleep(pause)
         begun = time.monotonic()
         try:
-            with envoy.start(None, folder=folder, settings=settings) as running:
-                _log(folder, f"Envoy runs again, after {pause:g} s")
-                _live(running)
+            with begin() as running:
+                _log(log, f"Envoy runs again, after {pause:g} s")
+                _live(running, log)
         except ScaffoldError as error:
-            _log(folder, error.message)
+            _log(log, error.message)
         lived = time.monotonic() - begun
         pause = FIRST_PAUSE if lived > GOOD_LIFE else min(2 * pause, LONGEST_PAUSE)
 
 
-def _live(running: envoy.EnvoyHost) -> None:
+def _live(running: EnvoyHost, log: Path) -> None:
     assert running.process  # noqa: S101 - we started it
     mark = running.log.size()
     while (code := running.process.poll()) is None:
         with suppress(subprocess.TimeoutExpired):
             running.process.wait(CAP_SECONDS)
         running.folder.cap_logs()
-    _log(running.folder.path, envoy.died(code, running.log.since(mark)).message)
+    _log(log, died(code, running.log.since(mark)).message)
 
 
-def _log(folder: Path, text: str) -> None:
+def _log(log: Path, text: str) -> None:
     """Say it where `scaffold logs` shows it."""
     record = {"level": "critical", "logger": "scaffold", "message": text}
-    with Folder(folder).log.open("a") as file:
+    with log.open("a") as file:
         file.write(json.dumps(record) + "\n")
 
 

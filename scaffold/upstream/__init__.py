@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scaffold.upstream.origin import Origin
 
-__all__ = ["Origin", "serve"]
+__all__ = ["Origin", "relay", "serve"]
 
 
 def serve(
@@ -24,3 +24,13 @@ def serve(
     from scaffold.upstream import server  # asyncio and the parser come in only where something is served
 
     return server.serve(control=control, pipe=pipe, port=port)
+
+
+def relay(pipe: Path, host: str, port: int) -> AbstractContextManager[None]:
+    """Carry every connection to the Unix socket `pipe` on to a TCP address while the block runs.
+
+    The socket is for this user alone. Raises `HostError` when it can't be had.
+    """
+    from scaffold.upstream import tunnel
+
+    return tunnel.relay(pipe, host, port)

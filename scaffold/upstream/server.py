@@ -7,11 +7,11 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scaffold.errors import HostError
 from scaffold.process import port_owner
@@ -36,16 +36,18 @@ def serve(*, control: Path, pipe: Path | None, port: int | None) -> Iterator[Ori
         public = [] if port is None else [stack.enter_context(_port(port))]
         port = public[0].getsockname()[1] if public else None
         if pipe is not None:
-            public.append(stack.enter_context(_socket(pipe)))
-        door = stack.enter_context(_socket(control))
+            public.append(stack.enter_context(at_path(pipe)))
+        door = stack.enter_context(at_path(control))
         desk = Desk(port)
         doors = [_Door(each, desk.receive) for each in public]
-        stack.enter_context(_running([*doors, _Door(door, desk.control, sys.maxsize)]))
+        doors.append(_Door(door, desk.control, sys.maxsize))
+        stack.enter_context(in_thread(partial(_serve, doors)))
         yield Origin(control)
 
 
 @contextmanager
-def _socket(path: Path) -> Iterator[socket.socket]:
+def at_path(path: Path) -> Iterator[socket.socket]:
+    """A Unix socket of this user's alone that is listened at; it is gone after the block."""
     with socket.socket(socket.AF_UNIX) as listener:
         try:
             _clear(path)
@@ -94,10 +96,11 @@ def _port(port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _running(doors: list[_Door]) -> Iterator[None]:
+def in_thread(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> Iterator[None]:
+    """Serve in a thread of its own while the block runs; then what was handed over is set."""
     loop = asyncio.new_event_loop()
     stopped = asyncio.Event()
-    running = _serve(doors, stopped)
+    running = serve(stopped)
     thread = threading.Thread(target=loop.run_until_complete, args=[running], name="upstream", daemon=True)
     thread.start()
     try:

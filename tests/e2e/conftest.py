@@ -9,6 +9,7 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.import_plugin("crates")
+    config.pluginmanager.import_plugin("containers")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -103,6 +103,9 @@ def test_a_deployment_takes_a_bootstrap_and_keeps_it(probe, mine, tmp_path):
     try:
         assert scaffold.deploy(root, module=probe.path).url == first.url
         assert first.upstream == str(mine)
+        mine.write_text(mine.read_text().replace("listener 0", "listener A"))
+        assert scaffold.deploy(root, module=probe.path).url == first.url, "on the port that the old one had"
+        assert send(int(first.url.rpartition(":")[2]), Request("GET", "/"), 5).body == b"listener A"
     finally:
         scaffold.undeploy(root)
 

@@ -18,9 +18,11 @@ from pathlib import Path
 import pytest
 from documents import ROOT, Step, blocks, steps
 
+from scaffold import files
+
 PAGES = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "```console" in path.read_text()]
 COMMAND_SECONDS = 180
-PROGRAMS = ("curl", "cargo")  # that the pages call and aren't ours
+PROGRAMS = ("curl", "cargo", "docker", "docker-registry")  # that the pages call and aren't ours
 LIMITS = {"tutorial.md": 90}  # seconds
 
 
@@ -46,13 +48,23 @@ class Shell:
         return int(ended[1]), re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
+def data_of_a_reader(folder: Path) -> Path:
+    """Images of their own; toolchains and Envoys stay the user's, where they are dear to make."""
+    ours = folder / "data" / files.APP
+    ours.mkdir(parents=True)
+    for name in ("toolchains", "envoys"):
+        (files.data_dir() / name).mkdir(parents=True, exist_ok=True)
+        (ours / name).symlink_to(files.data_dir() / name)
+    return folder / "data"
+
+
 @contextmanager
 def shell(folder: Path) -> Iterator[Shell]:
     """A shell of a reader: none of the tests' own settings, no proxy between us and localhost."""
     ours = ("CARGO_TARGET_DIR", "PYTHONPATH", "RUST_BACKTRACE")
     env = {key: value for key, value in os.environ.items() if key not in ours}
     env |= {"no_proxy": "localhost,127.0.0.1", "LC_ALL": "C.UTF-8", "CI": "1"}
-    env |= {"XDG_STATE_HOME": str(folder / "state")}
+    env |= {"XDG_STATE_HOME": str(folder / "state"), "XDG_DATA_HOME": str(data_of_a_reader(folder))}
     here = folder / "here"
     here.mkdir()
     with subprocess.Popen(
@@ -102,16 +114,18 @@ def check_can_run(text: str) -> None:
     missing = [name for name in PROGRAMS if f"$ {name} " in text and not runs(name)]
     if missing:
         pytest.skip(f"no {', '.join(missing)} on PATH")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", 8080 if "8080" in text else 0))
-        except OSError:
-            pytest.skip("port 8080, which the page names, is taken")
+    for port in (8080, 5000):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port if str(port) in text else 0))
+            except OSError:
+                pytest.skip(f"port {port}, which the page names, is taken")
 
 
 def runs(name: str) -> bool:
     """Whether a program is there and works: rustup's proxies without a toolchain are, and don't."""
     if not shutil.which(name):
         return False
-    return subprocess.run([name, "--version"], capture_output=True).returncode == 0
+    words = "version" if name == "docker" else "--version"  # which asks the daemon, too
+    return subprocess.run([name, words], capture_output=True).returncode == 0

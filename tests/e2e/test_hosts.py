@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ import pytest
 from scaffold import hosts
 from scaffold.errors import HostError, ModuleError
 from scaffold.exchange import Headers, Request, Response
-from scaffold.hosts import Host
-from scaffold.project import Plugin
+from scaffold.hosts import Host, Start
+from scaffold.project import HostSettings, Plugin
 from scaffold.wasm import WasmModule
 
 
@@ -22,13 +23,21 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
+def start(name: str, request: pytest.FixtureRequest) -> Start:
+    if name != "docker":
+        return hosts.find(name)
+    image = request.getfixturevalue("images").envoy
+    return partial(hosts.find(name), settings=HostSettings(envoy_image=image))
+
+
+@pytest.fixture(scope="module")
 def plugin(probe: WasmModule) -> Plugin:
     return Plugin("probe", "probe", probe, b'"first"')
 
 
 @pytest.fixture(scope="module")
-def running(name: str, plugin: Plugin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with hosts.find(name)(plugin, folder=tmp_path_factory.mktemp("host")) as host:
+def running(start: Start, plugin: Plugin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    with start(plugin, folder=tmp_path_factory.mktemp("host")) as host:
         yield host
 
 
@@ -127,9 +136,9 @@ def test_a_refused_plugin_leaves_the_old_one_and_says_why(host, plugin, configur
     assert get(host, "/headers").response.headers["x-configuration"] == '"first"'
 
 
-def test_a_plugin_that_is_refused_from_the_start_is_explained(name, plugin, tmp_path):
+def test_a_plugin_that_is_refused_from_the_start_is_explained(start, plugin, tmp_path):
     refused = Plugin("probe", "probe", plugin.module, b'"refuse"')
-    starting = hosts.find(name)(refused, folder=tmp_path)
+    starting = start(refused, folder=tmp_path)
     with pytest.raises(ModuleError, match="the configuration is refused, as asked"):
         starting.__enter__()
 
@@ -156,22 +165,22 @@ def test_a_request_that_is_not_answered_in_time_is_an_error(host):
         host.play(Request("GET", "/delay/5"), timeout=0.2)
 
 
-def test_a_host_ends_with_its_block(name, plugin, tmp_path):
-    with hosts.find(name)(plugin, folder=tmp_path) as host:
+def test_a_host_ends_with_its_block(start, plugin, tmp_path):
+    with start(plugin, folder=tmp_path) as host:
         assert get(host, "/headers").response.status == 200
     with pytest.raises(HostError):
         get(host, "/headers")
 
 
-def test_a_long_folder_is_no_trouble(name, plugin, tmp_path):
+def test_a_long_folder_is_no_trouble(start, plugin, tmp_path):
     folder: Path = tmp_path / ("long" * 30)
     folder.mkdir()
-    with hosts.find(name)(plugin, folder=folder) as host:
+    with start(plugin, folder=folder) as host:
         assert get(host, "/headers").upstream is not None
 
 
-def test_a_looping_plugin_is_ended_and_named(name, plugin, tmp_path):
-    with hosts.find(name)(plugin, folder=tmp_path) as host:
+def test_a_looping_plugin_is_ended_and_named(start, plugin, tmp_path):
+    with start(plugin, folder=tmp_path) as host:
         with pytest.raises(HostError):
             host.play(Request("GET", "/loop"), timeout=20)
         with pytest.raises(HostError, match="watchdog"):

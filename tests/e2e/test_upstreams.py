@@ -44,9 +44,10 @@ def upstream(authority: trustme.CA, request: pytest.FixtureRequest) -> Iterator[
     server.server_close()
 
 
-def status(probe, tmp_path: Path, upstream: str) -> int:
-    settings = HostSettings(upstream=upstream)
-    with hosts.find("envoy")(Plugin("probe", "", probe), folder=tmp_path, settings=settings) as host:
+def status(probe, tmp_path: Path, upstream: str, image: str | None = None) -> int:
+    settings = HostSettings(upstream=upstream, envoy_image=image)
+    start = hosts.find("docker" if image else "envoy")
+    with start(Plugin("probe", "", probe), folder=tmp_path, settings=settings) as host:
         return host.play(Request("GET", "/")).status
 
 
@@ -56,6 +57,17 @@ def test_one_that_the_system_trusts_is_asked(probe, tmp_path, upstream, authorit
     authority.cert_pem.write_to_path(str(ca))
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     assert status(probe, tmp_path, upstream) == 200
+
+
+@pytest.mark.parametrize(
+    ("upstream", "got"), [("localhost", 200), ("evil.example", 503)], indirect=["upstream"]
+)
+def test_a_container_looks_as_closely(probe, tmp_path, upstream, got, authority, monkeypatch, images):
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    ca.chmod(0o600)
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    assert status(probe, tmp_path, upstream, images.proxy) == got
 
 
 @pytest.mark.parametrize("upstream", ["localhost"], indirect=True)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import random
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faults.elsewhere import ELSEWHERE
+from faults import table
+from faults.images import shop, user
 from faults.place import Place, a_place
 from machines import debian, machine
 
-__all__ = ["debian", "machine"]
+from scaffold import process
+
+__all__ = ["debian", "machine", "shop", "user"]
 
 HERE = Path(__file__).parent
-PROPERTY = "fault"  # of a report: what a test recorded
 
 Record = Callable[..., None]
 
@@ -32,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             marked = item.get_closest_marker("faults")
             if not marked or not marked.args:
                 raise pytest.UsageError(f"{item.nodeid} doesn't say which fault it injects")
-            item.user_properties.append((PROPERTY, [marked.args[0]]))
+            item.user_properties.append((table.PROPERTY, [marked.args[0]]))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,6 +46,18 @@ def place() -> Iterator[Place]:
     """Where everything of a test happens; nothing may run there at its end."""
     with a_place() as place:
         yield place
+
+
+@pytest.fixture
+def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The place as that of this process, too: commands run in it, quickly, by `in_this_process`."""
+    process.run(
+        ["true"]
+    )  # this process's guard stays as long as it does, and has nothing to do with the place
+    for name, value in place.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("CARGO_TARGET_DIR", raising=False)
+    return place
 
 
 @pytest.fixture
@@ -62,29 +75,19 @@ def record(request: pytest.FixtureRequest) -> Record:
     """Add a line to the suite's table: what was done to which command, what was seen, what was left."""
 
     def record(injected: str, seen: str, left: str = "nothing") -> None:
-        request.node.user_properties.append((PROPERTY, [injected, seen, left]))
+        request.node.user_properties.append((table.PROPERTY, [injected, table.brief(seen), left]))
 
     return record
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table."""
-    rows: list[tuple[str, ...]] = []
-    for outcome, reports in terminalreporter.stats.items():
-        for report in reports if outcome in ("passed", "failed", "error", "xfailed", "skipped") else ():
-            properties = [value for name, value in getattr(report, "user_properties", ()) if name == PROPERTY]
-            if not properties or (outcome == "passed" and report.when != "call"):
-                continue
-            (fault,), *recorded = properties
-            if outcome != "passed":
-                why = report.longrepr[2] if outcome == "skipped" else getattr(report, "wasxfail", "")
-                name = report.nodeid.partition("::")[2]
-                recorded = [[name, f"{outcome.upper()} {why}".strip(), "?"]]
-            rows += [(fault, *line) for line in recorded]
-    if not rows:
+    """Print the table, and write it where SCAFFOLD_FAULTS_PAGE says."""
+    found = table.rows(terminalreporter.stats)
+    if not found:
         return
-    rows += [(fault, how, seen, f"{file}::{name}") for fault, how, seen, file, name in ELSEWHERE]
-    rows.sort(key=lambda row: int(re.findall(r"\d+", row[0])[0]))
     terminalreporter.section("faults")
-    for row in [("fault", "injected how", "seen", "left behind"), ("---",) * 4, *rows]:
-        terminalreporter.write_line(f"| {' | '.join(row)} |")
+    for line in table.lines(found):
+        terminalreporter.write_line(line)
+    terminalreporter.write_line(table.summary(found))
+    if path := os.environ.get("SCAFFOLD_FAULTS_PAGE"):
+        Path(path).write_text(table.page(found))

@@ -334,7 +334,7 @@ def test_a_module_that_is_none_or_too_much(place, record, name):
     assert ran.explained
     if ran.code:
         place.nothing_left()
-    record(f"deploy: {name}", f"exit code {ran.code} after {took:.0f} s: {ran.sentence[-50:] or 'it serves'}")
+    record(f"deploy: {name}", f"exit code {ran.code} after {took:.0f} s: {ran.sentence or 'it serves'}")
 
 
 @pytest.mark.faults("R14")

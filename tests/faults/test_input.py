@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import time
 
 import pytest
 import wasm_asm
-from faults.place import TINY, Place, names, supervisors
+from faults.place import TINY, Place, in_this_process, names, supervisors
 
 from scaffold.envoy_bootstrap import MANAGER, ROUTER
 
@@ -104,8 +105,7 @@ def judged(place: Place, taken: bool | None, words: str, *line: object) -> str:
         assert (ran.code == 0) == taken, f"{ran.code}: {ran.err}"
     assert took < 60
     assert most == before or most < 3_000_000, f"{most} KiB"
-    said = " ".join(ran.sentence.split())
-    return f"exit code {ran.code}: {said[-70:]}" if ran.code else "taken"
+    return f"exit code {ran.code}: {ran.sentence}" if ran.code else "taken"
 
 
 @pytest.mark.faults("R18")
@@ -157,9 +157,9 @@ def test_a_bootstrap(place, probe, record, kind):
 
 
 @pytest.mark.faults("R18")
-def test_the_records_of_a_deployment(place, probe, record):
+def test_the_records_of_a_deployment(here, probe, record, capsys):
     """Whatever the record says, all commands say what they make of it, and one deployment is the most."""
-    root = place.project()
+    place, root = here, here.project()
     place.deploy(root, "envoy", probe.path)
     (folder,) = place.deployments
     path = folder / "deployment.json"
@@ -176,23 +176,61 @@ def test_the_records_of_a_deployment(place, probe, record):
         "of another version": json.dumps(good | {"more": 1}).encode(),
         "without a pid": json.dumps({key: value for key, value in good.items() if key != "pid"}).encode(),
         "of other kinds": json.dumps(dict.fromkeys(good, "x")).encode(),
+        **{
+            f"{name} of another kind": json.dumps(good | {name: value}).encode()
+            for name, value in {"settings": [], "options": {"port": "x"}, "port": None, "since": "x"}.items()
+        },
         "a huge number": json.dumps(good | {"pid": 10**30, "started": 1e308}).encode(),
         "negative": json.dumps(good | {"pid": -1}).encode(),
     }
     for kind, content in contents.items():
         path.write_bytes(content)
         for words in (("status",), ("logs",), ("status", "--all")):
-            ran = place.run(*words, "--root", root)
+            ran = in_this_process(capsys, *words, "--root", root)
             assert ran.explained, f"{kind}, {words}: {ran.code} {ran.err[-1500:]}"
-    for kind in ("empty", "of other kinds"):
-        path.write_bytes(contents[kind])
-        ran = place.run("deploy", "envoy", probe.path, "--root", root, "--port=0")
-        assert ran.explained, f"{kind}: {ran.code} {ran.err[-1500:]}"
+        if kind not in ("of other kinds", "options of another kind", "of another version", "negative"):
+            continue
+        ran = in_this_process(capsys, "deploy", "envoy", probe.path, "--root", root, "--port=0")
+        assert ran.code == 0, f"{kind}: {ran.code} {ran.err[-1500:]}"
         assert len(supervisors(place)) == 1, f"{kind}: {supervisors(place)}"
-        if ran.code:
-            place.well("undeploy", "--root", root)
-            place.deploy(root, "envoy", probe.path)
     record(f"status, logs, deploy: {len(contents)} broken records", "explained; never two deployments")
+
+
+@pytest.mark.faults("R8")
+@pytest.mark.parametrize("command", ["deploy", "undeploy", "undeploy --all"])
+@pytest.mark.parametrize("how", ["is emptied", "is another's", "names a pid that is none", "is gone"])
+def test_a_deployment_that_no_record_names_is_found_and_ended(here, probe, record, capsys, how, command):
+    """By its command line and folder; what is deployed then has its port."""
+    root = here.project()
+    port = here.deploy(root, "envoy", probe.path)["url"].rpartition(":")[2]
+    (old,) = supervisors(here)
+    (folder,) = here.deployments
+    path = folder / "deployment.json"
+    good = json.loads(path.read_text())
+    damages = {
+        "is emptied": "",
+        "is another's": json.dumps(good | {"root": "/"}),
+        "names a pid that is none": json.dumps(good | {"pid": 2**22 + 1}),
+    }
+    if how in damages:
+        path.write_text(damages[how])
+    else:
+        shutil.rmtree(folder)
+    words = {
+        "deploy": ("deploy", "envoy", probe.path, "--root", root, "--port", port),
+        "undeploy": ("undeploy", "--root", root),
+        "undeploy --all": ("undeploy", "--all"),
+    }[command]
+    ran = in_this_process(capsys, *words)
+    assert ran.code == 0, ran.err
+    assert f"ended a supervisor that no record names (pid {old.partition(':')[0]})" in ran.err
+    assert old not in supervisors(here)
+    if command == "deploy":
+        assert len(supervisors(here)) == 1
+        assert here.status(root)["url"].endswith(f":{port}")
+    else:
+        assert (supervisors(here), here.deployments) == ([], [])
+    record(f"{command}: the record of what serves {how}", "its supervisor is found and ended")
 
 
 @pytest.mark.faults("R18")

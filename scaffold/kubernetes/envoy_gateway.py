@@ -1,0 +1,95 @@
+"""The target `envoy-gateway`: an EnvoyExtensionPolicy; the controller itself downloads the plugin.
+
+Source: envoyproxy/gateway, api/v1alpha1/{envoyextensionpolicy,wasm}_types.go.
+"""
+
+from __future__ import annotations
+
+from scaffold.errors import UsageError
+from scaffold.kubernetes import common
+from scaffold.kubernetes.common import Document, without_none
+from scaffold.kubernetes.names import TargetRef
+from scaffold.kubernetes.options import ClusterOptions
+from scaffold.kubernetes.pins import HttpSource, Pin, hexadecimal, pulled
+
+TARGET = "envoy-gateway"
+NAMESPACE = "default"
+API = "gateway.envoyproxy.io/v1alpha1"
+KINDS = ("Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute", "UDPRoute")
+
+_TAKES = frozenset(
+    "name namespace target_ref failure_policy configuration root_id pull_secret env url".split()
+)
+_AIM = "name what it is for: --target-ref Gateway/NAME or HTTPRoute/NAME"
+_ORDER = "plugins run in the order of one policy's list, which is yours to edit"
+_INSTEAD = {
+    "selector": _AIM,
+    "whole_namespace": _AIM,
+    "match": _AIM,
+    "phase": _ORDER,
+    "priority": _ORDER,
+    "file": "pass --url",
+}
+
+
+def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
+    """The policy that has Envoy Gateway put the plugin before what it is attached to.
+
+    Raises `UsageError` for what it can't express, `ImageError` for an image that it can't load.
+    """
+    options.only(TARGET, _TAKES, _INSTEAD)
+    common.check_type(pin, TARGET, "http")
+    if not options.refs:
+        raise UsageError("nothing says where it applies, and Envoy Gateway needs a target", hint=_AIM)
+    if options.failure_policy == "fail-reload":
+        raise UsageError(
+            "Envoy Gateway has no fail-reload", hint="pass --failure-policy fail-closed or fail-open"
+        )
+    metadata = common.metadata(pin, options, NAMESPACE)
+    wasm = without_none(
+        {
+            "name": metadata["name"],
+            "rootID": common.root_id(pin, options) or None,
+            "code": _code(pin, options),
+            "config": common.json_configuration(pin, options),
+            "failOpen": options.failure_policy == "fail-open",
+            "env": _environment(options),
+        }
+    )
+    refs = [_checked(ref).write() for ref in options.refs]
+    return [
+        {
+            "apiVersion": API,
+            "kind": "EnvoyExtensionPolicy",
+            "metadata": metadata,
+            "spec": {"targetRefs": refs, "wasm": [wasm]},
+        }
+    ]
+
+
+def _checked(ref: TargetRef) -> TargetRef:
+    if ref.kind not in KINDS:
+        raise UsageError(
+            f"Envoy Gateway attaches no policy to a kind `{ref.kind}`", hint=f"known: {', '.join(KINDS)}"
+        )
+    return ref
+
+
+def _code(pin: Pin, options: ClusterOptions) -> Document:
+    source = pulled(pin, options, TARGET)
+    where: Document = {"url": source.url, "sha256": hexadecimal(source.digest)}
+    if isinstance(source, HttpSource):
+        return {"type": "HTTP", "http": where}
+    if options.pull_secret:
+        where["pullSecretRef"] = {"kind": "Secret", "name": options.pull_secret}
+    return {"type": "Image", "image": where, "pullPolicy": "IfNotPresent"}
+
+
+def _environment(options: ClusterOptions) -> Document | None:
+    for one in options.variables:
+        if one.value is not None:
+            raise UsageError(
+                f"Envoy Gateway can't set {one.name}, only hand over the proxy's own",
+                hint=f"pass --env {one.name}",
+            )
+    return {"hostKeys": [one.name for one in options.variables]} if options.variables else None

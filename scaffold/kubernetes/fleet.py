@@ -1,0 +1,65 @@
+"""The target `envoy`: the bootstrap and the ECDS resource of a plain fleet, no control plane needed.
+
+Whoever looks after the fleet puts the two files, and the module, onto its machines. A new resource is
+renamed onto `RESOURCE`: Envoy notices nothing else.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from scaffold import envoy_config
+from scaffold.envoy_config import Address
+from scaffold.kubernetes import common, versions, wasm
+from scaffold.kubernetes.common import Document
+from scaffold.kubernetes.names import resource_name
+from scaffold.kubernetes.options import ClusterOptions
+from scaffold.kubernetes.pins import HttpSource, Pin, fetched
+from scaffold.oci import digest, dump
+
+TARGET = "envoy"
+PORT = 8080
+RESOURCE = "/etc/envoy/filter.yaml"  # where the second document is expected
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"  # of Envoy's own container images
+SOURCE = "module"  # the cluster that an http source is asked through
+
+_TAKES = frozenset(
+    "name failure_policy configuration root_id env envoy allow_stop_iteration url file upstream".split()
+)
+_CLUSTER = "that is for a cluster: leave it out"
+_INSTEAD = dict.fromkeys(
+    "namespace selector target_ref whole_namespace pull_secret istio traffic_extension".split(), _CLUSTER
+)
+
+
+def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
+    """The bootstrap, and the resource that it reads from the file `RESOURCE`.
+
+    Raises `UsageError` for what this Envoy can't take.
+    """
+    options.only(TARGET, _TAKES, _INSTEAD)
+    common.check_type(pin, TARGET, "http")
+    versions.require(versions.PATH_SOURCE, options.envoy_version)
+    source = fetched(pin, options, TARGET)
+    clusters = []
+    if options.upstream:
+        clusters.append(envoy_config.cluster(envoy_config.UPSTREAM, _address(options.upstream)))
+    if isinstance(source, HttpSource):
+        clusters.append(envoy_config.cluster(SOURCE, _address(source.url)))
+    listener = envoy_config.listener(
+        host="0.0.0.0",  # noqa: S104 - a fleet serves others
+        port=PORT,
+        filters=[envoy_config.ecds_filter(RESOURCE)],
+        answer=None if options.upstream else "no upstream was given\n",
+    )
+    bootstrap = envoy_config.bootstrap(listeners=[listener], clusters=clusters)
+    name = options.name or resource_name(pin.name)
+    config = wasm.typed_config(pin, options, source, name=name, cluster=SOURCE)
+    version = digest(dump(config)).removeprefix("sha256:")[:12]
+    return [bootstrap, envoy_config.ecds_response(config, version)]
+
+
+def _address(url: str) -> Address:
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    return Address(parts.hostname or "", parts.port or (443 if tls else 80), tls=AUTHORITIES if tls else "")

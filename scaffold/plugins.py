@@ -1,0 +1,143 @@
+"""What is to be run, by what was typed: the project's own crate, built; a module's file; an image."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaffold import files
+from scaffold.errors import ModuleError, UsageError
+from scaffold.events import Noted, emit
+from scaffold.options import Options
+from scaffold.project import Plugin, Project, locate, read_configuration
+from scaffold.wasm import WasmModule
+
+if TYPE_CHECKING:
+    from scaffold.contents import PluginFacts
+    from scaffold.oci import Manifest
+    from scaffold.reference import Reference
+
+
+@dataclass(frozen=True)
+class Held:
+    """What an image holds: its module as a file, and what is said of the plugin."""
+
+    reference: Reference
+    manifest: Manifest
+    facts: PluginFacts
+    module: WasmModule
+
+    @property
+    def title(self) -> str:
+        """What the plugin is called, in a line that a terminal can show."""
+        from scaffold.variants import TITLE
+
+        said = self.manifest.annotations.get(TITLE, "")
+        return said if said and said.isprintable() else self.reference.repository.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A module, and the plugin it is where nothing else is said: the project's in `root`, or an image's."""
+
+    module: WasmModule
+    root: Path
+    of_image: Plugin | None = None
+
+    def plugin(self, options: Options) -> Plugin:
+        """The plugin, with what the options say in the place of its own."""
+        if self.of_image is None:
+            return Plugin.load(
+                self.root, self.module, options.config, name=options.id, root_id=options.root_id
+            )
+        return Plugin(
+            options.id or self.of_image.name,
+            self.of_image.root_id if options.root_id is None else options.root_id,
+            self.module,
+            self.of_image.configuration if options.config is None else read_configuration(options.config),
+        )
+
+
+def check(given: str | Path | None, root: Path) -> Path:
+    """The project's folder; what is to be run is read once before anything else is looked at, or built."""
+    root = locate(root)
+    if given is None:
+        Project.load(root)
+    elif is_file(given):
+        WasmModule.read(Path(given))
+    else:
+        _reference(str(given))
+    return root
+
+
+def load(given: str | Path | None, root: Path, *, profile: str, rustc: str | None, yes: bool) -> Source:
+    """The module in that file or image, which is pulled where it isn't here; or the project's, built."""
+    if given is None:
+        from scaffold import cargo
+
+        return Source(cargo.build(root, profile=profile, rustc=rustc, yes=yes), root)
+    if is_file(given):
+        return Source(WasmModule.read(Path(given)), root)
+    of_image = from_image(str(given))
+    return Source(of_image.module, root, of_image)
+
+
+def is_file(given: str | Path) -> bool:
+    """Whether a module's file is meant, not an image: by its ending, its first letter, or its being there."""
+    text = str(given)
+    # not Path's, which raises for a name that is too long for a file
+    return text.endswith(".wasm") or text.startswith(("/", ".")) or os.path.isfile(text)  # noqa: PTH113
+
+
+def _reference(given: str) -> None:
+    from scaffold.reference import Reference
+
+    Reference.parse(given)
+
+
+def from_image(name: str) -> Plugin:
+    """The plugin in an image, as `held`. Raises `ModuleError` for a type that no host of ours runs."""
+    image = held(name)
+    facts = image.facts
+    if facts.type != "http":
+        raise ModuleError(f"{image.reference}: plugins of type {facts.type!r} can be packaged, not run yet")
+    root_id = facts.root_ids[0] if facts.root_ids else ""
+    return Plugin(image.title, root_id, image.module, (facts.configuration or "").encode())
+
+
+def held(name: str) -> Held:
+    """What is in an image, from the local store, or else pulled into it. Its module lies there by its digest.
+
+    Raises `UsageError` for an image that is neither here nor names a registry.
+    """
+    from scaffold.reference import Reference
+    from scaffold.store import Store
+    from scaffold.unpacking import unpack
+
+    reference, store = Reference.parse(name), Store()
+    if not store.holds(reference):
+        if reference.local:
+            raise UsageError(
+                f"there is neither a file nor a local image `{name}`", hint="`scaffold images` lists them"
+            )
+        from scaffold.registry.transfer import pull
+
+        emit(Noted(f"{reference} isn't here yet"))
+        pull(name)
+    manifest = store.find(reference)
+    opened = unpack(manifest, store.blobs.open)
+    return Held(reference, manifest, opened.facts, _unpacked(opened.contents.module))
+
+
+def _unpacked(content: bytes) -> WasmModule:
+    """A module as a file, in the user's cache, by its digest; one that isn't what it was is written anew."""
+    from scaffold.oci import digest
+
+    wanted = digest(content)
+    path = files.cache_dir() / "modules" / f"{wanted.removeprefix('sha256:')}.wasm"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.is_file() or digest(path.read_bytes()) != wanted:
+        files.write(path, content, mode=0o600)
+    return WasmModule.read(path)

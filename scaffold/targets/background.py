@@ -1,0 +1,268 @@
+"""What keeps an Envoy in the background: with a supervisor, which also is its upstream.
+
+The supervisor is a process of its own (`supervisor.py`). Whoever starts it holds its standard input,
+its lifeline, until the deployment is recorded: a deploy that dies half-way takes everything with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaffold import deployments, files, hosts, process
+from scaffold.deployments import Deployment
+from scaffold.errors import HostError, ModuleError, TargetError, of_exit_code
+from scaffold.events import Noted, emit, step
+from scaffold.exchange import Request
+from scaffold.hosts.envoy import check_free
+from scaffold.hosts.envoy_files import Folder
+from scaffold.hosts.envoy_host import EnvoyHost, reachable
+from scaffold.hosts.envoy_log import Line
+from scaffold.options import Options
+from scaffold.project import HostSettings, Plugin
+
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Background:
+    """A target that runs the host of its name. `find` raises what keeps settings from being had there.
+
+    `files` are a host's, of the folder that it was given.
+    """
+
+    name: str
+    find: Callable[[HostSettings], object]
+    files: Callable[[Path], Folder]
+
+    def check(self, root: Path, settings: HostSettings) -> None:
+        """Raise what would keep these settings from being deployed, before anything is built or ended."""
+        self.find(settings)  # installed, or pulled, if need be
+        now = deployments.load(root)
+        port = now.port if now and now.alive else 0
+        if settings.port != port:
+            _check_free(root, settings.port, now)
+        if settings.upstream:
+            address = reachable(settings.upstream)
+            here = address.host in ("localhost", "127.0.0.1", "::1")
+            if here and address.port in {settings.port, port} - {0}:
+                raise HostError(f"the upstream {settings.upstream} is where the plugin itself answers")
+
+    def apply(self, root: Path, plugin: Plugin, options: Options, probe: str | None) -> Deployment:
+        """Deploy `plugin` for the project in `root`, whose lock the caller holds."""
+        settings = options.settings()
+        now = deployments.load(root)
+        if now and now.alive and now.target == self.name and settings.fit(now.settings, now.port):
+            with step(f"Replacing the filter in the running Envoy by {plugin.name}"):
+                self.attach(now).replace(plugin)
+            deployment = dataclasses.replace(
+                now,
+                name=plugin.name,
+                module_digest=plugin.module.digest,
+                options=options.record() | {"port": now.port},
+                since=time.time(),
+            )
+            deployments.save(deployment)
+        else:
+            deployment = self._start(root, plugin, options, now)
+        self._see_it_work(deployment, plugin, probe)
+        return deployment
+
+    def remove(self, deployment: Deployment) -> None:
+        """End a deployment, and forget it."""
+        forget(Path(deployment.folder))
+
+    def log_lines(self, deployment: Deployment, follow: bool) -> Iterator[Line]:
+        """What the plugin logged since Envoy started; with `follow`, on until the deployment ends."""
+        log, at = self.attach(deployment).log, 0
+        while True:
+            alive = deployment.alive
+            lines, at = log.read(at)
+            yield from (line for line in lines if line.of_plugin or line.logger == "scaffold")
+            if not follow:
+                return
+            if not alive:
+                raise TargetError("the deployment has ended", hint="run `scaffold deploy`")
+            time.sleep(0.05)
+
+    def attach(self, deployment: Deployment) -> EnvoyHost:
+        """A deployment as a host, to play requests against."""
+        folder = self.files(Path(deployment.folder) / "envoy")
+        return EnvoyHost(folder=folder, port=deployment.port, version=tuple(deployment.envoy_version))
+
+    def admin_port(self, deployment: Deployment) -> int | None:
+        """The port of its Envoy's admin interface, which changes when Envoy is started again."""
+        return self.files(Path(deployment.folder) / "envoy").admin_port()
+
+    def _start(self, root: Path, plugin: Plugin, options: Options, now: Deployment | None) -> Deployment:
+        settings, folder = options.settings(), deployments.folder(root)
+        if not (now and now.alive):
+            end(folder)
+        self.check(root, settings)
+        if now and now.alive:
+            self._validate(plugin, settings)
+            changes = [f"target: {now.target} -> {self.name}"] if now.target != self.name else []
+            before = dataclasses.replace(now.settings, port=now.port)
+            changes += _changes(before, dataclasses.replace(settings, port=settings.port or now.port))
+            emit(Noted(f"{', '.join(changes)}; so Envoy restarts, and connections drop"))
+            end(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        (folder / "envoy").mkdir(mode=0o700)
+        with (
+            step(f"Starting Envoy with {plugin.name}"),
+            self._supervisor(folder, plugin, settings) as supervisor,
+        ):
+            ready = _await_ready(supervisor, folder / "supervisor.log")
+            deployment = Deployment(
+                root=str(root),
+                target=self.name,
+                folder=str(folder),
+                name=plugin.name,
+                module_digest=plugin.module.digest,
+                settings=settings,
+                options=options.record() | {"port": ready["port"]},
+                pid=supervisor.pid,
+                started=process.start_time(supervisor.pid) or 0.0,
+                since=time.time(),
+                **ready,
+            )
+            deployments.save(deployment)
+            _say(supervisor, "commit\n")
+        return deployment
+
+    @contextmanager
+    def _supervisor(
+        self, folder: Path, plugin: Plugin, settings: HostSettings
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A supervisor that ends with the block, unless it was told to commit."""
+        order = {
+            "host": self.name,
+            "folder": str(folder / "envoy"),
+            "log": str(self.files(folder / "envoy").log),
+            "plugin": {
+                "name": plugin.name,
+                "root_id": plugin.root_id,
+                "module": str(plugin.module.path),
+                "configuration": plugin.configuration.decode("latin-1"),
+            },
+            "settings": dataclasses.asdict(settings),
+        }
+        with (folder / "supervisor.log").open("wb") as log:
+            argv = [sys.executable, "-m", deployments.SUPERVISOR]
+            child = process.detach(argv, cwd=folder, env=os.environ, stderr=log)
+        try:
+            _say(child, json.dumps(order) + "\n")
+            yield child
+        except BaseException:
+            if child.stdin:
+                with suppress(OSError):  # it has ended already
+                    child.stdin.close()
+            try:
+                child.wait(deployments.STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.end(child.pid, deployments.STOP_SECONDS)
+            forget(folder)
+            raise
+
+    def _validate(self, plugin: Plugin, settings: HostSettings) -> None:
+        """See whether Envoy takes the plugin, before the one that serves is ended for it."""
+        with files.scratch() as folder:
+            try:
+                trial = dataclasses.replace(settings, port=0, anywhere=True)
+                with hosts.find(self.name)(plugin, folder=folder, settings=trial):
+                    pass
+            except ModuleError as error:
+                raise ModuleError(f"{error.message}; what is deployed goes on", hint=error.hint) from error
+
+    def _see_it_work(self, deployment: Deployment, plugin: Plugin, probe: str | None) -> None:
+        """Send a request through the filter. Without a built-in upstream only where we were told to."""
+        if self.attach(deployment).origin is None and probe is None:
+            emit(Noted("not probed: the upstream is foreign, and no --probe PATH was given"))
+            return
+        path = probe or "/"
+        try:
+            seen = self.attach(deployment).play(Request("GET", path))
+        except HostError as error:
+            words = [line.text for line in self.log_lines(deployment, follow=False)][-5:]
+            raise TargetError(
+                "\n".join([*words, f"{plugin.name} is deployed, but doesn't answer: {error.message}"]),
+                hint="does it loop, or wait for what never comes? --probe PATH sends another request",
+            ) from error
+        if seen.upstream is None and seen.status >= 500:
+            words = [*seen.logs, seen.response.text.strip(), seen.details]
+            said = dict.fromkeys(word for word in words if word)  # each once
+            what = f"{plugin.name} is deployed in the place of what was, but a request got {seen.status}"
+            raise TargetError(
+                "\n".join([*said, what]),
+                hint="mend it and deploy again; --probe PATH sends another request",
+            )
+
+
+def end(folder: Path) -> None:
+    """End what serves in a deployment's folder, a container that outlived its supervisor too."""
+    deployments.end(folder)
+    if (folder / deployments.CONTAINER).exists():
+        from scaffold.hosts import container
+
+        container.sweep(folder)
+
+
+def forget(folder: Path) -> None:
+    """End a deployment, and remove all that is kept of it."""
+    end(folder)
+    deployments.forget(folder)
+
+
+def _changes(before: HostSettings, after: HostSettings) -> list[str]:
+    return [
+        f"{field.name.replace('_', ' ')}: {old or 'the default'} -> {new or 'the default'}"
+        for field in dataclasses.fields(after)
+        if (old := getattr(before, field.name)) != (new := getattr(after, field.name))
+    ]
+
+
+def _check_free(root: Path, port: int, now: Deployment | None) -> None:
+    """As the host's, but where what a kill left of ours may have the port: `_start` ends that."""
+    try:
+        check_free(port)
+    except HostError:
+        place = deployments.folder(root)
+        left = place in deployments.supervisors().values() or (place / deployments.CONTAINER).exists()
+        if (now and now.alive) or not left:
+            raise
+
+
+def _await_ready(supervisor: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
+    """What the supervisor says when Envoy serves; its error is raised as ours."""
+    assert supervisor.stdout  # noqa: S101 - for the type checker
+    readable, _, _ = select.select([supervisor.stdout], [], [], START_SECONDS)
+    answer = supervisor.stdout.readline() if readable else b""
+    if not answer:
+        words = log.read_text(errors="replace").splitlines()[-5:]
+        why = "the supervisor ended" if readable else "Envoy did not become ready"
+        raise HostError("\n".join([*words, why]))
+    said: dict[str, Any] = json.loads(answer)
+    if "error" in said:
+        raise of_exit_code(said["code"])(said["error"], hint=said["hint"])
+    return said
+
+
+def _say(supervisor: subprocess.Popen[bytes], line: str) -> None:
+    assert supervisor.stdin  # noqa: S101 - for the type checker
+    try:
+        supervisor.stdin.write(line.encode())
+        supervisor.stdin.flush()
+    except BrokenPipeError:
+        pass  # it has ended: its last words are read next

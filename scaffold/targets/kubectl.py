@@ -1,0 +1,150 @@
+"""The user's own kubectl: found, asked, and its refusals told apart by its words (of 1.37)."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+from scaffold import process
+from scaffold.errors import MachineError, ScaffoldError, TargetError, UsageError
+from scaffold.events import Warned, emit
+
+REQUEST_SECONDS = 15
+_RUN_SECONDS = 120.0
+_WARNING = "Warning: "  # an admission webhook's, mostly
+_LOG_LINE = re.compile(r"[EWI]\d{4} ")  # client-go's own, before kubectl's words
+
+
+class Unreachable(TargetError):
+    """Nothing answers where the cluster should be."""
+
+
+class Forbidden(TargetError):
+    """The cluster doesn't let this user do that."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource of a cluster, by what finds it."""
+
+    api: str
+    kind: str
+    namespace: str
+    name: str
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """As kubectl's arguments: the kind with its version and group, which none else can have."""
+        group, _, version = self.api.partition("/")
+        return f"{self.kind}.{version}.{group}", self.name, "--namespace", self.namespace
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl for one context; `server` is the URL of the cluster that the context means now."""
+
+    path: str
+    context: str
+    server: str
+
+    @classmethod
+    def find(cls, context: str | None = None) -> Self:
+        """The one on PATH, for that context or the current one.
+
+        Raises `MachineError` when there is none, `UsageError` when there is no such context.
+        """
+        path = shutil.which("kubectl")
+        if path is None:
+            raise MachineError(
+                "there is no kubectl on PATH",
+                hint="install it: https://kubernetes.io/docs/tasks/tools/; `scaffold manifest` needs none",
+            )
+        chosen = ["--context", context] if context else []
+        ran = process.run([path, "config", "view", "--minify", "-o", "json", *chosen], timeout=_RUN_SECONDS)
+        if ran.code:
+            raise _no_context(context, ran.stderr)
+        try:
+            config = json.loads(ran.stdout)
+            return cls(path, config["current-context"], config["clusters"][0]["cluster"]["server"])
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise _no_context(context, "the context names no cluster") from error
+
+    def run(self, *words: str, stdin: str | None = None) -> str:
+        """What kubectl answers on standard output; what it warns of is announced.
+
+        Raises `TargetError`, in its words, when it refuses, or `UsageError` for a missing namespace.
+        """
+        always = ("--context", self.context, f"--request-timeout={REQUEST_SECONDS}s")
+        ran = process.run([self.path, *words, *always], input=stdin, timeout=_RUN_SECONDS)
+        if ran.code:
+            raise self._refused(_said(ran.stderr))
+        for line in ran.stderr.splitlines():
+            if line.startswith(_WARNING):
+                emit(Warned(line.removeprefix(_WARNING)))
+        return ran.stdout
+
+    def get(self, resource: Resource) -> dict[str, Any] | None:
+        """A resource as it is in the cluster; None when it isn't there."""
+        answer = self.run("get", *resource.words, "--ignore-not-found", "-o", "json")
+        found: dict[str, Any] | None = json.loads(answer) if answer.strip() else None
+        return found
+
+    def check_namespace(self, name: str) -> None:
+        """Raise `UsageError` when there is no such namespace; who may not ask is told when it matters."""
+        with suppress(Forbidden):
+            if not self.run("get", "namespace", name, "--ignore-not-found", "-o", "name").strip():
+                raise self._no_namespace(name)
+
+    def _no_namespace(self, name: str) -> UsageError:
+        return UsageError(
+            f"the cluster of the context `{self.context}` has no namespace `{name}`",
+            hint=f"`kubectl create namespace {name}` makes it; or pass another --namespace",
+        )
+
+    def _refused(self, words: str) -> ScaffoldError:
+        where = f"the cluster of the context `{self.context}`"
+        if found := re.search(r'namespaces "([^"]*)" not found', words):
+            return self._no_namespace(found[1])
+        if re.search(r"\bForbidden\b|is forbidden", words):
+            return Forbidden(
+                f"{where} doesn't let you: {words}", hint="`kubectl auth whoami` says who you are there"
+            )
+        if "Unauthorized" in words:
+            return TargetError(f"{where} doesn't know you: {words}", hint="log in to it again")
+        if re.search(r"no matches for kind|doesn't have a resource type", words):
+            return TargetError(
+                f"{where} doesn't know such a resource: {words}", hint="is the control plane installed there?"
+            )
+        if re.search(r"conflict with", words):
+            return TargetError(
+                f"another tool looks after fields of the resource: {words}", hint="choose another --name"
+            )
+        if re.search(
+            r"was refused|refused\b|Unable to connect|no such host|timeout|timed out|deadline|EOF", words
+        ):
+            return Unreachable(
+                f"{where} can't be reached at {self.server}: {words}",
+                hint=f"`kubectl cluster-info --context {self.context}` says more",
+            )
+        return TargetError(f"kubectl refused: {words}")
+
+
+def _no_context(context: str | None, words: str) -> UsageError:
+    if context:
+        message = f"kubectl has no context `{context}`: {_said(words)}"
+    else:
+        message = f"kubectl has no current context: {_said(words)}"
+    return UsageError(message, hint="`kubectl config get-contexts` lists them; then pass --context NAME")
+
+
+def _said(stderr: str) -> str:
+    """Its words in one line, without the log before them."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not _LOG_LINE.match(line)]
+    return " ".join(lines).removeprefix("error: ")[:1000] or "without a word"

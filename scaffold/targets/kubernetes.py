@@ -1,0 +1,280 @@
+"""The targets in a cluster: applied, looked after and removed with the user's own kubectl."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from scaffold.errors import ScaffoldError, TargetError, UsageError
+from scaffold.events import Noted, Warned, emit, step
+from scaffold.kubernetes import MANIFESTS, render
+from scaffold.kubernetes.common import MANAGED_BY, Document
+from scaffold.kubernetes.options import ClusterOptions
+from scaffold.kubernetes.pins import Pin
+from scaffold.project import locate
+from scaffold.targets import applied, manifests, probes
+from scaffold.targets.applied import Applied, ClusterStatus, Removed
+from scaffold.targets.kubectl import Kubectl, Unreachable
+
+TARGETS = tuple(name for name in MANIFESTS if name != "envoy")
+FIELD_MANAGER = "scaffold"
+ACCEPT_SECONDS = 60.0
+_PAUSE = 0.5
+
+
+def deploy(
+    target: str,
+    image: str | None,
+    root: Path,
+    options: ClusterOptions,
+    build: manifests.Build,
+    *,
+    context: str | None = None,
+    dry_run: bool = False,
+    wait: float = ACCEPT_SECONDS,
+    probe: str | None = None,
+    plain_http: bool = False,
+) -> Applied:
+    """Make the documents that have `target` run the plugin, and apply them (`manifests.prepare`, `apply`).
+
+    `probe` is a whole URL. Raises `UsageError` for another, before anything else.
+    """
+    if target not in TARGETS:
+        raise UsageError(
+            f"`{target}` has no cluster to apply anything to", hint=f"known: {', '.join(TARGETS)}"
+        )
+    if probe is not None:
+        probes.check(probe)
+    pin, documents = manifests.prepare(
+        target, image, root, options, build, pushed=not dry_run, plain_http=plain_http
+    )
+    return apply(
+        locate(root), target, pin, documents, context=context, dry_run=dry_run, wait=wait, probe=probe
+    )
+
+
+def apply(
+    root: Path,
+    target: str,
+    pin: Pin,
+    documents: Sequence[Document],
+    *,
+    context: str | None = None,
+    dry_run: bool = False,
+    wait: float = ACCEPT_SECONDS,
+    probe: str | None = None,
+) -> Applied:
+    """Give a document to the cluster of a context, and see that it is accepted within `wait` seconds.
+
+    With `dry_run` the cluster only judges it, or, where it can't be reached, nobody but our own schema,
+    which `documents` asked already. `probe` is a URL that must answer afterwards.
+    Raises `UsageError` for a context or a namespace that isn't there, `TargetError` when the cluster
+    refuses it, or the control plane does; then it stays applied, and recorded.
+    """
+    (document,) = documents
+    kubectl = Kubectl.find(context)
+    wanted = _record(root, target, pin, document, kubectl)
+    emit(
+        Noted(f"kubectl's context is {kubectl.context} ({kubectl.server}), the namespace {wanted.namespace}")
+    )
+    try:
+        kubectl.check_namespace(wanted.namespace)
+    except Unreachable as error:
+        if not dry_run:
+            raise
+        emit(Warned(f"{error.message}; so nobody but scaffold's own schema judged it"))
+        return replace(wanted, dry_run=True)
+    _check_owner(kubectl, wanted)
+    if dry_run:
+        _give(kubectl, documents, "--dry-run=server")
+        return replace(wanted, dry_run=True)
+    with applied.lock(root), step(f"Applying {wanted.resource}"):
+        made = _apply(root, kubectl, documents, wanted)
+    with step(f"Waiting until {wanted.resource} is accepted"):
+        _await_accepted(kubectl, made, wait)
+    if probe:
+        probes.see_it_answer(probe, wait)
+    return made
+
+
+def remove(*roots: Path) -> list[Removed]:
+    """Take away what these projects have applied, each from the cluster it was applied to; returns that.
+
+    A context that means another cluster by now is left alone, and a resource that was made anew since.
+    What can't be removed doesn't keep the others: the first such error is raised at the end.
+    """
+    removed: list[Removed] = []
+    failed: list[ScaffoldError] = []
+    for root in filter(applied.load, roots):
+        with applied.lock(root):
+            for one in applied.load(root):
+                try:
+                    if _delete(one):
+                        removed.append(Removed(str(one.resource), one.context, one.root))
+                    applied.forget(root, one)
+                except ScaffoldError as error:
+                    failed.append(error)
+    for other in failed[1:]:
+        emit(Warned(other.message))
+    if failed:
+        raise failed[0]
+    return removed
+
+
+def _delete(one: Applied) -> bool:
+    """Take one away; whether it was there, and still ours."""
+    kubectl = _of(one)
+    now = kubectl.get(one.resource)
+    if now is None:
+        emit(Noted(f"{one.resource} is gone already from the context {one.context}"))
+        return False
+    if one.uid and now["metadata"].get("uid") != one.uid:
+        emit(Warned(f"{one.resource} was made anew by somebody else since, and is left alone"))
+        return False
+    with step(f"Removing {one.resource} from the context {one.context}"):
+        kubectl.run("delete", *one.resource.words, "--ignore-not-found")
+    return True
+
+
+def status(root: Path) -> list[ClusterStatus]:
+    """What the project has applied, as the clusters have it; "unknown" where one can't be asked."""
+    found = []
+    for one in applied.load(root):
+        try:
+            found.append(ClusterStatus(one, *_state(_of(one), one)))
+        except ScaffoldError as error:
+            found.append(ClusterStatus(one, "unknown", error.message))
+    return found
+
+
+def _record(root: Path, target: str, pin: Pin, document: Document, kubectl: Kubectl) -> Applied:
+    metadata = document["metadata"]
+    return Applied(
+        root=str(root.resolve()),
+        target=target,
+        context=kubectl.context,
+        server=kubectl.server,
+        api=document["apiVersion"],
+        kind=document["kind"],
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        source=str(pin.image.reference) if pin.image else pin.name,
+        module_digest=pin.module_digest,
+        manifest_digest=pin.image.manifest_digest if pin.image else "",
+        since=time.time(),
+    )
+
+
+def _check_owner(kubectl: Kubectl, wanted: Applied) -> None:
+    """Raise for a resource of that name which isn't ours: it would be changed, and later removed."""
+    now = kubectl.get(wanted.resource)
+    if now is not None and not MANAGED_BY.items() <= (now["metadata"].get("labels") or {}).items():
+        raise UsageError(
+            f"{wanted.resource} is there already, and wasn't made by scaffold", hint="choose another --name"
+        )
+
+
+def _give(kubectl: Kubectl, documents: Sequence[Document], *words: str) -> None:
+    manager = f"--field-manager={FIELD_MANAGER}"
+    kubectl.run("apply", "--server-side", manager, "-f", "-", *words, stdin=render.render(documents))
+
+
+def _apply(root: Path, kubectl: Kubectl, documents: Sequence[Document], wanted: Applied) -> Applied:
+    """Record it, apply it, and record which one it became.
+
+    A kill in between, or a connection that breaks off, leaves nothing unrecorded.
+    """
+    before = next((one for one in applied.load(root) if one.place == wanted.place), None)
+    if before and before.manifest_digest != wanted.manifest_digest and before.source == wanted.source:
+        emit(Noted(f"{wanted.source} was {before.manifest_digest} when it was last applied"))
+    applied.add(root, wanted)
+    try:
+        _give(kubectl, documents)
+    except Unreachable:  # now: it may have arrived all the same
+        raise
+    except (TargetError, UsageError):
+        applied.add(root, before) if before else applied.forget(root, wanted)
+        raise
+    now = kubectl.get(wanted.resource)
+    made = replace(wanted, uid=now["metadata"].get("uid", "") if now else "")
+    applied.add(root, made)
+    return made
+
+
+def _of(one: Applied) -> Kubectl:
+    """kubectl for the very cluster that something was applied to."""
+    try:
+        kubectl = Kubectl.find(one.context)
+    except UsageError as error:
+        error.hint = f"if that cluster is gone for good, take it out of {applied.path(Path(one.root))}"
+        raise
+    if kubectl.server != one.server:
+        raise TargetError(
+            f"the context {one.context} is {kubectl.server} now; {one.resource} was applied to {one.server}",
+            hint="`kubectl config set-cluster` sets the address of a cluster",
+        )
+    return kubectl
+
+
+def _await_accepted(kubectl: Kubectl, one: Applied, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        state, why = _state(kubectl, one)
+        if state == "accepted":
+            return
+        if state == "refused":
+            raise TargetError(
+                f"{one.resource} is applied, but refused: {why}",
+                hint="mend it and deploy again, or `scaffold undeploy`",
+            )
+        if time.monotonic() >= deadline:
+            raise TargetError(
+                f"{one.resource} is applied, but nobody has accepted it within {wait:g} s: {why or state}",
+                hint="does its control plane run, and look after what it is aimed at?",
+            )
+        time.sleep(_PAUSE)
+
+
+def _state(kubectl: Kubectl, one: Applied) -> tuple[str, str]:
+    now = kubectl.get(one.resource)
+    if now is None:
+        return "gone", "somebody has removed it"
+    if one.kind == "EnvoyExtensionPolicy":
+        return _of_policy(now)
+    messages = _list(now.get("status"), "validationMessages")
+    errors = [str(each.get("type", each)) for each in messages if each.get("level") == "ERROR"]
+    if errors and _is_stale(now):
+        return "pending", f"Istio hasn't looked at the change yet, and said before: {'; '.join(errors)}"
+    return ("refused", "; ".join(errors)) if errors else ("accepted", "")
+
+
+def _is_stale(now: dict[str, Any]) -> bool:
+    """Whether Istio's status is of an earlier generation; it writes the number as a text, too."""
+    seen = str(now["status"].get("observedGeneration", ""))
+    return seen.isdecimal() and int(seen) < now["metadata"].get("generation", 0)
+
+
+def _of_policy(now: dict[str, Any]) -> tuple[str, str]:
+    """What Envoy Gateway says, for every ancestor that the policy is attached to."""
+    generation = now["metadata"].get("generation", 0)
+    conditions = [
+        condition
+        for ancestor in _list(now.get("status"), "ancestors")
+        for condition in _list(ancestor, "conditions")
+        if condition.get("type") == "Accepted"
+        and condition.get("observedGeneration", generation) >= generation
+    ]
+    refused = [each for each in conditions if each.get("status") == "False"]
+    if refused:
+        return "refused", "; ".join(str(each.get("message") or each.get("reason")) for each in refused)
+    if conditions and all(each.get("status") == "True" for each in conditions):
+        return "accepted", ""
+    return "pending", "Envoy Gateway has said nothing of it yet"
+
+
+def _list(record: object, key: str) -> list[dict[str, Any]]:
+    found = record.get(key) if isinstance(record, dict) else None
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

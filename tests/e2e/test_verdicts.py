@@ -1,0 +1,124 @@
+"""What we say of a module, held against what a real Envoy does with it."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import odd_modules
+import pytest
+from odd_modules import BYTECODE, CORRUPTED, CRASH, ODD, WASI, build, of_abi
+
+from scaffold import abi, envoy_config, process
+from scaffold.anatomy import Anatomy
+from scaffold.hosts import envoys
+from scaffold.hosts.envoy_binary import Binary
+from scaffold.wasm import NotAPlugin
+
+DATA = tomllib.loads(Path(abi.__file__).with_suffix(".toml").read_text())
+INSTALLED = {envoy.version: envoy.path for envoy in envoys.installed() if envoy.fault is None}
+
+
+@pytest.fixture(scope="module", params=INSTALLED)
+def envoy(request: pytest.FixtureRequest) -> Binary:
+    """Each Envoy that is installed."""
+    return Binary.at(INSTALLED[request.param])
+
+
+@pytest.fixture
+def load(envoy: Binary, tmp_path: Path) -> Callable[[bytes], process.Completed]:
+    """Lets Envoy load a module, as the one filter of a listener."""
+    module, bootstrap = tmp_path / "plugin.wasm", tmp_path / "bootstrap.json"
+    plugin = envoy_config.wasm_filter(
+        name="plugin", root_id="", vm_id="", module=str(module), configuration=b"", version=(0,)
+    )
+    manager = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+        ".HttpConnectionManager",
+        "stat_prefix": "ingress",
+        "route_config": {},
+        "http_filters": [{"name": "plugin", "typed_config": plugin}, envoy_config.router()],
+    }
+    listener = {
+        "address": envoy_config.Address("127.0.0.1", 0).config(),
+        "filter_chains": [{"filters": [{"name": "manager", "typed_config": manager}]}],
+    }
+    bootstrap.write_text(json.dumps({"static_resources": {"listeners": [listener]}}))
+
+    def load(content: bytes) -> process.Completed:
+        module.write_bytes(content)
+        return process.run([envoy.path, "--mode", "validate", "-l", "error", "-c", bootstrap], timeout=60)
+
+    return load
+
+
+@pytest.fixture
+def fatal(envoy: Binary, tmp_path: Path) -> Callable[[bytes], list[str]]:
+    """Says what is fatal in a module for that Envoy, in our words."""
+
+    def judge(content: bytes) -> list[str]:
+        path = tmp_path / "judged.wasm"
+        path.write_bytes(content)
+        problems = abi.judge(Anatomy.read(path), envoy.version)
+        return [problem.message for problem in problems if problem.fatal]
+
+    return judge
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_small_module(name, load, fatal):
+    odd = ODD[name]
+    ran = load(odd.content)
+    assert (ran.code < 0) == (odd.envoy == CRASH)
+    assert (ran.code == 0) == (not odd.envoy), ran.stderr
+    if odd.envoy != CRASH:
+        assert odd.envoy in ran.stderr
+    assert bool(fatal(odd.content)) == (ran.code != 0 or odd.rule == "start")
+
+
+@pytest.mark.parametrize("name", odd_modules.BROKEN)
+def test_what_we_call_broken_is(name, load, fatal):
+    content, _ = odd_modules.BROKEN[name]
+    ran = load(content)
+    assert ran.code == 1
+    assert BYTECODE in ran.stderr or CORRUPTED in ran.stderr
+    with pytest.raises(NotAPlugin):
+        fatal(content)
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "0.2.0", "0.2.1"])
+def test_envoy_has_all_that_the_data_say(version, envoy, load, fatal):
+    """All at once: one that is missing, or of another type, would be refused."""
+    host = abi.offered(envoy.version, version)
+    imports = [(*name.split("."), kind) for name, kind in host.imports.items()]
+    content = build(imports, of_abi(version.replace(".", "_"), **host.callbacks))
+    assert fatal(content) == []
+    ran = load(content)
+    assert ran.code == 0, ran.stderr
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "0.2.0", "0.2.1"])
+def test_envoy_has_not_what_the_data_say_it_has_not(version, envoy, load, fatal):
+    """Each alone: what other ABIs have, and later Envoys."""
+    every = {f"env.{name}": entry for name, entry in DATA["hostcalls"].items()}
+    every |= {f"{WASI}.{name}": entry for name, entry in DATA["wasi"].items()}
+    lacking = every.keys() - abi.offered(envoy.version, version).imports.keys()
+    assert lacking
+    for name in sorted(lacking):
+        content = build([(*name.split("."), every[name]["signature"])], of_abi(version.replace(".", "_")))
+        assert fatal(content) == [f"it imports `{name}`, which Envoy doesn't have"]
+        assert f"missing import: {name}\n" in load(content).stderr
+
+
+@pytest.mark.parametrize("name", DATA["callbacks"])
+def test_envoy_looks_at_the_type_of_every_callback(name, load, fatal):
+    content = build(exports=of_abi("0_2_1", **{name: "I>-"}))
+    assert f"Bad function signature for: {name}, want" in load(content).stderr
+    assert len(fatal(content)) == 1
+
+
+def test_main_by_its_other_name_is_looked_at_since_envoy_1_39(envoy, load, fatal):
+    content = build(exports=odd_modules.without(__main_void="i>i"))
+    assert (load(content).code != 0) == bool(fatal(content)) == (envoy.version >= (1, 39))

@@ -1,0 +1,20 @@
+"""Plugins to make manifests of: no module behind them, but digests that can be told apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scaffold.kubernetes.pins import ManifestDigest, ModuleDigest, Pin, PinnedImage
+from scaffold.reference import Reference
+
+MODULE = ModuleDigest("sha256:" + "1e" * 32)
+MANIFEST = ManifestDigest("sha256:" + "2" * 64)  # as YAML, both would be numbers without quotes
+
+
+def image(variant: str = "compat", name: str = "registry.example/acme/hello_world:0.1.0") -> PinnedImage:
+    return PinnedImage(Reference.parse(name), MANIFEST, variant)
+
+
+HTTP = Pin("hello_world", MODULE, "http", "hello_root", b'{"greeting": "hello"}', image())
+NETWORK = replace(HTTP, name="tcp_tap", plugin_type="network", root_id="", configuration=b"")
+SERVICE = replace(HTTP, plugin_type="service")

@@ -1,0 +1,129 @@
+"""The records of what is deployed: read whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scaffold import deployments, process
+from scaffold.deployments import Deployment
+from scaffold.events import Warned, listening
+from scaffold.project import HostSettings
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def saved(tmp_path) -> Deployment:
+    """A deployment whose supervisor is this process."""
+    place = deployments.folder(tmp_path)
+    place.mkdir(parents=True)
+    made = Deployment(
+        root=os.path.realpath(tmp_path),
+        target="envoy",
+        folder=str(place),
+        name="hello",
+        module_digest="sha256:0",
+        port=8080,
+        settings=HostSettings(envoy_args=("-l", "info"), upstream="http://localhost:1"),
+        options={"port": 8080, "bootstrap": "/somewhere/envoy.yaml"},
+        envoy_version=[1, 40, 0],
+        pid=os.getpid(),
+        started=process.start_time(os.getpid()) or 0.0,
+        since=1.0,
+    )
+    deployments.save(made)
+    return made
+
+
+def edited(saved: Deployment, **changes: object) -> None:
+    path = Path(saved.folder) / deployments.RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def read(saved: Deployment) -> tuple[Deployment | None, list[str]]:
+    """What is read of it, and the warnings."""
+    heard: list[str] = []
+    with listening(lambda event: heard.append(event.text) if isinstance(event, Warned) else None):
+        found = deployments.load(Path(saved.root))
+    return found, heard
+
+
+def test_what_was_saved_is_read(saved):
+    assert read(saved) == (saved, [])
+    assert list(deployments.every()) == [saved]
+    assert saved.alive
+
+
+def test_another_versions_record_is_read_as_far_as_we_know_it(saved):
+    settings = {"port": 0, "of a later version": 1}  # what isn't there has its default
+    edited(saved, more=1, settings=settings, options={"of a later version": 1})
+    found, heard = read(saved)
+    assert (found.settings, found.options, heard) == (HostSettings(), {}, [])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("root", 1),
+        ("name", None),
+        ("port", "8080"),
+        ("port", True),
+        ("port", 8080.5),
+        ("settings", []),
+        ("settings", {"upstream": 1}),
+        ("settings", {"envoy_args": "x"}),
+        ("options", {"port": "x"}),
+        ("options", {"bootstrap": 1}),
+        ("envoy_version", ["1", "40"]),
+        ("envoy_version", "1.40"),
+        ("pid", None),
+        ("started", "now"),
+    ],
+)
+def test_a_value_of_another_kind_makes_it_no_record_and_is_named(saved, field, value):
+    edited(saved, **{field: value})
+    found, (warning,) = read(saved)
+    assert found is None
+    named = next(iter(value)) if isinstance(value, dict) else field
+    assert (
+        warning == f"{saved.folder}/{deployments.RECORD} is no record of a deployment: its `{named}` can't be"
+    )
+
+
+def test_a_record_tells_of_no_other_project_and_no_other_folder(saved, tmp_path):
+    edited(saved, folder="/")
+    assert read(saved) == (saved, [])
+    edited(saved, root=str(tmp_path / "other"))
+    assert read(saved)[0] is None
+
+
+def test_what_a_command_meets_at_every_look_is_said_once(saved):
+    edited(saved, pid=None)
+    assert [len(read(saved)[1]) for _ in range(3)] == [1, 0, 0]
+
+
+def test_a_supervisor_is_known_by_its_folder_and_ended_whatever_the_record_says(saved, tmp_path):
+    edited(saved, pid=None)
+    place, elsewhere = Path(saved.folder), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    words = [sys.executable, "-m", deployments.SUPERVISOR]  # which waits for its order
+    with (
+        subprocess.Popen(words, cwd=place, stdin=subprocess.PIPE) as ours,
+        subprocess.Popen(words, cwd=elsewhere, stdin=subprocess.PIPE) as strangers,
+    ):
+        assert deployments.supervisors() == {ours.pid: place}
+        assert deployments.places() == [place]
+        deployments.forget(place)
+        assert ours.wait(20) is not None
+        assert (deployments.places(), strangers.poll()) == ([], None)
+        strangers.kill()

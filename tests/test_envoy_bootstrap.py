@@ -1,0 +1,40 @@
+"""A bootstrap made ready for other places: any port, or a container. The rest is in e2e/test_bootstrap.py."""
+
+from __future__ import annotations
+
+from scaffold import envoy_bootstrap
+
+
+def at(address, port):
+    return {"address": {"socket_address": {"address": address, "port_value": port}}}
+
+
+def bootstrap(*listeners, admin):
+    return {"static_resources": {"listeners": list(listeners)}, "admin": admin}
+
+
+PIPE = {"address": {"pipe": {"path": "/a"}}}
+
+
+def test_in_a_container_every_listener_is_on_all_addresses_and_a_port_of_its_own():
+    given = bootstrap(at("127.0.0.1", 80), at("::1", 0), at("10.0.0.1", 10000), admin=at("127.0.0.1", 0))
+    opened, asked = envoy_bootstrap.open_up(given)
+    wanted = bootstrap(at("0.0.0.0", 80), at("::", 10001), at("0.0.0.0", 10000), admin=at("0.0.0.0", 10002))
+    assert opened == wanted
+    assert list(asked.items()) == [(80, 80), (10001, 0), (10000, 10000), (10002, 0)]
+    assert given["admin"] == at("127.0.0.1", 0), "what was given is as it was"
+
+
+def test_what_listens_on_no_port_stays_and_is_not_published():
+    for odd in (PIPE, at("a", "http"), {"address": 1}, {}):
+        given = bootstrap(odd, admin=at("127.0.0.1", 9901))
+        opened, asked = envoy_bootstrap.open_up(given)
+        assert opened["static_resources"] == given["static_resources"]
+        assert asked == {9901: 9901}
+
+
+def test_anywhere_is_every_port_0():
+    given = bootstrap(at("127.0.0.1", 80), PIPE, admin=at("127.0.0.1", 9901))
+    wanted = bootstrap(at("127.0.0.1", 0), PIPE, admin=at("127.0.0.1", 0))
+    assert envoy_bootstrap.on_any_port(given) == wanted
+    assert envoy_bootstrap.on_any_port(given | {"admin": None})["admin"] is None

@@ -35,15 +35,22 @@ def reporting() -> Iterator[None]:
 
     Every door enters it. Raises `SystemExit` only.
     """
-    with _signals():
-        try:
+    try:
+        with _signals():
             yield
             if sys.stdout:
                 sys.stdout.flush()  # while a failure to can still be explained
-        except (Exception, KeyboardInterrupt, _Terminated) as error:
-            code = _explain(error)
-            _let_go_of_broken_streams()
-            raise SystemExit(code) from None
+    except (Exception, KeyboardInterrupt, _Terminated) as error:
+        code = _explain(_meant(error))
+        _let_go_of_broken_streams()
+        raise SystemExit(code) from None
+
+
+def _meant(error: BaseException) -> BaseException:
+    """The interrupt, where Python wrapped one: while a class is made it becomes a RuntimeError's cause."""
+    cause = error.__cause__
+    wrapped = isinstance(error, RuntimeError) and isinstance(cause, KeyboardInterrupt | _Terminated)
+    return cause if wrapped and cause else error
 
 
 def _let_go_of_broken_streams() -> None:
@@ -76,7 +83,7 @@ def show(result: object, *, as_json: bool = False) -> None:
         import json
 
         click.echo(json.dumps(_plain(result), indent=2))
-    elif isinstance(result, (list, tuple)):
+    elif isinstance(result, (list, tuple)) and not hasattr(result, "summary"):
         for item in result:
             show(item)
     elif result is not None:
@@ -164,23 +171,35 @@ def _last_words(text: str) -> None:
 @contextmanager
 def _signals() -> Iterator[None]:
     """Let a polite request to end unwind the stack, so that what was begun is undone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def handle(number: int, _frame: object) -> None:
-        raise _Terminated(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else _Terminated(number)
 
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(2) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # see __main__
-    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
+    def lost(unraisable: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised in a weak reference's callback or a finaliser: send it once more."""
+        error = unraisable.exc_value
+        if isinstance(error, KeyboardInterrupt | _Terminated):
+            number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else error.exit_code - 128
+            main = threading.main_thread().ident or 0
+            threading.Timer(0.01, signal.pthread_kill, (main, number)).start()
+        else:
+            hook(unraisable)
+
+    # SIGINT too: see __main__
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     before = {
         number: signal.signal(number, handle)
         for number in numbers
         if signal.getsignal(number) is signal.SIG_DFL
     }
+    hook, sys.unraisablehook = sys.unraisablehook, lost
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, old in before.items():
             signal.signal(number, old)
 
@@ -222,8 +241,10 @@ class _Renderer:
                 if _interactive():
                     return click.confirm(text, default=True, err=True)
                 self._line(f"{text} yes: nobody is there to ask")
-            case events.Prompt(text, default):
-                return str(click.prompt(text, default, err=True)) if _interactive() else default
+            case events.Prompt(text, default, hidden):
+                if not _interactive():
+                    return default
+                return str(click.prompt(text, default, hidden, show_default=bool(default), err=True))
         return None
 
     def _line(self, text: str) -> None:

@@ -419,3 +419,50 @@ with reporting(), narrating():
 
 def test_help_in_this_process_is_the_same_as_outside(capsys):
     assert entered(capsys, "--help").out == run(*SCAFFOLD, "--help").out
+
+
+def test_an_interrupt_that_comes_while_a_class_is_made_is_one(capsys):
+    """Python wraps what is raised then into a RuntimeError."""
+
+    class Descriptor:
+        def __set_name__(self, owner, name):
+            raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended, console.reporting():
+        type("Made", (), {"field": Descriptor()})
+    assert ended.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")]
+)
+def test_a_signal_that_comes_where_python_can_raise_nothing_comes_again(name, code, said):
+    """In a weak reference's callback an exception is dropped, and its traceback printed."""
+    program = f"""
+import signal, sys, time, weakref
+from scaffold.console import reporting
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+class Thing: pass
+with reporting():
+    thing = Thing()
+    watch = weakref.ref(thing, lambda _: signal.raise_signal(signal.{name}))
+    del thing
+    time.sleep(20)
+    print("was lost")
+"""
+    ran = run(sys.executable, "-c", program)
+    assert (ran.code, ran.out, ran.err) == (code, "", error(said))
+
+
+def test_ctrl_c_while_an_error_is_explained_ends_it_silently():
+    program = """
+import os, signal
+from scaffold import console
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+console._say = lambda *_: signal.raise_signal(signal.SIGINT)
+with console.reporting():
+    raise KeyboardInterrupt
+"""
+    ran = run(sys.executable, "-c", program)
+    assert (ran.code, ran.out, ran.err) == (-signal.SIGINT, "", "")

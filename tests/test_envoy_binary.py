@@ -431,6 +431,7 @@ def until(condition, seconds=10):
         time.sleep(0.01)
 
 
+@pytest.mark.e2e
 def test_killed_at_any_moment_it_leaves_nothing_that_counts_and_the_next_succeeds(home, index, tmp_path):
     index.add("1.36.4", envoy(asked="sleep 0.2"))
     seed = random.randrange(2**32)

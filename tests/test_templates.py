@@ -331,6 +331,7 @@ def whole_or_absent(folder, cache):
     return bool(there)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("number", "turns"), [(signal.SIGKILL, 8), (signal.SIGINT, 4), (signal.SIGTERM, 2)])
 def test_whenever_it_is_ended_the_folder_is_whole_or_absent(number, turns, tmp_path, cache):
     seed = random.randrange(10**6)

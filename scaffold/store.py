@@ -136,7 +136,7 @@ class Store:
             for descriptor in (*manifest.blobs, own):
                 ingest.move(descriptor)
             files.settle_folder(self.blobs.path(own.digest).parent)  # before the index names them
-            _name(entries, reference, own)
+            _name(entries, reference, own, self.blobs)
             self._write(entries)
 
     def tag(self, source: Reference, target: Reference) -> None:
@@ -147,7 +147,7 @@ class Store:
             if found is None:
                 raise _missing(source, entries)
             self.manifest(found.descriptor)
-            _name(entries, target, found.descriptor)
+            _name(entries, target, found.descriptor, self.blobs)
             self._write(entries)
 
     def remove(self, references: Iterable[Reference], *, untagged: bool = False) -> int:
@@ -248,8 +248,8 @@ def _pinned(entry: Entry, reference: Reference) -> bool:
     return not entry.name or bool(entry.reference and entry.reference.name == reference.name)
 
 
-def _name(entries: list[Entry], reference: Reference, descriptor: Descriptor) -> None:
-    """Put an image under a name; one that had it goes on without, unless it has others."""
+def _name(entries: list[Entry], reference: Reference, descriptor: Descriptor, blobs: Blobs) -> None:
+    """Put an image under a name; one that had it goes on without, unless it has others, or isn't there."""
     fresh = Entry(str(reference), descriptor, datetime.now(UTC).isoformat(timespec="seconds"))
     former = next((entry for entry in entries if _named(entry, reference)), None)
     if former and former.descriptor.digest == descriptor.digest:
@@ -257,6 +257,7 @@ def _name(entries: list[Entry], reference: Reference, descriptor: Descriptor) ->
         return
     entries[:] = [replace(entry, name="") if entry is former else entry for entry in entries]
     digests = {entry.descriptor.digest for entry in entries if entry.name} | {descriptor.digest}
+    digests |= {one.descriptor.digest for one in entries if not blobs.path(one.descriptor.digest).exists()}
     entries[:] = [entry for entry in entries if entry.name or entry.descriptor.digest not in digests]
     entries.append(fresh)
 

@@ -91,6 +91,17 @@ def test_an_image_that_loses_its_name_stays_until_it_is_removed(store):
     assert blobs(store) == members(second)
 
 
+def test_an_image_that_isnt_there_loses_its_entry_with_its_name(store):
+    """Such as one whose digest in the index was damaged: without a name nobody would ever get rid of it."""
+    store.add(image(1), ref("a:1"))
+    index = store.folder / "index.json"
+    record = json.loads(index.read_text())
+    record["manifests"][0]["digest"] = "sha256:" + "0" * 64
+    index.write_text(json.dumps(record))
+    store.add(image(1), ref("a:1"))
+    assert [entry.descriptor.digest for entry in store.entries()] == [image(1).manifest.digest]
+
+
 def test_an_image_with_two_names_loses_one_and_stays(store):
     made = image()
     store.add(made, ref("hello:1"))

@@ -26,7 +26,7 @@ WAITS = """import time
 
 def test_it_waits(proxy):
     assert proxy.get("/headers").status == 200
-    print("waiting", flush=True)
+    print("the test waits", flush=True)
     time.sleep(600)
 """
 
@@ -56,7 +56,7 @@ def a_test_waiting(place: Place, _probe) -> object:
     crate = place.tiny()
     (crate / "tests/test_tiny.py").write_text(WAITS)
     child = place.start("test", "--root", crate, "--", "-s")
-    place.until("waiting", child)
+    place.until("the test waits", child)
     assert envoys(place)
     return child
 
@@ -110,7 +110,7 @@ def test_a_terminal_that_is_closed_ends_it(place, probe, record, command):
     (crate / "tests/test_tiny.py").write_text(WAITS)
     words = ("run", probe.path, "--port=0", "--root", crate)
     words = words if command == "run" else ("test", "--root", crate, "--", "-s")
-    sign = "Ctrl-C ends it" if command == "run" else "waiting"
+    sign = "Ctrl-C ends it" if command == "run" else "the test waits"
     env = [f"{key}={place.env[key]}" for key in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "TMPDIR")]
     argv = ["env", "--unset=CARGO_TARGET_DIR", *env, *SCAFFOLD, *words]
     with terminal(*argv, cwd=place.folder) as screen:

@@ -141,7 +141,7 @@ def bootstrap(
     options.settings()
     binary = envoys.find(envoy)
     plugin = plugins.load(module, root, profile=profile, rustc=rustc, yes=yes).plugin(options)
-    slot = static_filter(envoy_files.wasm(plugin, plugin.module.path, binary.version))
+    slot = static_filter(envoy_files.wasm(plugin, str(plugin.module.path), binary.version))
     if bootstrap:
         given = envoy_bootstrap.read(bootstrap)
         made = envoy_bootstrap.insert(given, [slot], access_log=None, source=bootstrap)

@@ -15,7 +15,7 @@ from scaffold.envoy_config import Config, Version
 from scaffold.errors import ProjectError, ScaffoldError
 from scaffold.events import Warned, emit
 from scaffold.hosts import docker_args, envoy_images
-from scaffold.hosts.daemon import Daemon
+from scaffold.hosts.daemon import DEPLOYMENT, Daemon
 from scaffold.hosts.envoy import check_accepted, check_free
 from scaffold.hosts.envoy_files import Folder
 from scaffold.hosts.envoy_host import Child, EnvoyHost, arguments, serve
@@ -44,9 +44,10 @@ def check(settings: HostSettings) -> tuple[Daemon, EnvoyImage]:
 def sweep(place: Path) -> None:
     """Remove the container that outlived its deployment, whose folder `place` is."""
     try:
-        Daemon().sweep(place.name)
+        Daemon((place / deployments.CONTAINER).read_text()).sweep(place.name)
     except ScaffoldError as error:
-        emit(Warned(f"a container of this deployment may be left: {error.message}"))
+        them = f"`docker ps --filter label={DEPLOYMENT}={place.name}`"
+        emit(Warned(f"a container may be left, as {them} would show: {error.message}"))
 
 
 @contextmanager
@@ -66,13 +67,15 @@ def start(
     place.path.mkdir(exist_ok=True)
     place.path.chmod(0o755)
     mark = folder / deployments.CONTAINER.name
-    files.write(mark, "")  # before there is one, and until there is none
+    files.write(mark, daemon.place)  # before there is one, and until there is none
     try:
         with serve(_Contained(daemon, image, deployment, settings), plugin, place, settings) as host:
             yield host
     finally:
+        with suppress(ScaffoldError):  # the daemon is gone: what it still has is left to `sweep`
+            daemon.sweep(deployment)
+            mark.unlink(missing_ok=True)
         daemon.close()
-        mark.unlink(missing_ok=True)
 
 
 @dataclass
@@ -100,7 +103,8 @@ class _Contained:
         return opened
 
     def validate(self, folder: Folder, name: str) -> None:
-        words = [self.image.program, "--mode", "validate", "-c", str(folder.bootstrap), "-l", "error"]
+        asked = ("--mode", "validate", "-l", "error", "-c", folder.within(folder.bootstrap))
+        words = [self.image.program, *asked]
         check_accepted(self.daemon.run(self.image.image, words, folder.path), name)
 
     @contextmanager
@@ -167,7 +171,7 @@ class _Running:
         from docker.errors import DockerException
 
         try:
-            code = self._container.wait(timeout=None, condition="removed")["StatusCode"]
+            code = self._container.wait(timeout=None, condition="next-exit")["StatusCode"]
         except (DockerException, OSError):  # the daemon is gone, or was quicker with the removal
             code = 255
         self._copying.join(_WAIT_SECONDS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -14,46 +13,57 @@ from pathlib import Path
 from typing import Any
 
 from scaffold import process
-from scaffold.errors import HostError, MachineError, RegistryError, ScaffoldError, UsageError
-from scaffold.events import step
+from scaffold.errors import HostError, MachineError
+from scaffold.events import Progressed, emit, step
+from scaffold.hosts.envoy_files import mounted
+from scaffold.hosts.refusals import not_to_be_had, refused, system_error, unreachable
 
 DEPLOYMENT = "proxy-wasm-scaffold.deployment"  # the label that names a container's deployment, "" for none
 OWNER = "proxy-wasm-scaffold.owner"  # the label that names the process that a container ends with
 REMOVE_SECONDS = 5.0
-PATIENCE = 60  # seconds that the daemon, or a program that runs to its end, may take
+PATIENCE = 60  # seconds that the daemon may take for an answer
+RUN_SECONDS = 60  # that a program which should end may take
 _CONTEXTS = "`docker context ls` lists what there is; DOCKER_HOST=unix:///path names a socket instead"
 _NOBODY = "101:101"  # whom envoyproxy/envoy changes to
-_ROOT = ("", "0", "root", "0:0", "root:root")
+_ROOT = ("", "0", "root")
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image that the daemon has. `id` is its digest; `user` whom its containers run as, never root."""
+    """An image that the daemon has. `id` is its digest; `user` whom its containers run as, never root.
+
+    `platform` is what its programs are for, as in "linux/amd64".
+    """
 
     name: str
     id: str
     user: str
+    platform: str
     words: tuple[str, ...]
 
 
 class Daemon:
-    """The daemon where $DOCKER_HOST says, or Docker's context does: $DOCKER_CONTEXT, or the current."""
+    """The daemon at `place`; without one where $DOCKER_HOST says, or Docker's context does.
 
-    def __init__(self) -> None:
+    That is $DOCKER_CONTEXT, or the current one.
+    """
+
+    def __init__(self, place: str = "") -> None:
         import docker
         from docker.errors import DockerException
 
-        self.place = os.environ.get("DOCKER_HOST", "")
+        self.place = place or os.environ.get("DOCKER_HOST", "")
         try:
             if self.place:
-                self.client: Any = docker.from_env(timeout=PATIENCE)
+                environment = os.environ | {"DOCKER_HOST": self.place}
+                self.client: Any = docker.from_env(timeout=PATIENCE, environment=environment)
             else:
                 context = _context()
                 self.place = context.Host
                 self.client = docker.DockerClient(context.Host, timeout=PATIENCE, tls=context.TLSConfig)
             self.client.ping()
         except (DockerException, OSError, ValueError) as error:
-            raise _unreachable(self.place, error) from error
+            raise unreachable(self.place, error) from error
         except (AttributeError, KeyError, TypeError) as error:  # the SDK's of a config.json that is none
             message = f"Docker's configuration can't be read: {error}"
             raise MachineError(message, hint=_CONTEXTS) from error
@@ -66,40 +76,55 @@ class Daemon:
         """The image of that name, pulled if it isn't here."""
         from docker.errors import APIError, ImageNotFound
 
-        try:
-            found = self.client.images.get(name)
-        except ImageNotFound:
-            self._pull(name)
-            found = self.client.images.get(name)
-        except APIError as error:
-            raise _not_to_be_had(name, str(error.explanation)) from error
+        with self.explained(name):
+            try:
+                found = self.client.images.get(name)
+            except ImageNotFound:
+                self._pull(name)
+                found = self.client.images.get(name)
+            except APIError as error:
+                raise not_to_be_had(name, str(error.explanation)) from error
         config = found.attrs.get("Config") or {}
         user = config.get("User") or ""
         words = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
-        return Image(name, found.id, _NOBODY if user in _ROOT else user, tuple(words))
+        made_for = f"{found.attrs.get('Os')}/{found.attrs.get('Architecture')}"
+        user = _NOBODY if user.partition(":")[0] in _ROOT else user
+        return Image(name, found.id, user, made_for, tuple(words))
 
     def _pull(self, name: str) -> None:
         from docker.errors import APIError
         from docker.utils import parse_repository_tag
 
         repository, tag = parse_repository_tag(name)
+        layers: dict[str, tuple[int, int]] = {}  # id -> bytes that are here, of how many
         try:
-            with step(f"Pulling {name}"):
+            with step(title := f"Pulling {name}"):
                 for said in self.client.api.pull(repository, tag or "latest", stream=True, decode=True):
                     if "error" in said:
-                        raise _not_to_be_had(name, said["error"])
+                        raise not_to_be_had(name, said["error"])
+                    detail = said.get("progressDetail") or {}
+                    if said.get("status") == "Downloading" and detail.get("total"):
+                        layers[said["id"]] = detail["current"], detail["total"]
+                        done, total = map(sum, zip(*layers.values(), strict=True))
+                        emit(Progressed(title, done, total, "B"))
         except APIError as error:
-            raise _not_to_be_had(name, str(error.explanation)) from error
+            raise not_to_be_had(name, str(error.explanation)) from error
 
     def run(self, image: Image, words: Sequence[str], folder: Path | None = None) -> process.Completed:
         """Run a program of an image to its end, where it may read `folder`; no shell has a hand in it.
 
-        Raises `NoProgram` when the image has no such one.
+        Raises `NoProgram` when the image has no such one, `MachineError` when it doesn't end.
         """
         mounts = [] if folder is None else [folder]
         with self.created(image, words, mounts=mounts, init=False) as container, self.explained(image.name):
             container.start()
-            code = container.wait(timeout=PATIENCE)["StatusCode"]
+            try:
+                code = container.wait(timeout=RUN_SECONDS)["StatusCode"]
+            except OSError as error:
+                if "timed out" not in str(error):
+                    raise
+                message = f"`{' '.join(words)}` in {image.name} doesn't end within {RUN_SECONDS} s"
+                raise MachineError(message) from error
             out, err = (container.logs(stdout=out, stderr=not out).decode(errors="replace") for out in (1, 0))
         return process.Completed(code, out, err)
 
@@ -113,7 +138,7 @@ class Daemon:
         deployment: str = "",
         **options: Any,
     ) -> Iterator[Any]:
-        """A container that is there, not started, while the block runs; `mounts` are where they are here.
+        """A container that is there, not started, while the block runs; where `mounts` are, `mounted` says.
 
         `options` are the SDK's for `containers.create`.
         """
@@ -125,9 +150,11 @@ class Daemon:
             "command": list(words[1:]),
             "name": name,
             "user": image.user,
-            "mounts": [docker.types.Mount(str(at), str(at), type="bind", read_only=True) for at in mounts],
+            "mounts": [
+                docker.types.Mount(mounted(at), str(at), type="bind", read_only=True) for at in mounts
+            ],
             # SELinux would keep a container from reading what is mounted
-            "security_opt": ["label=disable"],
+            "security_opt": ["label=disable", "no-new-privileges"],
             "log_config": docker.types.LogConfig(type="json-file", config={"max-size": "10m"}),
         }
         arguments |= options
@@ -152,8 +179,8 @@ class Daemon:
         ports = container.attrs["NetworkSettings"]["Ports"] or {}
         return {int(each.partition("/")[0]): int(at[0]["HostPort"]) for each, at in ports.items() if at}
 
-    def remove(self, name: str) -> None:
-        """Remove a container, whatever it does, and see that it is gone."""
+    def remove(self, name: str) -> bool:
+        """Remove a container, whatever it does; whether it was seen to be gone."""
         from docker.errors import APIError, NotFound
 
         deadline = time.monotonic() + REMOVE_SECONDS
@@ -161,41 +188,45 @@ class Daemon:
             try:
                 self.client.api.remove_container(name, force=True, v=True)
             except NotFound:
-                return
+                return True
             except APIError:  # it is being removed, or started, just now
                 pass
             except OSError:  # the daemon is gone
-                return
+                return False
             time.sleep(0.02)
+        return False
 
     def sweep(self, deployment: str) -> None:
-        """Remove what outlived whom it should have ended with: of this deployment, or of a test."""
+        """Remove what outlived whom it should have ended with: of this deployment, or of a test.
+
+        Raises `HostError` when Docker doesn't remove it.
+        """
         with self.explained(""):
             every = self.client.api.containers(all=True, filters={"label": [OWNER]})
         for each in every:
             labels = each["Labels"]
             ours = labels.get(DEPLOYMENT) in ("", deployment)
             own = deployment != "" and labels[OWNER] == _owner()
-            if ours and (own or _is_gone(labels[OWNER])):
-                self.remove(each["Id"])
+            if ours and (own or _is_gone(labels[OWNER])) and not self.remove(each["Id"]):
+                name = each["Names"][0].removeprefix("/")
+                raise HostError(f"Docker doesn't remove the container {name}", hint=f"`docker rm -f {name}`")
 
     @contextmanager
     def explained(self, image: str) -> Iterator[None]:
         """Make sentences of what the daemon refuses."""
-        from docker.errors import APIError, DockerException
+        from docker.errors import APIError, DockerException, StreamParseError
+        from urllib3.exceptions import HTTPError
 
         try:
             yield
         except APIError as error:
-            raise _refused(image, str(error.explanation), self.place) from error
-        except (DockerException, OSError) as error:
-            if _system_error(error) is None:  # what the SDK itself doesn't take
-                raise _refused(image, str(error), self.place) from error
-            raise _unreachable(self.place, error) from error
-
-
-class NoProgram(MachineError):
-    """An image doesn't hold the program that was to run."""
+            raise refused(image, str(error.explanation), self.place) from error
+        except DockerException as error:
+            if system_error(error) is None:  # what the SDK itself doesn't take
+                raise refused(image, str(error), self.place) from error
+            raise unreachable(self.place, error) from error
+        except (OSError, HTTPError, StreamParseError) as error:
+            raise unreachable(self.place, error) from error
 
 
 def _context() -> Any:
@@ -208,70 +239,16 @@ def _context() -> Any:
     return context
 
 
+def _user() -> str:
+    return f"{platform.node()}/{os.getuid()}"
+
+
 def _owner() -> str:
     pid = os.getpid()
-    return f"{platform.node()}/{pid}/{process.start_time(pid):.2f}"
+    return f"{_user()}/{pid}/{process.start_time(pid):.2f}"
 
 
 def _is_gone(owner: str) -> bool:
-    """Whether the process of that label has ended; not for us to say of another machine's."""
-    node, pid, started = owner.rsplit("/", 2)
-    return node == platform.node() and f"{process.start_time(int(pid)) or 0:.2f}" != started
-
-
-def _unreachable(place: str, error: BaseException) -> MachineError:
-    """Why no daemon answers, by the system's own error, wherever in the SDK's it is."""
-    why = _system_error(error)
-    if isinstance(why, PermissionError):
-        hint = '`sudo usermod -aG docker "$USER"`, then log in again'
-        return MachineError(f"you may not talk with Docker's daemon at {place}", hint=hint)
-    if isinstance(why, FileNotFoundError):
-        hint = "install Docker and start it, or name its socket: DOCKER_HOST=unix:///path"
-        return MachineError(f"there is no Docker here: nothing is at {place}", hint=hint)
-    if isinstance(why, ConnectionRefusedError):
-        start = "sudo systemctl start docker" if sys.platform == "linux" else "open -a Docker"
-        hint = "unset DOCKER_HOST, or start what it names" if "DOCKER_HOST" in os.environ else f"`{start}`"
-        return MachineError(f"Docker's daemon doesn't run at {place}", hint=hint)
-    said = (why and why.strerror) or str(error).strip().splitlines()[-1]
-    return MachineError(
-        f"Docker's daemon can't be asked at {place}: {said}", hint="`docker version` may say more"
-    )
-
-
-def _system_error(error: object) -> OSError | None:
-    """The innermost error of the system in one of urllib3's, requests' or the SDK's."""
-    if isinstance(error, BaseException):
-        for inner in (*error.args, error.__cause__, error.__context__):
-            if found := _system_error(inner):
-                return found
-        return error if isinstance(error, OSError) and error.errno else None
-    return None
-
-
-def _not_to_be_had(name: str, said: str) -> ScaffoldError:
-    """Why an image can't be pulled, in the daemon's words."""
-    if "invalid reference format" in said or "invalid tag format" in said:
-        return UsageError(f"`{name}` is no name of an image", hint="write it as envoyproxy/envoy:v1.36.4")
-    if any(sign in said for sign in ("denied", "unauthorized", "authentication required")):
-        hint = "`docker login`, if it is there and you may have it"
-        return RegistryError(
-            f"the image {name} isn't here, and its registry doesn't give it: {said}", hint=hint
-        )
-    if any(sign in said for sign in ("not found", "manifest unknown", "no such image")):
-        return RegistryError(f"there is no image {name}, neither here nor in its registry: {said}")
-    hint = "`docker load` takes one from a file, `docker images` lists those that are here"
-    return RegistryError(f"the image {name} isn't here, and its registry can't be reached: {said}", hint=hint)
-
-
-def _refused(image: str, said: str, place: str) -> ScaffoldError:
-    """What the daemon says of a container that it doesn't create or start."""
-    if "executable file not found" in said or "no such file or directory: unknown" in said:
-        return NoProgram(f"{image} doesn't hold the program: {said}")
-    if "permission denied: unknown" in said:
-        return NoProgram(f"the program in {image} may not be executed: {said}")
-    if "port is already allocated" in said or "address already in use" in said:
-        return HostError(f"a port is taken: {said}", hint="--port 0 takes any free one")
-    if "bind source path does not exist" in said:
-        hint = "take a daemon on this machine: it must read the same files"
-        return HostError(f"the Docker daemon at {place} doesn't see this machine's files: {said}", hint=hint)
-    return HostError(f"Docker refuses a container of {image}: {said}")
+    """Whether the process of that label has ended; another machine's, or user's, may be hidden from us."""
+    user, pid, started = owner.rsplit("/", 2)
+    return user == _user() and f"{process.start_time(int(pid)) or 0:.2f}" != started

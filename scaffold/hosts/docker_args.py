@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,8 +38,7 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     rest = list(words)
     while rest:
-        option, equals, value = rest.pop(0).partition("=")
-        option = _SHORT.get(option, option)
+        option, equals, value = _long(rest.pop(0)).partition("=")
         argument, repeats = choose("option of `docker run` for --docker-args", option, _OPTIONS)
         if not equals:
             if not rest:
@@ -50,17 +51,34 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
     return _checked(made)
 
 
+def _long(word: str) -> str:
+    """An option by its long name, its value after a `=`: a short one's may follow it at once."""
+    option, value = _SHORT.get(word[:2]), word[2:].removeprefix("=")
+    return word if option is None else f"{option}={value}" if word[2:] else option
+
+
+def _with_value(word: str) -> str | None:
+    """A variable with its value: a bare name's is the one that it has here, if it has one."""
+    if "=" in word or not word:  # the daemon refuses an empty one
+        return word
+    return f"{word}={os.environ[word]}" if word in os.environ else None
+
+
 def _checked(made: dict[str, Any]) -> dict[str, Any]:
-    if made.get("network") in ("host", "none"):
+    if re.fullmatch("host|none|container:.*", made.get("network", "")):
         raise UsageError(
             f"--docker-args: on the network {made['network']} no port can be published",
             hint="leave it out, or name one of `docker network ls`",
         )
     if "labels" in made:
         made["labels"] = dict(label.partition("=")[::2] for label in made["labels"])
+    if "environment" in made:
+        made["environment"] = [
+            pair for word in made["environment"] if (pair := _with_value(word)) is not None
+        ]
     if "nano_cpus" in made:
         try:
             made["nano_cpus"] = int(float(made["nano_cpus"]) * 1e9)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise UsageError(f"--docker-args: {made['nano_cpus']!r} is no number of CPUs") from error
     return made

@@ -109,7 +109,7 @@ def _run(path: Path, *words: str | Path) -> process.Completed:
 def _has_v8(path: Path) -> bool:
     """Let Envoy load the smallest plugin: one without V8 knows the runtime's name, but loads nothing."""
     with tempfile.TemporaryDirectory(prefix="scaffold-envoy-") as name:
-        ran = _run(path, *trial(Path(name)))
+        ran = _run(path, *trial(Path(name), name))
     return passed(ran, name, str(path), _ANOTHER)
 
 
@@ -119,16 +119,19 @@ def version_of(build: str) -> Version:
     return tuple(int(number) for number in found[2].split(".")) if found else (0, 0, 0)
 
 
-def trial(folder: Path) -> list[str]:
-    """Write the smallest plugin and a configuration for it; the arguments by which Envoy tries to load it."""
-    module, configuration = folder / "plugin.wasm", folder / "bootstrap.json"
-    module.write_bytes(_PLUGIN)
+def trial(folder: Path, within: str) -> list[str]:
+    """Write the smallest plugin and a configuration for it; the arguments by which Envoy tries to load it.
+
+    `within` is where Envoy has the folder.
+    """
+    module = f"{within}/plugin.wasm"
+    (folder / "plugin.wasm").write_bytes(_PLUGIN)
     plugin = envoy_config.wasm_filter(
-        name="plugin", root_id="", vm_id="", module=str(module), configuration=b"", version=(0,)
+        name="plugin", root_id="", vm_id="", module=module, configuration=b"", version=(0,)
     )
     filters = [{"name": envoy_config.FILTER, "typed_config": plugin}, envoy_config.router()]
-    configuration.write_text(json.dumps(_bootstrap(filters)))
-    return ["--mode", "validate", "-l", "error", "-c", str(configuration)]
+    (folder / "bootstrap.json").write_text(json.dumps(_bootstrap(filters)))
+    return ["--mode", "validate", "-l", "error", "-c", f"{within}/bootstrap.json"]
 
 
 def passed(ran: process.Completed, folder: str, envoy: str, hint: str) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LARGEST_LOG = 16 << 20  # bytes
 KEPT_MODULES = 3  # Envoy may read the file of the last accepted one again
 PRIVATE = 0o600  # a plugin's configuration may hold secrets
+_MOUNTED = "/scaffold"  # at the same path as here an image's own folder, such as /root, may be closed
 
 
 class Folder:
@@ -43,6 +44,10 @@ class Folder:
         self.sockets = path  # or elsewhere, where its own name is too long for a socket's
         self.control = path / "control"  # where the upstream's control socket is, said when it serves
 
+    def within(self, path: Path) -> str:
+        """A path of here as Envoy has it."""
+        return mounted(path) if self.enclosed else str(path)
+
     @property
     def mode(self) -> int:
         """The permissions of the files that Envoy reads."""
@@ -50,7 +55,7 @@ class Folder:
 
     def make_bootstrap(self, settings: HostSettings, address: Address | None) -> Config:
         """Envoy's configuration, its filter read from a file here: our one listener, or the user's own."""
-        slot = envoy_config.ecds_filter(str(self.filter))
+        slot = envoy_config.ecds_filter(self.within(self.filter))
         log = envoy_config.STDERR if self.enclosed else str(self.access_log)
         if settings.bootstrap:
             source = Path(settings.bootstrap)
@@ -73,7 +78,7 @@ class Folder:
         module = self.modules / f"{plugin.module.digest.removeprefix('sha256:')}.wasm"
         files.write(module, plugin.module.content())
         version_text = uuid.uuid4().hex
-        typed_config = wasm(plugin, module, version, vm_id=version_text if fresh else "")
+        typed_config = wasm(plugin, self.within(module), version, vm_id=version_text if fresh else "")
         response = envoy_config.ecds_response(typed_config, version_text)
         files.write(self.filter, json.dumps(response, indent=2), mode=self.mode)
         return version_text
@@ -121,6 +126,11 @@ class Folder:
             return None
 
 
+def mounted(path: Path) -> str:
+    """Where a container has what is at `path` here."""
+    return f"{_MOUNTED}{path}"
+
+
 def generated(port: int, address: Address | None, slot: Config, *, log: str | None = None) -> Config:
     """A whole bootstrap: one listener on loopback, `slot` before its router, `address` behind it.
 
@@ -132,13 +142,13 @@ def generated(port: int, address: Address | None, slot: Config, *, log: str | No
     return envoy_config.bootstrap(listeners=[listener], clusters=clusters)
 
 
-def wasm(plugin: Plugin, module: Path, version: Version, *, vm_id: str = "") -> Config:
+def wasm(plugin: Plugin, module: str, version: Version, *, vm_id: str = "") -> Config:
     """The filter that runs `plugin` from the file `module`."""
     return envoy_config.wasm_filter(
         name=plugin.name,
         root_id=plugin.root_id,
         vm_id=vm_id,
-        module=str(module),
+        module=module,
         configuration=plugin.configuration,
         version=version,
     )

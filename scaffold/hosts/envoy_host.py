@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 READY_SECONDS = 30.0
 SWAP_SECONDS = 30.0  # and 2 for each MB of module: Envoy compiles about one a second
 FLUSH_MILLISECONDS = 5  # of the access log, which is our sign that a request has ended
-LONGEST_SOCKET = 100  # bytes; the system's limit is 104 to 108
+LONGEST_SOCKET = 98  # bytes; the system's limit is 104 to 108, and in a container it is 9 longer
 LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e","level":"%l","logger":"%n","message":"%j"}'
 
 
@@ -177,7 +177,7 @@ def serve(
 def arguments(folder: Folder, settings: HostSettings) -> list[str]:
     """What Envoy is started with, wherever it runs."""
     return [
-        *("-c", str(folder.bootstrap), "--disable-hot-restart"),
+        *("-c", folder.within(folder.bootstrap), "--disable-hot-restart"),
         *("-l", "warning", "--component-log-level", f"wasm:{settings.log_level}"),
         *("--log-format", LOG_FORMAT, "--file-flush-interval-msec", str(FLUSH_MILLISECONDS)),
         # one worker, one VM: what a plugin keeps in memory is seen by all requests
@@ -222,7 +222,7 @@ def _address(settings: HostSettings, folder: Folder) -> Iterator[Address | None]
         return
     if foreign.tls:
         copied = shutil.copyfile(foreign.tls, folder.authorities)
-        foreign = dataclasses.replace(foreign, tls=str(copied))
+        foreign = dataclasses.replace(foreign, tls=folder.within(copied))
     with ExitStack() as stack:
         place = folder.sockets = folder.path
         if len(os.fsencode(place / "control.sock")) > LONGEST_SOCKET:
@@ -232,7 +232,7 @@ def _address(settings: HostSettings, folder: Folder) -> Iterator[Address | None]
             place = folder.sockets = Path(made, "s")
             place.mkdir()
             place.chmod(folder.path.stat().st_mode)
-        yield dataclasses.replace(foreign, pipe=str(place / "origin.sock"))
+        yield dataclasses.replace(foreign, pipe=folder.within(place / "origin.sock"))
 
 
 @contextmanager
@@ -240,8 +240,7 @@ def _behind(address: Address, folder: Folder) -> Iterator[None]:
     """Serve at the socket of an address while the block runs: the built-in upstream, or the foreign one."""
     from scaffold import upstream
 
-    pipe = Path(address.pipe)
-    control = pipe.with_name("control.sock")
+    pipe, control = folder.sockets / "origin.sock", folder.sockets / "control.sock"
     with ExitStack() as stack:
         if address.host:
             stack.enter_context(upstream.relay(pipe, address.host, address.port))

@@ -12,7 +12,9 @@ from scaffold.envoy_config import Version
 from scaffold.errors import MachineError, UsageError
 from scaffold.events import step
 from scaffold.hosts import envoy_binary
-from scaffold.hosts.daemon import Daemon, Image, NoProgram
+from scaffold.hosts.daemon import Daemon, Image
+from scaffold.hosts.envoy_files import mounted
+from scaffold.hosts.refusals import NoProgram
 
 _PLACES = ("envoy", "/usr/local/bin/envoy", "/usr/bin/envoy", "/opt/envoy/bin/envoy")
 _ANOTHER = "--envoy-image takes another, such as envoyproxy/envoy or istio/proxyv2"
@@ -63,7 +65,7 @@ def _look(daemon: Daemon, image: Image) -> EnvoyImage:
         if build := envoy_binary.build_of(ran):
             return EnvoyImage(image, program, build)
         words = (ran.stderr or ran.stdout).strip().splitlines()[-5:] or [f"exit code {ran.code}"]
-        message = f"`{program}` in {image.name} is no Envoy that runs here"
+        message = f"`{program}` in {image.name}, for {image.platform}, is no Envoy that runs here"
         raise MachineError("\n  ".join([message, *words]), hint=_ANOTHER)
     raise MachineError(
         f"there is no Envoy in {image.name}: none on its PATH, none in {_usual()}", hint=_ANOTHER
@@ -79,9 +81,9 @@ def _check_wasm(daemon: Daemon, found: EnvoyImage) -> None:
         folder = Path(name, "trial")
         folder.mkdir()
         folder.chmod(0o755)
-        words = envoy_binary.trial(folder)
+        words = envoy_binary.trial(folder, mounted(folder))
         ran = daemon.run(found.image, [found.program, *words], folder)
-    if not envoy_binary.passed(ran, name, f"the Envoy in {found.image.name}", _ANOTHER):
+    if not envoy_binary.passed(ran, mounted(Path(name)), f"the Envoy in {found.image.name}", _ANOTHER):
         version = ".".join(map(str, found.version))
         raise MachineError(
             f"Envoy {version} in {found.image.name} was built without V8, so it runs no wasm", hint=_ANOTHER

@@ -6,24 +6,28 @@ import hashlib
 import http.client
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from commands import error
+from containers import Between, broken_off
+from docker.errors import NotFound
 
 import scaffold
-from scaffold import deployments, process
+from scaffold import deployments, events, process
 from scaffold.errors import (
     HostError,
     MachineError,
@@ -33,7 +37,7 @@ from scaffold.errors import (
     TargetError,
     UsageError,
 )
-from scaffold.hosts import daemon
+from scaffold.hosts import daemon, refusals
 from scaffold.upstream import serve
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")
@@ -107,7 +111,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize("layout", ["envoy", "proxy", "hidden", "elsewhere"])
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose name is short enough for a socket's in it."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@pytest.mark.parametrize("layout", ["envoy", "proxy", "hidden", "elsewhere", "closed"])
 def test_an_envoy_is_found_in_an_image_and_deployed(layout, root, probe, images, docker):
     image = getattr(images, layout)
     deployed = scaffold.deploy(
@@ -123,6 +134,7 @@ def test_an_envoy_is_found_in_an_image_and_deployed(layout, root, probe, images,
     assert published == ["127.0.0.1"] * 2
     assert {(mount["Type"], mount["RW"]) for mount in container.attrs["Mounts"]} == {("bind", False)}
     assert container.attrs["Config"]["User"] == ("1337:1337" if layout == "proxy" else "101:101")
+    assert "NoNewPrivs:\t1" in Path(f"/proc/{container.attrs['State']['Pid']}/status").read_text()
     assert [ended.root for ended in scaffold.undeploy(root)] == [str(root)]
     assert scaffold.status(root) == []
     assert not answers(deployed.url)
@@ -296,16 +308,46 @@ def test_an_envoy_that_ends_at_once_leaves_its_last_words(root, probe, images):
     ("name", "words"),
     [
         ("empty", "there is no Envoy in {}: none on its PATH, none in "),
-        ("none", "`envoy` in {} is no Envoy that runs here\n  I only look like one"),
+        ("none", "`envoy` in {}, for linux/{}, is no Envoy that runs here\n  I only look like one"),
         ("without_v8", "Envoy 1.38.3 in {} was built without V8, so it runs no wasm"),
     ],
 )
-def test_an_image_that_cannot_run_a_plugin(name, words, root, probe, images):
+def test_an_image_that_cannot_run_a_plugin(name, words, root, probe, images, docker):
     image = getattr(images, name)
     with pytest.raises(MachineError) as refused:
         scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image=image)
-    assert refused.value.message.startswith(words.format(image))
+    assert refused.value.message.startswith(words.format(image, docker.version()["Arch"]))
     assert refused.value.hint == "--envoy-image takes another, such as envoyproxy/envoy or istio/proxyv2"
+
+
+def test_an_envoy_that_does_not_say_its_version(root, probe, images, docker, monkeypatch):
+    monkeypatch.setattr(daemon, "RUN_SECONDS", 1)
+    message = f"`envoy --version` in {images.endless} doesn't end within 1 s"
+    with pytest.raises(MachineError, match=message):
+        scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image=images.endless)
+    assert docker.api.containers(all=True, filters={"ancestor": images.endless}) == []
+
+
+@pytest.mark.parametrize(
+    ("runtime", "said"),
+    [
+        (
+            "runc",
+            'unable to start container process: exec: "envoy": executable file not found in $PATH: unknown',
+        ),
+        ("runc", 'exec: "/usr/bin/envoy": stat /usr/bin/envoy: no such file or directory: unknown'),
+        (
+            "podman",
+            'runc: exec: "/usr/bin/envoy": stat /usr/bin/envoy: no such file or directory: '
+            "OCI runtime attempted to invoke a command that was not found",
+        ),
+        ("runc", 'exec: "/usr/bin/envoy": permission denied: unknown'),
+        ("podman", 'runc: exec: "/usr/bin/envoy": permission denied: OCI permission denied'),
+        ("crun", "crun: executable file `envoy` not found in $PATH: No such file or directory"),
+    ],
+)
+def test_a_program_that_an_image_does_not_have_is_known_by_each_runtimes_words(runtime, said):
+    assert isinstance(refusals.refused("image", said, "unix:///docker.sock"), refusals.NoProgram)
 
 
 def test_an_image_that_is_not_to_be_had(root, probe, docker, run):
@@ -341,6 +383,32 @@ def test_an_image_comes_from_a_registry_or_is_said_not_to_be_there(root, probe, 
                 port=0,
                 envoy_image=f"{served.name}/absent:1",
             )
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [(b"", "Connection broken"), (b'6\r\n{"a" ]\r\n0\r\n\r\n', "Expecting ':'")],
+    ids=["gone", "no JSON"],
+)
+def test_a_daemon_that_breaks_off_while_it_pulls(last, message, short, root, probe, monkeypatch):
+    place, seen = short / "docker.sock", []
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{place}")
+    with broken_off(place, last), events.listening(seen.append), pytest.raises(MachineError, match=message):
+        scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image="some:1")
+    assert [event for event in seen if isinstance(event, events.Progressed)] == [
+        events.Progressed("Pulling some:1", 100, 200, "B"),
+        events.Progressed("Pulling some:1", 1100, 1200, "B"),
+    ]
+
+
+def test_a_daemon_of_another_machine_is_said_to_be_one(run, hello, tmp_path):
+    words = ["deploy", "docker", hello.path, "--root", tmp_path, "--port=0", "--envoy-image=any"]
+    ran = run(*SCAFFOLD, *words, DOCKER_HOST="ssh://somebody@far")
+    hint = "take a daemon on this machine: it must read the same files"
+    assert (ran.returncode, ran.stderr) == (
+        4,
+        error("Docker's daemon at ssh://somebody@far is on another machine", hint),
+    )
 
 
 def refused_by(place: Path, run: Any, root: Path, module: Path, *before: str) -> tuple[int, str]:
@@ -400,7 +468,9 @@ def test_the_daemon_is_that_of_dockers_context(content, message, probe, tmp_path
         ("--privileged", UsageError, "no option of `docker run` for --docker-args named `--privileged`"),
         ("--network=host", UsageError, "on the network host no port can be published"),
         ("--user", UsageError, "--user lacks its value"),
+        ("--network=container:x", UsageError, "on the network container:x no port can be published"),
         ("--cpus many", UsageError, "'many' is no number of CPUs"),
+        ("--cpus inf", UsageError, "'inf' is no number of CPUs"),
         ("'", UsageError, "--docker-args can't be read"),
         ("--memory many", HostError, "The specified value for memory"),
         ("--network nowhere", HostError, "network nowhere not found"),
@@ -419,9 +489,11 @@ def test_docker_args_that_cannot_be(words, kind, message, root, probe, images):
     assert scaffold.status(root) == []
 
 
-def test_docker_args_reach_the_container(root, probe, images, docker, tmp_path):
+def test_docker_args_reach_the_container(root, probe, images, docker, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIVEN_HERE", "x=y")
     given = (
-        f"-e A=b --label c=d --user 4711 --memory 500m --cpus 1.5 --add-host x:10.0.0.1 -v {tmp_path}:/mnt:ro"
+        "-e A=b -eC=d -e GIVEN_HERE -e=NOT_GIVEN --label c=d --user 4711 --memory 500m --cpus 1.5 "
+        f"--add-host x:10.0.0.1 -v {tmp_path}:/mnt:ro"
     )
     deployed = scaffold.deploy(
         root, target="docker", module=str(probe.path), port=0, envoy_image=images.envoy, docker_args=given
@@ -429,7 +501,8 @@ def test_docker_args_reach_the_container(root, probe, images, docker, tmp_path):
     assert answers(deployed.url)
     (name,) = containers(docker, root)
     made = docker.containers.get(name).attrs
-    assert "A=b" in made["Config"]["Env"]
+    assert {"A=b", "C=d", "GIVEN_HERE=x=y"} <= set(made["Config"]["Env"])
+    assert "NOT_GIVEN" not in str(made["Config"]["Env"])
     assert (made["Config"]["Labels"]["c"], made["Config"]["User"]) == ("d", "4711")
     assert (made["HostConfig"]["Memory"], made["HostConfig"]["NanoCpus"]) == (500 << 20, 1_500_000_000)
     assert made["HostConfig"]["ExtraHosts"] == ["x:10.0.0.1"]
@@ -457,8 +530,10 @@ def kill(*pids: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("again", ["deploy", "another target", "undeploy"])
-def test_a_container_whose_supervisor_was_killed_is_found_again(again, root, probe, images, docker):
+@pytest.mark.parametrize("again", ["deploy", "another target", "undeploy", "undeploy elsewhere"])
+def test_a_container_whose_supervisor_was_killed_is_found_again(
+    again, root, probe, images, docker, monkeypatch
+):
     port = free_port()
     scaffold.deploy(root, target="docker", module=str(probe.path), port=port, envoy_image=images.envoy)
     (left,) = containers(docker, root)
@@ -467,8 +542,11 @@ def test_a_container_whose_supervisor_was_killed_is_found_again(again, root, pro
     kill(deployment.pid)
     until(lambda: not deployment.alive)
     assert not scaffold.status(root)[0].running
-    if again == "undeploy":
-        scaffold.undeploy(root)
+    if again.startswith("undeploy"):
+        with monkeypatch.context() as patch:
+            if again == "undeploy elsewhere":
+                patch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+            scaffold.undeploy(root)
     elif again == "deploy":
         scaffold.deploy(root, target="docker", module=str(probe.path), port=port, envoy_image=images.envoy)
     else:
@@ -485,6 +563,46 @@ def test_a_container_that_no_record_names_is_undeployed(root, probe, images, doc
     assert containers(docker, root)
     scaffold.undeploy(root)
     assert containers(docker, root) == []
+
+
+def test_a_container_whose_daemon_is_gone_is_said_to_be_left(
+    root, probe, images, docker, run, short, monkeypatch
+):
+    place, seen = short / "docker.sock", []
+    between = Between(daemon.Daemon().place, place)
+    with monkeypatch.context() as patch:
+        patch.setenv("DOCKER_HOST", f"unix://{place}")
+        scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image=images.envoy)
+    left = containers(docker, root)
+    between.end()
+    gone = f"there is no Docker here: nothing is at unix://{place}"
+    until(lambda: gone in run("scaffold", "logs", "--root", root).stdout)
+    with events.listening(seen.append):
+        scaffold.undeploy(root)
+    (said,) = [event.text for event in seen if isinstance(event, events.Warned)]
+    assert said.startswith("a container may be left, as `docker ps --filter label=")
+    assert said.endswith(gone)
+    assert containers(docker, root) == left
+    docker.api.remove_container(*left, force=True)
+
+
+def test_only_what_this_user_left_is_swept(images, docker):
+    """Other users' processes may be hidden from us, and then look as if they had ended."""
+    owners = {uid: f"{platform.node()}/{uid}/{2**22}/1.00" for uid in (os.getuid(), os.getuid() + 1)}
+    made = {
+        uid: docker.containers.create(
+            images.none, "envoy", labels={daemon.DEPLOYMENT: "", daemon.OWNER: owner}
+        ).id
+        for uid, owner in owners.items()
+    }
+    try:
+        daemon.Daemon().sweep("")
+        there = [each["Id"] for each in docker.api.containers(all=True)]
+        assert [uid for uid in made if made[uid] in there] == [os.getuid() + 1]
+    finally:
+        for each in made.values():
+            with suppress(NotFound):
+                docker.api.remove_container(each)
 
 
 @pytest.mark.parametrize("moment", [0.5, 0.6, 0.8, 1.1])

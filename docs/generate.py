@@ -15,6 +15,7 @@ from _pytest.config.argparsing import Parser
 
 from scaffold import errors, exchange, pytest_plugin
 from scaffold.cli import cli
+from scaffold.cli_group import Operation
 from scaffold.project import TABLE, TRIPLES, TYPES, Settings
 from scaffold.upstream import routes
 
@@ -91,9 +92,12 @@ def _commands() -> Iterator[str]:
         yield f"### scaffold {name}\n"
         yield f"```text\n{' '.join(command.get_usage(context).removeprefix('Usage: ').split())}\n```\n"
         yield f"{inspect.cleandoc(command.help or '')}\n"
-        options = [param for param in command.params if isinstance(param, click.Option)]
-        if options:
-            yield from _table("option | what it does | default", (_option(each) for each in options))
+        assert isinstance(command, Operation)  # noqa: S101 - so the group makes them
+        for heading, options in command.sections(command.params).items():
+            if options:
+                if heading in command.headings:
+                    yield f"{heading}:\n"
+                yield from _table("option | what it does | default", (_option(each) for each in options))
 
 
 def _option(option: click.Option) -> list[str]:

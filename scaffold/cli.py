@@ -14,6 +14,7 @@ import scaffold
 from scaffold import cli_images, console
 from scaffold.cli_group import Commands
 from scaffold.cli_options import (
+    DEPLOY_HEADINGS,
     FILE,
     build_options,
     cluster_options,
@@ -169,7 +170,7 @@ def test(**options: Any) -> object:
     return scaffold.test(**options)
 
 
-@cli.command()
+@cli.command(headings=DEPLOY_HEADINGS)
 @click.argument("target", default="envoy")
 @click.argument("module", required=False)
 @root_option

@@ -192,3 +192,13 @@ deployed_options = _options(
         help="How long a cluster may take to accept it.",
     ),
 )
+# of `deploy`: the names of the options that not every target has
+DEPLOY_HEADINGS = {
+    "An Envoy here, by envoy or docker": "port id bootstrap upstream envoy log_level envoy_args".split(),
+    "With docker": "envoy_image docker_args".split(),
+    "In a cluster": (
+        "name namespace selector target_ref whole_namespace phase priority match failure_policy env istio"
+        " traffic_extension allow_stop_iteration context dry_run wait"
+    ).split(),
+    "The image, or the module itself, in a cluster": "pull_secret plain_http url file".split(),
+}

@@ -86,10 +86,22 @@ def show(result: object, *, as_json: bool = False) -> None:
     elif isinstance(result, (list, tuple)) and not hasattr(result, "summary"):
         for item in result:
             show(item)
-    elif result is not None:
-        summary = getattr(result, "summary", None)
-        if text := str(summary() if summary else result):
-            click.echo(text.encode(errors="surrogateescape"))  # a folder's name may be any bytes
+    elif result is not None and (text := _text(result)):
+        click.echo(text.encode(errors="surrogateescape"))  # a folder's name may be any bytes
+
+
+def _text(result: Any) -> str:
+    """A result in words; in a terminal, so that it isn't broken in the middle of one."""
+    if not hasattr(result, "summary"):
+        return str(result)
+    if not (sys.stdout and sys.stdout.isatty()):
+        return str(result.summary())
+    from shutil import get_terminal_size
+
+    from scaffold.fitting import fit
+
+    columns = get_terminal_size().columns
+    return str(result.fit(columns)) if hasattr(result, "fit") else fit(result.summary(), columns)
 
 
 def _plain(value: object) -> Any:

@@ -33,7 +33,8 @@ class Deployment:
 
     `root` is the project's real folder, `folder` where the host's files are. `pid` is the
     supervisor's, `started` tells it from a later process of that number (`process.start_time`).
-    `options` is what was typed (`Options.record`). `since` is in seconds since 1970.
+    `options` is what was typed (`Options.record`). `since` is in seconds since 1970. `image` is the
+    plugin's (`Plugin.image`).
     """
 
     root: str
@@ -48,6 +49,7 @@ class Deployment:
     pid: int
     started: float
     since: float
+    image: str = ""
 
     @property
     def alive(self) -> bool:
@@ -69,6 +71,7 @@ class Status:
     age: float
     root: str
     envoy_image: str = ""
+    image: str = ""
 
     @classmethod
     def of(cls, deployment: Deployment, admin_port: int | None) -> Status:
@@ -85,6 +88,7 @@ class Status:
             age=max(0.0, time.time() - deployment.since),
             root=deployment.root,
             envoy_image=settings.envoy_image or "",
+            image=deployment.image,
         )
 
     def summary(self) -> str:
@@ -95,12 +99,13 @@ class Status:
         image = f" in {self.envoy_image}" if self.envoy_image else ""
         lines = [
             f"{self.name}: {where}",
+            *([f"  image     {self.image}"] if self.image else []),
             f"  module    {self.module_digest}",
             f"  envoy     {self.envoy_version}{image}, admin at {self.admin_url}",
             f"  upstream  {self.upstream}",
             f"  project   {self.root}",
         ]
-        return "\n".join(lines if self.running else [lines[0], *lines[4:]])
+        return "\n".join(lines if self.running else [lines[0], lines[-1]])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from scaffold import abi
 from scaffold.abi import Verdict
 from scaffold.anatomy import Anatomy, plain
 
-_WIDTH = 100
+_WIDTH = 80
 _MOST = 60  # names, or lines, of a kind that are shown; `--json` has them all
 
 

@@ -53,14 +53,18 @@ def shown(value: object) -> str:
     return _SHORT.repr(value)
 
 
+_OURS = ("mediaType", "digest", "size", "annotations")  # of a descriptor's fields, those that we read
+
+
 @dataclass(frozen=True)
 class Descriptor:
-    """A blob from outside: `size` is in bytes, `digest` the blob's own."""
+    """A blob from outside: `size` is in bytes, `digest` the blob's own; `more` what else is said of it."""
 
     media_type: str
     digest: str
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, media_type: str, content: bytes, annotations: Mapping[str, str] | None = None) -> Self:
@@ -79,11 +83,12 @@ class Descriptor:
             raise ImageError(f"{what} has no digest that can be verified: {shown(record.get('digest'))}")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**63:
             raise ImageError(f"{what} has no size: {shown(size)}")
-        return cls(media_type, record["digest"], size, _annotations(record))
+        more = {key: value for key, value in record.items() if key not in _OURS}
+        return cls(media_type, record["digest"], size, _annotations(record), more)
 
     def write(self) -> dict[str, Any]:
         """As JSON has it."""
-        record: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        record = {"mediaType": self.media_type, "digest": self.digest, "size": self.size, **self.more}
         return record | ({"annotations": dict(self.annotations)} if self.annotations else {})
 
     @property

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scaffold import contents, plugins, process
 from scaffold.errors import MachineError, ModuleError, UsageError, choose
 from scaffold.events import Noted, emit, step
 from scaffold.oci import BLOB_LIMIT
-from scaffold.project import Project, read_manifest
+from scaffold.project import Project
 from scaffold.reference import Reference, default_name
 from scaffold.store import Store
 from scaffold.variants import VARIANTS, Metadata
@@ -57,20 +56,20 @@ def package(
 ) -> Packaged:
     """Make an image of the plugin, built first, or of the module in a file, and keep it in the local store.
 
-    With an image for `module`, what that says of its plugin is said again. It is called `tag`, or after the
-    crate and its version. `runtime_config` names a file of wasme's that says the root ids. Raises
-    `ModuleError` for what no host would load, `UsageError` for a name that can't be one.
+    A file outside of the current project's folder is none of its, unless `root` names that. With an image
+    for `module`, what that says of its plugin is said again. It is called `tag`, or after the crate and its
+    version. `runtime_config` names a file of wasme's that says the root ids. Raises `ModuleError` for what
+    no host would load, `UsageError` for a name that can't be one.
     """
     make = choose("variant", variant, VARIANTS)
     given = Reference.parse(tag) if tag else None
     if given and given.digest:
         raise UsageError(f"`{tag}` can't be given: a digest is the image's own", hint="name it by a tag")
     said = _runtime_config(runtime_config) if runtime_config else None
-    root = plugins.check(module, root)
+    named, root = root != Path(), plugins.check(module, root)
     if module is None or plugins.is_file(module):
         built = plugins.load(module, root, profile=profile, rustc=rustc, yes=yes).module
-        project = Project.load(root) if (root / "Cargo.toml").exists() else None
-        metadata = _metadata(project, built, said)
+        metadata = _metadata(_project_of(built, root, named=module is None or named), built, said)
     else:
         held = plugins.held(module)
         built, metadata = held.module, _said_again(held, said)
@@ -90,8 +89,14 @@ def package(
     return Packaged(str(reference), variant, image.manifest.size, image.manifest.digest, built.digest)
 
 
+def _project_of(module: WasmModule, root: Path, *, named: bool) -> Project | None:
+    """The project in `root`, where a module is its own: as it lies in that folder, or `root` was named."""
+    project = Project.load(root) if (root / "Cargo.toml").exists() else None
+    return project if project and (named or module.path.resolve().is_relative_to(project.root)) else None
+
+
 def _metadata(project: Project | None, module: WasmModule, said: contents.PluginFacts | None) -> Metadata:
-    about = _about(project) if project else {}
+    about = project.about() if project else {}
     root_ids = said.root_ids if said else (project.settings.root_id,) if project else ()
     return Metadata(
         title=project.name if project else module.path.stem,
@@ -123,27 +128,6 @@ def _said_again(image: plugins.Held, said: contents.PluginFacts | None) -> Metad
 def _tag(version: str) -> str:
     """A version as a tag, which can't hold a `+`."""
     return version.replace("+", "_") or "latest"
-
-
-def _about(project: Project) -> dict[str, str]:
-    """What Cargo.toml says of the package; what it leaves to its workspace is looked up there."""
-    package = read_manifest(project.root / "Cargo.toml")["package"]
-    shared: dict[str, Any] = {}
-    if any(isinstance(package.get(key), dict) for key in ("version", "description", "repository", "license")):
-        shared = _of_workspace(project.root)
-    about = {key: shared.get(key) if isinstance(value, dict) else value for key, value in package.items()}
-    return {key: value for key, value in about.items() if isinstance(value, str)}
-
-
-def _of_workspace(root: Path) -> dict[str, Any]:
-    for folder in (root, *root.parents):
-        path = folder / "Cargo.toml"
-        if path.is_file():
-            workspace = read_manifest(path).get("workspace")
-            if isinstance(workspace, dict):
-                shared = workspace.get("package")
-                return shared if isinstance(shared, dict) else {}
-    return {}
 
 
 def _configuration(project: Project) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,10 @@ from scaffold.events import Noted, emit
 from scaffold.options import Options
 from scaffold.project import Plugin, Project, locate, read_configuration
 from scaffold.wasm import WasmModule
+
+_MODULES_LIMIT = 512 * 2**20  # bytes of the cached modules
+_UNUSED = 30 * 86400.0  # seconds after which one goes
+_IN_USE = 3600.0  # seconds: a command may be about to read one that is no older
 
 if TYPE_CHECKING:
     from scaffold.contents import PluginFacts
@@ -31,11 +37,10 @@ class Held:
 
     @property
     def title(self) -> str:
-        """What the plugin is called, in a line that a terminal can show."""
-        from scaffold.variants import TITLE
+        """What the plugin is called."""
+        from scaffold.variants import title_of
 
-        said = self.manifest.annotations.get(TITLE, "")
-        return said if said and said.isprintable() else self.reference.repository.rpartition("/")[2]
+        return title_of(self.manifest, self.reference)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Source:
             self.of_image.root_id if options.root_id is None else options.root_id,
             self.module,
             self.of_image.configuration if options.config is None else read_configuration(options.config),
+            self.of_image.image,
         )
 
 
@@ -104,7 +110,8 @@ def from_image(name: str) -> Plugin:
     if facts.type != "http":
         raise ModuleError(f"{image.reference}: plugins of type {facts.type!r} can be packaged, not run yet")
     root_id = facts.root_ids[0] if facts.root_ids else ""
-    return Plugin(image.title, root_id, image.module, (facts.configuration or "").encode())
+    pinned = str(image.reference.pinned(image.manifest.digest))
+    return Plugin(image.title, root_id, image.module, (facts.configuration or "").encode(), pinned)
 
 
 def held(name: str) -> Held:
@@ -138,6 +145,23 @@ def _unpacked(content: bytes) -> WasmModule:
     wanted = digest(content)
     path = files.cache_dir() / "modules" / f"{wanted.removeprefix('sha256:')}.wasm"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not path.is_file() or digest(path.read_bytes()) != wanted:
+    if path.is_file() and digest(path.read_bytes()) == wanted:
+        os.utime(path)
+    else:
         files.write(path, content, mode=0o600)
+        _prune(path.parent)
     return WasmModule.read(path)
+
+
+def _prune(folder: Path) -> None:
+    """Remove modules that nobody has used for long, and the longest unused of too many."""
+    found = []
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # another command prunes, too
+            found.append((path.stat(), path))
+    total, now = 0, time.time()
+    for stat, path in sorted(found, key=lambda each: -each[0].st_mtime):
+        total += stat.st_size
+        unused = now - stat.st_mtime
+        if unused > _UNUSED or (total > _MODULES_LIMIT and unused > _IN_USE):
+            path.unlink(missing_ok=True)

@@ -76,6 +76,14 @@ class Project:
         """Where it is."""
         return str(self.root)
 
+    def about(self) -> dict[str, str]:
+        """What Cargo.toml says of the package in words; what it leaves to its workspace, from there."""
+        package = read_manifest(self.root / "Cargo.toml")["package"]
+        left = [key for key, value in package.items() if isinstance(value, dict) and value.get("workspace")]
+        shared = _of_workspace(self.root) if left else {}
+        said = package | {key: shared.get(key) for key in left}
+        return {key: value for key, value in said.items() if isinstance(value, str)}
+
     def configuration(self) -> bytes:
         """The plugin's default configuration: the bytes of the file that the settings name, or none."""
         if self.settings.configuration is None:
@@ -99,12 +107,16 @@ class Project:
 
 @dataclass(frozen=True)
 class Plugin:
-    """What a host is to run: a module, under which name and root id, with which configuration."""
+    """What a host is to run: a module, under which name and root id, with which configuration.
+
+    `image` names the image that the module is from, with its digest; "" where it is from none.
+    """
 
     name: str
     root_id: str
     module: WasmModule
     configuration: bytes = b""
+    image: str = ""
 
     @classmethod
     def load(
@@ -213,6 +225,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ProjectError(f"{path} is not TOML: nested too deeply") from error
     except ValueError as error:  # not TOMLDecodeError alone: a number may be too long for Python
         raise ProjectError(f"{path} is not TOML: {error}") from error
+
+
+def _of_workspace(root: Path) -> dict[str, Any]:
+    for folder in (root, *root.parents):
+        path = folder / "Cargo.toml"
+        if path.is_file():
+            workspace = read_manifest(path).get("workspace")
+            if isinstance(workspace, dict):
+                return _table(workspace, "package")
+    return {}
 
 
 def _table(parent: dict[str, Any], key: str) -> dict[str, Any]:

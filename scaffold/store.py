@@ -107,6 +107,10 @@ class Store:
         """Whether there is an image of that name, or of that digest."""
         return any(_answers(entry, reference) for entry in self.entries())
 
+    def alike(self, reference: Reference) -> list[str]:
+        """The names of images that end as this one does: one of them may be meant."""
+        return _alike(reference, self.entries())
+
     def manifest(self, descriptor: Descriptor) -> Manifest:
         """An image's manifest, verified."""
         return Manifest.read(self.blobs.read(descriptor), descriptor.media_type)
@@ -224,11 +228,15 @@ def _damaged(path: Path, why: object, hint: str) -> MachineError:
 def _missing(reference: Reference, entries: list[Entry]) -> UsageError:
     """That there is no such image, and which may have been meant: the nearest, or one that ends alike."""
     names = [entry.name for entry in entries if entry.name]
-    last = reference.repository.rpartition("/")[2]
-    alike = [name for name in names if name.rpartition("/")[2].partition(":")[0] == last]
-    near = alike or difflib.get_close_matches(str(reference), names, n=1)
+    near = _alike(reference, entries) or difflib.get_close_matches(str(reference), names, n=1)
     hint = f"did you mean `{near[-1]}`?" if near else "`scaffold images` lists what there is"
     return UsageError(f"no image `{reference}` here", hint=hint)
+
+
+def _alike(reference: Reference, entries: list[Entry]) -> list[str]:
+    """The names that end as this one does, whatever their registry and their tag."""
+    last = reference.repository.rpartition("/")[2]
+    return [one.name for one in entries if one.name.rpartition("/")[2].partition(":")[0] == last]
 
 
 def _answers(entry: Entry, reference: Reference) -> bool:
@@ -253,7 +261,7 @@ def _name(entries: list[Entry], reference: Reference, descriptor: Descriptor, bl
     fresh = Entry(str(reference), descriptor, datetime.now(UTC).isoformat(timespec="seconds"))
     former = next((entry for entry in entries if _named(entry, reference)), None)
     if former and former.descriptor.digest == descriptor.digest:
-        entries[entries.index(former)] = fresh
+        entries[entries.index(former)] = replace(fresh, descriptor=former.descriptor)
         return
     entries[:] = [replace(entry, name="") if entry is former else entry for entry in entries]
     digests = {entry.descriptor.digest for entry in entries if entry.name} | {descriptor.digest}

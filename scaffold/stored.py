@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from scaffold import contents, files
 from scaffold.errors import MachineError, UsageError
 from scaffold.events import Warned, emit
+from scaffold.fitting import cut
 from scaffold.oci import ImageError, Manifest, is_digest
 from scaffold.reference import Reference
 from scaffold.store import Entry, Store
 from scaffold.variants import MODULE_DIGEST
 
+_CUT_TO = 7  # characters that are left of a name at least
 _AGES = ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -50,16 +52,25 @@ class Images(tuple[StoredImage, ...]):
 
     def summary(self) -> str:
         """A line each, below a heading; digests are cut to what tells them apart."""
-        heading = ("NAME", "TAG", "VARIANT", "SIZE", "MANIFEST", "MODULE", "AGE")
-        rows = [heading, *(image.cells() for image in self)]
-        widths = [max(len(row[at]) for row in rows) for at in range(len(heading))]
-        lines = (
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-        )
-        return (
-            "\n".join(line.rstrip() for line in lines)
-            if self
-            else "no images yet: `scaffold package` makes one"
+        return self._table([image.cells() for image in self])
+
+    def fit(self, columns: int) -> str:
+        """As `summary`, names and tags cut in their middle where a line would be wider than a terminal."""
+        rows = [image.cells() for image in self]
+        over = max(map(len, self._table(rows).split("\n"))) - columns
+        name, tag = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))
+        while over > 0 and max(name, tag) > _CUT_TO:
+            name, tag, over = (name - 1, tag, over - 1) if name > tag else (name, tag - 1, over - 1)
+        return self._table([(cut(row[0], name), cut(row[1], tag), *row[2:]) for row in rows])
+
+    def _table(self, rows: list[tuple[str, ...]]) -> str:
+        if not rows:
+            return "no images yet: `scaffold package` makes one"
+        lines = [("NAME", "TAG", "VARIANT", "SIZE", "MANIFEST", "MODULE", "AGE"), *rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
         )
 
 

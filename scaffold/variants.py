@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scaffold.oci import Descriptor, Image, Manifest, digest, dump
+from scaffold.reference import Reference
 
 ABI_VERSION = "module.wasm.runtime/abi_version"  # wasme's own
 RUNTIME_TYPE = "module.wasm.runtime/type"
@@ -22,6 +23,7 @@ ROOT_IDS = "proxy-wasm.plugin/root-ids"
 PLUGIN_TYPE = "proxy-wasm.plugin/type"
 CONFIGURATION = "proxy-wasm.plugin/configuration"
 TITLE = "org.opencontainers.image.title"
+SOURCE = "org.opencontainers.image.source"
 
 TAR_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 DOCKER_TAR_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -33,6 +35,12 @@ CNCF_WASM = "application/wasm"
 
 _LEVEL = 6  # gzip's: 9 takes three times as long for one per cent
 _EPOCH = "1970-01-01T00:00:00Z"
+
+
+def title_of(manifest: Manifest, reference: Reference) -> str:
+    """What a plugin is called: as its image says, where that is a line to show; else as the image is."""
+    said = manifest.annotations.get(TITLE, "")
+    return said if said and said.isprintable() else reference.repository.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Metadata:
             TITLE: self.title,
             "org.opencontainers.image.version": self.version,
             "org.opencontainers.image.description": self.description,
-            "org.opencontainers.image.source": self.source,
+            SOURCE: self.source,
             "org.opencontainers.image.revision": self.revision,
             "org.opencontainers.image.licenses": self.licenses,
             RUNTIME_TYPE: "envoy_proxy",

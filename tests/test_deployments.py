@@ -64,6 +64,16 @@ def test_what_was_saved_is_read(saved):
     assert saved.alive
 
 
+def test_the_image_that_is_deployed_is_named(saved):
+    image = f"registry.example/acme/hello:1@sha256:{'0' * 64}"
+    assert "  image  " not in deployments.Status.of(saved, None).summary()
+    edited(saved, image=image)
+    found, _ = read(saved)
+    status = deployments.Status.of(found, None)
+    assert status.image == image
+    assert f"\n  image     {image}\n" in status.summary()
+
+
 def test_another_versions_record_is_read_as_far_as_we_know_it(saved):
     settings = {"port": 0, "of a later version": 1}  # what isn't there has its default
     edited(saved, more=1, settings=settings, options={"of a later version": 1})

@@ -19,6 +19,7 @@ from invoke.collection import Collection
 
 import scaffold
 from scaffold.cli import cli
+from scaffold.cli_group import _ELSEWHERE
 from scaffold.errors import ProjectError
 from scaffold.project import Project
 from scaffold.tasks import ns
@@ -184,6 +185,11 @@ def test_arguments_that_are_not_self_evident_are_explained():
                 assert param.name.upper() in command.help, (name, param.name)
 
 
+def test_what_other_tools_call_it_leads_to_commands_that_there_are():
+    assert not set(_ELSEWHERE) & set(cli.commands)
+    assert {name for names in _ELSEWHERE.values() for name in names} <= set(cli.commands)
+
+
 def test_without_a_command_there_is_help_and_exit_code_2(capsys):
     ran = entered(capsys)
     assert (ran.code, ran.out) == (2, "")
@@ -240,6 +246,10 @@ def test_every_command_explains_that_there_is_no_project(name, tmp_path, capsys)
 MISTAKES = [
     ("bild", "no command named `bild`", "did you mean `build`?"),
     ("frobnicate", "no command named `frobnicate`", None),
+    ("init", "no command named `init`", "did you mean `new`?"),
+    ("list", "no command named `list`", "did you mean `images`, or `status`?"),
+    ("stop", "no command named `stop`", "did you mean `undeploy`?"),
+    ("up", "no command named `up`", "did you mean `deploy`?"),
     ("new a_filter --template htp", "no template named `htp`", "did you mean `http`?"),
     ("new a_filter -v licence=MIT", "no variable named `licence`", "did you mean `license`?"),
     ("new a_filter -v novalue", "`novalue` sets no variable", "write it as key=value"),

@@ -92,7 +92,8 @@ def test_what_is_no_plugin_has_a_story_too(inspect):
     assert said.endswith(
         "  Envoy 1.17 to 1.40: no\n"
         "    it exports no proxy-wasm ABI marker, so it is no plugin\n"
-        "      hint: does its src/lib.rs have `proxy_wasm::main!`, and does it depend on proxy-wasm 0.2?"
+        "      hint: does its src/lib.rs have `proxy_wasm::main!`, and does it depend on\n"
+        "      proxy-wasm 0.2?"
     )
 
 

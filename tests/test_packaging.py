@@ -99,6 +99,21 @@ def test_a_crate_gives_its_image_name_version_and_facts(crate, capsys):
     assert "org.opencontainers.image.revision" not in said
 
 
+def test_a_file_from_elsewhere_is_no_module_of_the_crate_that_one_stands_in(crate, tmp_path, capsys):
+    """Unless the crate is named."""
+    other = tmp_path / "other.wasm"
+    other.write_bytes(wasm_asm.plugin())
+    assert packaged(capsys, "../other.wasm")["reference"] == "other:latest"
+    said = annotations("other")
+    assert said["org.opencontainers.image.title"] == "other"
+    assert not {key for key in said if key.endswith(("version", "source", "root-ids", "configuration"))} - {
+        "module.wasm.runtime/abi_version"
+    }
+    assert packaged(capsys, "../other.wasm", "--root", crate)["reference"] == "hello_world:1.2.3_build.4"
+    (crate / "src").mkdir()
+    assert packaged(capsys, other, "--root", "src")["reference"] == "other:latest"
+
+
 def test_what_a_workspace_says_counts(home, module, capsys):
     (home / "Cargo.toml").write_text(
         '[workspace]\nmembers = ["a"]\n[workspace.package]\nversion = "7.0.0"\nlicense = "MIT"\n'

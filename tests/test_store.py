@@ -247,6 +247,8 @@ def test_what_other_tools_wrote_is_kept(store):
         "mediaType": "application/vnd.oci.image.index.v1+json",
         "digest": digest(listing),
         "size": len(listing),
+        "platform": {"architecture": "amd64", "os": "linux"},
+        "artifactType": "application/x",
         "annotations": {"org.opencontainers.image.ref.name": "Some Name", "theirs": "x"},
     }
     index["manifests"].append(foreign)
@@ -266,6 +268,20 @@ def test_many_writers_at_once_lose_nothing(store):
         assert set(pool.map(add, range(12))) == {0}
     assert {entry.name for entry in store.entries()} >= {f"n:{number}" for number in range(7)}
     stored.images(every=True, verify=True)
+
+
+def test_what_other_tools_say_of_an_image_goes_with_its_names(store):
+    made = image()
+    store.add(made, ref("hello:1"))
+    path = store.folder / "index.json"
+    index = json.loads(path.read_text())
+    index["manifests"][0] |= {"platform": {"architecture": "wasm", "os": "wasip1"}}
+    path.write_text(json.dumps(index))
+    store.tag(ref("hello:1"), ref("hello:2"))
+    store.add(made, ref("hello:1"))  # again
+    entries = json.loads(path.read_text())["manifests"]
+    assert [one["platform"]["os"] for one in entries] == ["wasip1", "wasip1"]
+    assert store.find(ref("hello:2")) == made.manifest
 
 
 def test_the_name_that_may_have_been_meant_is_said(store):

@@ -274,10 +274,10 @@ def test_lines_take_foreign_values_from_the_environment_only():
 
 
 def shell(line, folder, **env):
-    """Run a line of a workflow as the providers do; its exit code."""
+    """Run a line of a workflow as the providers do."""
     path = f"{folder}{os.pathsep}{os.environ['PATH']}"
     words = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", line]
-    return subprocess.run(words, cwd=folder, env={"PATH": path} | env, capture_output=True).returncode
+    return subprocess.run(words, cwd=folder, env={"PATH": path} | env, capture_output=True, text=True)
 
 
 def lines_with(provider, text):
@@ -299,11 +299,11 @@ def test_another_module_than_the_one_that_was_built_is_seen(provider, tmp_path):
     module.parent.mkdir(parents=True)
     module.write_bytes(b"the module")
     right = f"sha256:{hashlib.sha256(b'the module').hexdigest()}"
-    assert shell(line, tmp_path, MODULE_DIGEST=right) == 0
-    assert shell(line, tmp_path, MODULE_DIGEST=right.replace("sha256:", "sha256:0")[:-1]) != 0
-    assert shell(line, tmp_path, MODULE_DIGEST="") != 0
+    assert shell(line, tmp_path, MODULE_DIGEST=right).returncode == 0
+    assert shell(line, tmp_path, MODULE_DIGEST=right.replace("sha256:", "sha256:0")[:-1]).returncode != 0
+    assert shell(line, tmp_path, MODULE_DIGEST="").returncode != 0
     module.write_bytes(b"another")
-    assert shell(line, tmp_path, MODULE_DIGEST=right) != 0
+    assert shell(line, tmp_path, MODULE_DIGEST=right).returncode != 0
 
 
 @each_provider
@@ -315,9 +315,25 @@ def test_another_image_than_the_one_that_was_packaged_is_seen(provider, tmp_path
     if provider == "gitlab":  # where each line stands for itself
         line = f"scaffold package > target/package.txt\n{line}"
     names = {"GITHUB_REPOSITORY": "a/b", "GITHUB_REF_NAME": "v1", "GITHUB_ENV": str(tmp_path / "env")}
-    assert shell(line, tmp_path, **names, MANIFEST_DIGEST="sha256:12ab") == 0
-    assert shell(line, tmp_path, **names, MANIFEST_DIGEST="sha256:12ac") != 0
-    assert shell(line, tmp_path, **names, MANIFEST_DIGEST="") != 0
+    assert shell(line, tmp_path, **names, MANIFEST_DIGEST="sha256:12ab").returncode == 0
+    assert shell(line, tmp_path, **names, MANIFEST_DIGEST="sha256:12ac").returncode != 0
+    assert shell(line, tmp_path, **names, MANIFEST_DIGEST="").returncode != 0
+
+
+@each_provider
+@pytest.mark.parametrize("tag", ["v1.2.4", "v1.2.3-rc.1", "v1.2", "v1.2.30", "1.2.3", "v"])
+def test_a_tag_that_is_not_the_version_publishes_nothing(provider, tag, tmp_path):
+    """It is the first that a job does which could push, and says why."""
+    said = yaml.load(workflows.render(provider)[Path(FILES[provider])], pipelines.Loader)
+    publish = said.get("jobs", said)["publish"]
+    line = publish["steps"][0]["run"] if provider == "github" else publish["script"][0]
+    name = {"github": "GITHUB_REF_NAME", "gitlab": "CI_COMMIT_TAG"}[provider]
+    assert shell(line, tmp_path, CRATE_VERSION="1.2.3", **{name: "v1.2.3"}).returncode == 0
+    ran = shell(line, tmp_path, CRATE_VERSION="1.2.3", **{name: tag})
+    assert ran.returncode == 1
+    sentence = f"The tag {tag} isn't v1.2.3, Cargo.toml's version: nothing is published.\n"
+    assert ran.stdout.removeprefix("::error::") == sentence
+    assert shell(line, tmp_path, CRATE_VERSION="", **{name: "v"}).returncode != 0
 
 
 # --- what both say alike

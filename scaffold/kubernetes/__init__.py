@@ -40,7 +40,9 @@ def documents(target: str, pin: Pin, options: ClusterOptions) -> list[Document]:
 
 
 def warnings(target: str, options: ClusterOptions) -> list[str]:
-    """What a target does otherwise than it is told, a sentence each."""
+    """What a target does otherwise than one may think, a sentence each."""
+    if target == "envoy" and not options.upstream:
+        return ["without --upstream there is no origin: this Envoy answers every request by itself, with 200"]
     downloads = target.startswith("istio") and options.file is None  # by Istio's agent
     closed = options.failure_policy != "fail-open"
     if downloads and closed and not versions.has(versions.CLOSED_FETCH, options.istio_version):

@@ -17,11 +17,12 @@ Document = dict[str, Any]
 MANAGED_BY = {"app.kubernetes.io/managed-by": "scaffold"}
 REFERENCE = "proxy-wasm.image/reference"
 MANIFEST_DIGEST = "proxy-wasm.image/manifest-digest"
+PROJECT = "proxy-wasm.scaffold/project"  # which nobody else may write over
 ROOT_ID_LIMIT = 256  # characters: what a WasmPlugin takes
 
 
 def metadata(pin: Pin, options: ClusterOptions, namespace: str) -> Document:
-    """A resource's name, where it goes, and what it was made from, for people to read."""
+    """A resource's name, where it goes, whose it is, and what it was made from, for people to read."""
     made_from = {MODULE_DIGEST: str(pin.module_digest)}
     if pin.image and options.url is None and options.file is None:
         made_from[REFERENCE] = str(pin.image.reference)
@@ -30,8 +31,19 @@ def metadata(pin: Pin, options: ClusterOptions, namespace: str) -> Document:
         "name": options.name or resource_name(pin.name),
         "namespace": options.namespace or namespace,
         "labels": dict(MANAGED_BY),
-        "annotations": made_from,
+        "annotations": {PROJECT: project(pin, options), **made_from},
     }
+
+
+def project(pin: Pin, options: ClusterOptions) -> str:
+    """What tells a project from another whose plugin has the same name, and stays from version to version.
+
+    The repository that its images go to; else that of its source; else where the module itself is had.
+    """
+    if pin.image and not pin.image.reference.local:
+        return pin.image.reference.name
+    place = pin.source or options.url or options.file or ""
+    return f"{place}#{pin.name}"
 
 
 def require_scope(options: ClusterOptions, namespace: str) -> None:

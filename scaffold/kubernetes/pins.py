@@ -37,7 +37,8 @@ class PinnedImage:
 class Pin:
     """A plugin to deploy: its module, and the image that holds it, where it comes as one.
 
-    `plugin_type` is "http", "network" or "service"; `configuration` the plugin's default one.
+    `plugin_type` is "http", "network" or "service"; `configuration` the plugin's default one; `source` the
+    URL of the repository that its source is in, "" where nobody said.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Pin:
     root_id: str = ""
     configuration: bytes = b""
     image: PinnedImage | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 import sys
 from dataclasses import dataclass
 
-from scaffold.errors import UsageError
+from scaffold.errors import RegistryError, UsageError
 from scaffold.events import Noted, emit, prompt, step
 from scaffold.reference import Reference
 
@@ -73,11 +73,21 @@ def login(
         raise UsageError("there is no password", hint="pipe it into `scaffold login --password-stdin`")
     from scaffold.registry import credentials
     from scaffold.registry.client import Client
+    from scaffold.registry.trouble import Refused
 
     found = credentials.Credentials(username, password)
     with step(f"Logging in to {name}"), Client(name, credentials=found, plain_http=plain_http) as client:
-        if not client.ping():
-            emit(Noted(f"{name} lets anybody in: the password was not tried"))
+        try:
+            if not client.ping():
+                emit(Noted(f"{name} lets anybody in: the password was not tried"))
+        except Refused as error:
+            if error.status != 401:
+                raise
+            message = f"{name} doesn't let `{username}` in with that password"
+            raise RegistryError(
+                f"{message}: {error.words}" if error.words else message,
+                hint="are both typed right? some registries want a token in the place of the password",
+            ) from error
     kept = credentials.store(name, found)
     return Login(name, username, kept)
 

@@ -193,7 +193,9 @@ class Auth:
             response = self._ask(realm, service, scopes, None, patience)
         if response.status_code != 200:
             body = read_error(response, patience)
-            raise self.refusal(response, body, "log in", by=place(realm))
+            anybody = access.reads and not credentials
+            doing = ("read", access.repository) if anybody else ("log in",)
+            raise self.refusal(response, body, *doing, by=place(realm))
         return _token(read(response, patience, _LIMIT), place(realm))
 
     def _ask(

@@ -26,7 +26,7 @@ from scaffold.reference import Reference
 from scaffold.registry import address, http
 from scaffold.registry.auth import Access
 from scaffold.registry.credentials import Credentials
-from scaffold.registry.download import Download
+from scaffold.registry.download import Download, Sink
 from scaffold.registry.http import Body, Pace, Patience, Progress
 from scaffold.registry.session import Session
 
@@ -105,7 +105,7 @@ class Client:
         return raw, media_type
 
     def blob(
-        self, repository: str, descriptor: Descriptor, into: BinaryIO, on_progress: Progress | None = None
+        self, repository: str, descriptor: Descriptor, into: Sink, on_progress: Progress | None = None
     ) -> None:
         """Write a blob into a file, which isn't to be used unless this returns.
 
@@ -124,7 +124,8 @@ class Client:
         if response.status_code == 404:
             http.read_error(response, patience)
             return False
-        self._session.finish(response, patience, (200,), "look into", repository)
+        doing = "look into" if access.reads else "push to"
+        self._session.finish(response, patience, (200,), doing, repository)
         return True
 
     def upload(
@@ -183,6 +184,19 @@ class Client:
             message = f"{self._registry} wants the upload at {address.place(url)} in plain text"
             raise RegistryError(message, hint="its address is set wrong, or that of a proxy before it")
         return url
+
+    def has_manifest(self, reference: Reference, wanted: str) -> bool:
+        """Whether a tag is that of the manifest with the digest `wanted` already, as far as anybody says."""
+        patience = self._session.patience()
+        path = f"/v2/{reference.repository}/manifests/{reference.tag or wanted}"
+        access = Access(reference.repository, "pull,push")
+
+        def attempt() -> bool:
+            response = self._session.open("HEAD", path, access, patience, headers=_ACCEPT)
+            http.read_error(response, patience)
+            return response.ok and response.headers.get("Docker-Content-Digest") == wanted
+
+        return patience.persist(attempt)
 
     def put_manifest(self, reference: Reference, manifest: Manifest) -> None:
         """Put a manifest under a tag, or its digest where the reference has no tag; its blobs come first."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
 
 from scaffold import contents
 from scaffold.blobs import Ingest
+from scaffold.contents import Layout
 from scaffold.errors import UsageError
 from scaffold.events import Noted, Progressed, emit, step
 from scaffold.oci import INDEXES, Descriptor, ImageError, Manifest, document, kind_of
 from scaffold.reference import DOCKER_HUB, Reference
+from scaffold.registry.alongside import Copied, reading
 from scaffold.registry.client import Client
 from scaffold.store import Store
 
+Check = Callable[[Manifest, Layout, BinaryIO], None]
 _LARGE = 4_000_000  # bytes, from which on progress is told
 
 
@@ -49,21 +54,25 @@ def push(image: str, *, plain_http: bool = False) -> Moved:
     try:
         manifest = store.find(reference)
     except UsageError as error:
-        name = reference.repository.rpartition("/")[2]
-        made = next((one.name for one in store.entries() if one.name.partition(":")[0] == name), None)
+        made = next((name for name in store.alike(reference) if "/" not in name), None)
         hint = f"`scaffold tag {made} {reference}`, then push that" if made else error.hint
         raise UsageError(error.message, hint=hint) from error
     with step(f"Pushing {reference}"), Client(reference.registry, plain_http=plain_http) as client:
         others = _other_repositories(store, reference, manifest)
         progress = _progress(f"pushing {reference}", manifest)
+        ways = set()
         for descriptor in manifest.blobs:
             with store.blobs.open(descriptor) as blob:  # verified before the first byte leaves
-                client.upload(
+                way = client.upload(
                     *(reference.repository, descriptor, blob),
                     mount_from=others,
                     on_progress=progress(descriptor),
                 )
-        client.put_manifest(reference, manifest)
+                ways.add(way)
+        if ways == {"there"} and client.has_manifest(reference, manifest.digest):
+            emit(Noted(f"{reference} is there already, the same: nothing was sent"))
+        else:
+            client.put_manifest(reference, manifest)
     return _moved(reference, manifest)
 
 
@@ -79,27 +88,41 @@ def pull(image: str, *, plain_http: bool = False) -> Moved:
     if reference.registry == DOCKER_HUB and DOCKER_HUB not in image:
         emit(Noted(f"{reference} names no registry, so Docker Hub is asked"))
     store = Store()
-    with step(f"Pulling {reference}"), fetched(reference, store, plain_http=plain_http) as (manifest, ingest):
-        layout = contents.layout_of(manifest)
-        with ingest.open(layout.module) as blob:
-            contents.verify(manifest, contents.read_module(layout, blob))
+    with (
+        step(f"Pulling {reference}"),
+        fetched(reference, store, plain_http=plain_http, check=_check) as (manifest, ingest),
+    ):
         store.commit(ingest, reference, manifest)
     return _moved(reference, manifest)
 
 
+def _check(manifest: Manifest, layout: Layout, module: BinaryIO) -> None:
+    contents.verify(manifest, contents.read_module(layout, module))
+
+
 @contextmanager
-def fetched(reference: Reference, store: Store, *, plain_http: bool) -> Iterator[tuple[Manifest, Ingest]]:
-    """A remote image, all of its blobs here as long as the block runs."""
+def fetched(
+    reference: Reference, store: Store, *, plain_http: bool, check: Check | None = None
+) -> Iterator[tuple[Manifest, Ingest]]:
+    """A remote image, all of its blobs here as long as the block runs; `check` has read the module's."""
     with Client(reference.registry, plain_http=plain_http) as client:
         manifest = _manifest(client, reference)
-        contents.layout_of(manifest)  # what can't hold a plugin isn't fetched
+        layout = contents.layout_of(manifest)  # what can't hold a plugin isn't fetched
         progress = _progress(f"pulling {reference}", manifest)
         with store.receiving() as ingest:
             for descriptor in manifest.blobs:
+                read = partial(check, manifest, layout) if check and descriptor == layout.module else None
                 if ingest.keep(descriptor):
+                    if read:
+                        with ingest.open(descriptor) as blob:
+                            read(blob)
                     continue
-                with ingest.file(descriptor) as file:
-                    client.blob(reference.repository, descriptor, file, progress(descriptor))
+                with (
+                    reading(read) if read else nullcontext() as feed,
+                    ingest.file(descriptor) as file,
+                ):
+                    into = Copied(file, feed) if feed else file
+                    client.blob(reference.repository, descriptor, into, progress(descriptor))
             yield manifest, ingest
 
 

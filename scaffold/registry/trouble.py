@@ -17,6 +17,7 @@ import urllib3
 from scaffold.errors import RegistryError
 from scaffold.registry.address import place
 
+_READING = ("read", "look into", "list")
 _WORDS = 300  # characters of a registry's own that are shown
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
 
@@ -30,11 +31,11 @@ class Temporary(RegistryError):
 
 
 class Refused(RegistryError):
-    """The registry said no; `status` is HTTP's."""
+    """The registry said no; `status` is HTTP's, `words` are its own."""
 
-    def __init__(self, message: str, *, hint: str | None = None, status: int) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, status: int, words: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.status = status
+        self.status, self.words = status, words
 
 
 def of_status(
@@ -47,13 +48,15 @@ def of_status(
     because = f": {clean(words)}" if words else ""
     task = f"{doing} {thing}".strip()
     login = f"`scaffold login {registry}`"
+    # many don't tell those whom they don't know that there is nothing of that name
+    private = f"is the name right? if it is, it is private: {login}" if thing and doing in _READING else ""
     match status:
         case 401:
             message = f"{by} lets nobody {task} without the right credentials{because}"
-            return Refused(message, hint=login, status=401)
+            return Refused(message, hint=private or login, status=401, words=clean(words))
         case 403:
             message = f"{by} doesn't let you {task}{because}"
-            return Refused(message, hint=f"{login} as somebody who may", status=403)
+            return Refused(message, hint=private or f"{login} as somebody who may", status=403)
         case 404:
             return Refused(
                 f"{by} has no {thing or 'API of a registry'}{because}", hint="is the name right?", status=404

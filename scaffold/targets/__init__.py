@@ -15,6 +15,7 @@ from scaffold.events import Logged, Noted, emit
 from scaffold.options import ONLY, Options
 from scaffold.project import locate, read_configuration
 from scaffold.targets.applied import Applied, ClusterStatus, Removed
+from scaffold.targets.failures import Failures
 
 if TYPE_CHECKING:
     from scaffold.hosts import Host
@@ -156,7 +157,10 @@ def _remembered(root: Path, target: str) -> dict[str, Any]:
 
 
 def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Ended | Removed]:
-    """End what the project has deployed, or all that the user has, in clusters too; returns it."""
+    """End what the project has deployed, or all that the user has, in clusters too; returns it.
+
+    What can't be ended doesn't keep the others: the first such error is raised at the end.
+    """
     root = locate(root)
     places = [place for place in deployments.places() if everything or place == deployments.folder(root)]
     projects = _with_clusters(root, everything)
@@ -165,8 +169,9 @@ def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Ended | R
     from scaffold.targets import background
 
     ended: list[Ended | Removed] = []
+    failures = Failures()
     for place in places:
-        with deployments.lock(place):
+        with failures.kept(), deployments.lock(place):
             now = deployments.read(place)  # a deploy may have been quicker
             if now and now.target in TARGETS:
                 _target(now.target).remove(now)
@@ -177,7 +182,13 @@ def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Ended | R
     if projects:
         from scaffold.targets import kubernetes
 
-        ended += kubernetes.remove(*projects)
+        with failures.kept():
+            for removed in kubernetes.remove(*projects):
+                ended.append(removed)  # at once: an error may come after it
+    if failures.found:
+        for one in ended:
+            emit(Noted(one.summary()))
+    failures.end()
     return ended
 
 
@@ -208,7 +219,12 @@ def _with_clusters(root: Path, everything: bool) -> list[Path]:
 
 def logs(root: Path = Path(), *, follow: bool = False) -> None:
     """Announce what the deployed plugin logged, and with `follow` what it goes on to log."""
-    deployment = deployments.load(locate(root))
+    root = locate(root)
+    deployment = deployments.load(root)
+    if deployment is None and (projects := _with_clusters(root, everything=False)):
+        from scaffold.targets import kubernetes
+
+        raise kubernetes.no_logs(*projects)
     if deployment is None:
         raise TargetError("nothing is deployed from here", hint="run `scaffold deploy`, or pass --root")
     for line in _target(deployment.target).log_lines(deployment, follow):

@@ -20,7 +20,8 @@ from scaffold.targets.kubectl import Resource
 class Applied:
     """A resource that was applied. `uid` is the cluster's, "" until it was seen there; `since` as of 1970.
 
-    `server` tells the cluster from another that a context of the same name may mean later.
+    `server` tells the cluster from another that a context of the same name may mean later. `checked` is
+    what was seen of it when it was applied; nobody keeps that.
     """
 
     root: str
@@ -37,6 +38,7 @@ class Applied:
     uid: str = ""
     since: float = 0.0
     dry_run: bool = False
+    checked: str = dataclasses.field(default="", compare=False)
 
     @property
     def resource(self) -> Resource:
@@ -57,12 +59,15 @@ class Applied:
             f"  manifest digest  {self.manifest_digest or '-'}",
             f"  module digest    {self.module_digest}",
         ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *([f"  checked          {self.checked}"] if self.checked else [])])
 
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """A resource that was applied, as it is now; `state` is one word, "accepted" if all is well."""
+    """A resource that was applied, as it is now; `state` is one word.
+
+    "accepted" where its control plane says so, "applied" where that says nothing and nobody objects.
+    """
 
     applied: Applied
     state: str

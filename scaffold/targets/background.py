@@ -70,6 +70,7 @@ class Background:
                 now,
                 name=plugin.name,
                 module_digest=plugin.module.digest,
+                image=plugin.image,
                 options=options.record() | {"port": now.port},
                 since=time.time(),
             )
@@ -131,6 +132,7 @@ class Background:
                 folder=str(folder),
                 name=plugin.name,
                 module_digest=plugin.module.digest,
+                image=plugin.image,
                 settings=settings,
                 options=options.record() | {"port": ready["port"]},
                 pid=supervisor.pid,

@@ -17,6 +17,24 @@ REQUEST_SECONDS = 15
 _RUN_SECONDS = 120.0
 _WARNING = "Warning: "  # an admission webhook's, mostly
 _LOG_LINE = re.compile(r"[EWI]\d{4} ")  # client-go's own, before kubectl's words
+# how its errors begin, those that the API server gave a reason for, and those it has itself
+_BY_SERVER = re.compile(r"Error from server(?: \((\w+)\))?: (.*)")
+_NO_NAMESPACE = re.compile(r'^(?:.*: )?namespaces "([^"]*)" not found$')
+_WEBHOOK = re.compile(r'failed calling webhook "([^"]*)"')
+_LATER = ("Timeout", "ServerTimeout", "ServiceUnavailable")
+_UNKNOWN_USER = ("You must be logged in to the server", "the server has asked for the client")
+_NO_CREDENTIALS = ("error reading input for ", "Unable to connect to the server: getting credentials: ")
+_NO_KIND = ("resource mapping not found for ", "the server doesn't have a resource type ")
+_NO_ANSWER = (
+    "Unable to connect to the server: ",
+    "The connection to the server ",
+    "context deadline exceeded",
+    "the server is currently unable to handle the request",
+    'Get "',
+)
+_CHECKING = 'error validating "STDIN": error validating data: failed to download openapi: '
+_ADVICE = " Please review the fields above"  # a page about field managers
+_UNCHECKED = "; if you choose to ignore these errors, turn validation off"
 
 
 class Unreachable(TargetError):
@@ -110,25 +128,35 @@ class Kubectl:
 
     def _refused(self, words: str) -> ScaffoldError:
         where = f"the cluster of the context `{self.context}`"
-        if found := re.search(r'namespaces "([^"]*)" not found', words):
-            return self._no_namespace(found[1])
-        if re.search(r"\bForbidden\b|is forbidden", words):
+        found = _BY_SERVER.match(words)
+        reason, said = (found[1] or "", found[2]) if found else ("", "")
+        if reason == "NotFound" and (missing := _NO_NAMESPACE.search(said)):
+            return self._no_namespace(missing[1])
+        if reason == "Forbidden":
             return Forbidden(
                 f"{where} doesn't let you: {words}", hint="`kubectl auth whoami` says who you are there"
             )
-        if "Unauthorized" in words:
-            return TargetError(f"{where} doesn't know you: {words}", hint="log in to it again")
-        if re.search(r"no matches for kind|doesn't have a resource type", words):
-            return TargetError(
-                f"{where} doesn't know such a resource: {words}", hint="is the control plane installed there?"
-            )
-        if re.search(r"conflict with", words):
+        if reason == "Conflict" or words.startswith("Apply failed with "):
             return TargetError(
                 f"another tool looks after fields of the resource: {words}", hint="choose another --name"
             )
-        if re.search(
-            r"was refused|refused\b|Unable to connect|no such host|timeout|timed out|deadline|EOF", words
-        ):
+        if reason == "InternalError" and (webhook := _WEBHOOK.search(said)):
+            return TargetError(
+                f"{where} can't ask its webhook {webhook[1]}: {words}",
+                hint="does the control plane run that the webhook belongs to?",
+            )
+        if words.startswith(_UNKNOWN_USER):
+            return TargetError(f"{where} doesn't know you: {words}", hint="log in to it again")
+        if words == "EOF" or words.startswith(_NO_CREDENTIALS):  # it has asked for a password, in vain
+            return TargetError(
+                f"kubectl has no credentials for {where}: {words}",
+                hint="log in to it again; a program that gets them must be on PATH",
+            )
+        if words.startswith(_NO_KIND):
+            return TargetError(
+                f"{where} doesn't know such a resource: {words}", hint="is the control plane installed there?"
+            )
+        if reason in _LATER or words.startswith(_NO_ANSWER):
             return Unreachable(
                 f"{where} can't be reached at {self.server}: {words}",
                 hint=f"`kubectl cluster-info --context {self.context}` says more",
@@ -145,6 +173,14 @@ def _no_context(context: str | None, words: str) -> UsageError:
 
 
 def _said(stderr: str) -> str:
-    """Its words in one line, without the log before them."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not _LOG_LINE.match(line)]
-    return " ".join(lines).removeprefix("error: ")[:1000] or "without a word"
+    """Its words in one line, without the log before them, and what is around those of a failed check."""
+    lines, logging = [], False
+    for line in stderr.splitlines():
+        if _LOG_LINE.match(line):
+            logging = line.endswith("<")  # a record of several lines, up to " >"
+        elif not logging:
+            lines.append(line.strip())
+        logging = logging and line != " >"
+    words = " ".join(filter(None, lines)).removeprefix("error: ")
+    words = words.removeprefix(_CHECKING).partition(_UNCHECKED)[0].partition(_ADVICE)[0]
+    return words[:1000] or "without a word"

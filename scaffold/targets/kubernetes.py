@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from scaffold.errors import ScaffoldError, TargetError, UsageError
 from scaffold.events import Noted, Warned, emit, step
 from scaffold.kubernetes import MANIFESTS, render
-from scaffold.kubernetes.common import MANAGED_BY, Document
+from scaffold.kubernetes.common import MANAGED_BY, PROJECT, Document
 from scaffold.kubernetes.options import ClusterOptions
 from scaffold.kubernetes.pins import Pin
 from scaffold.project import locate
-from scaffold.targets import applied, manifests, probes
+from scaffold.targets import acceptance, applied, manifests, probes
 from scaffold.targets.applied import Applied, ClusterStatus, Removed
+from scaffold.targets.failures import Failures
 from scaffold.targets.kubectl import Kubectl, Unreachable
 
 TARGETS = tuple(name for name in MANIFESTS if name != "envoy")
@@ -87,41 +87,36 @@ def apply(
             raise
         emit(Warned(f"{error.message}; so nobody but scaffold's own schema judged it"))
         return replace(wanted, dry_run=True)
-    _check_owner(kubectl, wanted)
+    _check_owner(kubectl, wanted, document["metadata"]["annotations"].get(PROJECT))
     if dry_run:
         _give(kubectl, documents, "--dry-run=server")
         return replace(wanted, dry_run=True)
     with applied.lock(root), step(f"Applying {wanted.resource}"):
         made = _apply(root, kubectl, documents, wanted)
     with step(f"Waiting until {wanted.resource} is accepted"):
-        _await_accepted(kubectl, made, wait)
+        checked = _await_accepted(kubectl, made, wait)
     if probe:
         probes.see_it_answer(probe, wait)
-    return made
+        checked = f"{checked}; {probe} answers"
+    return replace(made, checked=checked)
 
 
-def remove(*roots: Path) -> list[Removed]:
-    """Take away what these projects have applied, each from the cluster it was applied to; returns that.
+def remove(*roots: Path) -> Iterator[Removed]:
+    """Take away what these projects have applied, each from the cluster it was applied to; yields that.
 
     A context that means another cluster by now is left alone, and a resource that was made anew since.
     What can't be removed doesn't keep the others: the first such error is raised at the end.
     """
-    removed: list[Removed] = []
-    failed: list[ScaffoldError] = []
+    failures = Failures()
     for root in filter(applied.load, roots):
-        with applied.lock(root):
+        with failures.kept(), applied.lock(root):
             for one in applied.load(root):
-                try:
-                    if _delete(one):
-                        removed.append(Removed(str(one.resource), one.context, one.root))
+                with failures.kept():
+                    gone = _delete(one)
                     applied.forget(root, one)
-                except ScaffoldError as error:
-                    failed.append(error)
-    for other in failed[1:]:
-        emit(Warned(other.message))
-    if failed:
-        raise failed[0]
-    return removed
+                    if gone:
+                        yield Removed(str(one.resource), one.context, one.root)
+    failures.end()
 
 
 def _delete(one: Applied) -> bool:
@@ -150,6 +145,19 @@ def status(root: Path) -> list[ClusterStatus]:
     return found
 
 
+def no_logs(root: Path) -> TargetError:
+    """That the proxies keep the log of what the project in `root` has applied, and how to read it there."""
+    there = applied.load(root)
+    first = there[0]
+    pods = "--namespace NAMESPACE POD"
+    if first.target.startswith("istio"):
+        pods = f"--namespace {first.namespace} --container istio-proxy POD"
+    return TargetError(
+        f"{', '.join(str(one.resource) for one in there)}: in a cluster the proxies keep the log",
+        hint=f"`kubectl --context {first.context} logs {pods}`",
+    )
+
+
 def _record(root: Path, target: str, pin: Pin, document: Document, kubectl: Kubectl) -> Applied:
     metadata = document["metadata"]
     return Applied(
@@ -168,13 +176,28 @@ def _record(root: Path, target: str, pin: Pin, document: Document, kubectl: Kube
     )
 
 
-def _check_owner(kubectl: Kubectl, wanted: Applied) -> None:
-    """Raise for a resource of that name which isn't ours: it would be changed, and later removed."""
+def _check_owner(kubectl: Kubectl, wanted: Applied, project: str | None) -> None:
+    """Raise for a resource of that name which isn't this project's: it would be changed, and later removed.
+
+    It is when it says so itself, or when it is the very one that was applied from here last.
+    """
     now = kubectl.get(wanted.resource)
-    if now is not None and not MANAGED_BY.items() <= (now["metadata"].get("labels") or {}).items():
+    if now is None:
+        return
+    metadata = now["metadata"]
+    if not MANAGED_BY.items() <= (metadata.get("labels") or {}).items():
         raise UsageError(
             f"{wanted.resource} is there already, and wasn't made by scaffold", hint="choose another --name"
         )
+    owner = (metadata.get("annotations") or {}).get(PROJECT)
+    last = next((one for one in applied.load(Path(wanted.root)) if one.place == wanted.place), None)
+    if (owner and owner == project) or (last and last.uid and last.uid == metadata.get("uid")):
+        return
+    raise UsageError(
+        f"{wanted.resource} is there already, and belongs to another project: {owner or 'it has no name'}",
+        hint="choose another --name or --namespace; if it is this project's under a former name, take it away"
+        f" first: `kubectl --context {wanted.context} delete {' '.join(wanted.resource.words)}`",
+    )
 
 
 def _give(kubectl: Kubectl, documents: Sequence[Document], *words: str) -> None:
@@ -219,12 +242,13 @@ def _of(one: Applied) -> Kubectl:
     return kubectl
 
 
-def _await_accepted(kubectl: Kubectl, one: Applied, wait: float) -> None:
+def _await_accepted(kubectl: Kubectl, one: Applied, wait: float) -> str:
+    """Wait until nobody objects to it any more; what was seen by that."""
     deadline = time.monotonic() + wait
     while True:
         state, why = _state(kubectl, one)
-        if state == "accepted":
-            return
+        if state in acceptance.FINE:
+            return why
         if state == "refused":
             raise TargetError(
                 f"{one.resource} is applied, but refused: {why}",
@@ -232,7 +256,7 @@ def _await_accepted(kubectl: Kubectl, one: Applied, wait: float) -> None:
             )
         if time.monotonic() >= deadline:
             raise TargetError(
-                f"{one.resource} is applied, but nobody has accepted it within {wait:g} s: {why or state}",
+                f"{one.resource} is applied, but nobody has accepted it within {wait:g} s: {why}",
                 hint="does its control plane run, and look after what it is aimed at?",
             )
         time.sleep(_PAUSE)
@@ -242,39 +266,6 @@ def _state(kubectl: Kubectl, one: Applied) -> tuple[str, str]:
     now = kubectl.get(one.resource)
     if now is None:
         return "gone", "somebody has removed it"
-    if one.kind == "EnvoyExtensionPolicy":
-        return _of_policy(now)
-    messages = _list(now.get("status"), "validationMessages")
-    errors = [str(each.get("type", each)) for each in messages if each.get("level") == "ERROR"]
-    if errors and _is_stale(now):
-        return "pending", f"Istio hasn't looked at the change yet, and said before: {'; '.join(errors)}"
-    return ("refused", "; ".join(errors)) if errors else ("accepted", "")
-
-
-def _is_stale(now: dict[str, Any]) -> bool:
-    """Whether Istio's status is of an earlier generation; it writes the number as a text, too."""
-    seen = str(now["status"].get("observedGeneration", ""))
-    return seen.isdecimal() and int(seen) < now["metadata"].get("generation", 0)
-
-
-def _of_policy(now: dict[str, Any]) -> tuple[str, str]:
-    """What Envoy Gateway says, for every ancestor that the policy is attached to."""
-    generation = now["metadata"].get("generation", 0)
-    conditions = [
-        condition
-        for ancestor in _list(now.get("status"), "ancestors")
-        for condition in _list(ancestor, "conditions")
-        if condition.get("type") == "Accepted"
-        and condition.get("observedGeneration", generation) >= generation
-    ]
-    refused = [each for each in conditions if each.get("status") == "False"]
-    if refused:
-        return "refused", "; ".join(str(each.get("message") or each.get("reason")) for each in refused)
-    if conditions and all(each.get("status") == "True" for each in conditions):
-        return "accepted", ""
-    return "pending", "Envoy Gateway has said nothing of it yet"
-
-
-def _list(record: object, key: str) -> list[dict[str, Any]]:
-    found = record.get(key) if isinstance(record, dict) else None
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    if one.uid and now["metadata"].get("uid") != one.uid:
+        return "replaced", "somebody has removed it, and another was made since"
+    return acceptance.judge(now)

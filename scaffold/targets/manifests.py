@@ -126,7 +126,22 @@ def prepare(
     documents = kubernetes.documents(target, pin, options)
     for sentence in kubernetes.warnings(target, options):
         emit(Warned(sentence))
+    if target in kubernetes.PULLING and pin.image and options.url is None:
+        _warn_of_loopback(pin.image.reference)
     return pin, documents
+
+
+def _warn_of_loopback(reference: Reference) -> None:
+    """Say that a cluster, which asks the registry itself, means another machine by that name."""
+    from scaffold.registry import address
+
+    if address.is_loopback(address.split(f"https://{reference.registry}").hostname):
+        emit(
+            Warned(
+                f"{reference.registry} is this machine's own: in a cluster that name means another, which"
+                " can't pull the image from there"
+            )
+        )
 
 
 def _unread(image: str) -> Pin:
@@ -141,4 +156,5 @@ def _unbuilt(given: str | None, root: Path) -> Pin:
         return Pin(WasmModule.read(Path(given)).path.stem, _NO_DIGEST)
     project = Project.load(root)
     settings = project.settings
-    return Pin(project.name, _NO_DIGEST, settings.type, settings.root_id, project.configuration())
+    pin = Pin(project.name, _NO_DIGEST, settings.type, settings.root_id, project.configuration())
+    return replace(pin, source=project.about().get("repository", ""))

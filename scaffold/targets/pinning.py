@@ -13,7 +13,7 @@ from scaffold.oci import DOCKER_MANIFEST, Manifest, digest
 from scaffold.reference import Reference
 from scaffold.store import Store
 from scaffold.unpacking import unpack
-from scaffold.variants import DOCKER_TAR_GZIP, TITLE
+from scaffold.variants import DOCKER_TAR_GZIP, SOURCE, title_of
 
 
 def pin(name: str, *, pushed: bool, plain_http: bool = False) -> Pin:
@@ -75,12 +75,13 @@ def _read(reference: Reference, manifest: Manifest, blobs: Blobs | Ingest) -> Pi
     facts = opened.facts
     image = PinnedImage(reference, ManifestDigest(manifest.digest), _variant(opened.layout, manifest))
     return Pin(
-        name=manifest.annotations.get(TITLE) or reference.repository.rpartition("/")[2],
+        name=title_of(manifest, reference),
         module_digest=ModuleDigest(digest(opened.contents.module)),
         plugin_type=facts.type,
         root_id=facts.root_ids[0] if facts.root_ids else "",
         configuration=(facts.configuration or "").encode(),
         image=image,
+        source=manifest.annotations.get(SOURCE, ""),
     )
 
 

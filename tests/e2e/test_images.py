@@ -279,7 +279,7 @@ def test_what_an_image_says_of_its_plugin_counts_and_options_over_it(module, sca
 
 
 def test_an_image_is_pulled_to_be_deployed(pushed, scaffold, tmp_path):
-    name, _ = pushed("compat")
+    name, pin = pushed("compat")
     env = {"XDG_DATA_HOME": str(tmp_path / "elsewhere")}
     try:
         deployed = json.loads(scaffold("deploy", "envoy", name, "--port", "0", "--json", **env))
@@ -287,6 +287,9 @@ def test_an_image_is_pulled_to_be_deployed(pushed, scaffold, tmp_path):
             deployed["module_digest"]
             == json.loads(scaffold("inspect", name, "--json"))["module"]["module"]["digest"]
         )
+        (shown,) = json.loads(scaffold("status", "--all", "--json", **env))
+        assert (deployed["image"], shown["image"]) == (f"{name}@{pin}",) * 2
+        assert f"  image     {name}@{pin}\n" in scaffold("status", "--all", **env)
         answer = subprocess.run(
             ["curl", "-s", f"{deployed['url']}/headers"], capture_output=True, text=True
         ).stdout

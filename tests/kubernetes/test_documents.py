@@ -113,6 +113,28 @@ def test_yaml_reads_back_as_what_was_meant(case):
     assert list(yaml.safe_load_all(render(made(case)))) == made(case)
 
 
+# --- whose it is
+
+BARE = replace(HTTP, image=None)
+SOURCE = "https://git.example/acme/hello"
+
+
+@pytest.mark.parametrize(
+    ("pin", "options", "project"),
+    [
+        (HTTP, {}, "registry.example/acme/hello_world"),
+        (HTTP, {"url": URL}, "registry.example/acme/hello_world"),
+        (replace(HTTP, source=SOURCE), {"url": URL}, "registry.example/acme/hello_world"),
+        (replace(HTTP, image=image(name="hello_world:1")), {"url": URL}, f"{URL}#hello_world"),
+        (BARE, {"url": URL}, f"{URL}#hello_world"),
+        (replace(BARE, source=SOURCE), {"url": URL}, f"{SOURCE}#hello_world"),
+    ],
+)
+def test_a_resource_says_whose_it_is_and_goes_on_to_in_the_next_version(pin, options, project):
+    (document,) = kubernetes.documents("istio", pin, ClusterOptions(selector=APP, **options))
+    assert document["metadata"]["annotations"]["proxy-wasm.scaffold/project"] == project
+
+
 # --- the two digests
 
 

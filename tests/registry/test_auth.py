@@ -169,7 +169,7 @@ def test_wrong_credentials_are_said_to_be_wrong(server):
     with Client(server.name, credentials=ALICE, pace=QUICK) as client, pytest.raises(RegistryError) as caught:
         client.has_blob("a", BLOB)
     assert caught.value.message == f"{server.name} lets nobody look into a without the right credentials"
-    assert caught.value.hint == f"`scaffold login {server.name}`"
+    assert caught.value.hint.endswith(f": `scaffold login {server.name}`")
     assert len(server.seen) == 2
 
 
@@ -345,6 +345,18 @@ def test_a_token_servers_refusal_is_passed_on(server, other):
         client.ping()
     assert "incorrect username or password" in caught.value.message
     assert caught.value.hint == f"`scaffold login {server.name}`"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_server_that_has_none_for_anybody_may_hide_that_there_is_nothing(server, other, status):
+    """As ghcr.io and Docker Hub do, whether the repository is private or not there."""
+    Tokens(server, other)
+    other.on("GET", "/token", Reply(status, b'{"details": "requested access is denied"}'))
+    with Client(server.name, pace=QUICK) as client, pytest.raises(RegistryError) as caught:
+        client.tags("acme/none")
+    assert "read acme/none" in caught.value.message
+    hint = f"is the name right? if it is, it is private: `scaffold login {server.name}`"
+    assert caught.value.hint == hint
 
 
 def test_what_anybody_may_read_is_read_in_spite_of_stale_credentials(server, other, said):

@@ -397,12 +397,14 @@ def test_a_page_that_leads_back_to_itself_ends(server, client):
 
 # --- refusals
 
+PRIVATE = "is the name right? if it is, it is private: `scaffold login {0}`"
+
 
 @pytest.mark.parametrize(
     ("status", "message", "hint"),
     [
-        (401, "{0} lets nobody read acme/hello:1 without the right credentials: no", "`scaffold login {0}`"),
-        (403, "{0} doesn't let you read acme/hello:1: no", "`scaffold login {0}` as somebody who may"),
+        (401, "{0} lets nobody read acme/hello:1 without the right credentials: no", PRIVATE),
+        (403, "{0} doesn't let you read acme/hello:1: no", PRIVATE),
         (404, "{0} has no acme/hello:1: no", "is the name right?"),
         (405, "{0} has no way to read acme/hello:1: no", "is it a registry, and may it be written to?"),
         (400, "{0} refused to read acme/hello:1, 400 Bad Request: no", None),

@@ -52,8 +52,10 @@ def test_who_is_let_in_is_kept(closed, home):
 def test_who_isnt_let_in_isnt_kept(closed, home):
     with answering(Password="wrong"), pytest.raises(RegistryError) as caught:
         login(closed.name, username="alice")
-    message = f"{closed.name} lets nobody log in without the right credentials: authentication required"
+    message = f"{closed.name} doesn't let `alice` in with that password: authentication required"
     assert caught.value.message == message
+    hint = "are both typed right? some registries want a token in the place of the password"
+    assert caught.value.hint == hint
     assert not (home / ".docker").exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 from pathlib import Path
 
 import click
@@ -15,8 +16,9 @@ from clusters import cluster, kubeconfig
 from commands import entered, error
 from faulty import faulty
 
-from scaffold import targets
+from scaffold import deployments, targets
 from scaffold.cli import cli
+from scaffold.cli_options import DEPLOY_HEADINGS
 from scaffold.kubernetes import versions
 from scaffold.reference import Reference
 from scaffold.registry import transfer
@@ -126,6 +128,31 @@ def test_every_option_is_for_hosts_or_clusters_or_both():
     assert options == {*FOR_CLUSTERS, *FOR_HOSTS, *FOR_BOTH}
 
 
+def test_help_lists_what_is_for_some_targets_under_headings(capsys):
+    here, docker, *clusters = (set(names) for names in DEPLOY_HEADINGS.values())
+    assert here | docker == {*FOR_HOSTS, "upstream", "envoy"}
+    assert set().union(*clusters) == set(FOR_CLUSTERS)
+    sections = re.split(r"^(\S.*):\n", entered(capsys, "deploy", "--help").out, flags=re.MULTILINE)[1:]
+    listed = {
+        title: set(re.findall(r"^  (?:-\w, )?--([\w-]+)", text, re.MULTILINE))
+        for title, text in zip(sections[::2], sections[1::2], strict=True)
+    }
+    assert list(listed) == ["Options", *DEPLOY_HEADINGS]
+    for title, names in DEPLOY_HEADINGS.items():
+        assert listed[title] == {name.replace("_", "-") for name in names}
+    assert listed["Options"] == {
+        "root",
+        "config",
+        "root-id",
+        "probe",
+        "profile",
+        "rustc",
+        "yes",
+        "json",
+        "help",
+    }
+
+
 @pytest.mark.parametrize("target", targets.TARGETS)
 @pytest.mark.parametrize("name", FOR_CLUSTERS)
 def test_a_host_refuses_what_is_for_clusters(target, name, tmp_path, project, capsys):
@@ -188,13 +215,26 @@ def test_it_is_applied_as_it_is_printed_and_shown_and_taken_away(here, pushed, p
     assert f"kubectl's context is here ({here.url}), the namespace shop\n" in ran.err
 
     shown = entered(capsys, "status", "--root", project)
-    assert (shown.code, shown.out.partition("\n")[0]) == (0, "WasmPlugin shop/hello-world: accepted")
+    silent = "the cluster took it; Istio says nothing of it (it would where its analysis is on)"
+    assert f"  checked          {silent}\n" in ran.out
+    assert (shown.code, shown.out.partition("\n")[0]) == (
+        0,
+        f"WasmPlugin shop/hello-world: applied: {silent}",
+    )
     ended = entered(capsys, "undeploy", "--root", project)
     assert (ended.code, ended.out) == (0, "WasmPlugin shop/hello-world removed from the context here\n")
     assert PLUGIN not in here.objects
     for command in ("status", "undeploy"):
         ran = entered(capsys, command, "--root", project)
         assert (ran.code, ran.out, ran.err) == (0, "", f"nothing is deployed from {project}\n")
+
+
+SEEN = {  # of its being accepted
+    "istio": "the cluster took it; Istio says nothing",
+    "istio-envoyfilter": "the cluster took it; Istio says nothing",
+    "envoy-gateway": "Envoy Gateway accepted it for Gateway public",
+    "higress": "the cluster took it; Higress tells nobody",
+}
 
 
 @pytest.mark.parametrize(
@@ -214,11 +254,13 @@ def test_every_cluster_gets_its_resource_and_the_result_is_json(
     target, kind, words, here, pushed, project, capsys
 ):
     condition = {"type": "Accepted", "status": "True"}
-    here.control_plane = lambda resource: {"ancestors": [{"conditions": [condition]}]}
+    ancestor = {"ancestorRef": {"kind": "Gateway", "name": "public"}, "conditions": [condition]}
+    here.control_plane = lambda resource: {"ancestors": [ancestor]} if target == "envoy-gateway" else None
     ran = entered(capsys, "deploy", target, pushed, "--root", project, "--wait", "0", "--json", *words)
     assert ran.code == 0, ran.err
     record = json.loads(ran.out)
     assert (record["target"], record["kind"], record["context"]) == (target, kind, "here")
+    assert record["checked"].startswith(SEEN[target])
     assert here.named("hello-world")["kind"] == kind
 
 
@@ -248,8 +290,8 @@ def test_all_is_of_every_project_and_every_cluster(here, home, pushed, tmp_path,
         assert entered(capsys, "status", "--root", elsewhere).out == ""
         ran = entered(capsys, "status", "--root", elsewhere, "--all", "--json")
         assert {(each["applied"]["context"], each["state"]) for each in json.loads(ran.out)} == {
-            ("here", "accepted"),
-            ("there", "accepted"),
+            ("here", "applied"),
+            ("there", "applied"),
         }
         ran = entered(capsys, "undeploy", "--root", elsewhere, "--all", "--json")
         assert {each["root"] for each in json.loads(ran.out)} == {str(one), str(two)}
@@ -273,6 +315,44 @@ def test_a_cluster_that_is_gone_keeps_no_other_from_being_cleared(here, home, pu
     assert [len(applied.load(tmp_path / name)) for name in ("one", "two", "three")] == [1, 0, 1]
     record = Path(ran.err.rpartition("take it out of ")[2].strip())
     assert json.loads(record.read_text())[0]["name"] in ("one", "three")
+
+
+def test_a_local_error_keeps_no_cluster_from_being_cleared(here, pushed, tmp_path, capsys):
+    """Its first error is the exit code; what was done is said all the same."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        words = ("deploy", "istio", pushed, "--root", tmp_path / name, "--name", name, *SHOP)
+        assert entered(capsys, *words).code == 0
+    broken = [deployments.folder(tmp_path / name) for name in ("one", "two")]
+    for folder in broken:
+        folder.mkdir(parents=True)
+        (folder / deployments.RECORD).write_text("{}")
+        folder.with_suffix(".lock").mkdir()
+    ran = entered(capsys, "undeploy", "--root", tmp_path, "--all")
+    assert (ran.code, ran.out) == (4, "")
+    locks = sorted(f"{folder}.lock" for folder in broken)
+    assert f"error: cannot lock {locks[0]}" in ran.err
+    assert f"warning: cannot lock {locks[1]}" in ran.err
+    for name in ("one", "two"):
+        assert f"WasmPlugin shop/{name} removed from the context here\n" in ran.err
+        assert applied.load(tmp_path / name) == []
+    assert not [path for path in here.objects if "wasmplugins" in path]
+
+
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [
+        ("istio", "`kubectl --context here logs --namespace shop --container istio-proxy POD`"),
+        ("higress", "`kubectl --context here logs --namespace NAMESPACE POD`"),
+    ],
+)
+def test_the_log_of_what_runs_in_a_cluster_is_there(target, hint, here, pushed, project, capsys):
+    words = {"istio": SHOP, "higress": ("--whole-namespace", "--wait", "0")}[target]
+    assert entered(capsys, "deploy", target, pushed, "--root", project, *words).code == 0
+    ran = entered(capsys, "logs", "--root", project)
+    (made,) = applied.load(project)
+    assert (ran.code, ran.out) == (9, "")
+    assert ran.err == error(f"{made.resource}: in a cluster the proxies keep the log", hint)
 
 
 # --- a stand-in for kubectl, which records what it is given

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -11,7 +12,7 @@ from threading import Thread
 import pytest
 import yaml
 from clusters import KINDS, cluster, kubeconfig
-from pinned import HTTP
+from pinned import HTTP, image
 
 from scaffold import files, kubernetes
 from scaffold.errors import MachineError, TargetError, UsageError
@@ -31,7 +32,7 @@ def istio(**more):
 
 
 def policy(**more):
-    options = ClusterOptions(target_ref=("Gateway/public",), namespace="shop", **more)
+    options = ClusterOptions(**{"target_ref": ("Gateway/public",), "namespace": "shop", **more})
     return kubernetes.documents("envoy-gateway", HTTP, options)
 
 
@@ -39,15 +40,24 @@ def apply(root, documents=None, name="istio", **more):
     return target.apply(root, name, HTTP, documents or istio(), **{"wait": 0, **more})
 
 
+def remove(root):
+    return list(target.remove(root))
+
+
+def ancestor(name, status="True", message="as it should be", generation=1):
+    """What Envoy Gateway writes of a gateway that a policy is attached to; without a status, nothing yet."""
+    condition = {"type": "Accepted", "status": status, "reason": "Invalid", "message": message}
+    condition |= {"observedGeneration": generation, "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    ref = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "shop", "name": name}
+    return {"ancestorRef": ref, "controllerName": "a/b", "conditions": [condition] if status else []}
+
+
 def accepted(status="True", generation=None, message="as it should be"):
     """What Envoy Gateway writes of a policy."""
 
     def write(resource):
         seen = resource["metadata"]["generation"] if generation is None else generation
-        condition = {"type": "Accepted", "status": status, "reason": "R", "message": message}
-        condition |= {"observedGeneration": seen, "lastTransitionTime": "2026-01-01T00:00:00Z"}
-        ancestor = {"ancestorRef": {"name": "public"}, "controllerName": "a/b", "conditions": [condition]}
-        return {"ancestors": [ancestor]}
+        return {"ancestors": [ancestor("public", status, message, seen)]}
 
     return write
 
@@ -68,12 +78,12 @@ def test_what_is_applied_is_the_manifest_and_undeploy_takes_exactly_that_away(he
         here.objects[PLUGIN]["metadata"]["uid"],
     )
     assert f"kubectl's context is here ({here.url}), the namespace shop" in said
-    assert [one.state for one in target.status(tmp_path)] == ["accepted"]
+    assert [one.state for one in target.status(tmp_path)] == ["applied"]
 
-    (removed,) = target.remove(tmp_path)
+    (removed,) = remove(tmp_path)
     assert removed.summary() == f"{made.resource} removed from the context here"
     assert set(here.objects) == before
-    assert target.status(tmp_path) == target.remove(tmp_path) == []
+    assert target.status(tmp_path) == remove(tmp_path) == []
     assert len(here.changes()) == 2
 
 
@@ -87,7 +97,7 @@ def test_applied_again_it_is_the_same_resource_and_one_record(here, tmp_path):
 def test_two_names_are_two_resources_and_both_go(here, tmp_path):
     apply(tmp_path)
     apply(tmp_path, istio(name="other"))
-    assert {one.resource for one in target.remove(tmp_path)} == {
+    assert {one.resource for one in remove(tmp_path)} == {
         "WasmPlugin shop/hello-world",
         "WasmPlugin shop/other",
     }
@@ -105,7 +115,7 @@ def test_every_target_is_applied_and_removed(here, tmp_path, name):
     documents = kubernetes.documents(name, HTTP, ClusterOptions(**options))
     made = apply(tmp_path, documents, name)
     assert here.named("hello-world")["kind"] == made.kind
-    target.remove(tmp_path)
+    remove(tmp_path)
     assert len(here.changes()) == 2
     with pytest.raises(ValueError):
         here.named("hello-world")
@@ -119,7 +129,7 @@ def test_a_context_that_is_named_is_the_one_that_is_meant(here, home, tmp_path):
         kubeconfig(home / "config", {"here": here.url, "there": other.url}, "here")
         apply(tmp_path)
         assert [one.applied.context for one in target.status(tmp_path)] == ["there", "here"]
-        target.remove(tmp_path)
+        remove(tmp_path)
         assert PLUGIN not in here.objects and PLUGIN not in other.objects
 
 
@@ -269,7 +279,7 @@ def test_a_connection_that_breaks_off_leaves_it_recorded(here, tmp_path):
     with pytest.raises(Unreachable):
         apply(tmp_path)
     assert PLUGIN in here.objects
-    assert len(target.remove(tmp_path)) == 1
+    assert len(remove(tmp_path)) == 1
     assert PLUGIN not in here.objects
 
 
@@ -280,18 +290,46 @@ def test_a_policy_is_accepted_when_envoy_gateway_says_so(here, tmp_path):
     here.control_plane = accepted()
     apply(tmp_path, policy(), "envoy-gateway")
     (status,) = target.status(tmp_path)
-    assert status.state == "accepted"
-    assert status.summary().startswith("EnvoyExtensionPolicy shop/hello-world: accepted\n")
+    why = "Envoy Gateway accepted it for Gateway shop/public"
+    assert (status.state, status.why) == ("accepted", why)
+    assert status.summary().startswith(f"EnvoyExtensionPolicy shop/hello-world: accepted: {why}\n")
 
 
 def test_a_refused_policy_is_said_in_envoy_gateways_words_and_stays_recorded(here, tmp_path):
     here.control_plane = accepted("False", message="Wasm: failed to fetch")
-    with pytest.raises(TargetError, match="is applied, but refused: Wasm: failed to fetch") as caught:
+    why = "Gateway shop/public: Wasm: failed to fetch (Invalid)"
+    with pytest.raises(TargetError, match=re.escape(f"is applied, but refused: {why}")) as caught:
         apply(tmp_path, policy(), "envoy-gateway")
     assert "scaffold undeploy" in caught.value.hint
     (status,) = target.status(tmp_path)
-    assert (status.state, status.why) == ("refused", "Wasm: failed to fetch")
-    assert len(target.remove(tmp_path)) == 1
+    assert (status.state, status.why) == ("refused", why)
+    assert len(remove(tmp_path)) == 1
+
+
+TWO = ("Gateway/public", "Gateway/inner")
+ANCESTORS = [
+    ([ancestor("public"), ancestor("inner", "False", "no")], "but refused: Gateway shop/inner: no (Invalid)"),
+    (
+        [ancestor("public", "False", "no"), ancestor("inner")],
+        "but refused: Gateway shop/public: no (Invalid)",
+    ),
+    ([ancestor("public"), ancestor("inner", "")], "said nothing of it yet for Gateway shop/inner"),
+    ([ancestor("public"), ancestor("inner", generation=0)], "said nothing of it yet for Gateway shop/inner"),
+    ([ancestor("public")], "said nothing of it yet for Gateway inner"),  # which it doesn't know
+    ([ancestor("public", "Unknown"), ancestor("inner")], "said nothing of it yet for Gateway shop/public"),
+]
+
+
+@pytest.mark.parametrize(("ancestors", "why"), ANCESTORS)
+def test_every_gateway_that_a_policy_is_attached_to_must_accept_it(here, tmp_path, ancestors, why):
+    here.control_plane = lambda resource: {"ancestors": ancestors}
+    with pytest.raises(TargetError, match=re.escape(why)):
+        apply(tmp_path, policy(target_ref=TWO), "envoy-gateway")
+    here.control_plane = lambda resource: {
+        "ancestors": [ancestor("public", generation=2), ancestor("inner", generation=2)]
+    }
+    made = apply(tmp_path, policy(target_ref=TWO), "envoy-gateway")
+    assert made.checked == "Envoy Gateway accepted it for Gateway shop/public, Gateway shop/inner"
 
 
 @pytest.mark.parametrize(
@@ -324,6 +362,50 @@ def test_an_error_that_istio_reports_is_one(here, tmp_path):
     here.control_plane = lambda resource: {"validationMessages": [message]}
     with pytest.raises(TargetError, match=r"refused: .*InvalidPlugin"):
         apply(tmp_path)
+
+
+WARNING = {"type": {"code": "IST0002"}, "level": "WARNING"}
+PASSED = {"type": "PassedAnalysis", "status": "True"}
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "why"),
+    [
+        (None, "applied", "the cluster took it; Istio says nothing"),
+        (
+            {"observedGeneration": "0", "conditions": [PASSED]},
+            "applied",
+            "the cluster took it; Istio says nothing",
+        ),
+        (
+            {"observedGeneration": "1", "conditions": [PASSED]},
+            "accepted",
+            "Istio's analysis finds no error in it",
+        ),
+        ({"validationMessages": [WARNING]}, "accepted", "finds no error in it; {'code': 'IST0002'}"),
+    ],
+)
+def test_what_was_seen_of_istios_acceptance_is_said(here, tmp_path, status, state, why):
+    here.control_plane = lambda resource: status
+    made = apply(tmp_path)
+    assert why in made.checked
+    assert made.summary().endswith(f"  checked          {made.checked}")
+    (now,) = target.status(tmp_path)
+    assert (now.state, now.why) == (state, made.checked)
+
+
+def test_an_analysis_that_failed_without_a_message_is_a_refusal(here, tmp_path):
+    failed = PASSED | {"status": "False", "reason": "errorsFound", "message": "1 Error found"}
+    here.control_plane = lambda resource: {"conditions": [failed]}
+    with pytest.raises(TargetError, match=r"is applied, but refused: 1 Error found \(errorsFound\)"):
+        apply(tmp_path)
+
+
+def test_higress_tells_nobody_and_that_is_said(here, tmp_path):
+    documents = kubernetes.documents("higress", HTTP, ClusterOptions(whole_namespace=True))
+    assert apply(tmp_path, documents, "higress").checked.startswith(
+        "the cluster took it; Higress tells nobody"
+    )
 
 
 @pytest.mark.parametrize("generation", [1, "1"])
@@ -365,7 +447,7 @@ def gateway():
 
 
 def test_a_probe_sees_the_plugin_answer(here, tmp_path, gateway):
-    apply(tmp_path, probe=f"{gateway}/403")
+    assert apply(tmp_path, probe=f"{gateway}/403").checked.endswith(f"; {gateway}/403 answers")
     for probe, said in (
         (f"{gateway}/503", "it answers 503"),
         ("http://127.0.0.1:1/", "nothing answers there"),
@@ -385,10 +467,62 @@ def test_a_resource_that_somebody_else_made_is_left_alone(here, tmp_path):
     assert here.changes() == []
 
 
+OTHER = replace(HTTP, image=image(name="registry.example/others/hello_world:0.1.0"))
+
+
+def other_project(root, **more):
+    documents = kubernetes.documents("istio", OTHER, ClusterOptions(**SHOP, **more))
+    return target.apply(root, "istio", OTHER, documents, wait=0)
+
+
+def test_a_resource_that_another_project_made_is_left_alone(here, tmp_path):
+    """It has the same name, and scaffold made both."""
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    apply(mine)
+    before = json.dumps(here.objects)
+    for dry in ({}, {"dry_run": True}):
+        documents = kubernetes.documents("istio", OTHER, ClusterOptions(**SHOP))
+        owner = "belongs to another project: registry.example/acme/hello_world"
+        with pytest.raises(UsageError, match=owner) as caught:
+            target.apply(theirs, "istio", OTHER, documents, wait=0, **dry)
+    assert "--name or --namespace" in caught.value.hint
+    assert (json.dumps(here.objects), applied.load(theirs)) == (before, [])
+    assert other_project(theirs, name="other").name == "other"
+    assert len(remove(theirs)) == 1
+    assert json.dumps(here.objects) == before
+
+
+def test_a_project_is_the_same_from_another_machine_and_in_its_next_version(here, tmp_path):
+    """CI starts with an empty home each time."""
+    first = apply(tmp_path / "laptop")
+    next_one = replace(HTTP, image=image(name="registry.example/acme/hello_world:0.2.0"))
+    documents = kubernetes.documents("istio", next_one, ClusterOptions(**SHOP))
+    assert target.apply(tmp_path / "ci", "istio", next_one, documents, wait=0).uid == first.uid
+
+
+def test_what_was_applied_from_here_last_is_ours_whatever_its_image_is_called_now(here, tmp_path):
+    first = apply(tmp_path)
+    assert other_project(tmp_path).uid == first.uid
+    with pytest.raises(UsageError, match=r"registry\.example/others/hello_world"):
+        apply(tmp_path / "elsewhere")
+
+
+def test_what_says_nothing_of_its_project_is_left_alone(here, tmp_path):
+    apply(tmp_path / "theirs")
+    del here.objects[PLUGIN]["metadata"]["annotations"]
+    with pytest.raises(UsageError, match="belongs to another project: it has no name") as caught:
+        apply(tmp_path / "mine")
+    words = caught.value.hint.partition("`kubectl ")[2].rstrip("`").split()
+    Kubectl.find().run(*words)
+    assert apply(tmp_path / "mine").uid
+
+
 def test_a_resource_that_was_made_anew_by_somebody_else_is_left_alone(here, tmp_path, said):
     apply(tmp_path)
     here.objects[PLUGIN]["metadata"]["uid"] = "theirs"
-    assert target.remove(tmp_path) == []
+    (status,) = target.status(tmp_path)
+    assert (status.state, status.why) == ("replaced", "somebody has removed it, and another was made since")
+    assert remove(tmp_path) == []
     assert PLUGIN in here.objects
     assert any("made anew by somebody else" in text for text in said)
 
@@ -397,7 +531,7 @@ def test_a_resource_that_is_gone_already_is_no_error(here, tmp_path, said):
     apply(tmp_path)
     del here.objects[PLUGIN]
     assert [one.state for one in target.status(tmp_path)] == ["gone"]
-    assert target.remove(tmp_path) == []
+    assert remove(tmp_path) == []
     assert any("is gone already" in text for text in said)
     assert applied.load(tmp_path) == []
 
@@ -408,7 +542,7 @@ def test_a_context_that_means_another_cluster_now_is_left_alone(here, home, tmp_
         other.objects[PLUGIN] = here.objects[PLUGIN]
         kubeconfig(home / "config", {"here": other.url}, "here")
         with pytest.raises(TargetError, match="was applied to"):
-            target.remove(tmp_path)
+            remove(tmp_path)
         assert [one.state for one in target.status(tmp_path)] == ["unknown"]
         assert other.changes() == [] and PLUGIN in other.objects
     assert len(applied.load(tmp_path)) == 1
@@ -459,7 +593,7 @@ def test_a_kill_between_record_and_cluster_leaves_nothing_unrecorded(here, tmp_p
     (document,) = istio()
     applied.add(tmp_path, target._record(tmp_path, "istio", HTTP, document, kubectl))
     kubectl.run("apply", "--server-side", "-f", "-", stdin=json.dumps(document))
-    assert len(target.remove(tmp_path)) == 1
+    assert len(remove(tmp_path)) == 1
     assert PLUGIN not in here.objects
 
 

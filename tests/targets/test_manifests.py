@@ -50,6 +50,23 @@ def test_of_an_image(pushed):
     assert document["spec"]["sha256"] == pinned.removeprefix("sha256:")
 
 
+def test_a_registry_on_this_machine_is_none_for_a_cluster(pushed, said):
+    name, _ = pushed
+    sentence = f"{name.partition('/')[0]} is this machine's own: in a cluster that name means another"
+    manifest("istio", name, selector=["app=web"], url="https://modules.example/a.wasm")
+    assert not [text for text in said if "this machine's own" in text]
+    manifest("istio", name, selector=["app=web"])
+    assert [text for text in said if text.startswith(sentence)]
+
+
+def test_a_fleet_without_an_origin_is_said_to_answer_itself(module, said):
+    manifest("envoy", str(module), file="/a.wasm", upstream="http://web:3000")
+    assert said == []
+    manifest("envoy", str(module), file="/a.wasm")
+    (sentence,) = said
+    assert "answers every request by itself, with 200" in sentence
+
+
 def test_of_a_modules_file(module):
     bootstrap, resource = yaml.safe_load_all(manifest("envoy", str(module), file="/etc/envoy/a.wasm"))
     assert bootstrap["static_resources"]["listeners"]

@@ -127,6 +127,13 @@ def test_layouts_that_only_some_load_are_told(registry):
         assert pin("odd:1", pushed=False).image.variant == variant
 
 
+def test_a_title_that_is_no_line_to_show_names_no_resource():
+    """As everywhere else."""
+    image = VARIANTS["compat"](MODULE, replace(METADATA, title="two\nlines"))
+    Store().add(image, Reference.parse("odd:1"))
+    assert pin("odd:1", pushed=False).name == "odd"
+
+
 def test_an_image_that_holds_no_plugin(registry):
     name = f"{registry.name}/acme/hello:1"
     image = VARIANTS["oci"](b"no wasm", METADATA)

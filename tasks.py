@@ -16,6 +16,7 @@ from scaffold.tasks import ns
 ROOT = Path(__file__).parent
 BIN = Path(sys.executable).parent
 OWN_WORKFLOW = {"command": "bash .ci/run"}  # what CI does here, in the place of a project's jobs
+QUICK = (BIN / "pytest", "-m", "not e2e", "-n", "2", "--dist", "worksteal", "-q")
 FAULTS = (BIN / "pytest", "tests/faults", "-m", "faults", "-n", "2", "--dist", "worksteal", "-q")
 
 
@@ -33,13 +34,13 @@ def _run(*words: str | Path, cwd: Path = ROOT) -> None:
 @task
 def test(_: Context) -> None:
     """The quick tests: no cargo, no Envoy, under a minute."""
-    _run(BIN / "pytest", "-m", "not e2e", "-n", "2", "-q")
+    _run(*QUICK)
 
 
 @task(name="all")
 def every_test(_: Context) -> None:
     """Every test, those with real cargo, Envoy and servers too; of the fault suite 20 kills a command."""
-    _run(BIN / "pytest", "-m", "not e2e", "-n", "2", "-q")
+    _run(*QUICK)
     _run(BIN / "pytest", "-m", "e2e and not faults", "-q", "--durations=15")
     _run(*FAULTS, "--durations=15")
 

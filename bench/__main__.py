@@ -9,13 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import commands, images, reload
+from bench import commands, images, reload, workspace
 from bench.measure import BIN, Row, table
 
 BENCHES = {
     bench.__name__: bench
     for bench in (
         *(commands.version, commands.new, commands.build, commands.job, commands.test),
+        workspace.workspace,
         *(reload.edit, reload.loss, reload.memory),
         *(images.push_pull, images.in_process, images.package, images.images),
     )

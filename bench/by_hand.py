@@ -24,7 +24,9 @@ class Envoy:
         self.port = self.free_port()
         self._stack = ExitStack()
         pipe = self.folder / "origin.sock"
-        self._stack.enter_context(upstream.serve(pipe=pipe, control=self.folder / "control.sock"))
+        self._stack.enter_context(
+            upstream.serve(pipes={envoy_config.UPSTREAM: pipe}, control=self.folder / "control.sock")
+        )
         wasm = envoy_config.wasm_filter(
             name="f", root_id="", vm_id="", module=str(module), configuration=b"", version=(1, 40)
         )

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from bench.by_hand import Envoy, await_answer
-from bench.measure import BIN, TEMPLATE, Row, interleaved, run, timed
+from bench.measure import BIN, TEMPLATE, TEMPLATES, Row, interleaved, run, timed
 
 RELEASE = ("--release", "--target", "wasm32-wasip1")
 
@@ -25,28 +25,37 @@ def version() -> list[Row]:
 
 
 def new() -> list[Row]:
+    """Every template that comes with us."""
+    return [
+        _new(template) for template in sorted(path.parent for path in TEMPLATES.glob("*/cookiecutter.json"))
+    ]
+
+
+def _new(template: Path) -> Row:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
+        ours = (BIN / "scaffold", "new", "--template", template.name, "--no-input", "--output-dir", place)
+        theirs = (BIN / "cookiecutter", template, "--no-input", "-o", place)
         medians = interleaved(
             {
-                "ours": lambda n: timed(
-                    lambda: run(BIN / "scaffold", "new", f"ours{n}", "--no-input", "--output-dir", place)
-                ),
-                "cookiecutter": lambda n: timed(
-                    lambda: run(
-                        *(BIN / "cookiecutter", TEMPLATE, "--no-input", "-o", place, f"name=theirs{n}"),
-                    )
-                ),
+                "ours": lambda n: timed(lambda: run(*ours, f"ours{n}")),
+                "cookiecutter": lambda n: timed(lambda: run(*theirs, f"name=theirs{n}")),
             },
             9,
         )
-    return [Row("`new`, against cookiecutter, same template", medians["ours"], medians["cookiecutter"], 1.0)]
+    what = f"`new` of {template.name}, against cookiecutter, same template"
+    return Row(what, medians["ours"], medians["cookiecutter"], 1.0)
 
 
 def build() -> list[Row]:
+    """The smallest crate that people start from, and one with a configuration, as most filters have."""
+    return [*_build("http"), *_build("auth")]
+
+
+def _build(template: str) -> list[Row]:
     """The same crate, each side in its own target folder, removed before a cold build."""
     with tempfile.TemporaryDirectory() as name:
-        crate = _crate(Path(name))
+        crate = _crate(Path(name), template)
         targets = {side: str(Path(name) / side) for side in ("ours", "cargo")}
 
         def ours(cold: bool) -> float:
@@ -64,8 +73,14 @@ def build() -> list[Row]:
         cold = interleaved({"ours": lambda _: ours(True), "cargo": lambda _: cargo(True)}, 5)
         noop = interleaved({"ours": lambda _: ours(False), "cargo": lambda _: cargo(False)}, 11)
     return [
-        Row("cold `build`, against bare cargo", cold["ours"], cold["cargo"], 1.02),
-        Row("`build` with nothing to do", noop["ours"], noop["cargo"], 0.15, goal_of="difference"),
+        Row(f"cold `build` of {template}, against bare cargo", cold["ours"], cold["cargo"], 1.02),
+        Row(
+            f"`build` of {template} with nothing to do",
+            noop["ours"],
+            noop["cargo"],
+            0.15,
+            goal_of="difference",
+        ),
     ]
 
 
@@ -145,7 +160,7 @@ def test() -> list[Row]:
     ]
 
 
-def _crate(place: Path) -> Path:
-    run(BIN / "scaffold", "new", "bench", "--no-input", "--output-dir", place)
+def _crate(place: Path, template: str = "http") -> Path:
+    run(BIN / "scaffold", "new", "bench", "--template", template, "--no-input", "--output-dir", place)
     run("cargo", "fetch", cwd=place / "bench")
     return place / "bench"

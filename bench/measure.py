@@ -13,7 +13,8 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parent.parent
-TEMPLATE = ROOT / "cookiecutters" / "http"
+TEMPLATES = ROOT / "cookiecutters"
+TEMPLATE = TEMPLATES / "http"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from _pytest.config.argparsing import Parser
 from scaffold import errors, exchange, pytest_plugin
 from scaffold.cli import cli
 from scaffold.cli_group import Operation
+from scaffold.hosts import connection
 from scaffold.project import TABLE, TRIPLES, TYPES, Settings
 from scaffold.upstream import routes
 
@@ -27,6 +28,11 @@ SETTINGS = {  # by the field's name: what it is, and what it may be
     "root_id": ("the name by which a module's plugins are told apart", "any text"),
     "triple": ("what the crate is compiled to", ", ".join(f"`{each}`" for each in TRIPLES)),
     "configuration": ("the plugin's default configuration", "the path of a file in the project"),
+    "clusters": (
+        "the clusters that the filter asks, or routes to, beside the upstream",
+        "a table: a name, and `upstream` (the same origin) or a URL; by gRPC `grpc://upstream` or `grpc://host:port`",
+    ),
+    "template": ("what the project was rendered from", "a table that `scaffold new` writes"),
 }
 ENVIRONMENT = {  # in the order of the table; the first group is read by scaffold's own code
     "RUSTC": "the Rust compiler to use, as `--rustc` does",
@@ -44,6 +50,7 @@ ENVIRONMENT = {  # in the order of the table; the first group is read by scaffol
     "SSL_CERT_FILE": "the authorities that a registry's certificate may be from; default: the system's",
     "REQUESTS_CA_BUNDLE": "the same, and asked first",
     "CURL_CA_BUNDLE": "the same, and asked last",
+    "GIT_SSH_COMMAND": "the ssh by which git fetches templates; default: git's `core.sshCommand`",
     "HOME": "where the user's folders are",
     "TMPDIR": "where temporary files go",
     "XDG_RUNTIME_DIR": "where the upstream's sockets go when the state folder's path is too long for them",
@@ -55,7 +62,7 @@ ENVIRONMENT = {  # in the order of the table; the first group is read by scaffol
     "NO_PROXY": "the same",
 }
 FOLDERS = {  # read by platformdirs
-    "XDG_DATA_HOME": "toolchains, Envoys and images go there; default: `~/.local/share`",
+    "XDG_DATA_HOME": "toolchains, Envoys, images, and which templates are trusted; default: `~/.local/share`",
     "XDG_CACHE_HOME": "what can be made again goes there; default: `~/.cache`",
     "XDG_STATE_HOME": "deployments are recorded there; default: `~/.local/state`",
 }
@@ -124,7 +131,8 @@ def _settings() -> Iterator[str]:
     rows = []
     for field in dataclasses.fields(Settings):
         what, values = SETTINGS[field.name]
-        default = defaults.get(field.name) or (f"`{field.default}`" if field.default else "none")
+        value = None if field.default is dataclasses.MISSING else field.default
+        default = defaults.get(field.name) or (f"`{value}`" if value else "none")
         rows.append([f"`{field.name.replace('_', '-')}`", what, values, default])
     yield "## Settings\n"
     yield f"In the project's `Cargo.toml`, in the table `[{TABLE}]`. Any other key is an error.\n"
@@ -155,7 +163,11 @@ def _fixture() -> Iterator[str]:
         A test that takes `proxy` gets the plugin in its host. Its `pytest.ini` switches that on by
         `addopts = -p scaffold.pytest_plugin`; a project from a template has it.
         """)
-    for kind, called in ((pytest_plugin.Proxy, "proxy"), (pytest_plugin.Upstream, "proxy.upstream")):
+    for kind, called in (
+        (pytest_plugin.Proxy, "proxy"),
+        (pytest_plugin.Upstream, "proxy.upstream"),
+        (connection.Connection, "connection"),
+    ):
         yield f"### {called}\n"
         yield f"{_sentence(kind)}\n"
         yield from _table("member | what it does", _members(kind, called))

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from scaffold.adopting import adopt
     from scaffold.cargo import build, clean
+    from scaffold.catalogue import templates
     from scaffold.diagnosis import doctor
     from scaffold.hosts import bootstrap, run
     from scaffold.hosts.envoys import envoys
@@ -24,15 +26,19 @@ if TYPE_CHECKING:
     from scaffold.stories import inspect
     from scaffold.targets import deploy, logs, status, undeploy
     from scaffold.targets.manifests import manifest
-    from scaffold.templates import new
+    from scaffold.templating import new
     from scaffold.testing import test
     from scaffold.toolchain import setup
+    from scaffold.updating import update
     from scaffold.wasme import import_wasme
     from scaffold.workflows import ci
 
 # the table of operations: a command's name, and the module of the function of that name
 OPERATIONS = {
-    "new": "scaffold.templates",
+    "new": "scaffold.templating",
+    "update": "scaffold.updating",
+    "adopt": "scaffold.adopting",
+    "templates": "scaffold.catalogue",
     "setup": "scaffold.toolchain",
     "doctor": "scaffold.diagnosis",
     "build": "scaffold.cargo",
@@ -62,6 +68,7 @@ OPERATIONS = {
 
 __all__ = [
     "__version__",
+    "adopt",
     "bootstrap",
     "build",
     "ci",
@@ -86,8 +93,10 @@ __all__ = [
     "status",
     "tag",
     "tags",
+    "templates",
     "test",
     "undeploy",
+    "update",
 ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 import scaffold
-from scaffold import cli_images, console
+from scaffold import cli_images, cli_projects, console
 from scaffold.cli_group import Commands
 from scaffold.cli_options import (
     DEPLOY_HEADINGS,
@@ -39,23 +39,8 @@ def cli() -> None:
     """
 
 
-@cli.command()
-@click.argument("name")
-@click.option("--template", metavar="NAME", default="http", show_default=True, help="What to start from.")
-@click.option(
-    "--output-dir",
-    metavar="FOLDER",
-    type=FILE,
-    default=Path(),
-    help="Where the crate's folder goes; made if missing.  [default: here]",
-)
-@click.option("-v", "--variable", multiple=True, metavar="KEY=VALUE", help="Set a template's variable.")
-@click.option("--ci", metavar="PROVIDER", help="Add a CI workflow: github or gitlab.")
-@click.option("--no-input", is_flag=True, help="Ask nothing: take the defaults.")
-@json_option
-def new(**options: Any) -> object:
-    """Make a new filter from a template."""
-    return scaffold.new(**options)
+for _command in cli_projects.COMMANDS:
+    cli.add_command(_command)
 
 
 @cli.command()
@@ -86,7 +71,10 @@ def doctor(**options: Any) -> object:
 @build_options
 @json_option
 def build(**options: Any) -> object:
-    """Compile the plugin to a wasm module."""
+    """Compile the plugin to a wasm module.
+
+    At a workspace's root that is every plugin in it, by one call of cargo; `test` and `package` do likewise.
+    """
     return scaffold.build(**options)
 
 

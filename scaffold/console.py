@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,19 +14,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scaffold.errors import INTERNAL, INTERRUPTED, MachineError, ScaffoldError, of_os_error
+from scaffold.interrupts import Terminated, meant, unwinding
 
 if TYPE_CHECKING:
     from scaffold import events
 
 _LEVEL_COLOURS = {"critical": "red", "error": "red", "warning": "yellow", "debug": "cyan", "trace": "cyan"}
-
-
-class _Terminated(BaseException):
-    """SIGTERM or SIGHUP, made to unwind the stack as Ctrl-C does; click takes it for nothing else."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.exit_code = 128 + number
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and ends of lines
 
 
 @contextmanager
@@ -36,21 +30,14 @@ def reporting() -> Iterator[None]:
     Every door enters it. Raises `SystemExit` only.
     """
     try:
-        with _signals():
+        with unwinding():
             yield
             if sys.stdout:
                 sys.stdout.flush()  # while a failure to can still be explained
-    except (Exception, KeyboardInterrupt, _Terminated) as error:
-        code = _explain(_meant(error))
+    except (Exception, KeyboardInterrupt, Terminated) as error:
+        code = _explain(meant(error))
         _let_go_of_broken_streams()
         raise SystemExit(code) from None
-
-
-def _meant(error: BaseException) -> BaseException:
-    """The interrupt, where Python wrapped one: while a class is made it becomes a RuntimeError's cause."""
-    cause = error.__cause__
-    wrapped = isinstance(error, RuntimeError) and isinstance(cause, KeyboardInterrupt | _Terminated)
-    return cause if wrapped and cause else error
 
 
 def _let_go_of_broken_streams() -> None:
@@ -131,7 +118,7 @@ def _explain(error: BaseException) -> int:
             return error.exit_code
         case click.ClickException():
             return _explain_usage(error)
-        case _Terminated():
+        case Terminated():
             return _say("terminated", None, error.exit_code)
         case KeyboardInterrupt() | click.Abort():
             if sys.stderr and sys.stderr.isatty():
@@ -169,51 +156,20 @@ def _explain_usage(error: click.ClickException) -> int:
 
 
 def _say(message: str, hint: str | None, code: int) -> int:
-    _last_words(f"{click.style('error:', fg='red', bold=True)} {message}")
+    _last_words(f"{click.style('error:', fg='red', bold=True)} {_tame(message)}")
     if hint:
-        _last_words(f"\n{click.style('hint:', bold=True)} {hint}")
+        _last_words(f"\n{click.style('hint:', bold=True)} {_tame(hint)}")
     return code
+
+
+def _tame(text: str) -> str:
+    """A text without what a terminal obeys: it may be from anywhere, a template or a server."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _last_words(text: str) -> None:
     with suppress(OSError):  # whoever read our words has gone, or the disk is full: the exit code counts
         click.echo(text, err=True)
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Let a polite request to end unwind the stack, so that what was begun is undone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, _frame: object) -> None:
-        raise KeyboardInterrupt if number == signal.SIGINT else _Terminated(number)
-
-    def lost(unraisable: sys.UnraisableHookArgs) -> None:
-        """Python drops what is raised in a weak reference's callback or a finaliser: send it once more."""
-        error = unraisable.exc_value
-        if isinstance(error, KeyboardInterrupt | _Terminated):
-            number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else error.exit_code - 128
-            main = threading.main_thread().ident or 0
-            threading.Timer(0.01, signal.pthread_kill, (main, number)).start()
-        else:
-            hook(unraisable)
-
-    # SIGINT too: see __main__
-    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    before = {
-        number: signal.signal(number, handle)
-        for number in numbers
-        if signal.getsignal(number) is signal.SIG_DFL
-    }
-    hook, sys.unraisablehook = sys.unraisablehook, lost
-    try:
-        yield
-    finally:
-        sys.unraisablehook = hook
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 class _Renderer:
@@ -233,30 +189,31 @@ class _Renderer:
             self.end_bar()
         match event:
             case events.Started(title):
+                title = _tame(title)
                 self._line(f"::group::{title}" if self._folds else click.style(title, bold=True))
             case events.Finished(title, seconds):
                 if self._folds:
                     self._line("::endgroup::")
                 elif seconds >= 1:
-                    self._line(click.style(f"{title}: {seconds:.1f} s", dim=True))
+                    self._line(click.style(f"{_tame(title)}: {seconds:.1f} s", dim=True))
             case events.Failed():
                 self._line("::endgroup::") if self._folds else None
             case events.Noted(text):
-                self._line(text)
+                self._line(_tame(text))
             case events.Warned(text):
-                self._line(f"{click.style('warning:', fg='yellow', bold=True)} {text}")
+                self._line(f"{click.style('warning:', fg='yellow', bold=True)} {_tame(text)}")
             case events.Logged(level, text):
                 click.echo(f"{click.style(f'[{level}]', fg=_LEVEL_COLOURS.get(level, 'green'))} {text}")
             case events.Progressed():
                 self._progress(event)
             case events.Question(text):
                 if _interactive():
-                    return click.confirm(text, default=True, err=True)
-                self._line(f"{text} yes: nobody is there to ask")
+                    return click.confirm(_tame(text), default=True, err=True)
+                self._line(f"{_tame(text)} yes: nobody is there to ask")
             case events.Prompt(text, default, hidden):
                 if not _interactive():
                     return default
-                return str(click.prompt(text, default, hidden, show_default=bool(default), err=True))
+                return str(click.prompt(_tame(text), default, hidden, show_default=bool(default), err=True))
         return None
 
     def _line(self, text: str) -> None:

@@ -8,12 +8,13 @@ bytecodealliance/wasm-pkg-tools. What docker pull and skopeo copy do was tried (
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from scaffold import abi
 from scaffold.anatomy import Anatomy
 from scaffold.contents import MODULE_NAME, Layout
+from scaffold.kubernetes import versions
 from scaffold.oci import BLOB_LIMIT, DOCKER_MANIFEST, Manifest
 from scaffold.variants import (
     CNCF_CONFIG,
@@ -41,7 +42,8 @@ class Packed:
     """An image as its consumers meet it.
 
     `files` are the paths in the archive that holds the module, none when the layer is the bare module;
-    `module` is None where it isn't known, and `os`, which the image's configuration names, "".
+    `module` is None where it isn't known, and `os`, which the image's configuration names, "". `kind` is
+    the plugin's type.
     """
 
     manifest: Manifest
@@ -49,6 +51,7 @@ class Packed:
     module: Anatomy | None = None
     files: tuple[str, ...] = ()
     os: str = ""
+    kind: str = "http"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,18 @@ def _wasme(image: Packed) -> _Answer:
 
 
 def _istio(image: Packed) -> _Answer:
-    """Istio, and all that have its code."""
+    """Istio takes network filters, too."""
+    if image.kind != "network":
+        return _gateway(image)
+    loads, why = _gateway(replace(image, kind="http"))
+    since = f"from Istio {versions.show(versions.NETWORK.since)} on"
+    return loads, ", ".join(filter(None, [since, why])) if loads else why
+
+
+def _gateway(image: Packed) -> _Answer:
+    """All that have Istio's code, and a place for HTTP filters."""
+    if image.kind != "http":
+        return False, f"it has no place for a plugin of type {image.kind}"
     refusal = _fetching(image)
     if refusal or image.module is None:
         return not refusal, refusal
@@ -160,8 +174,8 @@ def _are(count: int) -> str:
 # name -> whether it loads an image
 CONSUMERS: dict[str, Callable[[Packed], _Answer]] = {
     "Istio 1.16 and later": _istio,
-    "Envoy Gateway": _istio,
-    "Higress": _istio,
+    "Envoy Gateway": _gateway,
+    "Higress": _gateway,
     "Google Service Extensions": _google,
     "wasme": _wasme,
     "docker pull": _docker,

@@ -1,4 +1,4 @@
-"""What images hold that others made: where the module is, what is said of it, and what is refused.
+"""What images hold that others made: where the module is, and what is refused.
 
 Sources: solo-io/wasm, spec/ and tools/wasme; istio/istio, pkg/wasm/imagefetcher.go; CNCF TAG Runtime,
 wasm OCI artifact; engineerd/wasm-to-oci, pkg/oci; google/go-containerregistry, pkg/v1/remote/index.go.
@@ -20,19 +20,13 @@ from scaffold.oci import (
     ImageError,
     Manifest,
     digest,
-    document,
     shown,
 )
-from scaffold.project import TYPES
 from scaffold.variants import (
-    ABI_VERSION,
     CNCF_CONFIG,
     CNCF_WASM,
-    CONFIGURATION,
     DOCKER_TAR_GZIP,
     MODULE_DIGEST,
-    PLUGIN_TYPE,
-    ROOT_IDS,
     RUNTIME_CONFIG,
     TAR_GZIP,
     WASM_CONTENT,
@@ -81,19 +75,6 @@ class Contents:
     module: bytes = field(repr=False)
     files: tuple[Entry, ...] = ()
     runtime_config: bytes | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class PluginFacts:
-    """What an image says of its plugin; `type` is "http" and `configuration` None where nothing is said.
-
-    `abi_versions` as they were written: "v0.2.1", or a name of wasme's that begins with "v0-".
-    """
-
-    root_ids: tuple[str, ...] = ()
-    type: str = "http"
-    abi_versions: tuple[str, ...] = ()
-    configuration: str | None = None
 
 
 def layout_of(manifest: Manifest) -> Layout:
@@ -213,57 +194,6 @@ def verify(manifest: Manifest, module: bytes) -> None:
     said, read = manifest.annotations.get(MODULE_DIGEST), digest(module)
     if said is not None and said != read:
         raise ImageError(f"the image says that its module is {shown(said)}, and holds {read}")
-
-
-def plugin_facts(manifest: Manifest, runtime_config: bytes | None = None) -> PluginFacts:
-    """What an image says of its plugin: by its annotations, else by wasme's `runtime-config.json`.
-
-    Raises `ImageError` for a type of plugin that there isn't, or a broken runtime configuration.
-    """
-    said, less = manifest.annotations, PluginFacts()
-    if runtime_config is not None:
-        less = read_runtime_config(runtime_config)
-    kind = said.get(PLUGIN_TYPE, less.type)
-    if kind not in TYPES:
-        raise ImageError(
-            f"the image says that its plugin is of type {shown(kind)}: known are {', '.join(TYPES)}"
-        )
-    return PluginFacts(
-        root_ids=_parts(said[ROOT_IDS]) if ROOT_IDS in said else less.root_ids,
-        type=kind,
-        abi_versions=_parts(said[ABI_VERSION]) if ABI_VERSION in said else less.abi_versions,
-        configuration=said.get(CONFIGURATION),
-    )
-
-
-def read_runtime_config(content: bytes) -> PluginFacts:
-    """What wasme's `runtime-config.json` says: root ids and ABI versions; other fields are left alone.
-
-    wasme writes `abiVersions` and `rootIds`; its specification's example has `abi_version` and `root_ids`.
-    Raises `ImageError` when it is no JSON, or says something else there than names.
-    """
-    record = document(content, RUNTIME_CONFIG_NAME)
-    config = record.get("config") or {}
-    if not isinstance(config, dict):
-        raise ImageError(f"its {RUNTIME_CONFIG_NAME} has a `config` that is no object: {shown(config)}")
-    return PluginFacts(
-        root_ids=_names(config, "rootIds", "root_ids"),
-        abi_versions=_names(record, "abiVersions", "abi_versions", "abiVersion", "abi_version"),
-    )
-
-
-def _names(record: Mapping[str, Any], *keys: str) -> tuple[str, ...]:
-    """The first of these fields that is there: a list of texts, or one with commas."""
-    key, value = next(((key, record[key]) for key in keys if record.get(key) is not None), ("", []))
-    if isinstance(value, str):
-        return _parts(value)
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ImageError(f"its {RUNTIME_CONFIG_NAME} has a `{key}` that is no list of texts: {shown(value)}")
-    return tuple(value)
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def choose_child(index: Mapping[str, Any]) -> Descriptor:

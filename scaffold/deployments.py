@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -240,7 +240,8 @@ def _fields(kind: type, record: object) -> dict[str, Any]:
         raise ValueError("no table of values")
     kinds = get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        absent = field.name not in record and field.default is not dataclasses.MISSING
+        default = (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
+        absent = field.name not in record and default
         if not absent and not _is(record.get(field.name), kinds[field.name]):
             raise ValueError(f"its `{field.name}` can't be")
     return {name: value for name, value in record.items() if name in kinds}
@@ -253,7 +254,7 @@ def _is(value: object, kind: Any) -> bool:
         return any(_is(value, each) for each in of)
     if get_origin(kind) in (list, tuple):
         return isinstance(value, list) and all(_is(each, of[0]) for each in value)
-    if get_origin(kind) is dict or dataclasses.is_dataclass(kind):
+    if get_origin(kind) in (dict, Mapping) or dataclasses.is_dataclass(kind):
         return isinstance(value, dict)
     stand_ins: dict[Any, Any] = {float: (float, int), Path: str}
     return isinstance(value, stand_ins.get(kind, kind)) and isinstance(value, bool) == (kind is bool)

@@ -9,7 +9,6 @@ import copy
 import itertools
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,30 +49,38 @@ def read(path: Path) -> Config:
     return content
 
 
-def insert(bootstrap: Config, filters: list[Config], *, access_log: str | None, source: Path) -> Config:
+def insert(
+    bootstrap: Config,
+    filters: list[Config],
+    *,
+    access_log: str | None,
+    source: Path,
+    kind: str = "http",
+) -> Config:
     """A copy of `bootstrap` with `filters` before the router of every HTTP connection manager.
 
-    What we need beside it is added where it is missing: an admin interface on loopback, the node's
-    names, a watchdog that ends a looping filter, our access log. `source` names it in errors.
-    Raises `ProjectError` when it is for v2, or has no static HTTP connection manager with a router.
+    Network filters go before every TCP proxy. What we need beside it is added where it is missing: an
+    admin interface on loopback, the node's names, a watchdog that ends a looping filter, our access log.
+    `source` names it in errors. Raises `ProjectError` when it is for v2, or has no place for the filters.
     """
     changed = copy.deepcopy(bootstrap)
     _refuse_v2(changed, source)
+    place = _before_proxies if kind == "network" else _before_routers
     found = False
     for listener in _dicts(changed.get("static_resources"), "listeners"):
-        managers = list(_managers(listener))
-        for manager in managers:
-            _insert(manager, filters, source)
+        ends = place(listener, filters, source)
+        for end in ends:
             if access_log:
-                manager.setdefault("access_log", []).append(envoy_config.access_log(access_log))
-            manager["preserve_external_request_id"] = True
-        if managers:
+                end.setdefault("access_log", []).append(envoy_config.access_log(access_log))
+        if ends:
             found = True
             listener.setdefault("enable_reuse_port", False)
     if not found:
+        what = "TCP proxy" if kind == "network" else "HTTP connection manager"
+        where = "before one" if kind == "network" else "before the router of one"
         raise ProjectError(
-            f"{source} has no HTTP connection manager in a static listener",
-            hint="the filter goes before the router of one; listeners that come by LDS can't be changed",
+            f"{source} has no {what} in a static listener",
+            hint=f"the filter goes {where}; listeners that come by LDS can't be changed",
         )
     ours = envoy_config.bootstrap(listeners=[], clusters=[])
     for key in ("node", "admin", "watchdogs"):
@@ -128,13 +135,33 @@ def _nodes(value: object, known: dict[int, float]) -> float:
     return known[id(value)]
 
 
-def _managers(listener: Config) -> Iterator[Config]:
+def _before_routers(listener: Config, filters: list[Config], source: Path) -> list[Config]:
+    """Put filters into every connection manager; returns these."""
+    managers = [config for _, _, config in _ending_with(MANAGER, listener)]
+    for manager in managers:
+        _insert(manager, filters, source)
+        manager["preserve_external_request_id"] = True
+    return managers
+
+
+def _before_proxies(listener: Config, filters: list[Config], source: Path) -> list[Config]:
+    """Put filters before every TCP proxy; returns these."""
+    found = _ending_with(envoy_config.TCP_PROXY, listener)
+    for chain, place, _ in found:
+        chain["filters"][place:place] = copy.deepcopy(filters)
+    return [proxy for _, _, proxy in found]
+
+
+def _ending_with(kind: str, listener: Config) -> list[tuple[Config, int, Config]]:
+    """The chains that have a filter of that kind, its place there, and its configuration."""
     default = listener.get("default_filter_chain")
-    for chain in [*_dicts(listener, "filter_chains"), *([default] if isinstance(default, dict) else [])]:
-        for network_filter in _dicts(chain, "filters"):
-            config = network_filter.get("typed_config", {})
-            if isinstance(config, dict) and str(config.get("@type", "")).endswith(MANAGER):
-                yield config
+    return [
+        (chain, place, config)
+        for chain in [*_dicts(listener, "filter_chains"), *([default] if isinstance(default, dict) else [])]
+        for place, network_filter in enumerate(_dicts(chain, "filters"))
+        if isinstance(config := network_filter.get("typed_config", {}), dict)
+        and str(config.get("@type", "")).endswith(kind)
+    ]
 
 
 def _sockets(bootstrap: Config) -> list[Config]:

@@ -6,6 +6,7 @@ Source: envoyproxy/data-plane-api, envoy/config/{bootstrap,listener,cluster}/v3,
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,11 @@ Config = dict[str, Any]
 Version = tuple[int, ...]
 
 WASM = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
+TYPES = {"http": WASM, "network": WASM.replace(".http.", ".network.")}  # by the plugin's type
+TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 FILTER = "scaffold"  # the name under which the listener finds its ECDS resource
 UPSTREAM = "upstream"  # the cluster that every request is routed to
+CLUSTER = "x-cluster"  # the request header that names another one to go to
 FAIL_RELOAD_SINCE = (1, 33)
 REQUEST_ID = "x-request-id"
 STDERR = "/dev/stderr"  # as the path of an access log: Envoy's standard error, whoever owns it
@@ -22,27 +26,44 @@ STDERR = "/dev/stderr"  # as the path of an access log: Envoy's standard error, 
 
 @dataclass(frozen=True)
 class Address:
-    """Where an origin is: a host and port, or the path of a Unix socket.
+    """Where an origin is: a host and port, or the path of a Unix socket; false when it is nowhere.
 
-    `tls`, for https, is the file with the certificates of the authorities that are trusted.
+    `internal` is the name of a listener in the same Envoy. `tls`, for https, is the file with the
+    certificates of the authorities that are trusted. `http2` says what it speaks, and `bridged` that it is
+    to be asked by gRPC, though it speaks HTTP/1.
     """
 
     host: str = ""
     port: int = 0
     pipe: str = ""
+    internal: str = ""
     tls: str = ""
+    http2: bool = False
+    bridged: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.host or self.pipe or self.internal)
 
     def config(self) -> Config:
         """As Envoy's `Address`."""
+        if self.internal:
+            return {"envoy_internal_address": {"server_listener_name": self.internal}}
         if self.pipe:
             return {"pipe": {"path": self.pipe}}
         return {"socket_address": {"address": self.host, "port_value": self.port}}
 
 
 def wasm_filter(
-    *, name: str, root_id: str, vm_id: str, module: str, configuration: bytes, version: Version
+    *,
+    name: str,
+    root_id: str,
+    vm_id: str,
+    module: str,
+    configuration: bytes,
+    version: Version,
+    kind: str = "http",
 ) -> Config:
-    """The HTTP filter that runs the module at the path `module`; `version` is the Envoy it is for."""
+    """The filter that runs the module at the path `module`; `version` is the Envoy it is for."""
     plugin: Config = {
         "name": name,
         "root_id": root_id,
@@ -58,7 +79,7 @@ def wasm_filter(
         # a filter that panicked gets a new VM: without it every later request is a 503
         plugin["failure_policy"] = "FAIL_RELOAD"
         plugin["reload_config"] = {"backoff": {"base_interval": "0.1s"}}
-    return {"@type": WASM, "config": plugin}
+    return {"@type": TYPES[kind], "config": plugin}
 
 
 def any_value(content: bytes) -> Config:
@@ -87,27 +108,42 @@ def static_filter(typed_config: Config) -> Config:
     return {"name": FILTER, "typed_config": typed_config}
 
 
-def ecds_filter(path: str) -> Config:
+def ecds_filter(path: str, *, kind: str = "http") -> Config:
     """The listener's slot for a filter that is read from the file `path` whenever it is replaced."""
     source = {"path_config_source": {"path": path}, "resource_api_version": "V3"}
     return {
         "name": FILTER,
-        "config_discovery": {"config_source": source, "type_urls": [WASM]},
+        "config_discovery": {"config_source": source, "type_urls": [TYPES[kind]]},
     }
 
 
 def listener(
-    *, host: str, port: int, filters: list[Config], log: str | None = None, answer: str | None = None
+    *,
+    host: str,
+    port: int,
+    filters: list[Config],
+    log: str | None = None,
+    answer: str | None = None,
+    clusters: Iterable[str] = (),
 ) -> Config:
     """An HTTP listener that sends everything through `filters` to the upstream cluster.
 
-    `log` is the path of an access log; with `answer`, Envoy gives that itself, and asks no upstream.
+    A request whose header `CLUSTER` names one of `clusters` goes there. `log` is the path of an access
+    log; with `answer`, Envoy gives that itself, and asks no upstream.
     """
-    match: Config = {"match": {"prefix": "/"}}
+    every: Config = {"prefix": "/"}
+    routes = [
+        {
+            "match": every | {"headers": [{"name": CLUSTER, "string_match": {"exact": name}}]},
+            "route": {"cluster": name, "timeout": "60s"},
+        }
+        for name in clusters
+    ]
     if answer is None:
-        route = match | {"route": {"cluster": UPSTREAM, "timeout": "60s"}}
+        routes.append({"match": every, "route": {"cluster": UPSTREAM, "timeout": "60s"}})
     else:
-        route = match | {"direct_response": {"status": 200, "body": {"inline_string": answer}}}
+        said = {"status": 200, "body": {"inline_string": answer}}
+        routes.append({"match": every, "direct_response": said})
     manager: Config = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
         ".HttpConnectionManager",
@@ -115,7 +151,7 @@ def listener(
         "codec_type": "AUTO",
         "route_config": {
             "name": "all",
-            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}],
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
         },
         # the client's id stays, so that what the origin received can be told from other traffic
         "preserve_external_request_id": True,
@@ -123,14 +159,33 @@ def listener(
     }
     if log:
         manager["access_log"] = [access_log(log)]
+    chain = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    return _listener(host, port, chain)
+
+
+def tcp_listener(
+    *, host: str, port: int, filters: list[Config], log: str | None = None, echo: bool = False
+) -> Config:
+    """A TCP listener that sends every connection through the network `filters` to the upstream cluster.
+
+    `log` is the path of an access log; with `echo` Envoy sends back what comes, and asks no upstream.
+    """
+    if echo:
+        end: Config = {"@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo"}
+        return _listener(host, port, [*filters, {"name": "envoy.filters.network.echo", "typed_config": end}])
+    end = {"@type": TCP_PROXY, "stat_prefix": "ingress", "cluster": UPSTREAM}
+    if log:
+        end["access_log"] = [access_log(log)]
+    return _listener(host, port, [*filters, {"name": "envoy.filters.network.tcp_proxy", "typed_config": end}])
+
+
+def _listener(host: str, port: int, chain: list[Config]) -> Config:
     return {
         "name": "ingress",
         "address": Address(host, port).config(),
         # with it a second Envoy on the port starts without a word and takes half the traffic
         "enable_reuse_port": False,
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
+        "filter_chains": [{"filters": chain}],
     }
 
 
@@ -143,9 +198,13 @@ def router() -> Config:
 
 
 def access_log(path: str) -> Config:
-    """A line when a stream has ended, after every filter's `on_log`: the sign that its log is whole."""
+    """A line when a stream has ended, after every filter's `on_log`: the sign that its log is whole.
+
+    Where it is a TCP connection's end, it has no request's id, and is known by the peer's address.
+    """
     fields = {"request_id": f"%REQ({REQUEST_ID})%", "status": "%RESPONSE_CODE%"}
     fields |= {"flags": "%RESPONSE_FLAGS%", "details": "%RESPONSE_CODE_DETAILS%"}
+    fields |= {"peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%", "closed": "%CONNECTION_TERMINATION_DETAILS%"}
     kind = "stream.v3.StderrAccessLog" if path == STDERR else "file.v3.FileAccessLog"
     typed_config = {
         "@type": f"type.googleapis.com/envoy.extensions.access_loggers.{kind}",
@@ -157,11 +216,13 @@ def access_log(path: str) -> Config:
 
 
 def cluster(name: str, address: Address) -> Config:
-    """The cluster `name`, of one origin."""
+    """The cluster `name`, of one origin; of none where that is nowhere, and whoever asks it is told so."""
+    if not address:
+        return {"name": name, "type": "STATIC", "load_assignment": {"cluster_name": name}}
     made: Config = {
         "name": name,
         # one origin of all the addresses its name has: `localhost` may listen on IPv4 or IPv6 only
-        "type": "STATIC" if address.pipe else "LOGICAL_DNS",
+        "type": "STATIC" if address.pipe or address.internal else "LOGICAL_DNS",
         "dns_lookup_family": "ALL",
         "connect_timeout": "5s",
         "load_assignment": {
@@ -169,6 +230,13 @@ def cluster(name: str, address: Address) -> Config:
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address.config()}}]}],
         },
     }
+    if address.http2:
+        kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+        options = {
+            "@type": f"type.googleapis.com/{kind}",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }
+        made["typed_extension_protocol_options"] = {kind: options}
     if address.tls:
         made["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": _tls(address)}
     return made

@@ -74,13 +74,15 @@ class Headers(MutableMapping[str, str]):
 class Request:
     """A request as one side saw it. `headers` keeps repeats; `target` is path and query.
 
-    At the origin `headers["host"]` is what the host sent on as its authority.
+    At the origin `headers["host"]` is what the host sent on as its authority, and `cluster` the one by
+    which it came: "upstream", or one of the project's `clusters`.
     """
 
     method: str
     target: str
     headers: Headers = field(default_factory=Headers)
     body: bytes = b""
+    cluster: str = ""
 
     @property
     def path(self) -> str:

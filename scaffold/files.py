@@ -84,8 +84,8 @@ def tree(target: Path) -> Iterator[Path]:
     """
     if target.exists() or target.is_symlink():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    with named(target), _parents(target), _staging(target.parent) as staging:
-        made = staging / target.name
+    with named(target), _parents(target), staging(target.parent) as aside:
+        made = aside / target.name
         made.mkdir()
         yield made
         try:
@@ -143,8 +143,21 @@ def scratch() -> Iterator[Path]:
         yield folder
 
 
+def move(made: Path, target: Path) -> None:
+    """Replace the file `target` by `made` at once, from another mount too."""
+    try:
+        made.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with temporary(target.parent) as beside:
+            shutil.copy2(made, beside / target.name, follow_symlinks=False)
+            (beside / target.name).replace(target)
+
+
 @contextmanager
-def _staging(near: Path) -> Iterator[Path]:
+def staging(near: Path) -> Iterator[Path]:
+    """A folder to make things in that are renamed to below `near`: in the user's cache where that can be."""
     cache = cache_dir() / "staging"
     try:
         cache.mkdir(parents=True, exist_ok=True)

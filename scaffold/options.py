@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
-from scaffold.envoy_config import Address
+from scaffold.clusters import parse_upstream
 from scaffold.errors import UsageError
 from scaffold.project import HostSettings, read_configuration
 
@@ -108,27 +107,3 @@ def _digest(bootstrap: Path) -> str | None:
         return "sha256:" + hashlib.sha256(bootstrap.read_bytes()).hexdigest()
     except OSError:  # which is said when it is read
         return None
-
-
-def parse_upstream(url: str) -> Address:
-    """An origin's address from its URL. Raises `UsageError` unless it is http(s)://host[:port]."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise UsageError(f"`{url}` is no upstream", hint="write it as http://host:port")
-    tls = parts.scheme == "https"
-    return Address(parts.hostname, port or (443 if tls else 80), tls=_authorities() if tls else "")
-
-
-def _authorities() -> str:
-    """The certificates that the system trusts, or else those that came with us."""
-    import ssl
-
-    if found := ssl.get_default_verify_paths().cafile:
-        return found
-    import certifi
-
-    return certifi.where()

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from scaffold import contents, plugins, process
+from scaffold import facts, plugins, process, workspace
 from scaffold.errors import MachineError, ModuleError, UsageError, choose
 from scaffold.events import Noted, emit, step
-from scaffold.oci import BLOB_LIMIT
-from scaffold.project import Project
+from scaffold.oci import BLOB_LIMIT, dump
+from scaffold.project import Project, plugins_at
 from scaffold.reference import Reference, default_name
+from scaffold.schema import Schema
 from scaffold.store import Store
 from scaffold.variants import VARIANTS, Metadata
 from scaffold.wasm import WasmModule
 
 _TAR = 16 * 2**10  # bytes, which an archive may have more than what is in it
-_CONFIGURATION_LIMIT = 64 * 2**10  # bytes: a manifest travels with every request for the image
+_TEXT_LIMIT = 64 * 2**10  # bytes: a manifest travels with every request for the image
 _ABOUT = ("version", "description", "source", "revision", "licenses")  # OCI's annotations of that name
 
 
@@ -53,26 +56,51 @@ def package(
     profile: str = "release",
     rustc: str | None = None,
     yes: bool = False,
-) -> Packaged:
+) -> Packaged | list[Packaged]:
     """Make an image of the plugin, built first, or of the module in a file, and keep it in the local store.
 
     A file outside of the current project's folder is none of its, unless `root` names that. With an image
     for `module`, what that says of its plugin is said again. It is called `tag`, or after the crate and its
-    version. `runtime_config` names a file of wasme's that says the root ids. Raises `ModuleError` for what
-    no host would load, `UsageError` for a name that can't be one.
+    version. `runtime_config` names a file of wasme's that says the root ids. At a workspace's root an image
+    is made of each plugin in it. Raises `ModuleError` for what no host would load, `UsageError` for a name
+    that can't be one.
     """
-    make = choose("variant", variant, VARIANTS)
+    choose("variant", variant, VARIANTS)
     given = Reference.parse(tag) if tag else None
     if given and given.digest:
         raise UsageError(f"`{tag}` can't be given: a digest is the image's own", hint="name it by a tag")
     said = _runtime_config(runtime_config) if runtime_config else None
+    several = plugins_at(root) if module is None else None
+    if several:
+        for option, value in (("--tag", tag), ("--runtime-config", runtime_config)):
+            if value:
+                hint = "give --root the folder of one"
+                raise UsageError(f"{option} is of one plugin, and this is a workspace", hint=hint)
+        return _of_all(several, variant, profile=profile, rustc=rustc, yes=yes)
     named, root = root != Path(), plugins.check(module, root)
     if module is None or plugins.is_file(module):
         built = plugins.load(module, root, profile=profile, rustc=rustc, yes=yes).module
-        metadata = _metadata(_project_of(built, root, named=module is None or named), built, said)
+        project = _project_of(built, root, named=module is None or named)
+        metadata = _metadata(project, built, said, _revision(project.root) if project else "")
     else:
         held = plugins.held(module)
         built, metadata = held.module, _said_again(held, said)
+    return _image(built, metadata, variant, given)
+
+
+def _of_all(projects: Sequence[Project], variant: str, **build: Any) -> list[Packaged]:
+    """An image of each plugin of a workspace; what is to be said of all is known before the first is made."""
+    from scaffold import cargo
+
+    modules = cargo.build_all(projects, workspace.top(projects[0].root), **build)
+    revision = _revision(projects[0].root)
+    of_each = zip(projects, modules, strict=True)
+    about = [_metadata(project, module, None, revision) for project, module in of_each]
+    return [_image(module, metadata, variant) for module, metadata in zip(modules, about, strict=True)]
+
+
+def _image(module: WasmModule, metadata: Metadata, variant: str, given: Reference | None = None) -> Packaged:
+    """Make an image of a module, in the local store, called as `given` or as its plugin."""
     reference = given or Reference.parse(f"{default_name(metadata.title)}:{_tag(metadata.version)}")
     for root_id in metadata.root_ids:
         if "," in root_id or root_id != root_id.strip():
@@ -80,13 +108,13 @@ def package(
                 f"the root id {root_id!r} can't be written into an image, where commas stand between them"
             )
     with step(f"Packaging {reference}"):
-        image = make(built.content(), metadata)
-        if built.size + _TAR > BLOB_LIMIT or max(blob.size for blob in image.manifest.blobs) > BLOB_LIMIT:
+        image = VARIANTS[variant](module.content(), metadata)
+        if module.size + _TAR > BLOB_LIMIT or max(blob.size for blob in image.manifest.blobs) > BLOB_LIMIT:
             raise ModuleError(
-                f"{built.path} is too large: no consumer takes more than 256 MiB, packed or not"
+                f"{module.path} is too large: no consumer takes more than 256 MiB, packed or not"
             )
         Store().add(image, reference)
-    return Packaged(str(reference), variant, image.manifest.size, image.manifest.digest, built.digest)
+    return Packaged(str(reference), variant, image.manifest.size, image.manifest.digest, module.digest)
 
 
 def _project_of(module: WasmModule, root: Path, *, named: bool) -> Project | None:
@@ -95,7 +123,9 @@ def _project_of(module: WasmModule, root: Path, *, named: bool) -> Project | Non
     return project if project and (named or module.path.resolve().is_relative_to(project.root)) else None
 
 
-def _metadata(project: Project | None, module: WasmModule, said: contents.PluginFacts | None) -> Metadata:
+def _metadata(
+    project: Project | None, module: WasmModule, said: facts.PluginFacts | None, revision: str
+) -> Metadata:
     about = project.about() if project else {}
     root_ids = said.root_ids if said else (project.settings.root_id,) if project else ()
     return Metadata(
@@ -103,16 +133,17 @@ def _metadata(project: Project | None, module: WasmModule, said: contents.Plugin
         version=about.get("version", ""),
         description=about.get("description", ""),
         source=about.get("repository", ""),
-        revision=_revision(project.root) if project else "",
+        revision=revision,
         licenses=about.get("license", ""),
         abi_version=module.abi_version,
         plugin_type=project.settings.type if project else "http",
         root_ids=tuple(filter(None, root_ids)),
-        configuration=_configuration(project) if project else "",
+        configuration=_text("default configuration", project.configured()) if project else "",
+        schema=_schema(project) if project else "",
     )
 
 
-def _said_again(image: plugins.Held, said: contents.PluginFacts | None) -> Metadata:
+def _said_again(image: plugins.Held, said: facts.PluginFacts | None) -> Metadata:
     """What an image says of its plugin, for another image of the same module."""
     told = image.manifest.annotations
     return Metadata(
@@ -122,6 +153,7 @@ def _said_again(image: plugins.Held, said: contents.PluginFacts | None) -> Metad
         plugin_type=image.facts.type,
         root_ids=(said or image.facts).root_ids,
         configuration=image.facts.configuration or "",
+        schema=image.facts.schema or "",
     )
 
 
@@ -130,15 +162,20 @@ def _tag(version: str) -> str:
     return version.replace("+", "_") or "latest"
 
 
-def _configuration(project: Project) -> str:
-    """The default configuration, where an annotation can hold it."""
-    content = project.configuration()
+def _schema(project: Project) -> str:
+    """The configuration's schema, where there is one of the present source."""
+    schema = Schema.of(project.root)
+    return _text("configuration's schema", dump(schema.content)) if schema else ""
+
+
+def _text(what: str, content: bytes) -> str:
+    """What an annotation is to hold; "", which is announced, where it can't."""
     try:
         text = content.decode()
     except UnicodeDecodeError:
         text = ""
-    if len(content) > _CONFIGURATION_LIMIT or (content and not text):
-        emit(Noted("the image says nothing of the default configuration: it is binary, or above 64 kB"))
+    if len(content) > _TEXT_LIMIT or (content and not text):
+        emit(Noted(f"the image says nothing of the {what}: it is binary, or above 64 kB"))
         return ""
     return text
 
@@ -162,9 +199,9 @@ def _revision(root: Path) -> str:
     return head.stdout.strip()
 
 
-def _runtime_config(path: Path) -> contents.PluginFacts:
+def _runtime_config(path: Path) -> facts.PluginFacts:
     """wasme's runtime-config.json, which says what the module itself doesn't."""
     try:
-        return contents.read_runtime_config(path.read_bytes())
+        return facts.read_runtime_config(path.read_bytes())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error

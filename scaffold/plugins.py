@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaffold import files
+from scaffold.cargo_toml import locate
 from scaffold.errors import ModuleError, UsageError
 from scaffold.events import Noted, emit
 from scaffold.options import Options
-from scaffold.project import Plugin, Project, locate, read_configuration
+from scaffold.project import RUNNABLE, Plugin, Project, read_configuration
 from scaffold.wasm import WasmModule
 
 _MODULES_LIMIT = 512 * 2**20  # bytes of the cached modules
@@ -21,7 +22,7 @@ _UNUSED = 30 * 86400.0  # seconds after which one goes
 _IN_USE = 3600.0  # seconds: a command may be about to read one that is no older
 
 if TYPE_CHECKING:
-    from scaffold.contents import PluginFacts
+    from scaffold.facts import PluginFacts
     from scaffold.oci import Manifest
     from scaffold.reference import Reference
 
@@ -45,24 +46,30 @@ class Held:
 
 @dataclass(frozen=True)
 class Source:
-    """A module, and the plugin it is where nothing else is said: the project's in `root`, or an image's."""
+    """A module, and whose it is where nothing else is said: the project's in `root`, or an image's."""
 
     module: WasmModule
     root: Path
-    of_image: Plugin | None = None
+    image: Held | None = None
 
     def plugin(self, options: Options) -> Plugin:
-        """The plugin, with what the options say in the place of its own."""
-        if self.of_image is None:
+        """The plugin, with what the options say in the place of its own.
+
+        Raises as `Project.configured` and `PluginFacts.configured` do.
+        """
+        if self.image is None:
             return Plugin.load(
                 self.root, self.module, options.config, name=options.id, root_id=options.root_id
             )
+        facts = self.image.facts
+        given = None if options.config is None else read_configuration(options.config)
         return Plugin(
-            options.id or self.of_image.name,
-            self.of_image.root_id if options.root_id is None else options.root_id,
+            options.id or self.image.title,
+            facts.root_id if options.root_id is None else options.root_id,
             self.module,
-            self.of_image.configuration if options.config is None else read_configuration(options.config),
-            self.of_image.image,
+            facts.configured(given),
+            type=facts.type,
+            image=str(self.image.reference.pinned(self.image.manifest.digest)),
         )
 
 
@@ -79,15 +86,21 @@ def check(given: str | Path | None, root: Path) -> Path:
 
 
 def load(given: str | Path | None, root: Path, *, profile: str, rustc: str | None, yes: bool) -> Source:
-    """The module in that file or image, which is pulled where it isn't here; or the project's, built."""
+    """The module in that file or image, which is pulled where it isn't here; or the project's, built.
+
+    Raises `ModuleError` for an image's of a type that no host of ours runs.
+    """
     if given is None:
         from scaffold import cargo
 
-        return Source(cargo.build(root, profile=profile, rustc=rustc, yes=yes), root)
+        return Source(cargo.build_one(root, profile=profile, rustc=rustc, yes=yes), root)
     if is_file(given):
         return Source(WasmModule.read(Path(given)), root)
-    of_image = from_image(str(given))
-    return Source(of_image.module, root, of_image)
+    image = held(str(given))
+    if image.facts.type not in RUNNABLE:
+        kind = image.facts.type
+        raise ModuleError(f"{image.reference}: plugins of type {kind!r} can be packaged, not run yet")
+    return Source(image.module, root, image)
 
 
 def is_file(given: str | Path) -> bool:
@@ -101,17 +114,6 @@ def _reference(given: str) -> None:
     from scaffold.reference import Reference
 
     Reference.parse(given)
-
-
-def from_image(name: str) -> Plugin:
-    """The plugin in an image, as `held`. Raises `ModuleError` for a type that no host of ours runs."""
-    image = held(name)
-    facts = image.facts
-    if facts.type != "http":
-        raise ModuleError(f"{image.reference}: plugins of type {facts.type!r} can be packaged, not run yet")
-    root_id = facts.root_ids[0] if facts.root_ids else ""
-    pinned = str(image.reference.pinned(image.manifest.digest))
-    return Plugin(image.title, root_id, image.module, (facts.configuration or "").encode(), pinned)
 
 
 def held(name: str) -> Held:

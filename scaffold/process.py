@@ -92,9 +92,15 @@ def show(
     All it says goes to standard error, which leaves standard output to our result; with `on_line`,
     the lines of its standard output are handed over instead.
     """
-    stdout = subprocess.PIPE if on_line else _stderr()
+    stdout = subprocess.PIPE if on_line else standard_error()
     with spawn(
-        argv, cwd=cwd, env=env, stdout=stdout, stderr=_stderr(), shares_terminal=True, pass_fds=pass_fds
+        argv,
+        cwd=cwd,
+        env=env,
+        stdout=stdout,
+        stderr=standard_error(),
+        shares_terminal=True,
+        pass_fds=pass_fds,
     ) as child:
         if on_line and child.stdout:
             for line in child.stdout:
@@ -102,7 +108,8 @@ def show(
         return child.wait()
 
 
-def _stderr() -> int:
+def standard_error() -> int:
+    """The descriptor of our standard error, for what a child says."""
     if sys.stderr is None:  # it was closed when we were started
         return subprocess.DEVNULL
     sys.stderr.flush()

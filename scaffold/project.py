@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
+from scaffold import clusters
+from scaffold.cargo_toml import FILE, NAME, locate, makes_cdylib, read_manifest, table
 from scaffold.errors import ProjectError, UsageError
+from scaffold.rendered import Rendered
+from scaffold.schema import Schema
 from scaffold.wasm import WasmModule
+from scaffold.workspace import Workspace, about, choices
 
 TYPES = ("http", "network", "service")
+RUNNABLE = ("http", "network")
 TRIPLES = ("wasm32-wasip1", "wasm32-unknown-unknown")
-NAME = "proxy-wasm"
 TABLE = f"package.metadata.{NAME}"
+_FEW = 5  # that an error names
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Settings:
     root_id: str = ""
     triple: str = TRIPLES[0]
     configuration: str | None = None
+    clusters: Mapping[str, str] = field(default_factory=dict)  # name -> a URL, or "upstream"
+    template: Rendered | None = None
 
 
 @dataclass(frozen=True)
@@ -49,27 +56,22 @@ class Project:
         manifest = read_manifest(path)
         package = manifest.get("package")
         if not isinstance(package, dict) or not isinstance(package.get("name"), str):
-            raise ProjectError(
-                f"no [package] with a name in {path}", hint="give --root a plugin's crate, not a workspace"
-            )
-        lib = _table(manifest, "lib")
-        crate_type = lib.get("crate-type", lib.get("crate_type"))
-        if not isinstance(crate_type, list) or "cdylib" not in crate_type:
-            raise ProjectError(
-                f"{path} does not build a cdylib, which a wasm module is",
-                hint='add `[lib]` with `crate-type = ["cdylib"]`',
-            )
-        version = package.get("version", "0.0.0")
-        metadata = _table(package, "metadata")
+            why = f"{path} is a workspace's, and this is about one plugin"
+            lacking = f"no [package] with a name in {path}"
+            raise ProjectError(why if "workspace" in manifest else lacking, hint=_which(root))
+        if not makes_cdylib(manifest):
+            add = 'add `[lib]` with `crate-type = ["cdylib"]`'
+            hint = _which(root) if "workspace" in manifest else add
+            raise ProjectError(f"{path} does not build a cdylib, which a wasm module is", hint=hint)
+        metadata = table(package, "metadata")
         for key in metadata:
             if key != NAME and difflib.get_close_matches(key, [NAME], cutoff=0.8):
                 raise ProjectError(f"[package.metadata.{key}] in {path} is misspelt", hint=f"write [{TABLE}]")
-        table = metadata.get(NAME, {})
         return cls(
             root=root.resolve(),
             name=package["name"],
-            version=version if isinstance(version, str) else "0.0.0",  # a workspace's: cargo knows it
-            settings=_settings(table, path, package["name"]),
+            version=about({"version": package.get("version")}, root).get("version", "0.0.0"),
+            settings=_settings(metadata.get(NAME, {}), path, package["name"]),
         )
 
     def summary(self) -> str:
@@ -78,11 +80,7 @@ class Project:
 
     def about(self) -> dict[str, str]:
         """What Cargo.toml says of the package in words; what it leaves to its workspace, from there."""
-        package = read_manifest(self.root / "Cargo.toml")["package"]
-        left = [key for key, value in package.items() if isinstance(value, dict) and value.get("workspace")]
-        shared = _of_workspace(self.root) if left else {}
-        said = package | {key: shared.get(key) for key in left}
-        return {key: value for key, value in said.items() if isinstance(value, str)}
+        return about(read_manifest(self.root / FILE)["package"], self.root)
 
     def configuration(self) -> bytes:
         """The plugin's default configuration: the bytes of the file that the settings name, or none."""
@@ -104,18 +102,37 @@ class Project:
         except OSError as error:
             raise ProjectError(f"cannot read the configuration {path}: {error.strerror}") from error
 
+    def configured(self, given: bytes | None = None) -> bytes:
+        """The configuration that was `given` by --config, or else the default, once it fits the schema.
+
+        Raises `UsageError` when what was given doesn't, `ProjectError` when the default doesn't.
+        """
+        content = self.configuration() if given is None else given
+        schema = Schema.of(self.root)
+        if schema and given is not None:
+            schema.check(content, "--config", UsageError)
+        elif schema and self.settings.configuration:
+            schema.check(content, self.settings.configuration, ProjectError)
+        elif schema:
+            hint = f'name a file in [{TABLE}] of Cargo.toml: `configuration = "config.json"`'
+            schema.check(content, "an empty configuration", ProjectError, hint=hint)
+        return content
+
 
 @dataclass(frozen=True)
 class Plugin:
     """What a host is to run: a module, under which name and root id, with which configuration.
 
     `image` names the image that the module is from, with its digest; "" where it is from none.
+    `type` is "http" or "network"; `clusters` are those that it may ask or route to, beside the upstream.
     """
 
     name: str
     root_id: str
     module: WasmModule
     configuration: bytes = b""
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    type: str = "http"
     image: str = ""
 
     @classmethod
@@ -131,21 +148,26 @@ class Plugin:
         """The plugin of the project in `root`, or of no project, by the module's file name.
 
         `configuration` is JSON or names a file; without it the project's default counts, as its name
-        and root id do.
+        and root id do. A project's must fit its schema: see `Project.configured`.
         """
+        given = None if configuration is None else read_configuration(configuration)
         if (root / "Cargo.toml").exists():
             project = Project.load(root)
-            if project.settings.type != "http":
-                kind = project.settings.type
+            settings = project.settings
+            if settings.type not in RUNNABLE:
                 raise ProjectError(
-                    f'{root / "Cargo.toml"}: plugins of type "{kind}" can be built, not run yet'
+                    f'{root / "Cargo.toml"}: plugins of type "{settings.type}" can be built, not run yet'
                 )
-            own_name, own_root_id = project.name, project.settings.root_id
-            default = project.configuration() if configuration is None else b""
+            own = cls(project.name, settings.root_id, module, clusters=settings.clusters, type=settings.type)
+            given = project.configured(given)
         else:
-            own_name, own_root_id, default = module.path.stem, "", b""
-        given = default if configuration is None else read_configuration(configuration)
-        return cls(name or own_name, own_root_id if root_id is None else root_id, module, given)
+            own = cls(module.path.stem, "", module)
+        return replace(
+            own,
+            name=name or own.name,
+            root_id=own.root_id if root_id is None else root_id,
+            configuration=given or b"",
+        )
 
 
 @dataclass(frozen=True)
@@ -156,7 +178,7 @@ class HostSettings:
     `bootstrap` is the path of a configuration of the user's own, which then says port and upstream;
     its digest tells an edited one. `envoy_image` is the image whose Envoy runs in a container, and
     `docker_args` are arguments of `docker run` for that. `anywhere` puts any free port in the place of
-    those in the bootstrap.
+    those in the bootstrap. `type` and `clusters` are the plugin's.
     """
 
     port: int = 0
@@ -169,6 +191,12 @@ class HostSettings:
     envoy_image: str | None = None
     docker_args: tuple[str, ...] = ()
     anywhere: bool = False
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    type: str = "http"
+
+    def serving(self, plugin: Plugin) -> HostSettings:
+        """These, and what `plugin` needs beside them."""
+        return replace(self, clusters=dict(plugin.clusters), type=plugin.type)
 
     def fit(self, running: HostSettings, port: int) -> bool:
         """Whether a host that runs with the settings `running`, on `port`, is what these ask for."""
@@ -202,45 +230,35 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def locate(root: Path) -> Path:
-    """The folder that is meant by `root`: for the current one, the nearest above it with a Cargo.toml."""
-    if root != Path() or (root / "Cargo.toml").exists():
-        return root
-    here = root.absolute()
-    return next((folder for folder in here.parents if (folder / "Cargo.toml").exists()), root)
+def plugins_at(root: Path) -> list[Project] | None:
+    """All plugins of the workspace whose root `root` is; None where a single crate is meant.
+
+    Raises `ProjectError` when there is none in it, or one of them is broken.
+    """
+    workspace = Workspace.meant(root)
+    if workspace is None:
+        return None
+    folders = workspace.plugins()
+    if not folders:
+        hint = "`scaffold new NAME` adds one, and `scaffold adopt` makes one of a filter's crate"
+        raise ProjectError(f"no member of the workspace in {workspace.root} is a plugin", hint=hint)
+    return [Project.load(folder) for folder in folders]
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Parse a Cargo.toml. Raises `ProjectError`, with line and column where it isn't TOML."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        hint = "run `scaffold new NAME` first, or pass --root"
-        raise ProjectError(f"no Cargo.toml in {path.parent}", hint=hint) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProjectError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        return tomllib.loads(text)
-    except RecursionError as error:
-        raise ProjectError(f"{path} is not TOML: nested too deeply") from error
-    except ValueError as error:  # not TOMLDecodeError alone: a number may be too long for Python
-        raise ProjectError(f"{path} is not TOML: {error}") from error
+def triples(root: Path) -> list[str]:
+    """What is compiled to in `root`: by its plugins, or by default where there is no project."""
+    if not (root / "Cargo.toml").exists():
+        return [TRIPLES[0]]
+    projects = plugins_at(root) or [Project.load(root)]
+    return list(dict.fromkeys(project.settings.triple for project in projects))
 
 
-def _of_workspace(root: Path) -> dict[str, Any]:
-    for folder in (root, *root.parents):
-        path = folder / "Cargo.toml"
-        if path.is_file():
-            workspace = read_manifest(path).get("workspace")
-            if isinstance(workspace, dict):
-                return _table(workspace, "package")
-    return {}
-
-
-def _table(parent: dict[str, Any], key: str) -> dict[str, Any]:
-    """The table `key`, or an empty one: where something else stands, it is not ours to judge."""
-    value = parent.get(key)
-    return value if isinstance(value, dict) else {}
+def _which(root: Path) -> str:
+    """What to give --root, where `root` is of no plugin."""
+    workspace = Workspace.at(root)
+    folders = workspace.plugins() if workspace else []
+    more = f" ({len(folders)} in all)" if len(folders) > _FEW else ""
+    return f"choose a plugin: {choices(folders[:_FEW])}{more}" if folders else "give --root a plugin's crate"
 
 
 def _settings(table: object, path: Path, name: str) -> Settings:
@@ -253,7 +271,11 @@ def _settings(table: object, path: Path, name: str) -> Settings:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
             raise ProjectError(f"unknown key `{key}` in {where}", hint=hint)
-        if not isinstance(value, str):
+        if key == "clusters":
+            clusters.check(value, where)
+        elif key == "template":
+            table = table | {key: Rendered.parse(value, path)}
+        elif not isinstance(value, str):
             raise ProjectError(f"`{key}` in {where} is not a string")
     settings = Settings(**{"root_id": name, **{known[key]: value for key, value in table.items()}})
     for key, value, allowed in (

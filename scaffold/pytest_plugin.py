@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from scaffold import hosts
-from scaffold.errors import HostError, ScaffoldError
+from scaffold.errors import HostError, ScaffoldError, UsageError
 from scaffold.exchange import Exchange, HeaderInput, Headers, Request, Response
+from scaffold.hosts.connection import Connection
 from scaffold.options import Options
 from scaffold.project import Plugin
+from scaffold.schema import Schema
 from scaffold.testing import OURS
 from scaffold.upstream import Origin
 from scaffold.wasm import WasmModule
@@ -46,10 +48,16 @@ class Upstream:
         headers: HeaderInput = None,
         *,
         path: str | None = None,
+        after: float = 0,
+        cut: bool = False,
     ) -> None:
-        """From now on, until the test ends, answer this; only for `path`, when it is given."""
+        """From now on, until the test ends, answer this; only for `path`, when it is given.
+
+        `after` so many seconds; with `cut` the connection ends one byte too early.
+        """
         content = body.encode() if isinstance(body, str) else body
-        self._origin.answer(Response(status, Headers(headers or {}), content), path=path)
+        response = Response(status, Headers(headers or {}), content)
+        self._origin.answer(response, path=path, after=after, cut=cut)
 
     @property
     def _origin(self) -> Origin:
@@ -61,8 +69,9 @@ class Upstream:
 class Proxy:
     """A host that runs the plugin, as a test uses it."""
 
-    def __init__(self, begun: Begun, plugin: Plugin | None) -> None:
+    def __init__(self, begun: Begun, plugin: Plugin | None, schema: Schema | None = None) -> None:
         self._begun = begun
+        self._schema = schema
         self._stack = ExitStack()
         self._host = self._stack.enter_context(begun())
         self._default = plugin
@@ -106,10 +115,19 @@ class Proxy:
         """POST; see `request`."""
         return self.request("POST", target, **options)
 
-    def configure(self, configuration: Any) -> None:
+    @contextmanager
+    def connect(self, *, timeout: float = 10) -> Iterator[Connection]:
+        """A TCP connection through the plugin while the block runs; then what came of it is in it."""
+        changed, self._changed = self._changed, True
+        with self._host.connect(timeout=timeout) as connection:
+            yield connection
+        self._changed = changed or connection.trapped
+
+    def configure(self, configuration: Any, *, check: bool = True) -> None:
         """Give the plugin another configuration, until the test ends; what isn't text becomes JSON.
 
-        Raises `ModuleError` when the plugin refuses it.
+        Raises `UsageError` when it doesn't fit `config.schema.json`, unless `check` is False;
+        `ModuleError` when the plugin refuses it.
         """
         if self._default is None:
             pytest.skip("a deployment keeps its configuration")
@@ -117,6 +135,9 @@ class Proxy:
             configuration = configuration.encode()
         elif not isinstance(configuration, bytes):
             configuration = json.dumps(configuration).encode()
+        if self._schema and check:
+            hint = "`check=False` leaves it to the plugin"
+            self._schema.check(configuration, "the configuration", UsageError, hint=hint)
         self._changed = True
         self._host.replace(replace(self._default, configuration=configuration), fresh=True)
 
@@ -175,7 +196,9 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             start = hosts.find(config.getoption("--proxy-host"))
             settings = _options(config).settings()
             made = Proxy(
-                lambda: start(plugin, folder=tmp_path_factory.mktemp("proxy"), settings=settings), plugin
+                lambda: start(plugin, folder=tmp_path_factory.mktemp("proxy"), settings=settings),
+                plugin,
+                Schema.of(config.rootpath),
             )
     try:
         yield made
@@ -205,7 +228,7 @@ def _plugin(config: pytest.Config) -> Plugin:
     else:
         from scaffold import cargo
 
-        module = cargo.build(config.rootpath)
+        module = cargo.build_one(config.rootpath)
     return Plugin.load(config.rootpath, module, config.getoption("--proxy-config"))
 
 

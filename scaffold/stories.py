@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scaffold import contents, files, plugins
 from scaffold.consumers import Consumer, Packed, consumers
-from scaffold.contents import PluginFacts
+from scaffold.facts import PluginFacts
 from scaffold.inspection import Story, inspect_module
 from scaffold.oci import Descriptor, ImageError, Manifest
 from scaffold.reference import Reference
@@ -16,6 +16,8 @@ from scaffold.registry import transfer
 from scaffold.store import Store
 from scaffold.unpacking import OpenBlob, unpack
 from scaffold.wasm import NotAPlugin
+
+_LONGEST = 300  # characters of what an image says that are shown; `--json` has all
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class ImageStory:
             "layers": ", ".join(f"{layer.media_type} ({layer.size:,} bytes)" for layer in self.layers),
             "type": self.plugin.type,
             "root ids": ", ".join(map(repr, self.plugin.root_ids)) or "none is named",
-            "configuration": self.plugin.configuration or "none",
+            "configuration": _cut(self.plugin.configuration or "none"),
             "manifest digest": self.manifest_digest,
             "module digest": self.module.module.digest,
         }
@@ -53,13 +55,18 @@ class ImageStory:
         lines += [
             "",
             "annotations",
-            *(f"  {key}: {' '.join(value.split())}" for key, value in self.annotations.items()),
+            *(f"  {key}: {' '.join(_cut(value).split())}" for key, value in self.annotations.items()),
         ]
         lines += ["", "loads in"]
         for one in self.consumers:
             answer = {True: "yes", False: "no", None: "perhaps"}[one.loads]
             lines.append(f"  {one.name:<27}{answer}{': ' + one.why if one.why else ''}")
         return "\n".join([*map(_harmless, lines), "", self.module.summary()])
+
+
+def _cut(text: str) -> str:
+    """What an image says, no longer than a page can show."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
 
 
 def _harmless(line: str) -> str:
@@ -110,7 +117,7 @@ def _story(reference: Reference, place: str, manifest: Manifest, open_blob: Open
         files=names,
         annotations=dict(manifest.annotations),
         plugin=opened.facts,
-        consumers=consumers(Packed(manifest, layout, module.module, names, system)),
+        consumers=consumers(Packed(manifest, layout, module.module, names, system, opened.facts.type)),
         module=module,
     )
 

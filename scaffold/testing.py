@@ -6,11 +6,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold import cargo, files, process, toolchain
+from scaffold import cargo, files, process, together, toolchain
 from scaffold.errors import (
     MachineError,
     ProjectError,
@@ -21,12 +21,15 @@ from scaffold.errors import (
     choose,
     of_exit_code,
 )
-from scaffold.events import step
+from scaffold.events import Noted, emit, step
 from scaffold.hosts import HOSTS, envoys
 from scaffold.options import Options
-from scaffold.project import Project
+from scaffold.project import Project, plugins_at
 from scaffold.wasm import WasmModule
+from scaffold.workspace import top
 
+_KINDS = ("passed", "failed", "error", "skipped")
+_NONE = 5  # pytest's exit code where no test ran
 OURS = 100  # what the plugin adds to an exit code of ours, to tell it from pytest's
 
 # pytest's exit codes (pytest.ExitCode) as ours; 2 is an interruption, or a test file that can't be read
@@ -35,7 +38,7 @@ _PYTEST: dict[int, tuple[type[ScaffoldError], str, str | None]] = {
     2: (TestsFailed, "pytest stopped before the end", None),
     3: (ToolFailed, "pytest failed inside", None),
     4: (UsageError, "pytest can't make sense of that", "`pytest --help` lists what it takes"),
-    5: (ProjectError, "no tests ran", "put them in tests/test_*.py, or widen -k"),
+    _NONE: (ProjectError, "no tests ran", "put them in tests/test_*.py, or widen -k"),
 }
 
 
@@ -54,27 +57,72 @@ class Play:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of the tests, once for each Envoy that was named."""
+    """What came of a plugin's tests, once for each Envoy that was named."""
 
     plays: list[Play]
+    plugin: str = ""
 
     @property
     def exit_code(self) -> int:
         """0 when all is well, that of the errors where they are of one kind, else that of failed tests."""
-        codes = {play.error.exit_code for play in self.plays if play.error}
-        return codes.pop() if len(codes) == 1 else TestsFailed.exit_code if codes else 0
+        return _exit_code(self.plays)
 
     def summary(self) -> str:
         """A table with a line for each Envoy; nothing for a single one, of which pytest has said all."""
-        if len(self.plays) == 1:
-            return ""
-        width = max(len(play.host) for play in self.plays)
-        lines = [f"{'':<{width}}  passed  failed  errors  skipped    time"]
-        for play in self.plays:
-            counts = f"{play.passed:>6}  {play.failed:>6}  {play.errors:>6}  {play.skipped:>7}"
-            why = f"  {play.error.message}" if play.error else ""
-            lines.append(f"{play.host:<{width}}  {counts}  {play.seconds:>4.1f} s{why}")
-        return "\n".join(lines)
+        return _table({play.host: play for play in self.plays}) if len(self.plays) > 1 else ""
+
+
+class Reports(tuple[Report, ...]):
+    """What came of the tests of a workspace's plugins."""
+
+    @property
+    def exit_code(self) -> int:
+        """As of one report, of all that was played."""
+        return _exit_code([play for report in self for play in report.plays])
+
+    def summary(self) -> str:
+        """A table with a line for each plugin in each Envoy."""
+        return _table({f"{each.plugin} in {play.host}": play for each in self for play in each.plays})
+
+
+def _exit_code(plays: Sequence[Play]) -> int:
+    codes = {play.error.exit_code for play in plays if play.error}
+    return codes.pop() if len(codes) == 1 else TestsFailed.exit_code if codes else 0
+
+
+def _table(plays: Mapping[str, Play]) -> str:
+    width = max(map(len, plays))
+    lines = [f"{'':<{width}}  passed  failed  errors  skipped    time"]
+    for name, play in plays.items():
+        counts = f"{play.passed:>6}  {play.failed:>6}  {play.errors:>6}  {play.skipped:>7}"
+        why = f"  {play.error.message}" if play.error else ""
+        lines.append(f"{name:<{width}}  {counts}  {play.seconds:>4.1f} s{why}")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The tests of a plugin, to be played in one place by pytest with these `words`."""
+
+    project: Project
+    place: str
+    words: list[str]
+
+    @property
+    def title(self) -> str:
+        return f"Testing {self.project.name} in {self.place}"
+
+    def program(self, counts: Path, *more: str) -> together.Program:
+        """pytest, which leaves the numbers in the file `counts`."""
+        # the project's own configuration loads the plugin; said here too for one that has none yet
+        begin = [sys.executable, "-m", "pytest", "-p", "scaffold.pytest_plugin", f"--proxy-counts={counts}"]
+        return together.Program([*begin, *more, *self.words], self.project.root)
+
+    def play(self, counts: Path, seconds: float, error: ScaffoldError | None) -> Play:
+        """What came of it."""
+        read = json.loads(counts.read_text()) if counts.exists() else {}
+        passed, failed, errors, skipped = (read.get(kind, 0) for kind in _KINDS)
+        return Play(self.place, passed, failed, errors, skipped, seconds, error)
 
 
 def test(
@@ -93,33 +141,44 @@ def test(
     profile: str = "release",
     rustc: str | None = None,
     yes: bool = False,
-) -> Report:
+) -> Report | Reports:
     """Run `cargo test`, then the project's `tests/` by pytest, each against the plugin in a host.
 
     With `deployed` they play against what is deployed; with `module` against that file. Raises
     `TestsFailed` when a test fails, `ProjectError` when there is none. Where `envoy` names several, with
     commas, they are played in each, the report says what was wrong, and `junitxml` is a file for each.
+    At a workspace's root those of all its plugins are, side by side.
     """
     choose("host", host, HOSTS)
-    project = Project.load(root)
+    several = plugins_at(root)
+    if several and module:
+        what = "--module is of one plugin, and this is a workspace"
+        raise UsageError(what, hint="give --root the folder of one")
+    projects = several or [Project.load(root)]
+    place = top(projects[0].root) if several else projects[0].root
     given = WasmModule.read(module) if module else None
     options = Options(envoy=envoy, envoy_image=envoy_image, docker_args=docker_args)
     places = _places(host, options, deployed)
-    tools = toolchain.find(project.settings.triple, root=project.root, rustc=rustc, yes=yes)
-    with step(f"Testing {project.name} natively"):
-        _native(project, tools)
-    words = ["-k", keyword] if keyword else []
-    words += ["-x"] if exitfirst else []
-    if not deployed:
-        built = given or cargo.build(root, profile=profile, rustc=rustc, yes=yes)
-        words += [f"--proxy-module={built.path}"]
-    plays = []
-    for name, chosen in places.items():
-        report = _report_file(junitxml, name if len(places) > 1 else None)
-        plays.append(_play(project, name, [*chosen, *words, *report, *pytest_args]))
-        if plays[0].error and len(places) == 1:
-            raise plays[0].error
-    return Report(plays)
+    tools = toolchain.find(projects[0].settings.triple, root=place, rustc=rustc, yes=yes)
+    with step(f"Testing {cargo.called(projects)} natively"):
+        _native(projects, place, tools)
+    words = [*(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else [])]
+    modules = [given] if given else []
+    if not (deployed or given):
+        modules = cargo.build_all(projects, place, profile=profile, rustc=rustc, yes=yes)
+    jobs = []
+    for number, project in enumerate(projects):
+        on = [f"--proxy-module={modules[number].path}"] if modules else []
+        for name, chosen in places.items():
+            named = [project.name] * bool(several) + [name] * (len(places) > 1)
+            report = _report_file(junitxml, named)
+            jobs.append(_Job(project, name, [*chosen, *words, *on, *report, *pytest_args]))
+    if several:
+        return _side_by_side(jobs, some=keyword is not None)
+    plays = [_play(job) for job in jobs]
+    if plays[0].error and len(plays) == 1:
+        raise plays[0].error
+    return Report(plays, projects[0].name)
 
 
 def _places(host: str, options: Options, deployed: bool) -> dict[str, list[str]]:
@@ -144,46 +203,75 @@ def _places(host: str, options: Options, deployed: bool) -> dict[str, list[str]]
     return places if len(places) > 1 else {host: next(iter(places.values()))}
 
 
-def _report_file(junitxml: Path | None, name: str | None) -> list[str]:
+def _report_file(junitxml: Path | None, names: Sequence[str]) -> list[str]:
     if junitxml is None:
         return []
-    path = junitxml.with_stem(f"{junitxml.stem}-{name.split()[-1]}") if name else junitxml
+    path = junitxml.with_stem("-".join((junitxml.stem, *(name.split()[-1] for name in names))))
     return [f"--junitxml={path.resolve()}"]
 
 
-def _play(project: Project, name: str, argv: list[str]) -> Play:
-    """Run pytest once; what is wrong then is in the play."""
+def _play(job: _Job) -> Play:
+    """Run pytest once, in the terminal; what is wrong then is in the play."""
     error = None
     begun = time.monotonic()
     with files.scratch() as folder:
-        file = folder / "counts.json"
+        counts = folder / "counts.json"
+        program = job.program(counts)
         try:
-            with step(f"Testing {project.name} in {name}"):
-                _pytest(project, [f"--proxy-counts={file}", *argv])
+            with step(job.title):
+                if wrong := _meaning(process.show(program.argv, cwd=program.cwd, env=os.environ)):
+                    raise wrong
         except ScaffoldError as raised:
             error = raised
-        counts = json.loads(file.read_text()) if file.exists() else {}
-    kinds = ("passed", "failed", "error", "skipped")
-    passed, failed, errors, skipped = (counts.get(kind, 0) for kind in kinds)
-    return Play(name, passed, failed, errors, skipped, time.monotonic() - begun, error)
+        return job.play(counts, time.monotonic() - begun, error)
 
 
-def _native(project: Project, tools: toolchain.Toolchain) -> None:
-    if cargo.run_tests(project, tools, compile_only=True):
+def _side_by_side(jobs: Sequence[_Job], *, some: bool) -> Reports:
+    """Run pytest for each, as many at once as there are cores; what one says is shown when it has ended.
+
+    Where `some` tests were asked for, a plugin may have none of them, but not every plugin.
+    """
+    limit = min(together.cores(), len(jobs))
+    emit(Noted(f"{len(jobs)} runs of pytest, {limit} at once"))
+    plays: dict[int, Play] = {}
+    nothing: list[ScaffoldError] = []
+    with files.scratch() as folder:
+        counts = [folder / f"{number}.json" for number in range(len(jobs))]
+        colour = ["--color=yes"] if os.isatty(process.standard_error()) else []
+        programs = [job.program(file, *colour) for job, file in zip(jobs, counts, strict=True)]
+        for ended in together.run(programs, env=os.environ, limit=limit):
+            job = jobs[ended.number]
+            with step(job.title):
+                emit(Noted(ended.words.rstrip("\n")))
+            wrong = _meaning(ended.code)
+            if some and wrong and ended.code == _NONE:
+                nothing.append(wrong)
+                wrong = None
+            plays[ended.number] = job.play(counts[ended.number], ended.seconds, wrong)
+    if nothing and len(nothing) == len(jobs):
+        raise nothing[0]
+    of: dict[str, list[Play]] = {}
+    for number, job in enumerate(jobs):
+        of.setdefault(job.project.name, []).append(plays[number])
+    return Reports(Report(played, name) for name, played in of.items())
+
+
+def _native(projects: Sequence[Project], place: Path, tools: toolchain.Toolchain) -> None:
+    for project in projects:
+        project.configured()  # the filter's own tests may read its configuration: their words are a panic's
+    if cargo.run_tests(projects, place, tools, compile_only=True):
         raise ToolFailed("cargo could not compile the native tests")
-    if cargo.run_tests(project, tools):
+    if cargo.run_tests(projects, place, tools):
         raise TestsFailed("native tests failed")
 
 
-def _pytest(project: Project, argv: list[str]) -> None:
-    # the project's own configuration loads the plugin; said here too for one that has none yet
-    words = [sys.executable, "-m", "pytest", "-p", "scaffold.pytest_plugin", *argv]
-    code = process.show(words, cwd=project.root, env=os.environ)
+def _meaning(code: int) -> ScaffoldError | None:
+    """What is wrong where pytest ended with that exit code."""
     if code == 0:
-        return
+        return None
     if code > OURS:  # the fixture could not begin, and said why
-        raise of_exit_code(code - OURS)("the tests could not begin")
+        return of_exit_code(code - OURS)("the tests could not begin")
     if code < 0:
-        raise MachineError(f"pytest was ended by signal {-code}")
+        return MachineError(f"pytest was ended by signal {-code}")
     kind, message, hint = _PYTEST.get(code, (ToolFailed, f"pytest failed (exit code {code})", None))
-    raise kind(message, hint=hint)
+    return kind(message, hint=hint)

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from scaffold.contents import Contents, Layout, PluginFacts, layout_of, plugin_facts, read_contents, verify
+from scaffold.contents import Contents, Layout, layout_of, read_contents, verify
+from scaffold.facts import PluginFacts, plugin_facts
 from scaffold.oci import Descriptor, Manifest
 
 OpenBlob = Callable[[Descriptor], AbstractContextManager[BinaryIO]]

@@ -22,6 +22,7 @@ MODULE_DIGEST = "proxy-wasm.module/digest"
 ROOT_IDS = "proxy-wasm.plugin/root-ids"
 PLUGIN_TYPE = "proxy-wasm.plugin/type"
 CONFIGURATION = "proxy-wasm.plugin/configuration"
+CONFIGURATION_SCHEMA = "proxy-wasm.plugin/configuration-schema"
 TITLE = "org.opencontainers.image.title"
 SOURCE = "org.opencontainers.image.source"
 
@@ -47,7 +48,8 @@ def title_of(manifest: Manifest, reference: Reference) -> str:
 class Metadata:
     """What is said of a plugin in its image; empty where it isn't known.
 
-    `abi_version` as in "0.2.1", `configuration` the default one, `revision` of the source at `source`.
+    `abi_version` as in "0.2.1", `configuration` the default one, `schema` its JSON Schema, `revision` of
+    the source at `source`.
     """
 
     title: str
@@ -60,6 +62,7 @@ class Metadata:
     plugin_type: str = "http"
     root_ids: tuple[str, ...] = ()
     configuration: str = ""
+    schema: str = ""
 
     def annotations(self, module: bytes) -> dict[str, str]:
         """The manifest's annotations, without those that would be empty."""
@@ -76,6 +79,7 @@ class Metadata:
             ROOT_IDS: ",".join(self.root_ids),
             PLUGIN_TYPE: self.plugin_type,
             CONFIGURATION: self.configuration,
+            CONFIGURATION_SCHEMA: self.schema,
         }
         return {key: value for key, value in sorted(said.items()) if value}
 

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold import contents
+from scaffold import facts
 from scaffold.errors import ScaffoldError, UsageError
 from scaffold.events import Warned, emit, step
 from scaffold.oci import ImageError
@@ -60,7 +60,7 @@ def import_wasme(store: Path = _STORE) -> list[Imported]:
 def _take(place: Path) -> Imported:
     reference = Reference.parse((place / "image_ref").read_text(errors="replace").strip())
     module = _module(place)
-    said = contents.read_runtime_config((place / "runtime-config.json").read_bytes())
+    said = facts.read_runtime_config((place / "runtime-config.json").read_bytes())
     content = module.content()
     title = reference.repository.rpartition("/")[2]
     metadata = Metadata(title, abi_version=module.abi_version, root_ids=said.root_ids)

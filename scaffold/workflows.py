@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold import __version__, files, rendering
+from scaffold import __version__, files, releases, rendering
 from scaffold.errors import ProjectError, choose
 from scaffold.events import Warned, emit
 from scaffold.project import Project
@@ -62,10 +62,10 @@ def render(provider: str, **variables: str) -> dict[Path, bytes]:
         return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def render_into(folder: Path, provider: str, **variables: str) -> None:
-    """Render a provider's workflow into a folder that is there."""
-    template = choose("CI provider", provider, providers())
-    ours = {"requirement": f"proxy-wasm-scaffold=={__version__}"}
+def render_into(folder: Path, provider: str, *, version: str = __version__, **variables: str) -> None:
+    """Render a provider's workflow into a folder that is there, as that `version` of ours has it."""
+    template = choose("CI provider", provider, releases.templates("ci", version))
+    ours = {"requirement": f"proxy-wasm-scaffold=={version}"}
     rendering.render(template, rendering.variables(template) | ours | variables, folder)
 
 

@@ -80,6 +80,16 @@ def test_an_event_is_a_plain_line_on_standard_error(event, line, capsys):
     assert ended(capsys, lambda: emit(event)) == (0, "", line)
 
 
+@pytest.mark.parametrize("kind", [Noted, Warned, Started])
+def test_what_is_said_commands_no_terminal(kind, capsys):
+    assert "a\ufffd[2Jb\ufffd\ufffdc\n" in ended(capsys, lambda: emit(kind("a\x1b[2Jb\r\x9bc")))[2]
+
+
+def test_nor_does_an_error(capsys):
+    code, _, err = ended(capsys, raises(errors.UsageError("a\x1b[2Jb", hint="c\x07d")))
+    assert (code, err) == (2, "error: a\ufffd[2Jb\n\nhint: c\ufffdd\n")
+
+
 def test_what_the_plugin_logged_is_a_result(capsys):
     assert ended(capsys, lambda: emit(Logged("info", "hello"))) == (0, "[info] hello\n", "")
 

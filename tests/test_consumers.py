@@ -38,9 +38,9 @@ def made(variant):
     return variants.VARIANTS[variant](MODULE, variants.Metadata("hello")).manifest
 
 
-def answers(manifest, module=None, files=("plugin.wasm",), os="linux"):
+def answers(manifest, module=None, files=("plugin.wasm",), os="linux", kind="http"):
     """What each consumer says: yes, no, perhaps; and why."""
-    packed = Packed(manifest, contents.layout_of(manifest), module, files, os)
+    packed = Packed(manifest, contents.layout_of(manifest), module, files, os, kind)
     words = {True: "yes", False: "no", None: "perhaps"}
     return {each.name: (words[each.loads], each.why) for each in consumers.consumers(packed)}
 
@@ -162,6 +162,21 @@ def test_a_module_that_no_envoy_loads_is_no_use_in_istio(anatomy):
 def test_a_module_that_some_envoys_load_says_which(anatomy):
     found = answers(made("oci"), anatomy(build(wasi("fd_sync", "i>i"))), files=())
     assert {found[name] for name in FAMILY} == {("yes", "when its Envoy is 1.39 to 1.40")}
+
+
+def test_only_istio_has_a_place_for_network_filters(anatomy):
+    found = answers(made("compat"), kind="network")
+    no = ("no", "it has no place for a plugin of type network")
+    assert [found[name] for name in FAMILY] == [("yes", "from Istio 1.20 on"), no, no]
+    some = answers(made("oci"), anatomy(build(wasi("fd_sync", "i>i"))), files=(), kind="network")
+    assert some[FAMILY[0]] == ("yes", "from Istio 1.20 on, when its Envoy is 1.39 to 1.40")
+    none = answers(made("compat"), files=(), kind="network")
+    assert none[FAMILY[0]] == ("no", "the archive holds no plugin.wasm")
+
+
+def test_none_has_a_place_for_a_service():
+    found = answers(made("compat"), kind="service")
+    assert {found[name] for name in FAMILY} == {("no", "it has no place for a plugin of type service")}
 
 
 def test_a_module_larger_than_istio_takes(anatomy, tmp_path):

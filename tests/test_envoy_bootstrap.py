@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from scaffold import envoy_bootstrap
+from pathlib import Path
+
+import pytest
+
+from scaffold import envoy_bootstrap, envoy_config
+from scaffold.errors import ProjectError
 
 
 def at(address, port):
@@ -38,3 +43,34 @@ def test_anywhere_is_every_port_0():
     wanted = bootstrap(at("127.0.0.1", 0), PIPE, admin=at("127.0.0.1", 0))
     assert envoy_bootstrap.on_any_port(given) == wanted
     assert envoy_bootstrap.on_any_port(given | {"admin": None})["admin"] is None
+
+
+def chain(*kinds):
+    return {"filters": [{"name": kind, "typed_config": {"@type": kind}} for kind in kinds]}
+
+
+def inserted(listener):
+    given = {"static_resources": {"listeners": [listener]}}
+    made = envoy_bootstrap.insert(
+        given, [{"name": "ours"}], access_log="/a.log", source=Path("mine"), kind="network"
+    )
+    return made["static_resources"]["listeners"][0]
+
+
+def test_a_network_filter_goes_before_every_tcp_proxy():
+    proxy = envoy_config.TCP_PROXY
+    made = inserted(
+        {"filter_chains": [chain("rbac", proxy), chain("web")], "default_filter_chain": chain(proxy)}
+    )
+    names = [[each["name"] for each in one["filters"]] for one in made["filter_chains"]]
+    assert names == [["rbac", "ours", proxy], ["web"]]
+    last = made["default_filter_chain"]["filters"]
+    assert [each["name"] for each in last] == ["ours", proxy]
+    assert last[1]["typed_config"]["access_log"] == [envoy_config.access_log("/a.log")]
+
+
+def test_without_a_tcp_proxy_there_is_no_place_for_a_network_filter():
+    with pytest.raises(ProjectError) as caught:
+        inserted({"filter_chains": [chain("web")]})
+    assert caught.value.message == "mine has no TCP proxy in a static listener"
+    assert (caught.value.hint or "").startswith("the filter goes before one;")

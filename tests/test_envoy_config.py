@@ -8,19 +8,20 @@ import wasm_asm as asm
 
 from scaffold.envoy_config import (
     FILTER,
+    TYPES,
     UPSTREAM,
-    WASM,
     Address,
     bootstrap,
     cluster,
     ecds_filter,
     ecds_response,
     listener,
+    tcp_listener,
     wasm_filter,
 )
 
 
-def plugin_filter(module="/p.wasm", configuration=b"", version=(1, 40, 0)):
+def plugin_filter(module="/p.wasm", configuration=b"", version=(1, 40, 0), kind="http"):
     return wasm_filter(
         name="hello",
         root_id="greeter",
@@ -28,6 +29,7 @@ def plugin_filter(module="/p.wasm", configuration=b"", version=(1, 40, 0)):
         module=str(module),
         configuration=configuration,
         version=version,
+        kind=kind,
     )
 
 
@@ -73,14 +75,38 @@ def test_the_router_comes_last():
     assert [each["name"] for each in manager["http_filters"]] == ["a", "b", "envoy.filters.http.router"]
 
 
-def test_the_listener_looks_for_the_resource_that_the_file_brings():
-    response = ecds_response(plugin_filter(), "7")
-    slot = ecds_filter("/filter.json")
+@pytest.mark.parametrize("kind", ["http", "network"])
+def test_the_listener_looks_for_the_resource_that_the_file_brings(kind):
+    response = ecds_response(plugin_filter(kind=kind), "7")
+    slot = ecds_filter("/filter.json", kind=kind)
     assert response["version_info"] == "7"
     assert [each["name"] for each in response["resources"]] == [slot["name"]] == [FILTER]
-    assert (
-        slot["config_discovery"]["type_urls"] == [response["resources"][0]["typed_config"]["@type"]] == [WASM]
-    )
+    (brought,) = response["resources"]
+    assert slot["config_discovery"]["type_urls"] == [brought["typed_config"]["@type"]] == [TYPES[kind]]
+
+
+def test_a_request_goes_to_the_cluster_that_its_header_names_else_upstream():
+    made = listener(host="127.0.0.1", port=0, filters=[], clusters=["beta", "authz"])
+    manager = made["filter_chains"][0]["filters"][0]["typed_config"]
+    (everybody,) = manager["route_config"]["virtual_hosts"]
+    asked = [
+        (route["match"].get("headers", [{}])[0].get("string_match"), route["route"]["cluster"])
+        for route in everybody["routes"]
+    ]
+    assert asked == [({"exact": "beta"}, "beta"), ({"exact": "authz"}, "authz"), (None, UPSTREAM)]
+
+
+def test_a_tcp_listener_ends_in_the_upstream_or_is_an_echo():
+    where = {"host": "127.0.0.1", "port": 0, "filters": [{"name": "a"}]}
+    ours, end = tcp_listener(**where, log="/dev/null")["filter_chains"][0]["filters"]
+    assert (ours["name"], end["typed_config"]["cluster"]) == ("a", UPSTREAM)
+    assert end["typed_config"]["access_log"]
+    ours, end = tcp_listener(**where, echo=True)["filter_chains"][0]["filters"]
+    assert (ours["name"], end["name"]) == ("a", "envoy.filters.network.echo")
+
+
+def test_a_cluster_that_is_nowhere_has_no_host():
+    assert "endpoints" not in cluster("a", Address())["load_assignment"]
 
 
 # What follows asks a real Envoy.

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from wasm_asm import plugin as assembled
 
+from scaffold.envoy_config import Address
 from scaffold.errors import ModuleError, ProjectError
 from scaffold.hosts.envoy_files import LARGEST_LOG, Folder
 from scaffold.hosts.envoy_log import Log
-from scaffold.project import Plugin
+from scaffold.project import HostSettings, Plugin
 from scaffold.wasm import WasmModule
 
 
@@ -77,14 +78,27 @@ def test_a_log_that_has_grown_large_begins_anew_and_its_reader_with_it(folder):
     assert [line.text for line in log.since(position)] == ["hello"]
 
 
-@pytest.mark.parametrize("kind", ["network", "service"])
-def test_a_plugin_of_another_type_is_not_run_as_an_http_filter(tmp_path, kind):
+def test_a_service_is_not_run_as_a_filter(tmp_path):
     (tmp_path / "Cargo.toml").write_text(
         '[package]\nname = "p"\n[lib]\ncrate-type = ["cdylib"]\n'
-        f'[package.metadata.proxy-wasm]\ntype = "{kind}"\n'
+        '[package.metadata.proxy-wasm]\ntype = "service"\n'
     )
     with pytest.raises(ProjectError, match="can be built, not run yet"):
         Plugin.load(tmp_path, module(tmp_path / "m.wasm", 1))
+
+
+def test_a_network_filter_has_a_chain_of_its_own(folder, tmp_path):
+    tap = Plugin("tap", "", module(tmp_path / "m.wasm", 1), type="network")
+    folder.write_filter(tap, (1, 40))
+    clusters = {"upstream": Address("127.0.0.1", 1), "beta": Address("127.0.0.1", 2)}
+    made = folder.make_bootstrap(HostSettings().serving(tap), clusters)
+    (listener,) = made["static_resources"]["listeners"]
+    ours, end = listener["filter_chains"][0]["filters"]
+    kind = json.loads(folder.filter.read_text())["resources"][0]["typed_config"]["@type"]
+    assert ours["config_discovery"]["type_urls"] == [kind]
+    assert ".network." in kind
+    assert end["typed_config"]["cluster"] == "upstream"
+    assert [each["name"] for each in made["static_resources"]["clusters"]] == ["upstream", "beta"]
 
 
 def test_a_misspelt_table_is_not_taken_for_none(tmp_path):

@@ -7,11 +7,14 @@ import pytest
 import wasm_asm
 from commands import entered
 
-from scaffold.contents import layout_of, plugin_facts
-from scaffold.plugins import from_image
+from scaffold.contents import layout_of
+from scaffold.facts import plugin_facts
+from scaffold.plugins import held
 from scaffold.reference import Reference
 from scaffold.store import Store
-from scaffold.variants import Metadata, cncf
+from scaffold.variants import VARIANTS, Metadata, cncf
+
+SCHEMA = "proxy-wasm.plugin/configuration-schema"
 
 CARGO_TOML = """[package]
 name = "Hello_World"
@@ -183,6 +186,40 @@ def test_a_large_or_binary_configuration_stays_out(crate, capsys):
         assert "proxy-wasm.plugin/configuration" not in annotations("hello_world:1.2.3_build.4")
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_configurations_schema_goes_in_and_is_said_again(crate, capsys, variant):
+    (crate / "config.schema.json").write_text('{\n  "type": "object",\n  "title": "Grüße"\n}\n')
+    made = packaged(capsys, "filter.wasm", "--variant", variant)
+    assert annotations(made["reference"])[SCHEMA] == '{"type":"object","title":"Grüße"}'
+    assert packaged(capsys, "filter.wasm", "--variant", variant) == made
+    assert packaged(capsys, made["reference"], "--variant", variant, "-t", "again:1")
+    assert annotations("again:1")[SCHEMA] == annotations(made["reference"])[SCHEMA]
+
+
+def test_inspect_cuts_what_is_long(crate, capsys):
+    (crate / "config.schema.json").write_text(json.dumps({"title": "x" * 1000}))
+    packaged(capsys, "filter.wasm", "-t", "long:1")
+    ran = entered(capsys, "inspect", "long:1")
+    assert f'{SCHEMA}: {{"title":"{"x" * 290}… (1,012 characters)' in ran.out
+    assert "x" * 1000 in entered(capsys, "inspect", "long:1", "--json").out
+
+
+def test_a_large_schema_stays_out(crate, capsys):
+    (crate / "config.schema.json").write_text(json.dumps({"title": "x" * 2**16}))
+    ran = entered(capsys, "package", "filter.wasm")
+    said = "the image says nothing of the configuration's schema: it is binary, or above 64 kB"
+    assert (ran.code, said in ran.err) == (0, True)
+    assert SCHEMA not in annotations("hello_world:1.2.3_build.4")
+
+
+def test_the_schema_of_another_source_stays_out(crate, capsys):
+    (crate / "src").mkdir()
+    (crate / "src/config.rs").write_text("new")
+    (crate / "config.schema.json").write_text('{"$comment": "derived from src/config.rs, digest sha256:0"}')
+    packaged(capsys, "filter.wasm")
+    assert SCHEMA not in annotations("hello_world:1.2.3_build.4")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -270,7 +307,7 @@ def test_what_an_image_says_cant_control_the_terminal(module, capsys):
     ran = entered(capsys, "inspect", "evil:1")
     assert (ran.code, "annotations" in ran.out) == (0, True)
     assert all(line.isprintable() for line in ran.out.splitlines())
-    assert from_image("evil:1").name == "evil"
+    assert held("evil:1").title == "evil"
 
 
 def test_a_pushed_name_needs_a_registry(module, capsys):

@@ -6,8 +6,9 @@ import wasm_asm as asm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scaffold.cargo_toml import read_manifest
 from scaffold.errors import ProjectError, UsageError
-from scaffold.project import Plugin, Project, Settings, read_configuration, read_manifest
+from scaffold.project import HostSettings, Plugin, Project, Settings, read_configuration
 from scaffold.wasm import WasmModule
 
 CRATE = '[package]\nname = "hello"\nversion = "1.2.3"\n\n[lib]\ncrate-type = ["cdylib"]\n'
@@ -49,6 +50,17 @@ def test_every_setting_is_read(crate):
     project = Project.load(root)
     assert project.settings == Settings("network", "r", "wasm32-unknown-unknown", "a/c.json")
     assert project.configuration() == b"\xff\0\r\n"
+
+
+def test_clusters_reach_the_host(crate, tmp_path):
+    table = 'clusters = { beta = "upstream", "out|80||a.b" = "http://localhost:9000" }\n'
+    root = crate(CRATE + TABLE + table)
+    module = tmp_path / "m.wasm"
+    module.write_bytes(asm.plugin())
+    plugin = Plugin.load(root, WasmModule.read(module))
+    clusters = {"beta": "upstream", "out|80||a.b": "http://localhost:9000"}
+    assert plugin.clusters == HostSettings().serving(plugin).clusters == clusters
+    assert not HostSettings().serving(plugin).fit(HostSettings(), 0), "so another Envoy is needed"
 
 
 def test_an_empty_root_id_stays_empty(crate):
@@ -146,12 +158,12 @@ def test_not_utf8(crate):
 
 @pytest.mark.parametrize(
     "content",
-    ['[workspace]\nmembers = ["a"]\n', "", "[package]\n", "[package]\nname = 3\n", "package = 3\n"],
-    ids=["workspace", "empty", "no name", "name 3", "package 3"],
+    ["", "[package]\n", "[package]\nname = 3\n", "package = 3\n"],
+    ids=["empty", "no name", "name 3", "package 3"],
 )
 def test_not_a_package(crate, content):
     root = crate(content)
-    hint = "give --root a plugin's crate, not a workspace"
+    hint = "give --root a plugin's crate"
     assert refusal(root) == (f"no [package] with a name in {root / 'Cargo.toml'}", hint)
 
 
@@ -178,7 +190,8 @@ def test_a_lib_that_is_no_table(crate):
     assert "does not build a cdylib" in refusal(root)[0]
 
 
-KNOWN = "known: type, root-id, triple, configuration"
+CLUSTERS = 'write `clusters = { authz = "http://host:port", beta = "upstream", users = "grpc://host:port" }`'
+KNOWN = "known: type, root-id, triple, configuration, clusters, template"
 
 
 @pytest.mark.parametrize(
@@ -192,6 +205,12 @@ KNOWN = "known: type, root-id, triple, configuration"
         ("configuration = {a = 1}", "`configuration` in {where} is not a string", None),
         ('type = "https"', "`type` in {where} is 'https'", "known: http, network, service"),
         ('type = ""', "`type` in {where} is ''", "known: http, network, service"),
+        ('clusters = "x"', "`clusters` in {where} is not a table", CLUSTERS),
+        ('clusters.upstream = "http://a"', "`clusters` in {where} can't have one named 'upstream'", CLUSTERS),
+        ('clusters."a b" = "upstream"', "`clusters` in {where} can't have one named 'a b'", CLUSTERS),
+        ('clusters.a = "b"', "the cluster `a` in {where} leads to 'b'", CLUSTERS),
+        ('clusters.a = "http://b/c"', "the cluster `a` in {where} leads to 'http://b/c'", CLUSTERS),
+        ("clusters.a = 3", "the cluster `a` in {where} leads to 3", CLUSTERS),
         (
             'triple = "wasm32-wasi"',
             "`triple` in {where} is 'wasm32-wasi'",

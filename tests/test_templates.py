@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import re
 import signal
 import stat
 import subprocess
@@ -12,18 +14,21 @@ import time
 import tomllib
 from pathlib import Path
 
+import jsonschema
 import pytest
 from commands import SCAFFOLD, entered, error, listing, run, suggested
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 import scaffold
-from scaffold import templates
+from scaffold import derivation, readme, template_sources, templating
 from scaffold.errors import UsageError
 from scaffold.project import Project
 
 COOKIECUTTERS = Path(__file__).parent.parent / "cookiecutters"
 TEMPLATES = sorted(path.parent.name for path in COOKIECUTTERS.glob("*/cookiecutter.json"))
+CONFIGURED = sorted(path.parents[2].name for path in COOKIECUTTERS.glob("*/*/src/config.rs"))
+RAW = re.compile(r"\{\{.*?\}\}")  # what cookiecutter fills in
 HTTP = """\
 .gitignore
 Cargo.toml
@@ -61,7 +66,11 @@ def files(folder):
 
 
 def test_every_folder_is_a_template():
-    assert sorted(templates.bundled()) == TEMPLATES == sorted(path.name for path in COOKIECUTTERS.iterdir())
+    assert (
+        sorted(template_sources.bundled())
+        == TEMPLATES
+        == sorted(path.name for path in COOKIECUTTERS.iterdir())
+    )
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -85,16 +94,56 @@ def test_plain_cookiecutter_renders_the_same(template, tmp_path):
     ours = scaffold.new("hello_world", template=template, output_dir=tmp_path / "ours", no_input=True)
     (tmp_path / "home").mkdir()
     ran = run(
-        *(sys.executable, "-m", "cookiecutter", COOKIECUTTERS / template),
+        *(sys.executable, "-m", "cookiecutter", COOKIECUTTERS / template, "name=hello_world"),
         *("--no-input", "--output-dir", tmp_path / "theirs"),
         env={"HOME": str(tmp_path / "home")},
     )
     assert ran.code == 0, ran.err
-    assert files(tmp_path / "theirs" / "hello_world") == files(ours.root)
+    theirs = files(tmp_path / "theirs" / "hello_world")
+    theirs["Cargo.toml"] += ours.settings.template.text().encode()
+    assert theirs == files(ours.root)
 
 
 def test_the_files_of_http(tmp_path):
     assert listing(scaffold.new("hello_world", output_dir=tmp_path, no_input=True).root) == sorted(HTTP)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_what_all_templates_have_is_the_same_in_all(template):
+    folder, http = (COOKIECUTTERS / name / "{{cookiecutter.name}}" for name in (template, "http"))
+    for name in ("Makefile", "tasks.py", "pytest.ini", ".gitignore"):
+        assert (folder / name).read_bytes() == (http / name).read_bytes(), name
+    manifest, plain = (
+        tomllib.loads(RAW.sub("x", (each / "Cargo.toml").read_text())) for each in (folder, http)
+    )
+    for table in ("package", "lib", "profile", "lints"):
+        ours, theirs = (dict(each[table]) for each in (manifest, plain))
+        for each in (ours, theirs):
+            each.pop("metadata", None)
+        assert ours == theirs, table
+    assert manifest["dependencies"].items() >= plain["dependencies"].items()
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_template_says_in_a_line_what_it_makes(template):
+    variables = json.loads((COOKIECUTTERS / template / "cookiecutter.json").read_text())
+    assert re.fullmatch(r"\S.{10,85}[^.\s]", variables["_summary"])
+    page = (COOKIECUTTERS.parent / "docs" / "how-to" / "templates.md").read_text()
+    assert f"| `{template}` | {variables['_summary']} |" in page
+
+
+@pytest.mark.parametrize("template", CONFIGURED)
+def test_a_template_s_schema_is_the_one_of_its_types(template, tmp_path):
+    root = scaffold.new("my_filter", template=template, output_dir=tmp_path, no_input=True).root
+    assert (root / "examples" / "config_schema.rs").read_bytes() == (
+        COOKIECUTTERS / "auth" / "{{cookiecutter.name}}" / "examples" / "config_schema.rs"
+    ).read_bytes()
+    assert not derivation.is_due(Project.load(root))
+    content = json.loads((root / "config.schema.json").read_text())
+    table = (root / "README.md").read_bytes()
+    assert b"<!-- options -->\n| option |" in table
+    assert readme.with_table(table, content) == table
+    jsonschema.validate(json.loads((root / "config.json").read_text()), content)
 
 
 def test_code_is_copied_as_it_stands(tmp_path):
@@ -218,9 +267,9 @@ def test_a_name_with_bytes_that_are_no_text_is_refused(tmp_path):
 @example("lpt1" + "-" * 70)
 def test_whatever_is_typed_is_taken_or_answered_with_a_name_that_would_be(name):
     try:
-        templates.check_name(name)
+        templating.check_name(name)
     except UsageError as caught:
-        templates.check_name(suggested(caught.hint, ["scaffold", "new"]))
+        templating.check_name(suggested(caught.hint, ["scaffold", "new"]))
 
 
 @pytest.mark.parametrize("name", ["a", "a" * 64, "_private", "a-b_c9", "r2d2", "filter", "wasm"])

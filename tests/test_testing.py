@@ -10,7 +10,7 @@ import pytest
 import scaffold
 from scaffold import console
 from scaffold.errors import ModuleError, ProjectError, TestsFailed, UsageError
-from scaffold.testing import Play, Report
+from scaffold.testing import Play, Report, Reports
 
 GOOD = Play("Envoy 1.36.4", 4, 0, 0, 1, 1.23, None)
 BAD = Play("Envoy 1.40.0", 12, 3, 0, 0, 12.5, TestsFailed("tests failed"))
@@ -63,6 +63,20 @@ def test_as_json_it_has_every_number(capsys):
         "error": None,
     }
     assert bad["error"] == "tests failed"
+
+
+def test_of_a_workspace_there_is_a_line_for_each_plugin_and_the_worst_counts(capsys):
+    reports = Reports([Report([GOOD], "auth"), Report([BAD, GOOD], "limit")])
+    assert reports.summary() == (
+        "                       passed  failed  errors  skipped    time\n"
+        "auth in Envoy 1.36.4        4       0       0        1   1.2 s\n"
+        "limit in Envoy 1.40.0      12       3       0        0  12.5 s  tests failed\n"
+        "limit in Envoy 1.36.4       4       0       0        1   1.2 s"
+    )
+    assert (reports.exit_code, Reports([Report([GOOD], "auth")]).exit_code) == (1, 0)
+    assert Reports([Report([GOOD]), Report([REFUSED])]).exit_code == 6
+    console.show(reports, as_json=True)
+    assert [each["plugin"] for each in json.loads(capsys.readouterr().out)] == ["auth", "limit"]
 
 
 def test_a_deployment_has_its_envoy(tmp_path: Path):

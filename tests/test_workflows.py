@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -237,12 +236,16 @@ def test_zizmor_would_find(before, after, finding, project):
     assert f"[{finding}]" in ran.stdout
 
 
-def test_actionlint_finds_nothing(project):
-    if not shutil.which("actionlint", path=f"{BIN}{os.pathsep}{os.environ['PATH']}"):
-        pytest.skip("no actionlint here")
+def test_actionlint_finds_nothing_and_would_find_a_mistake(project):
+    """With shellcheck, which judges the scripts."""
     scaffold.ci("github", project)
-    ran = judged("actionlint", project / FILES["github"], OWN, cwd=project)
-    assert ran.returncode == 0, ran.stdout
+    path = project / FILES["github"]
+    ran = judged("actionlint", "-shellcheck=shellcheck", path, OWN, cwd=project)
+    assert (ran.returncode, ran.stdout) == (0, "")
+    text = path.read_text()
+    path.write_text(text.replace("        run: ", "        run: echo $UNQUOTED; ", 1))
+    ran = judged("actionlint", "-shellcheck=shellcheck", path, cwd=project)
+    assert (ran.returncode, "SC2086" in ran.stdout) == (1, True)
 
 
 def test_actions_are_pinned_by_commit_with_their_version_beside():

@@ -12,7 +12,7 @@ from scaffold.diagnosis import folders, network, programs, remains, rust, system
 from scaffold.diagnosis.finding import Check, Diagnosis, Finding, Patient, Repair, State, settle
 from scaffold.errors import ProjectError, ScaffoldError, UsageError
 from scaffold.events import Warned, emit, step
-from scaffold.project import TRIPLES, Project
+from scaffold.project import TRIPLES, triples
 
 __all__ = ["Diagnosis", "Finding", "doctor"]
 
@@ -114,7 +114,7 @@ def _mend(finding: Finding, patient: Patient) -> None:
 def _triple(root: Path) -> tuple[str, list[Finding]]:
     """The project's triple, or the default where there is no project or its Cargo.toml is broken."""
     try:
-        return (Project.load(root).settings.triple if (root / "Cargo.toml").exists() else TRIPLES[0]), []
+        return triples(root)[0], []
     except ProjectError as error:
         why = f"the toolchain is looked for as if it asked for {TRIPLES[0]}"
         return TRIPLES[0], [Finding("Cargo.toml", "warning", error.message, why, error.hint)]

@@ -11,10 +11,11 @@ from scaffold import files, plugins
 from scaffold.errors import choose
 from scaffold.events import Logged, Noted, emit, step
 from scaffold.exchange import Exchange, Request
-from scaffold.options import PORT, Options, parse_upstream
+from scaffold.options import PORT, Options
 from scaffold.project import HostSettings, Plugin
 
 if TYPE_CHECKING:
+    from scaffold.hosts.connection import Connection
     from scaffold.upstream import Origin
 
 
@@ -40,6 +41,10 @@ class Host(Protocol):
 
         Raises `HostError` when no answer came within `timeout` seconds.
         """
+        ...
+
+    def connect(self, *, timeout: float = 10) -> AbstractContextManager[Connection]:
+        """A TCP connection through the plugin while the block runs; then what came of it is in it."""
         ...
 
     def replace(self, plugin: Plugin, *, fresh: bool = False) -> None:
@@ -132,7 +137,8 @@ def bootstrap(
     Raises `ProjectError`, in Envoy's words, when Envoy refuses it.
     """
     from scaffold import envoy_bootstrap
-    from scaffold.envoy_config import static_filter
+    from scaffold.clusters import addresses, parse_upstream
+    from scaffold.envoy_config import Address, static_filter
     from scaffold.hosts import envoy as host
     from scaffold.hosts import envoy_files, envoys
 
@@ -144,9 +150,10 @@ def bootstrap(
     slot = static_filter(envoy_files.wasm(plugin, str(plugin.module.path), binary.version))
     if bootstrap:
         given = envoy_bootstrap.read(bootstrap)
-        made = envoy_bootstrap.insert(given, [slot], access_log=None, source=bootstrap)
+        made = envoy_bootstrap.insert(given, [slot], access_log=None, source=bootstrap, kind=plugin.type)
     else:
-        made = envoy_files.generated(port, parse_upstream(upstream) if upstream else None, slot)
+        clusters = addresses(parse_upstream(upstream) if upstream else Address(), plugin.clusters)
+        made = envoy_files.generated(port, clusters, slot, kind=plugin.type)
     with files.scratch() as folder:
         trial = folder / "bootstrap.json"
         trial.write_text(envoy_bootstrap.dump(made, as_json=True))

@@ -7,11 +7,12 @@ import json
 import socket
 import threading
 from typing import Any
+from urllib.parse import quote
 
 from scaffold.envoy_config import FILTER
 
 OUR_DOING = ("http.admin.", "listener.admin.", "filesystem.")  # what asking and logging count
-ECDS = f"extension_config_discovery.http_filter.{FILTER}"
+ECDS = rf"^extension_config_discovery\.(http|network)_filter\.{FILTER}\."
 
 
 class Admin:
@@ -39,9 +40,10 @@ class Admin:
         return False
 
     def listener_port(self) -> int:
-        """The port of the first listener."""
-        address = json.loads(self._get("/listeners?format=json"))["listener_statuses"][0]["local_address"]
-        return int(address["socket_address"]["port_value"])
+        """The port of the first listener that has one."""
+        statuses = json.loads(self._get("/listeners?format=json"))["listener_statuses"]
+        sockets = [each["local_address"].get("socket_address") for each in statuses]
+        return int(next(filter(None, sockets))["port_value"])
 
     def counter(self, name: str) -> int:
         """A counter of the filter's discovery: `update_success`, `update_rejected`."""
@@ -61,7 +63,7 @@ class Admin:
         }
 
     def _ecds(self) -> dict[str, Any]:
-        stats = _stats(self._get(f"/stats?format=json&filter=^{ECDS.replace('.', '%5C.')}"))
+        stats = _stats(self._get(f"/stats?format=json&filter={quote(ECDS)}"))
         return {item["name"].rpartition(".")[2]: item["value"] for item in stats if "name" in item}
 
     def _get(self, path: str) -> str:

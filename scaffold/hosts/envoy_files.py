@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from scaffold import envoy_bootstrap, envoy_config, files
-from scaffold.envoy_config import Address, Config, Version
+from scaffold import envoy_bootstrap, envoy_config, envoy_grpc, files
+from scaffold.envoy_config import UPSTREAM, Address, Config, Version
 from scaffold.project import HostSettings, Plugin
 
 if TYPE_CHECKING:
@@ -53,16 +54,24 @@ class Folder:
         """The permissions of the files that Envoy reads."""
         return 0o644 if self.enclosed else PRIVATE
 
-    def make_bootstrap(self, settings: HostSettings, address: Address | None) -> Config:
+    def make_bootstrap(self, settings: HostSettings, clusters: Mapping[str, Address]) -> Config:
         """Envoy's configuration, its filter read from a file here: our one listener, or the user's own."""
-        slot = envoy_config.ecds_filter(self.within(self.filter))
+        slot = envoy_config.ecds_filter(self.within(self.filter), kind=settings.type)
+        seen = {name: self._seen(address) for name, address in clusters.items()}
         log = envoy_config.STDERR if self.enclosed else str(self.access_log)
         if settings.bootstrap:
             source = Path(settings.bootstrap)
             given = envoy_bootstrap.read(source)
-            made = envoy_bootstrap.insert(given, [slot], access_log=log, source=source)
+            made = envoy_bootstrap.insert(given, [slot], access_log=log, source=source, kind=settings.type)
             return envoy_bootstrap.on_any_port(made) if settings.anywhere else made
-        return generated(settings.port, address, slot, log=log)
+        return generated(settings.port, seen, slot, log=log, kind=settings.type)
+
+    def _seen(self, address: Address) -> Address:
+        """An address as Envoy has it: its socket and its authorities' file may lie in folders of ours."""
+        if not self.enclosed:
+            return address
+        pipe, tls = (at and self.within(Path(at)) for at in (address.pipe, address.tls))
+        return dataclasses.replace(address, pipe=pipe, tls=tls)
 
     def write_bootstrap(self, bootstrap: Config) -> None:
         """Put Envoy's configuration where it reads it."""
@@ -131,15 +140,34 @@ def mounted(path: Path) -> str:
     return f"{_MOUNTED}{path}"
 
 
-def generated(port: int, address: Address | None, slot: Config, *, log: str | None = None) -> Config:
-    """A whole bootstrap: one listener on loopback, `slot` before its router, `address` behind it.
+def generated(
+    port: int,
+    clusters: Mapping[str, Address],
+    slot: Config,
+    *,
+    log: str | None = None,
+    kind: str = "http",
+) -> Config:
+    """A whole bootstrap: one listener on loopback, `slot` before its last filter, the clusters behind it.
 
-    Without an address Envoy answers by itself.
+    They are named, `UPSTREAM` among them; where that is nowhere Envoy answers by itself. `kind` is the
+    plugin's type.
     """
-    answer = None if address else "no upstream was given\n"
-    listener = envoy_config.listener(host="127.0.0.1", port=port, filters=[slot], log=log, answer=answer)
-    clusters = [envoy_config.cluster(envoy_config.UPSTREAM, address)] if address else []
-    return envoy_config.bootstrap(listeners=[listener], clusters=clusters)
+    common: dict[str, Any] = {"host": "127.0.0.1", "port": port, "filters": [slot], "log": log}
+    upstream = clusters[UPSTREAM]
+    if kind == "network":
+        listener = envoy_config.tcp_listener(**common, echo=not upstream)
+    else:
+        answer = None if upstream else "no upstream was given\n"
+        others = [name for name, address in clusters.items() if address and name != UPSTREAM]
+        listener = envoy_config.listener(**common, answer=answer, clusters=others)
+    made = envoy_config.bootstrap(listeners=[listener], clusters=[])
+    for name, address in clusters.items():
+        if address and address.bridged:
+            envoy_grpc.add_bridge(made, name, address)
+        else:
+            made["static_resources"]["clusters"].append(envoy_config.cluster(name, address))
+    return made
 
 
 def wasm(plugin: Plugin, module: str, version: Version, *, vm_id: str = "") -> Config:
@@ -151,4 +179,5 @@ def wasm(plugin: Plugin, module: str, version: Version, *, vm_id: str = "") -> C
         module=module,
         configuration=plugin.configuration,
         version=version,
+        kind=plugin.type,
     )

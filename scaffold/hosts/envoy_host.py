@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import shutil
-import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from scaffold import files
-from scaffold.envoy_config import Address, Config, Version
+from scaffold.envoy_config import Config, Version
 from scaffold.errors import HostError, ModuleError
 from scaffold.exchange import Exchange, Request
+from scaffold.hosts import envoy_clusters
 from scaffold.hosts.envoy_files import Folder
 from scaffold.hosts.envoy_log import Line, Log
-from scaffold.options import parse_upstream
 from scaffold.project import HostSettings, Plugin
 
 if TYPE_CHECKING:
+    from scaffold.hosts.connection import Connection
     from scaffold.hosts.envoy_admin import Admin
     from scaffold.upstream import Origin
 
 READY_SECONDS = 30.0
 SWAP_SECONDS = 30.0  # and 2 for each MB of module: Envoy compiles about one a second
 FLUSH_MILLISECONDS = 5  # of the access log, which is our sign that a request has ended
-LONGEST_SOCKET = 98  # bytes; the system's limit is 104 to 108, and in a container it is 9 longer
 LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e","level":"%l","logger":"%n","message":"%j"}'
 
 
@@ -73,13 +66,15 @@ class Program(Protocol):
 class EnvoyHost:
     """An Envoy that runs with its files in `folder`, started by this process or by another.
 
-    `port` is the listener's, on loopback; `process` is None when another process started it.
+    `port` is the listener's, on loopback; `process` is None when another process started it. `opened` is
+    how many connections this process opened to it.
     """
 
     folder: Folder
     port: int
     version: Version
     process: Child | None = field(default=None, repr=False)
+    opened: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
         from scaffold.hosts.envoy_admin import Admin  # http.client comes in when there is whom to ask
@@ -104,6 +99,12 @@ class EnvoyHost:
         from scaffold.hosts import client
 
         return client.play(self, request, timeout)
+
+    def connect(self, *, timeout: float = 10) -> AbstractContextManager[Connection]:
+        """A connection through the plugin while the block runs; then what came of it is in it."""
+        from scaffold.hosts import client
+
+        return client.connect(self, timeout)
 
     def replace(self, plugin: Plugin, *, fresh: bool = False) -> None:
         """Put another plugin in the place of the one that runs, without losing a request.
@@ -158,19 +159,20 @@ def serve(
     Raises `HostError` when it doesn't become ready, `ModuleError` when it refuses the plugin,
     `ProjectError` when it refuses the user's bootstrap.
     """
+    settings = settings.serving(plugin) if plugin else settings
     with ExitStack() as stack:
-        address = stack.enter_context(_address(settings, place))
+        clusters = stack.enter_context(envoy_clusters.placed(settings, place))
         origin = stack.enter_context(ExitStack())  # which ends after Envoy
         if plugin:
             place.write_filter(plugin, program.version)
-        place.write_bootstrap(program.adapt(place.make_bootstrap(settings, address)))
+        place.write_bootstrap(program.adapt(place.make_bootstrap(settings, clusters)))
         if settings.bootstrap:
             program.validate(place, settings.bootstrap)
         place.admin.unlink(missing_ok=True)
         mark = Log(place.log).size()
         child = stack.enter_context(program.running(place, settings))
-        if address and address.pipe:  # only now: its imports and Envoy's own start take a while each
-            origin.enter_context(_behind(address, place))
+        # only now: its imports and Envoy's own start take a while each
+        origin.enter_context(envoy_clusters.served(clusters, place))
         yield _ready(program, child, place, plugin.name if plugin else "that runs", mark)
 
 
@@ -193,63 +195,6 @@ def died(code: int, lines: list[Line]) -> HostError:
     if code == -6:
         how += ", which its watchdog sends when a filter doesn't return (an endless loop?)"
     return HostError("\n".join([f"Envoy ended {how}", *words]))
-
-
-def reachable(url: str) -> Address:
-    """The upstream's address. Raises `HostError` when nothing answers there."""
-    address = parse_upstream(url)
-    try:
-        socket.create_connection((address.host, address.port), timeout=5).close()
-    except OSError as error:
-        why = error.strerror or error
-        raise HostError(f"nothing answers at the upstream {url}: {why}", hint="start it first") from error
-    return address
-
-
-@contextmanager
-def _address(settings: HostSettings, folder: Folder) -> Iterator[Address | None]:
-    """Where the traffic goes: a foreign upstream, or the built-in one's socket; a bootstrap knows itself.
-
-    An enclosed Envoy reaches a foreign one by a socket too: it may see another network than we do.
-    """
-    folder.control.unlink(missing_ok=True)
-    if settings.bootstrap:
-        yield None
-        return
-    foreign = Address() if settings.upstream is None else reachable(settings.upstream)
-    if foreign.host and not folder.enclosed:
-        yield foreign
-        return
-    if foreign.tls:
-        copied = shutil.copyfile(foreign.tls, folder.authorities)
-        foreign = dataclasses.replace(foreign, tls=folder.within(copied))
-    with ExitStack() as stack:
-        place = folder.sockets = folder.path
-        if len(os.fsencode(place / "control.sock")) > LONGEST_SOCKET:
-            short = [None, os.environ.get("XDG_RUNTIME_DIR"), "/tmp"]  # noqa: S108 - mkdtemp is safe there
-            made = next(each for each in short if len(os.fsencode(each or tempfile.gettempdir())) < 70)
-            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="scaffold-", dir=made))
-            place = folder.sockets = Path(made, "s")
-            place.mkdir()
-            place.chmod(folder.path.stat().st_mode)
-        yield dataclasses.replace(foreign, pipe=folder.within(place / "origin.sock"))
-
-
-@contextmanager
-def _behind(address: Address, folder: Folder) -> Iterator[None]:
-    """Serve at the socket of an address while the block runs: the built-in upstream, or the foreign one."""
-    from scaffold import upstream
-
-    pipe, control = folder.sockets / "origin.sock", folder.sockets / "control.sock"
-    with ExitStack() as stack:
-        if address.host:
-            stack.enter_context(upstream.relay(pipe, address.host, address.port))
-        else:
-            stack.enter_context(upstream.serve(pipe=pipe, control=control))
-            files.write(folder.control, str(control))
-        if folder.enclosed:
-            pipe.chmod(0o666)  # of whatever user Envoy is; the folder above keeps others out
-        yield
 
 
 def _ready(program: Program, child: Child, folder: Folder, name: str, mark: int) -> EnvoyHost:

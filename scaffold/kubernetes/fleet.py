@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from scaffold import envoy_config
 from scaffold.envoy_config import Address
+from scaffold.errors import UsageError
 from scaffold.kubernetes import common, versions, wasm
 from scaffold.kubernetes.common import Document
 from scaffold.kubernetes.names import resource_name
@@ -38,20 +39,25 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
     Raises `UsageError` for what this Envoy can't take.
     """
     options.only(TARGET, _TAKES, _INSTEAD)
-    common.check_type(pin, TARGET, "http")
-    versions.require(versions.PATH_SOURCE, options.envoy_version)
+    common.check_type(pin, TARGET, "http", "network")
+    network = pin.plugin_type == "network"
+    if network and options.allow_stop_iteration:
+        raise UsageError("--allow-stop-iteration is for HTTP filters, and this is a network filter")
+    versions.require(versions.NETWORK_PATH_SOURCE if network else versions.PATH_SOURCE, options.envoy_version)
     source = fetched(pin, options, TARGET)
     clusters = []
     if options.upstream:
         clusters.append(envoy_config.cluster(envoy_config.UPSTREAM, _address(options.upstream)))
     if isinstance(source, HttpSource):
         clusters.append(envoy_config.cluster(SOURCE, _address(source.url)))
-    listener = envoy_config.listener(
-        host="0.0.0.0",  # noqa: S104 - a fleet serves others
-        port=PORT,
-        filters=[envoy_config.ecds_filter(RESOURCE)],
-        answer=None if options.upstream else "no upstream was given\n",
-    )
+    slot = envoy_config.ecds_filter(RESOURCE, kind=pin.plugin_type)
+    everywhere = "0.0.0.0"  # noqa: S104 - a fleet serves others
+    if network:
+        echo = not options.upstream
+        listener = envoy_config.tcp_listener(host=everywhere, port=PORT, filters=[slot], echo=echo)
+    else:
+        answer = None if options.upstream else "no upstream was given\n"
+        listener = envoy_config.listener(host=everywhere, port=PORT, filters=[slot], answer=answer)
     bootstrap = envoy_config.bootstrap(listeners=[listener], clusters=clusters)
     name = options.name or resource_name(pin.name)
     config = wasm.typed_config(pin, options, source, name=name, cluster=SOURCE)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from scaffold.clusters import parse_upstream
 from scaffold.errors import UsageError, choose
 from scaffold.kubernetes import names, versions
 from scaffold.kubernetes.names import TargetRef
 from scaffold.kubernetes.versions import Version
-from scaffold.options import parse_upstream
 
 PHASES = {"authn": "AUTHN", "authz": "AUTHZ", "stats": "STATS"}
 MODES = {"client": "CLIENT", "server": "SERVER", "both": "CLIENT_AND_SERVER"}

@@ -37,8 +37,8 @@ class PinnedImage:
 class Pin:
     """A plugin to deploy: its module, and the image that holds it, where it comes as one.
 
-    `plugin_type` is "http", "network" or "service"; `configuration` the plugin's default one; `source` the
-    URL of the repository that its source is in, "" where nobody said.
+    `plugin_type` is "http", "network" or "service"; `configuration` its own, or the one that it was given;
+    `source` the URL of the repository that its source is in, "" where nobody said.
     """
 
     name: str

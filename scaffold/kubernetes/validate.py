@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from scaffold.errors import ScaffoldError
 from scaffold.kubernetes.common import Document
+from scaffold.misfits import sentences
 
 SCHEMAS = Path(__file__).parent / "schemas"
 _SCHEMES = ("http", "https", "file", "oci")
@@ -35,8 +36,7 @@ def check(document: Document) -> None:
 def _of_schema(document: Document) -> Iterator[str]:
     from jsonschema import Draft202012Validator
 
-    for error in Draft202012Validator(schema(document["apiVersion"], document["kind"])).iter_errors(document):
-        yield f"{error.json_path}: {error.message[:200]}"
+    yield from sentences(Draft202012Validator(schema(document["apiVersion"], document["kind"])), document)
 
 
 @cache

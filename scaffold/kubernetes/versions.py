@@ -45,6 +45,7 @@ ENVIRONMENT = Feature("--env", "Envoy", (1, 18))
 FAILURE_POLICY = Feature("fail-reload", "Envoy", (1, 33))
 STOP_ITERATION = Feature("allow_on_headers_stop_iteration", "Envoy", (1, 35))
 PATH_SOURCE = Feature("a filter that is read from a file", "Envoy", (1, 22))
+NETWORK_PATH_SOURCE = Feature("a network filter that is read from a file", "Envoy", (1, 28))
 
 
 def parse(text: str, flag: str) -> Version:

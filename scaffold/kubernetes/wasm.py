@@ -11,7 +11,6 @@ from scaffold.kubernetes.common import Document
 from scaffold.kubernetes.options import FAILURE_POLICIES, ClusterOptions
 from scaffold.kubernetes.pins import FileSource, HttpSource, Pin, hexadecimal
 
-TYPES = {"http": envoy_config.WASM, "network": envoy_config.WASM.replace(".http.", ".network.")}
 DOWNLOAD_TIMEOUT = "30s"
 _TRIES = 5  # Envoy's own default is two, and then never again
 
@@ -43,7 +42,7 @@ def typed_config(
     if options.allow_stop_iteration:
         versions.require(versions.STOP_ITERATION, options.envoy_version)
         plugin["allow_on_headers_stop_iteration"] = True
-    return {"@type": TYPES[pin.plugin_type], "config": plugin}
+    return {"@type": envoy_config.TYPES[pin.plugin_type], "config": plugin}
 
 
 def _code(source: HttpSource | FileSource, cluster: str) -> Document:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from scaffold import deployments, files, plugins
+from scaffold.cargo_toml import locate
 from scaffold.deployments import Ended, Status
-from scaffold.errors import TargetError, UsageError, choose
+from scaffold.errors import ProjectError, TargetError, UsageError, choose
 from scaffold.events import Logged, Noted, emit
 from scaffold.options import ONLY, Options
-from scaffold.project import locate, read_configuration
+from scaffold.project import read_configuration
 from scaffold.targets.applied import Applied, ClusterStatus, Removed
 from scaffold.targets.failures import Failures
+from scaffold.workspace import Workspace, choices
 
 if TYPE_CHECKING:
     from scaffold.hosts import Host
@@ -161,11 +163,12 @@ def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Ended | R
 
     What can't be ended doesn't keep the others: the first such error is raised at the end.
     """
-    root = locate(root)
-    places = [place for place in deployments.places() if everything or place == deployments.folder(root)]
-    projects = _with_clusters(root, everything)
+    roots = _roots(root)
+    ours = [deployments.folder(each) for each in roots]
+    places = [place for place in deployments.places() if everything or place in ours]
+    projects = _with_clusters(roots, everything)
     if not places and not projects:
-        _say_there_is_none(root, everything)
+        _say_there_is_none(locate(root), everything)
     from scaffold.targets import background
 
     ended: list[Ended | Removed] = []
@@ -194,12 +197,11 @@ def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Ended | R
 
 def status(root: Path = Path(), *, everything: bool = False) -> list[Status | ClusterStatus]:
     """What the project has deployed, or all that the user has, in clusters too."""
-    root = locate(root)
-    projects = _with_clusters(root, everything)
-    one = deployments.load(root)
-    found = list(deployments.every()) if everything else [one] if one else []
+    roots = _roots(root)
+    projects = _with_clusters(roots, everything)
+    found = list(deployments.every()) if everything else _deployed(roots)
     if not found and not projects:
-        _say_there_is_none(root, everything)
+        _say_there_is_none(locate(root), everything)
     there: list[Status | ClusterStatus] = [_status(deployment) for deployment in found]
     for project in projects:
         from scaffold.targets import kubernetes
@@ -208,25 +210,43 @@ def status(root: Path = Path(), *, everything: bool = False) -> list[Status | Cl
     return there
 
 
-def _with_clusters(root: Path, everything: bool) -> list[Path]:
-    """The projects, this or all, that have something applied to a cluster."""
+def _roots(root: Path) -> list[Path]:
+    """The project's folder, or those of a workspace's members, which may be deployed each by itself."""
+    try:
+        workspace = Workspace.meant(root)
+    except ProjectError:  # what is deployed goes on, whatever the files say now
+        workspace = None
+    return workspace.members() if workspace else [locate(root)]
+
+
+def _deployed(roots: Sequence[Path]) -> list[deployments.Deployment]:
+    found = (deployments.load(root) for root in roots)
+    return [deployment for deployment in found if deployment]
+
+
+def _with_clusters(roots: Sequence[Path], everything: bool) -> list[Path]:
+    """The projects, these or all, that have something applied to a cluster."""
     if not (files.state_dir() / "clusters").is_dir():
         return []
     from scaffold.targets import applied
 
-    return list(applied.roots()) if everything else [root] if applied.load(root) else []
+    return list(applied.roots()) if everything else [root for root in roots if applied.load(root)]
 
 
 def logs(root: Path = Path(), *, follow: bool = False) -> None:
     """Announce what the deployed plugin logged, and with `follow` what it goes on to log."""
-    root = locate(root)
-    deployment = deployments.load(root)
-    if deployment is None and (projects := _with_clusters(root, everything=False)):
+    roots = _roots(root)
+    found = _deployed(roots)
+    if not found and (projects := _with_clusters(roots, everything=False)):
         from scaffold.targets import kubernetes
 
         raise kubernetes.no_logs(*projects)
-    if deployment is None:
+    if not found:
         raise TargetError("nothing is deployed from here", hint="run `scaffold deploy`, or pass --root")
+    deployment, *others = found
+    if others:
+        hint = f"choose one: {choices([Path(each.root) for each in found])}"
+        raise UsageError("several plugins are deployed from this workspace", hint=hint)
     for line in _target(deployment.target).log_lines(deployment, follow):
         emit(Logged(line.level, line.text))
 

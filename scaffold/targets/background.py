@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,15 @@ from scaffold.errors import HostError, ModuleError, TargetError, of_exit_code
 from scaffold.events import Noted, emit, step
 from scaffold.exchange import Request
 from scaffold.hosts.envoy import check_free
+from scaffold.hosts.envoy_clusters import reachable
 from scaffold.hosts.envoy_files import Folder
-from scaffold.hosts.envoy_host import EnvoyHost, reachable
+from scaffold.hosts.envoy_host import EnvoyHost
 from scaffold.hosts.envoy_log import Line
 from scaffold.options import Options
 from scaffold.project import HostSettings, Plugin
 
 START_SECONDS = 60.0
+PASS_SECONDS = 3.0  # that a network filter may hold a request's bytes before we go on
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Background:
 
     def apply(self, root: Path, plugin: Plugin, options: Options, probe: str | None) -> Deployment:
         """Deploy `plugin` for the project in `root`, whose lock the caller holds."""
-        settings = options.settings()
+        settings = options.settings().serving(plugin)
         now = deployments.load(root)
         if now and now.alive and now.target == self.name and settings.fit(now.settings, now.port):
             with step(f"Replacing the filter in the running Envoy by {plugin.name}"):
@@ -107,7 +109,7 @@ class Background:
         return self.files(Path(deployment.folder) / "envoy").admin_port()
 
     def _start(self, root: Path, plugin: Plugin, options: Options, now: Deployment | None) -> Deployment:
-        settings, folder = options.settings(), deployments.folder(root)
+        settings, folder = options.settings().serving(plugin), deployments.folder(root)
         if not (now and now.alive):
             end(folder)
         self.check(root, settings)
@@ -153,9 +155,8 @@ class Background:
             "host": self.name,
             "folder": str(folder / "envoy"),
             "log": str(self.files(folder / "envoy").log),
-            "plugin": {
-                "name": plugin.name,
-                "root_id": plugin.root_id,
+            "plugin": vars(plugin)
+            | {
                 "module": str(plugin.module.path),
                 "configuration": plugin.configuration.decode("latin-1"),
             },
@@ -195,6 +196,9 @@ class Background:
             return
         path = probe or "/"
         try:
+            if plugin.type == "network" and probe is None:
+                self._see_it_pass(deployment)
+                return
             seen = self.attach(deployment).play(Request("GET", path))
         except HostError as error:
             words = [line.text for line in self.log_lines(deployment, follow=False)][-5:]
@@ -210,6 +214,21 @@ class Background:
                 "\n".join([*said, what]),
                 hint="mend it and deploy again; --probe PATH sends another request",
             )
+
+    def _see_it_pass(self, deployment: Deployment) -> None:
+        """Send a request's bytes through a network filter, which may hold or refuse them, but not crash."""
+        host, came = self.attach(deployment), b""
+        mark = host.log.size()
+        with host.connect(timeout=PASS_SECONDS) as connection, suppress(HostError):
+            connection.send("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            connection.finish()
+            came = connection.receive()
+        if connection.trapped:
+            raise HostError("it crashed over a connection")
+        if ended := [line.text for line in host.log.since(mark) if line.logger == "scaffold"]:
+            raise HostError(ended[0])
+        if not came:
+            emit(Noted("the filter let no HTTP request through; --probe PATH asks for an answer"))
 
 
 def end(folder: Path) -> None:
@@ -229,10 +248,16 @@ def forget(folder: Path) -> None:
 
 def _changes(before: HostSettings, after: HostSettings) -> list[str]:
     return [
-        f"{field.name.replace('_', ' ')}: {old or 'the default'} -> {new or 'the default'}"
+        f"{field.name.replace('_', ' ')}: {_said(old)} -> {_said(new)}"
         for field in dataclasses.fields(after)
         if (old := getattr(before, field.name)) != (new := getattr(after, field.name))
     ]
+
+
+def _said(value: object) -> object:
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{name} = {leads}" for name, leads in value.items())
+    return value or "the default"
 
 
 def _check_free(root: Path, port: int, now: Deployment | None) -> None:

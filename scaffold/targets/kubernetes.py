@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from scaffold.cargo_toml import locate
 from scaffold.errors import ScaffoldError, TargetError, UsageError
 from scaffold.events import Noted, Warned, emit, step
 from scaffold.kubernetes import MANIFESTS, render
 from scaffold.kubernetes.common import MANAGED_BY, PROJECT, Document
 from scaffold.kubernetes.options import ClusterOptions
 from scaffold.kubernetes.pins import Pin
-from scaffold.project import locate
 from scaffold.targets import acceptance, applied, manifests, probes
 from scaffold.targets.applied import Applied, ClusterStatus, Removed
 from scaffold.targets.failures import Failures

@@ -116,12 +116,15 @@ def prepare(
     if image is not None and not plugins.is_file(image):
         kubernetes.documents(target, _unread(image), options)
         pulling = options.url is None and options.file is None
-        pin = pinning.pin(image, pushed=pushed and pulling, plain_http=plain_http)
+        given = options.configuration
+        pin = pinning.pin(image, pushed=pushed and pulling, plain_http=plain_http, given=given)
     else:
         root = plugins.check(image, root)
         pin = _unbuilt(image, root)
         kubernetes.documents(target, pin, options)
         module = plugins.load(image, root, profile=build.profile, rustc=build.rustc, yes=build.yes).module
+        if (root / "Cargo.toml").exists():
+            Project.load(root).configured(options.configuration)  # by the schema that the build left
         pin = replace(pin, module_digest=ModuleDigest(module.digest))
     documents = kubernetes.documents(target, pin, options)
     for sentence in kubernetes.warnings(target, options):

@@ -16,17 +16,18 @@ from scaffold.unpacking import unpack
 from scaffold.variants import DOCKER_TAR_GZIP, SOURCE, title_of
 
 
-def pin(name: str, *, pushed: bool, plain_http: bool = False) -> Pin:
+def pin(name: str, *, pushed: bool, plain_http: bool = False, given: bytes | None = None) -> Pin:
     """The image of that name, read and verified: by its digest in the registry, or else the local one's.
 
-    It is said which. With `pushed` only what is in the registry will do. Raises `UsageError` when the
-    tag isn't of the digest beside it any more, `ImageError` for what holds no plugin.
+    It is said which. With `pushed` only what is in the registry will do. Its configuration is the one that
+    was `given`, or its own. Raises `UsageError` when the tag isn't of the digest beside it any more,
+    `ImageError` for what holds no plugin; and as `PluginFacts.configured` does.
     """
     reference, store = Reference.parse(name), Store()
     if reference.local:
-        return _local(reference, store)
+        return _local(reference, store, given)
     try:
-        found = _remote(reference, store, plain_http)
+        found = _remote(reference, store, plain_http, given)
     except RegistryError as error:
         if not store.holds(reference):
             raise
@@ -35,12 +36,12 @@ def pin(name: str, *, pushed: bool, plain_http: bool = False) -> Pin:
                 error.hint = f"`scaffold push {replace(reference, digest=None)}` sends it there"
             raise
         emit(Warned(f"{error.message}; so it is pinned as it is here: push it before it is applied"))
-        return _local(reference, store)
+        return _local(reference, store, given)
     _compare(reference, store, found)
     return found
 
 
-def _remote(reference: Reference, store: Store, plain_http: bool) -> Pin:
+def _remote(reference: Reference, store: Store, plain_http: bool, given: bytes | None) -> Pin:
     from scaffold.registry import transfer
 
     asked = replace(reference, digest=None) if reference.tag else reference
@@ -50,15 +51,15 @@ def _remote(reference: Reference, store: Store, plain_http: bool) -> Pin:
                 f"`{asked}` has moved since it was pinned: it is {manifest.digest} now",
                 hint=f"`{asked.name}@{reference.digest}` is the one that was pinned, `{asked}` that of now",
             )
-        found = _read(asked, manifest, blobs)
+        found = _read(asked, manifest, blobs, given)
     emit(Noted(f"{asked} is {manifest.digest} in the registry"))
     return found
 
 
-def _local(reference: Reference, store: Store) -> Pin:
+def _local(reference: Reference, store: Store, given: bytes | None) -> Pin:
     manifest = store.find(reference)
     emit(Noted(f"{reference} is {manifest.digest} here"))
-    return _read(replace(reference, digest=None), manifest, store.blobs)
+    return _read(replace(reference, digest=None), manifest, store.blobs, given)
 
 
 def _compare(reference: Reference, store: Store, found: Pin) -> None:
@@ -70,7 +71,7 @@ def _compare(reference: Reference, store: Store, found: Pin) -> None:
             emit(Warned(f"{named} is another image here ({here}) than in the registry: was it pushed?"))
 
 
-def _read(reference: Reference, manifest: Manifest, blobs: Blobs | Ingest) -> Pin:
+def _read(reference: Reference, manifest: Manifest, blobs: Blobs | Ingest, given: bytes | None) -> Pin:
     opened = unpack(manifest, blobs.open)
     facts = opened.facts
     image = PinnedImage(reference, ManifestDigest(manifest.digest), _variant(opened.layout, manifest))
@@ -78,8 +79,8 @@ def _read(reference: Reference, manifest: Manifest, blobs: Blobs | Ingest) -> Pi
         name=title_of(manifest, reference),
         module_digest=ModuleDigest(digest(opened.contents.module)),
         plugin_type=facts.type,
-        root_id=facts.root_ids[0] if facts.root_ids else "",
-        configuration=(facts.configuration or "").encode(),
+        root_id=facts.root_id,
+        configuration=facts.configured(given),
         image=image,
         source=manifest.annotations.get(SOURCE, ""),
     )

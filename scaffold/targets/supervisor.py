@@ -107,9 +107,9 @@ def _log(log: Path, text: str) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def _plugin(made: dict[str, str]) -> Plugin:
-    configuration = made["configuration"].encode("latin-1")
-    return Plugin(made["name"], made["root_id"], WasmModule.read(Path(made["module"])), configuration)
+def _plugin(made: dict[str, Any]) -> Plugin:
+    module, configuration = WasmModule.read(Path(made["module"])), made["configuration"].encode("latin-1")
+    return Plugin(**made | {"module": module, "configuration": configuration})
 
 
 def _answer(said: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scaffold.errors import MachineError
-from scaffold.project import TRIPLES, Project
+from scaffold.project import triples
 from scaffold.toolchain import named, rustup, system
 from scaffold.toolchain.compiler import Toolchain, Unfit
 
@@ -69,5 +69,5 @@ def setup(
 
         private.remove()
         return None
-    triple = Project.load(root).settings.triple if (root / "Cargo.toml").exists() else TRIPLES[0]
-    return find(triple, root=root, rustc=rustc, yes=yes)
+    found = [find(triple, root=root, rustc=rustc, yes=yes) for triple in triples(root)]
+    return found[0]

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from scaffold import files
+from scaffold.errors import ProjectError
 from scaffold.toolchain.compiler import Toolchain, answer
+from scaffold.workspace import Workspace
 
 # A path package outside the workspace has its place in cargo's `metadata`, and so has all that depends on it:
 # symbols are named after that, and functions ordered after them. Name and version tell path packages apart,
@@ -63,7 +65,7 @@ def env_for(tools: Toolchain, root: Path) -> dict[str, str]:
     if "RUSTC_WRAPPER" in os.environ:  # it would win; set only then, since build scripts look at it
         env["RUSTC_WRAPPER"] = str(script)
     env["SCAFFOLD_RUSTC_WRAPPER"] = _users_wrapper(root)
-    env["SCAFFOLD_OUTSIDE"] = "yes" if _reaches_out(_toml(root / "Cargo.toml")) else ""
+    env["SCAFFOLD_OUTSIDE"] = "yes" if _reaches_out(root) else ""
     env["SCAFFOLD_RUST_SRC"] = _library(tools)
     env["SCAFFOLD_REMAP_SCOPE"] = "object" if _scoped(tools.version) else ""  # messages keep the paths
     return env
@@ -136,14 +138,34 @@ def _toml(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _reaches_out(manifest: dict[str, Any]) -> bool:
-    """Whether a manifest, or a table of one, names a package outside its folder."""
-    for key, value in manifest.items():
-        if isinstance(value, dict) and _reaches_out(value):
-            return True
-        if key == "path" and isinstance(value, str) and value.startswith(("..", "/")):
-            return True
-    return False
+def _reaches_out(root: Path) -> bool:
+    """Whether a crate of the workspace, or the only one, names a package outside of it.
+
+    All of them count: a module is the same, with which others it is built.
+    """
+    try:
+        workspace = Workspace.of(root)
+    except ProjectError:  # cargo says it better
+        return False
+    outermost, members = (workspace.root, workspace.members()) if workspace else (root.resolve(), [])
+    return any(
+        not _below(folder / path, outermost)
+        for folder in dict.fromkeys((outermost, *members))
+        for path in (".", *_paths(_toml(folder / "Cargo.toml")))
+    )
+
+
+def _below(path: Path, folder: Path) -> bool:
+    return Path(os.path.normpath(path)).is_relative_to(folder)
+
+
+def _paths(table: dict[str, Any]) -> Iterator[str]:
+    """What a manifest, or a table of one, says by `path`."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _paths(value)
+        elif key == "path" and isinstance(value, str):
+            yield value
 
 
 def _program(name: str, near: Path) -> str:

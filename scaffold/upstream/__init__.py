@@ -5,6 +5,7 @@ It runs in a thread of whatever process serves it, and needs no network but its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -14,16 +15,17 @@ __all__ = ["Origin", "relay", "serve"]
 
 
 def serve(
-    *, control: Path, pipe: Path | None = None, port: int | None = None
+    *, control: Path, pipes: Mapping[str, Path] = {}, port: int | None = None
 ) -> AbstractContextManager[Origin]:
-    """Answer requests while the block runs: on the Unix socket `pipe`, and on a TCP port of 127.0.0.1.
+    """Answer requests while the block runs: on Unix sockets, and on a TCP port of 127.0.0.1.
 
-    Port 0 stands for a free one, which `Origin.port` tells. `control` is the socket of the control door.
-    Both sockets are for this user alone, and gone afterwards. Raises `HostError` when one can't be had.
+    `pipes` are by the name of the cluster that each serves, as which a request there is recorded. Port 0
+    stands for a free one, which `Origin.port` tells. `control` is the socket of the control door.
+    The sockets are for this user alone, and gone afterwards. Raises `HostError` when one can't be had.
     """
     from scaffold.upstream import server  # asyncio and the parser come in only where something is served
 
-    return server.serve(control=control, pipe=pipe, port=port)
+    return server.serve(control=control, pipes=pipes, port=port)
 
 
 def relay(pipe: Path, host: str, port: int) -> AbstractContextManager[None]:

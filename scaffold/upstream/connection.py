@@ -17,12 +17,13 @@ _ONE_WRITE = 64 * 1024  # bytes: below it, copying head and body together costs 
 
 
 class Received(NamedTuple):
-    """A request as its bytes came in; of a long body only the beginning is kept."""
+    """A request as its bytes came in, and by which cluster; of a long body only the beginning is kept."""
 
     method: bytes
     target: bytes
     headers: list[tuple[bytes, bytes]]
     body: bytes
+    cluster: str = ""
 
     def header(self, name: bytes) -> bytes | None:
         """The value of the first header `name`, which is in lower case."""
@@ -32,7 +33,8 @@ class Received(NamedTuple):
 class Reply(NamedTuple):
     """An answer ready to go out: `fields` are its header lines, each with its CRLF, without the framing.
 
-    `chunked` sends the body in chunks of a line each, `close` ends the connection, `after` is in seconds.
+    `chunked` sends the body in chunks of a line each, `close` ends the connection, `cut` ends it one byte
+    too early, `after` is in seconds.
     """
 
     status: int
@@ -40,6 +42,7 @@ class Reply(NamedTuple):
     body: bytes = b""
     chunked: bool = False
     close: bool = False
+    cut: bool = False
     after: float = 0.0
 
 
@@ -247,9 +250,10 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def _write(self, reply: Reply, turn: _Turn) -> None:
-        last = turn.last or reply.close
+        last = turn.last or reply.close or reply.cut
         head = turn.received.method == b"HEAD"
-        for part in _framed(reply, head=head, modern=turn.modern, close=last):
+        parts = _framed(reply, head=head, modern=turn.modern, close=last)
+        for part in [b"".join(parts)[:-1]] if reply.cut else parts:
             self._transport.write(part)
         if last:
             self._ending, self._refusal = True, None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -22,9 +21,9 @@ class Desk:
         self._record = Record()
         self._answers: dict[str | None, Reply] = {}
 
-    def receive(self, received: Received) -> Reply:
+    def receive(self, received: Received, *, cluster: str = "") -> Reply:
         """Record a request, and give the answer that was told, or else the built-in one."""
-        self._record.add(received)
+        self._record.add(received._replace(cluster=cluster))
         if self._answers:
             told = self._answers.get(routes.path_of(received)) or self._answers.get(None)
             if told:
@@ -50,16 +49,25 @@ class Desk:
             return routes.json_reply({"error": str(error)}, status=400)
         return routes.json_reply({})
 
-    def _recorded(self, since: str = "0", last: str = "0", request_id: str | None = None) -> Reply:
+    def _recorded(self, since: str = "0", request_id: str | None = None) -> Reply:
         found = self._record.newest_first(int(since))
         if request_id is not None:
             name, value = REQUEST_ID.encode(), request_id.encode()
             found = (each for each in found if each.header(name) == value)
-        shown = [_shown(each) for each in islice(found, int(last) or None)]
+        shown = [_shown(each) for each in found]
         return Reply(200, body=json.dumps(shown[::-1]).encode())
 
-    def _tell(self, path: str | None, status: int, headers: list[tuple[str, str]], body: str) -> None:
+    def _tell(
+        self,
+        path: str | None,
+        status: int,
+        headers: list[tuple[str, str]],
+        body: str,
+        after: float = 0.0,
+        cut: bool = False,
+    ) -> None:
         made = routes.reply(status, headers, base64.b64decode(body))
+        made = made._replace(after=routes.seconds(after), cut=cut)
         if path is None:
             self._answers.clear()  # the latest word goes before those for single paths
         self._answers[path] = made
@@ -71,4 +79,5 @@ def _shown(received: Received) -> dict[str, Any]:
         "target": received.target.decode("latin-1"),
         "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in received.headers],
         "body": base64.b64encode(received.body).decode(),
+        "cluster": received.cluster,
     }

@@ -1,6 +1,6 @@
 """The origin as other processes reach it, and our own: what arrived there, what it should answer.
 
-HTTP over a Unix socket, the control door: `GET /requests?since=N&request_id=ID&last=1`, `GET /about`,
+HTTP over a Unix socket, the control door: `GET /requests?since=N&request_id=ID`, `GET /about`,
 `PUT /answer`, `DELETE /answers`; JSON both ways, bodies in base64, header bytes as latin-1.
 """
 
@@ -47,32 +47,27 @@ class Origin:
 
         Of a body the first MiB is kept. `request_id` asks for those with this `x-request-id`.
         """
-        return self._requests(request_id, since, 0)
+        query = {"since": since} | ({} if request_id is None else {"request_id": request_id})
+        return [_request(each) for each in self._ask("GET", f"/requests?{urlencode(query)}")]
 
-    def find(self, request_id: str) -> Request | None:
-        """The last request with this `x-request-id`, or None when it hasn't arrived (or is long gone)."""
-        found = self._requests(request_id, 0, 1)
-        return found[0] if found else None
-
-    def answer(self, response: Response, *, path: str | None = None) -> None:
+    def answer(
+        self, response: Response, *, path: str | None = None, after: float = 0, cut: bool = False
+    ) -> None:
         """From now on answer like this: at `path`, compared without the query; None stands for all paths.
 
         The latest answer that fits is given. `content-length` is always the body's; with
-        `transfer-encoding: chunked` the body goes out in chunks of a line each.
+        `transfer-encoding: chunked` the body goes out in chunks of a line each. `after` is in seconds;
+        with `cut` the connection ends one byte too early.
         Raises `UsageError` for what HTTP can't carry, like a status below 200.
         """
         headers = list(Headers(response.headers).iteritems())
         body = base64.b64encode(response.body).decode()
         told = {"path": path, "status": response.status, "headers": headers, "body": body}
-        self._ask("PUT", "/answer", json.dumps(told).encode())
+        self._ask("PUT", "/answer", json.dumps(told | {"after": after, "cut": cut}).encode())
 
     def forget_answers(self) -> None:
         """Give the built-in answers again."""
         self._ask("DELETE", "/answers")
-
-    def _requests(self, request_id: str | None, since: int, last: int) -> list[Request]:
-        query = {"since": since, "last": last} | ({} if request_id is None else {"request_id": request_id})
-        return [_request(each) for each in self._ask("GET", f"/requests?{urlencode(query)}")]
 
     def _ask(self, method: str, target: str, body: bytes = b"") -> Any:
         connection = _UnixConnection(self.control)
@@ -105,4 +100,6 @@ def _request(shown: dict[str, Any]) -> Request:
     headers = Headers()
     for name, value in shown["headers"]:
         headers.add(name, value)
-    return Request(shown["method"], shown["target"], headers, base64.b64decode(shown["body"]))
+    return Request(
+        shown["method"], shown["target"], headers, base64.b64decode(shown["body"]), shown["cluster"]
+    )

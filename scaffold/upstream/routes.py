@@ -76,6 +76,17 @@ def reply(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Reply
     )
 
 
+def seconds(given: str | float) -> float:
+    """How long an answer takes. Raises `Impossible` when that is no number, or nobody would wait so long."""
+    try:
+        made = float(given)
+    except ValueError:
+        made = math.nan
+    if not 0 <= made <= LONGEST_DELAY:
+        raise Impossible(f"{given!r} is not a number of seconds from 0 to {LONGEST_DELAY:g}")
+    return made
+
+
 def json_reply(value: Any, status: int = 200) -> Reply:
     """An answer in JSON, sorted and indented as httpbin's. Raises `ValueError` for NaN and infinities."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
@@ -152,13 +163,7 @@ def _status(received: Received, rest: str) -> Reply:
 
 
 def _delay(received: Received, rest: str) -> Reply:
-    try:
-        seconds = float(rest)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= LONGEST_DELAY:
-        raise Impossible(f"{rest!r} is not a number of seconds from 0 to {LONGEST_DELAY:g}")
-    return _anything(received, rest)._replace(after=seconds)
+    return _anything(received, rest)._replace(after=seconds(rest))
 
 
 def _bytes(received: Received, rest: str) -> Reply:

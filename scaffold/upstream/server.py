@@ -7,7 +7,7 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -30,16 +30,15 @@ class _Door(NamedTuple):
 
 
 @contextmanager
-def serve(*, control: Path, pipe: Path | None, port: int | None) -> Iterator[Origin]:
+def serve(*, control: Path, pipes: Mapping[str, Path], port: int | None) -> Iterator[Origin]:
     """See `scaffold.upstream.serve`."""
     with ExitStack() as stack:
-        public = [] if port is None else [stack.enter_context(_port(port))]
-        port = public[0].getsockname()[1] if public else None
-        if pipe is not None:
-            public.append(stack.enter_context(at_path(pipe)))
+        public = {} if port is None else {"": stack.enter_context(_port(port))}
+        port = public[""].getsockname()[1] if public else None
+        public |= {cluster: stack.enter_context(at_path(pipe)) for cluster, pipe in pipes.items()}
         door = stack.enter_context(at_path(control))
         desk = Desk(port)
-        doors = [_Door(each, desk.receive) for each in public]
+        doors = [_Door(each, partial(desk.receive, cluster=cluster)) for cluster, each in public.items()]
         doors.append(_Door(door, desk.control, sys.maxsize))
         stack.enter_context(in_thread(partial(_serve, doors)))
         yield Origin(control)

@@ -218,7 +218,8 @@ def test_an_upstream_that_is_down(run, place, hello, listener):
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:80", "ftp://a", "http://", "http://a:99999", "http://a/b", "", "http://[::1"]
+    "url",
+    ["localhost:80", "ftp://a", "http://", "http://a:99999", "http://a/b", "", "http://[::1", "http://a..b"],
 )
 def test_an_upstream_that_is_none(url, run, place, hello):
     for words in PLACES:

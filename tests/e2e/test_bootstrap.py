@@ -50,7 +50,7 @@ def test_what_is_printed_runs_in_an_envoy_started_by_hand(probe, tmp_path, run):
             deadline = time.monotonic() + 20
             while True:
                 try:
-                    answer = send(port, Request("GET", "/headers"), 5)
+                    answer, _ = send(port, Request("GET", "/headers"), 5)
                     break
                 except scaffold.errors.HostError:
                     assert time.monotonic() < deadline
@@ -64,6 +64,25 @@ def test_out_writes_json_by_its_ending(probe, tmp_path):
     out = tmp_path / "envoy.json"
     assert scaffold.bootstrap(tmp_path, module=probe.path, out=out) == out
     assert json.loads(out.read_text())["static_resources"]["listeners"]
+
+
+@pytest.mark.parametrize("upstream", [None, "http://localhost:3000"])
+def test_the_projects_clusters_are_in_it(probe, tmp_path, upstream):
+    """Without an upstream, what is where that is has no host, and no route."""
+    (tmp_path / "Cargo.toml").write_text(
+        '[package]\nname = "probe"\n[lib]\ncrate-type = ["cdylib"]\n'
+        '[package.metadata.proxy-wasm.clusters]\nbeta = "upstream"\nauthz = "http://localhost:9000"\n'
+    )
+    made = yaml.safe_load(scaffold.bootstrap(tmp_path, module=probe.path, upstream=upstream))
+    clusters = {each["name"]: each["load_assignment"] for each in made["static_resources"]["clusters"]}
+    hosts = {name for name, assignment in clusters.items() if "endpoints" in assignment}
+    (listener,) = made["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    (everybody,) = manager["route_config"]["virtual_hosts"]
+    routed = {each.get("route", {}).get("cluster") for each in everybody["routes"]}
+    assert set(clusters) == {"upstream", "beta", "authz"}
+    assert hosts == ({"upstream", "beta", "authz"} if upstream else {"authz"})
+    assert routed == (hosts if upstream else {"authz", None})
 
 
 def test_id_and_root_id_are_envoys_names(probe, tmp_path):
@@ -85,7 +104,7 @@ def test_the_filter_is_put_into_every_listener_of_a_bootstrap(probe, mine, tmp_p
     with hosts.find("envoy")(plugin, folder=tmp_path, settings=settings) as host:
         for listener in yaml.safe_load(mine.read_text())["static_resources"]["listeners"]:
             port = listener["address"]["socket_address"]["port_value"]
-            answer = send(port, Request("GET", "/"), 5)
+            answer, _ = send(port, Request("GET", "/"), 5)
             assert answer.headers["x-configuration"] == '"inserted"'
             assert answer.text == listener["name"]
         exchange = host.play(Request("GET", "/"))
@@ -105,7 +124,8 @@ def test_a_deployment_takes_a_bootstrap_and_keeps_it(probe, mine, tmp_path):
         assert first.upstream == str(mine)
         mine.write_text(mine.read_text().replace("listener 0", "listener A"))
         assert scaffold.deploy(root, module=probe.path).url == first.url, "on the port that the old one had"
-        assert send(int(first.url.rpartition(":")[2]), Request("GET", "/"), 5).body == b"listener A"
+        answer, _ = send(int(first.url.rpartition(":")[2]), Request("GET", "/"), 5)
+        assert answer.body == b"listener A"
     finally:
         scaffold.undeploy(root)
 

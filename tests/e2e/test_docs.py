@@ -22,7 +22,7 @@ from scaffold import files
 
 PAGES = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "```console" in path.read_text()]
 COMMAND_SECONDS = 180
-PROGRAMS = ("curl", "cargo", "docker", "docker-registry")  # that the pages call and aren't ours
+PROGRAMS = ("curl", "cargo", "docker", "docker-registry", "git")  # that the pages call and aren't ours
 LIMITS = {"tutorial.md": 90}  # seconds
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from taps import tap
 
 import scaffold
 from scaffold import deployments, files
@@ -52,6 +53,19 @@ def get(host: Host, target: str = "/headers"):
 
 
 # --- what every host owes, in short
+
+
+@pytest.mark.parametrize("version", [OLD, NEW])
+def test_a_network_filter_sees_connections_and_is_swapped(version, tmp_path):
+    settings = HostSettings(envoy=version)
+    with envoy.start(tap(tmp_path, "first"), folder=tmp_path, settings=settings) as host:
+        for word in ("first", "second"):
+            host.replace(tap(tmp_path, word))
+            with host.connect() as connection:
+                connection.send(b"GET /status/201 HTTP/1.1\r\nhost: a\r\n\r\n")
+                assert connection.receive(until=b"\r\n") == b"HTTP/1.1 201 Created\r\n"
+            assert word in connection.logs
+            assert tuple(connection.logs)[-1] == "end"
 
 
 def test_an_exchange_shows_every_side(host):

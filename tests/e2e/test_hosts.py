@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -31,8 +33,28 @@ def start(name: str, request: pytest.FixtureRequest) -> Start:
 
 
 @pytest.fixture(scope="module")
-def plugin(probe: WasmModule) -> Plugin:
-    return Plugin("probe", "probe", probe, b'"first"')
+def foreign() -> Iterator[str]:
+    """An origin that isn't the built-in one."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"from afar")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def plugin(probe: WasmModule, foreign: str) -> Plugin:
+    clusters = {"beta": "upstream", "out|80||b.c": "upstream", "gone": "http://127.0.0.1:1", "afar": foreign}
+    clusters["users"] = "grpc://upstream"
+    return Plugin("probe", "probe", probe, b'"first"', clusters)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +120,38 @@ def test_a_callout_reaches_the_upstream_and_its_answer_the_plugin(host):
     exchange = get(host, "/hold")
     assert exchange.upstream.headers["x-callout"] == "called"
     assert [request.path for request in host.origin.requests(since=mark)] == ["/callout", "/hold"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "cluster"),
+    [
+        ({}, "upstream"),
+        ({"x-cluster": "beta"}, "beta"),
+        ({"x-cluster": "out|80||b.c"}, "out|80||b.c"),
+        ({"x-cluster": "unheard-of"}, "upstream"),
+    ],
+)
+def test_a_request_goes_to_the_cluster_that_it_names(host, headers, cluster):
+    assert get(host, "/headers", **headers).upstream.cluster == cluster
+
+
+def test_a_cluster_may_be_of_a_foreign_origin(host):
+    exchange = get(host, "/headers", **{"x-cluster": "afar"})
+    assert (exchange.response.text, exchange.upstream) == ("from afar", None)
+
+
+def test_the_origin_answers_a_call_by_grpc_with_a_bare_message(host):
+    headers = Headers({"content-type": "application/x-protobuf"})
+    host.origin.answer(Response(200, headers, b"answer"), path="/a.B/C")
+    asking = Headers({"x-cluster": "users", "content-type": "application/grpc", "te": "trailers"})
+    exchange = host.play(Request("POST", "/a.B/C", asking, b"\0\0\0\0\5asked"))  # flag, length, message
+    assert (exchange.upstream.cluster, exchange.upstream.body) == ("users", b"asked")
+    assert (exchange.status, exchange.response.body) == (200, b"\0\0\0\0\6answer")
+
+
+def test_a_cluster_that_leads_nowhere(host):
+    exchange = get(host, "/headers", **{"x-cluster": "gone"})
+    assert (exchange.status, exchange.upstream) == (503, None)
 
 
 def test_bytes_that_are_no_text_pass(host):

@@ -109,10 +109,11 @@ def test_a_slot_that_waits_for_its_filter_is_one_that_envoy_knows(taken):
     taken(bootstrap)
 
 
+@pytest.mark.parametrize("pin", [HTTP, NETWORK], ids=["http", "network"])
 @pytest.mark.parametrize("more", [{}, {"envoy": "1.32"}, EVERY_FIELD], ids=["plain", "old", "every field"])
-def test_envoy_takes_a_fleets_bootstrap_with_its_resource(taken, module, tmp_path, more):
+def test_envoy_takes_a_fleets_bootstrap_with_its_resource(taken, module, tmp_path, pin, more):
     """But for the resource's path, which is one of the fleet's machines."""
-    pin = replace(HTTP, module_digest=ModuleDigest(digest(module.read_bytes())))
+    pin = replace(pin, module_digest=ModuleDigest(digest(module.read_bytes())))
     options = ClusterOptions(file=str(module), upstream="http://web:3000", **more)
     bootstrap, resource = kubernetes.documents("envoy", pin, options)
     local = tmp_path / "filter.yaml"
@@ -122,7 +123,10 @@ def test_envoy_takes_a_fleets_bootstrap_with_its_resource(taken, module, tmp_pat
     taken(json.loads(text.replace(fleet.RESOURCE, str(local))))
     (found,) = resource["resources"]
     static = {"name": found["name"], "typed_config": found["typed_config"]}
-    listener = envoy_config.listener(host="127.0.0.1", port=0, filters=[static], answer="ok")
+    if pin.plugin_type == "network":
+        listener = envoy_config.tcp_listener(host="127.0.0.1", port=0, filters=[static], echo=True)
+    else:
+        listener = envoy_config.listener(host="127.0.0.1", port=0, filters=[static], answer="ok")
     taken(envoy_config.bootstrap(listeners=[listener], clusters=[]))
 
 

@@ -208,4 +208,4 @@ def test_a_wrapper_of_the_users_own_goes_on_working(way, copy, someone, tmp_path
 
 def test_native_tests_keep_their_paths(someone):
     project = Project.load(someone.root)
-    assert cargo.run_tests(project, toolchain.find("wasm32-wasip1", install=False)) == 0
+    assert cargo.run_tests([project], project.root, toolchain.find("wasm32-wasip1", install=False)) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import ssl
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 import trustme
 
 from scaffold import hosts
-from scaffold.exchange import Request
+from scaffold.exchange import Headers, Request
 from scaffold.project import HostSettings, Plugin
 
 
@@ -68,6 +69,28 @@ def test_a_container_looks_as_closely(probe, tmp_path, upstream, got, authority,
     ca.chmod(0o600)
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     assert status(probe, tmp_path, upstream, images.proxy) == got
+
+
+@pytest.mark.parametrize("upstream", ["localhost"], indirect=True)
+def test_a_container_asks_a_cluster_over_https_beside_the_built_in_upstream(
+    probe, tmp_path, upstream, authority, monkeypatch, images
+):
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    plugin = Plugin("probe", "", probe, clusters={"safe": upstream, "beta": "upstream"})
+    before = os.umask(0o077)  # what we write for the container it reads all the same
+    try:
+        settings = HostSettings(envoy_image=images.proxy)
+        with hosts.find("docker")(plugin, folder=tmp_path, settings=settings) as host:
+            asked = {
+                name: host.play(Request("GET", "/", Headers({"x-cluster": name})))
+                for name in ("safe", "beta")
+            }
+    finally:
+        os.umask(before)
+    assert (asked["safe"].response.text, asked["safe"].upstream) == ("ok", None)
+    assert (asked["beta"].status, asked["beta"].upstream.cluster) == (200, "beta")
 
 
 @pytest.mark.parametrize("upstream", ["localhost"], indirect=True)

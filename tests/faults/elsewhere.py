@@ -4,6 +4,9 @@ from __future__ import annotations
 
 _DEPLOY = "tests/e2e/test_deploy.py"
 _BAD = "tests/e2e/test_bad_input.py"
+_SOURCES = "tests/test_template_sources.py"
+_TRUST = "tests/test_trust.py"
+_UPDATING = "tests/test_updating.py"
 
 # fault, injected how, seen, and where
 ELSEWHERE = [
@@ -15,6 +18,14 @@ ELSEWHERE = [
      "tests/toolchain/test_private_e2e.py", "test_killed_twice_and_run_as_two_it_is_there_once"),
     ("R2", "files.write, files.tree: killed at random", "whole or absent", "tests/test_files.py",
      "test_whenever_it_is_killed_the_tree_is_whole_or_absent"),
+    ("R2", "`update`: SIGKILL, SIGINT at random moments",
+     "every file the old or the new one; the next completes it", _UPDATING,
+     "test_whenever_it_is_killed_a_second_one_completes_it"),
+    ("R2", "`update`: ended before each file it moves", "the record comes last; the next completes it",
+     _UPDATING,
+     "test_whichever_file_is_the_last_that_a_kill_lets_through_a_second_one_completes_it"),
+    ("R2", "`new` in a workspace: Ctrl-C once the crate is named there", "the crate stays",
+     "tests/test_members.py", "test_interrupted_when_it_is_named_already_it_stays"),
     ("R5", "files.write: RLIMIT_FSIZE", "the old file stays", "tests/test_files.py",
      "test_a_full_disk_leaves_the_old_file_and_nothing_else"),
     ("R6", "`new`: a HOME that isn't there, or a file", "not needed", "tests/test_templates.py",
@@ -47,4 +58,26 @@ ELSEWHERE = [
      "test_a_pid_that_belongs_to_another_process_now_is_never_ended"),
     ("R20", "names of crates: keywords, bytes, any text", "taken, or another is offered",
      "tests/test_templates.py", "test_whatever_is_typed_is_taken_or_answered_with_a_name_that_would_be"),
+    ("R10", "SIGINT, SIGTERM, SIGKILL while a template's hook runs", "the hook, and what it started, gone",
+     _TRUST, "test_what_a_hook_started_ends_with_us"),
+    ("R22", "a template: links out, to nothing, to themselves", "exit code 3, named", _SOURCES,
+     "test_a_link_that_leads_out_is_refused_by_name"),
+    ("R22", "a template's zip file: `..`, absolute, links, devices, two of one name", "exit code 3, named",
+     _SOURCES, "test_an_entry_of_a_zip_file_that_leads_out_is_refused"),
+    ("R22", "a template: bombs of zip, and of many files", "exit code 3", _SOURCES,
+     "test_bombs_go_off_nowhere"),
+    ("R22", "a template's zip file: compiled Python that its digest doesn't count", "not unpacked", _SOURCES,
+     "test_what_doesnt_count_isnt_unpacked"),
+    ("R22", "a template's words are commands to the terminal, or look like ours", "shown as what they are",
+     _TRUST, "test_a_template_cannot_talk_to_the_terminal_nor_as_us"),
+    ("R22", "a template's server sends a byte now and then", "exit code 4 when its time is over", _SOURCES,
+     "test_a_trickle_is_waited_for_so_long_and_no_longer"),
+    ("R22", "a template's repository: ten million files in eight objects", "exit code 3", _SOURCES,
+     "test_a_bomb_of_git_trees_is_counted_before_it_is_written"),
+    ("R22", "a template's repository whose settings, hooks and filters are programs", "none runs", _SOURCES,
+     "test_nothing_that_a_repository_says_is_run"),
+    ("R22", "a template whose text, names, defaults, hooks or extensions run code", "none before --trust",
+     _TRUST, "test_code_of_a_template_runs_when_it_is_trusted_and_not_before"),
+    ("R22", "a trusted template that is broken, or writes out of its project", "exit code 3, named", _TRUST,
+     "test_a_broken_template_is_named_and_leaves_nothing"),
 ]  # fmt: skip

@@ -41,6 +41,39 @@ def test_new(place, record, chance, numbers, times):
     record(told(numbers, times, "new", chance), seen(outcomes, slowest))
 
 
+@pytest.mark.faults("R1")
+@SIGNALS
+def test_new_in_a_workspace(place, record, chance, numbers, times):
+    """The workspace never names a folder that is missing or half; one that it doesn't name yet is whole."""
+    root = place.folder / "workspace"
+    root.mkdir()
+    manifest, before = root / "Cargo.toml", "[workspace]\nmembers = []\n"
+    words = ("new", "hello_world", "--no-input", "--output-dir", root)
+
+    def prepare() -> None:
+        if (root / "hello_world").exists():
+            (root / "hello_world").rename(place.folder / f"old-{time.monotonic_ns()}")
+        manifest.write_text(before)
+
+    prepare()
+    place.well(*words)
+    model, after = tree(root / "hello_world"), manifest.read_text()
+
+    def look() -> str:
+        there = names(root)
+        assert there in (["Cargo.toml"], ["Cargo.toml", "hello_world"])
+        assert len(there) == 1 or tree(root / "hello_world") == model
+        assert manifest.read_text() in (before, after)
+        if manifest.read_text() == after:
+            assert len(there) == 2
+            return "new"
+        return "absent" if len(there) == 1 else "not named yet"
+
+    command = Command(lambda: place.start(*words), look, place.left, prepare, said=place.said)
+    outcomes, slowest = kill(command, numbers, times, chance)
+    record(told(numbers, times, "new in a workspace", chance), seen(outcomes, slowest))
+
+
 @pytest.mark.faults("R2")
 @SIGNALS
 def test_build(place, record, chance, numbers, times):

@@ -268,6 +268,19 @@ def test_another_module_at_the_same_path_is_another_vm():
     assert vm_id(HTTP) != vm_id(replace(HTTP, module_digest=MANIFEST))
 
 
+@pytest.mark.parametrize(("upstream", "last"), [("http://web:3000", "tcp_proxy"), (None, "echo")])
+def test_a_fleet_has_a_network_filter_before_the_end_of_its_chain(upstream, last):
+    bootstrap, resource = kubernetes.documents(
+        "envoy", NETWORK, ClusterOptions(file="/a.wasm", upstream=upstream)
+    )
+    (listener,) = bootstrap["static_resources"]["listeners"]
+    ours, end = listener["filter_chains"][0]["filters"]
+    kind = resource["resources"][0]["typed_config"]["@type"]
+    assert ours["config_discovery"]["type_urls"] == [kind]
+    assert kind.endswith("/envoy.extensions.filters.network.wasm.v3.Wasm")
+    assert end["name"] == f"envoy.filters.network.{last}"
+
+
 def test_a_fleet_sees_a_change_of_the_configuration():
     """By `version_info`."""
 
@@ -356,6 +369,12 @@ TOO_OLD = [
         HTTP,
         {"file": "/a.wasm", "envoy": "1.21"},
         "a filter that is read from a file needs Envoy 1.22",
+    ),
+    (
+        "envoy",
+        NETWORK,
+        {"file": "/a.wasm", "envoy": "1.27"},
+        "a network filter that is read from a file needs Envoy 1.28",
     ),
 ]
 

@@ -9,11 +9,11 @@ from faulty import faulty
 
 from scaffold.errors import ProjectError, UsageError
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.oci import digest
+from scaffold.oci import ImageError, digest
 from scaffold.reference import Reference
 from scaffold.registry import transfer
 from scaffold.store import Store
-from scaffold.targets import kubernetes, manifests
+from scaffold.targets import deploy, kubernetes, manifests
 from scaffold.targets.manifests import manifest
 from scaffold.variants import VARIANTS, Metadata
 
@@ -48,6 +48,25 @@ def test_of_an_image(pushed):
     document = yaml.safe_load(manifest("istio", name, selector=["app=web"], namespace="shop"))
     assert document["metadata"]["namespace"] == "shop"
     assert document["spec"]["sha256"] == pinned.removeprefix("sha256:")
+
+
+def test_what_does_not_fit_the_schema_of_an_image_in_a_registry_is_never_applied(here):
+    with faulty() as registry:
+        name = f"{registry.name}/acme/hello:1"
+        metadata = Metadata(
+            "hello", configuration='{"a": 1}', schema='{"properties": {"a": {"type": "null"}}}'
+        )
+        Store().add(VARIANTS["compat"](MODULE, metadata), Reference.parse(name))
+        transfer.push(name)
+        with pytest.raises(
+            ImageError, match=r"the image's configuration does not fit config\.schema\.json: a: 1"
+        ):
+            deploy(target="istio", module=name, selector=["app=web"])
+        with pytest.raises(UsageError, match=r"--config does not fit config\.schema\.json: a: 2"):
+            deploy(target="istio", module=name, selector=["app=web"], config='{"a": 2}')
+        assert here.changes() == []
+        deploy(target="istio", module=name, selector=["app=web"], config='{"a": null}', wait=0)
+    assert here.named("hello")["spec"]["pluginConfig"] == {"a": None}
 
 
 def test_a_registry_on_this_machine_is_none_for_a_cluster(pushed, said):

@@ -17,7 +17,7 @@ def folder():
 
 @pytest.fixture
 def origin(folder):
-    with serve(pipe=folder / "pipe", port=0, control=folder / "control") as origin:
+    with serve(pipes={"upstream": folder / "pipe"}, port=0, control=folder / "control") as origin:
         yield origin
 
 

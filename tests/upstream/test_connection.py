@@ -189,7 +189,7 @@ def test_a_client_that_leaves_during_a_delay_is_forgotten(dial, ask):
 
 def test_serving_ends_at_once_even_with_clients_waiting(folder):
     before = threading.active_count()
-    with serve(pipe=folder / "pipe", port=0, control=folder / "control") as origin:
+    with serve(pipes={"upstream": folder / "pipe"}, port=0, control=folder / "control") as origin:
         waiting = socket.create_connection(("127.0.0.1", origin.port()), timeout=5)
         idle = socket.create_connection(("127.0.0.1", origin.port()), timeout=5)
         waiting.sendall(GET % b"/delay/60")

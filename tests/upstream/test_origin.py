@@ -3,6 +3,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -33,9 +34,7 @@ def test_requests_are_found_by_their_id_and_by_a_mark(origin, ask):
     assert [request.target[-1] for request in origin.requests("id-0")] == ["0", "2", "3"]
     assert [request.target[-1] for request in origin.requests(since=mark)] == ["3"]
     assert origin.requests("id-1", since=mark) == []
-    assert origin.find("id-0").target == "/anything/3"
-    assert origin.find("id-9") is None
-    assert origin.find("") is None
+    assert origin.requests("id-9") == origin.requests("") == []
 
 
 def test_answers_are_given_by_path_the_latest_first(origin, ask):
@@ -65,6 +64,29 @@ def test_an_answer_may_be_large_chunked_or_the_last(origin, ask, say):
     assert answered == b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
+def test_an_answer_may_take_its_time(origin, ask):
+    origin.answer(Response(200), path="/late", after=0.2)
+    begun = time.monotonic()
+    assert ask("/late").status == 200
+    assert time.monotonic() - begun >= 0.2
+
+
+@pytest.mark.parametrize("after", [-1, 61, float("inf")])
+def test_an_answer_that_nobody_would_wait_for_is_refused(origin, after):
+    with pytest.raises(UsageError, match="not a number of seconds from 0 to 60"):
+        origin.answer(Response(200), after=after)
+
+
+def test_an_answer_may_be_cut_off(origin, say):
+    origin.answer(Response(200, body=b"abc"), path="/short", cut=True)
+    answered = say(b"GET /short HTTP/1.1\r\n\r\n" * 2)
+    assert answered == b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nab"
+    origin.answer(Response(200, Headers({"transfer-encoding": "chunked"}), b"a"), path="/chunked", cut=True)
+    assert say(b"GET /chunked HTTP/1.1\r\n\r\n").endswith(b"1\r\na\r\n0\r\n\r")
+    origin.answer(Response(200), path="/none", after=0.05, cut=True)
+    assert not say(b"GET /none HTTP/1.1\r\n\r\n").endswith(b"\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     ("response", "sentence"),
     [
@@ -88,7 +110,7 @@ def test_another_process_asks_and_tells_at_the_same_door(origin, folder, ask):
         "from scaffold.upstream import Origin; from scaffold.exchange import Response\n"
         "origin = Origin(Path(sys.argv[1]))\n"
         "origin.answer(Response(418, body=b'told'))\n"
-        "print(origin.port(), origin.mark(), origin.find('7').text)\n"
+        "print(origin.port(), origin.mark(), origin.requests('7')[0].text)\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", script, folder / "control"], capture_output=True, text=True, check=True
@@ -138,7 +160,7 @@ def test_a_socket_left_by_the_dead_is_replaced(folder):
     for name in ("pipe", "control"):
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(str(folder / name))
-    with serve(pipe=folder / "pipe", control=folder / "control") as origin:
+    with serve(pipes={"upstream": folder / "pipe"}, control=folder / "control") as origin:
         assert origin.mark() == 0
     assert list(folder.iterdir()) == []
 
@@ -146,7 +168,7 @@ def test_a_socket_left_by_the_dead_is_replaced(folder):
 def test_what_is_not_ours_is_left_alone(folder, origin):
     with (
         pytest.raises(HostError, match=r"can't listen at .*pipe: another one does"),
-        serve(pipe=folder / "pipe", control=folder / "second"),
+        serve(pipes={"upstream": folder / "pipe"}, control=folder / "second"),
     ):
         pass
     (folder / "file").write_text("dear")

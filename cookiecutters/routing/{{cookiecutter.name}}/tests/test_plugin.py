@@ -1,0 +1,132 @@
+"""What the filter does to real requests, in a real host: run by `scaffold test`.
+
+The clusters `beta` and `rules` are the built-in origin's, too; `.upstream.cluster` says by which one came.
+"""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from scaffold.errors import ModuleError
+from scaffold.pytest_plugin import Proxy
+
+
+def rule(**conditions: Any) -> dict[str, Any]:
+    """A rule for the cluster `beta`."""
+    return {"name": "new", "cluster": "beta", **conditions}
+
+
+def test_the_first_rule_that_fits_decides(proxy: Proxy):
+    proxy.configure(
+        {"rules": [rule(headers=[{"name": "x-a", "values": ["1"]}]), {"name": "rest", "cluster": "upstream"}]}
+    )
+    first = proxy.post("/anything", headers={"x-a": "1"}, body=b"hello")
+    assert (first.upstream.cluster, first.upstream.headers["x-cluster"]) == ("beta", "beta")
+    assert first.upstream.body == b"hello"
+    assert first.metrics["routing.new"] == 1
+    second = proxy.get("/headers", headers={"x-a": "2"})
+    assert (second.upstream.cluster, second.upstream.headers["x-cluster"]) == ("upstream", "upstream")
+    assert second.metrics["routing.rest"] == 1
+
+
+def test_the_rules_that_it_comes_with(proxy: Proxy):
+    assert proxy.get("/headers", headers={"x-tester": "yes"}).upstream.cluster == "beta"
+    plain = proxy.get("/headers")
+    assert plain.upstream.cluster == "upstream"
+    assert "x-cluster" not in plain.upstream.headers
+    assert plain.metrics["routing.otherwise"] == 1
+
+
+@pytest.mark.parametrize("otherwise", ["", "upstream"])
+def test_what_the_client_says_of_clusters_is_not_believed(proxy: Proxy, otherwise: str):
+    proxy.configure({"rules": [rule(headers=[{"name": "x-a", "values": ["1"]}])], "otherwise": otherwise})
+    forged = [("x-cluster", "beta"), ("X-Cluster", "beta")]
+    exchange = proxy.get("/headers", headers=forged)
+    assert exchange.upstream.cluster == "upstream"
+    assert exchange.upstream.headers.get("x-cluster", "") == otherwise
+    exchange = proxy.get("/headers", headers=[("x-cluster", "upstream"), ("x-a", "1")])
+    assert exchange.upstream.headers.getlist("x-cluster") == ["beta"]
+
+
+@pytest.mark.parametrize(
+    ("path", "values", "cluster"),
+    [
+        ("request.method", ["GET"], "beta"),
+        ("request.url_path", ["/head*"], "beta"),
+        ("source.address", ["127.0.0.1:*"], "beta"),
+        ("request.headers.x-a", ["0", "1"], "beta"),
+        ("request.method", ["POST"], "upstream"),
+        ("no.such.thing", ["*"], "upstream"),
+        ("filter_state", ["*"], "upstream"),
+    ],
+)
+def test_properties_decide_as_headers_do(proxy: Proxy, path: str, values: list[str], cluster: str):
+    proxy.configure({"rules": [rule(properties=[{"name": path, "values": values}])]})
+    exchange = proxy.get("/headers", headers={"x-a": "1"})
+    assert (exchange.upstream.cluster, exchange.trapped) == (cluster, False)
+
+
+@pytest.mark.parametrize(
+    ("value", "cluster"),
+    [(None, "upstream"), ("caf\xe9", "upstream"), ("y" * 50_000, "beta")],
+    ids=["missing", "not UTF-8", "huge"],
+)
+def test_missing_odd_and_huge_headers(proxy: Proxy, value: str | None, cluster: str):
+    proxy.configure({"rules": [rule(headers=[{"name": "x-a", "values": ["y*"]}])]})
+    exchange = proxy.get("/headers", headers={"x-a": value} if value else {})
+    assert (exchange.upstream.cluster, exchange.trapped) == (cluster, False)
+
+
+def test_a_share_of_the_users_always_the_same(proxy: Proxy):
+    proxy.configure({"rules": [rule(percent=30, user="x-user")]})
+
+    def chosen() -> list[int]:
+        came = {user: proxy.get("/headers", headers={"x-user": f"user-{user}"}) for user in range(40)}
+        return [user for user, exchange in came.items() if exchange.upstream.cluster == "beta"]
+
+    first = chosen()
+    assert 3 <= len(first) <= 25
+    assert chosen() == first
+    assert proxy.get("/headers").upstream.cluster == "upstream", "who is nobody is no part of them"
+
+
+def until(proxy: Proxy, cluster: str) -> None:
+    """Ask until requests go to that cluster."""
+    deadline = time.monotonic() + 10
+    while proxy.get("/headers").upstream.cluster != cluster:
+        assert time.monotonic() < deadline, f"nothing goes to {cluster}"
+
+
+def test_newer_rules_come_on_a_timer_and_bad_ones_change_nothing(proxy: Proxy):
+    proxy.upstream.answer(200, json.dumps({"rules": [rule()]}), path="/rules")
+    proxy.configure({"refresh_seconds": 1})
+    until(proxy, "beta")
+    bad = {200: '{"rules": [{"name": "new"}]}', 503: "{}"}
+    for status, body in bad.items():
+        proxy.upstream.answer(status, body, path="/rules")
+        proxy.upstream.answer(200, path="/slow", after=1.5)
+        exchange = proxy.get("/slow")
+        assert "the rules stay as they are" in exchange.logs
+        assert proxy.get("/headers").upstream.cluster == "beta"
+    proxy.upstream.answer(200, "{}", path="/rules")
+    until(proxy, "upstream")
+
+
+def test_without_a_service_for_rules_those_of_the_configuration_count(proxy: Proxy):
+    proxy.configure({"rules": [rule()], "refresh_seconds": 1, "refresh_cluster": "nobody"})
+    proxy.upstream.answer(200, path="/slow", after=1.5)
+    exchange = proxy.get("/slow")
+    assert exchange.upstream.cluster == "beta"
+    assert "`nobody` can't be asked for rules" in exchange.logs
+
+
+def test_no_configuration_leaves_it_to_the_proxy(proxy: Proxy):
+    proxy.configure(b"")
+    assert proxy.get("/headers", headers={"x-tester": "yes"}).upstream.cluster == "upstream"
+
+
+def test_a_configuration_that_makes_no_sense_is_refused(proxy: Proxy):
+    with pytest.raises(ModuleError, match="nobody's `x-cluster` is believed"):
+        proxy.configure({"rules": [rule(headers=[{"name": "x-cluster", "values": ["beta"]}])]}, check=False)

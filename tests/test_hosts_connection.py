@@ -1,0 +1,91 @@
+"""A connection through a plugin, from the side of whoever tests it: here, against a plain server."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from scaffold.errors import HostError, UsageError
+from scaffold.exchange import Headers, Request
+from scaffold.hosts import client
+from scaffold.hosts.connection import Connection
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Connection, socket.socket]]:
+    """A connection, and its other end."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as ours,
+        server.accept()[0] as theirs,
+    ):
+        yield Connection(ours, 0.3), theirs
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [Request("GET", "/a b"), Request("GET", "/", Headers({"x": "\u20ac"}))],
+    ids=["target", "header"],
+)
+def test_a_request_that_http_cannot_carry_is_a_mistake_of_who_sends_it(request_):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(UsageError, match="can't be sent: "),
+    ):
+        client.send(server.getsockname()[1], request_, 5)
+
+
+def test_what_comes_is_cut_as_asked(ends):
+    connection, other = ends
+    other.sendall(b"220 ready\r\n250 a\r\n250 b\r\nrest")
+    assert connection.receive(until=b"\r\n") == b"220 ready\r\n"
+    assert connection.receive(3) == b"250"
+    assert connection.receive(until=b"b\r\n") == b" a\r\n250 b\r\n"
+    assert connection.receive(0) == b""
+    other.shutdown(socket.SHUT_WR)
+    assert connection.receive() == b"rest"
+    assert connection.receive() == b""
+
+
+def test_what_is_sent_arrives_and_its_end_too(ends):
+    connection, other = ends
+    connection.send(b"\xff")
+    connection.send("ö")
+    connection.finish()
+    assert other.recv(100) == b"\xff\xc3\xb6"
+    assert other.recv(100) == b""
+    assert connection.port == other.getpeername()[1]
+
+
+def test_an_end_that_comes_too_early_is_an_error_that_says_what_came(ends):
+    connection, other = ends
+    other.sendall(b"220")
+    other.shutdown(socket.SHUT_WR)
+    with pytest.raises(HostError, match=r"the connection ended; until then came b'220'"):
+        connection.receive(4)
+    assert connection.receive() == b"220"
+
+
+def test_what_never_comes_is_an_error(ends):
+    connection, other = ends
+    other.sendall(b"220")
+    with pytest.raises(HostError, match=r"no more came in 0.3 s; until then b'220'"):
+        connection.receive(until=b"\r\n")
+
+
+def test_a_connection_that_is_gone(ends):
+    connection, other = ends
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    other.close()
+    assert connection.receive() == b""
+    with pytest.raises(HostError, match="nothing more can be sent"):
+        for _ in range(2):
+            connection.send(b"x")
+    connection.finish()
+
+
+def test_a_size_or_an_end_not_both(ends):
+    with pytest.raises(UsageError):
+        ends[0].receive(3, until=b"x")

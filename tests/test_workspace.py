@@ -1,0 +1,194 @@
+"""Which crates are in a workspace, and what commands mean at its root. Cargo's own word is in e2e/."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import entered, error
+
+import scaffold
+from scaffold.errors import ProjectError
+from scaffold.project import Project, plugins_at, triples
+from scaffold.workspace import Workspace, about, top
+
+LIB = '[lib]\ncrate-type = ["cdylib"]\n'
+SDK = '[dependencies]\nproxy-wasm = "0.2.5"\n'
+
+
+@pytest.fixture(autouse=True)
+def users_folders(tmp_path, monkeypatch):
+    for kind in ("STATE", "CACHE", "DATA"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / "xdg" / kind))
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "ws"
+    folder.mkdir()
+    return folder
+
+
+def crate(folder: Path, rest: str = LIB + SDK, version: str = 'version = "1.2.3"') -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "Cargo.toml").write_text(f'[package]\nname = "{folder.name}"\n{version}\n{rest}')
+    return folder
+
+
+def write(root: Path, text: str) -> Path:
+    (root / "Cargo.toml").write_text(text)
+    return root
+
+
+def names(folders: list[Path]) -> list[str]:
+    return [folder.name for folder in folders]
+
+
+# --- which are members
+
+
+def test_members_are_in_the_order_of_the_manifest_and_those_of_a_glob_by_name(root):
+    write(root, '[workspace]\nmembers = ["z", "plugins/*", "deep/**/x"]\nexclude = ["plugins/old"]\n')
+    for name in ("z", "plugins/b", "plugins/a", "plugins/old", "deep/1/2/x", "stranger"):
+        crate(root / name)
+    (root / "plugins/empty").mkdir()
+    (root / "plugins/file").touch()
+    found = Workspace.at(root)
+    assert names(found.members()) == ["z", "a", "b", "x"]
+    assert found.members()[0] == (root / "z").resolve()
+
+
+def test_a_root_that_is_a_package_is_a_member(root):
+    crate(root, '[workspace]\nmembers = ["a"]\n')
+    crate(root / "a")
+    assert names(Workspace.at(root).members()) == ["ws", "a"]
+
+
+def test_a_crate_is_in_the_nearest_workspace_that_does_not_exclude_it(root):
+    write(root, '[workspace]\nmembers = ["in/*"]\nexclude = ["out", "in/old"]\n')
+    write(crate(root / "out"), "[workspace]\nexclude = ['apart']\n")
+    assert Workspace.of(root / "in/new").root == root
+    assert Workspace.of(root / "in/old") is None
+    assert Workspace.of(root / "out/one").root == root / "out"
+    assert Workspace.of(root / "out/apart") is None
+
+
+def test_a_member_can_be_named_although_its_folder_is_excluded(root):
+    write(root, '[workspace]\nmembers = ["in/this"]\nexclude = ["in"]\n')
+    crate(root / "in/this"), crate(root / "in/that")
+    assert names(Workspace.at(root).members()) == ["this"]
+    assert (Workspace.of(root / "in/this"), Workspace.of(root / "in/that")) == (Workspace.at(root), None)
+
+
+@pytest.mark.parametrize("members", ["3", '"a"', "[3, '', '/nowhere/*', '../w*/a']", "{}"])
+def test_what_cargo_would_refuse_is_no_bug_of_ours(root, members):
+    crate(write(root, f"[workspace]\nmembers = {members}\n") / "a")
+    assert names(Workspace.at(root).members()) == (["a"] if ".." in members else [])
+
+
+def test_a_broken_manifest_is_named(root):
+    write(root, "[workspace")
+    with pytest.raises(ProjectError, match=r"ws/Cargo\.toml is not TOML"):
+        Workspace.of(root / "a")
+
+
+# --- which are plugins
+
+
+def test_a_plugin_says_so_or_makes_a_cdylib_with_the_sdk(root):
+    write(root, '[workspace]\nmembers = ["*"]\n')
+    crate(root / "plain")
+    crate(root / "renamed", LIB + '[dependencies]\npw = { package = "proxy-wasm", version = "0.2" }\n')
+    crate(root / "shared", LIB + "[dependencies]\nproxy-wasm.workspace = true\n")
+    crate(root / "said", LIB + "[package.metadata.proxy-wasm]\n")
+    crate(root / "library", SDK)
+    crate(root / "other", LIB + '[dependencies]\nserde = "1"\n')
+    assert names(Workspace.at(root).plugins()) == ["plain", "renamed", "said", "shared"]
+
+
+def test_a_root_that_is_a_plugin_is_meant_alone(root):
+    crate(root, LIB + SDK + '[workspace]\nmembers = ["a"]\n')
+    crate(root / "a")
+    assert plugins_at(root) is None
+    assert Project.load(root).name == "ws"
+
+
+def test_a_root_that_is_none_stands_for_all(root, monkeypatch):
+    crate(root, '[workspace]\nmembers = ["b", "a"]\n')
+    crate(root / "a"), crate(root / "b")
+    assert [project.name for project in plugins_at(root)] == ["b", "a"]
+    (root / "folder").mkdir()
+    monkeypatch.chdir(root / "folder")
+    assert [project.name for project in plugins_at(Path())] == ["b", "a"], "from a folder in it, too"
+
+
+@pytest.mark.parametrize("command", ["build", "test", "package", "clean", "setup"])
+def test_a_workspace_without_a_plugin_says_so(command, root, capsys):
+    crate(write(root, '[workspace]\nmembers = ["a"]\n') / "a", "")
+    ran = entered(capsys, command, "--root", root)
+    hint = "`scaffold new NAME` adds one, and `scaffold adopt` makes one of a filter's crate"
+    assert (ran.code, ran.err) == (3, error(f"no member of the workspace in {root} is a plugin", hint))
+
+
+@pytest.mark.parametrize("line", ["run", "deploy", "bootstrap", "manifest istio", "ci github"])
+def test_what_is_about_one_plugin_names_them(line, root, capsys, monkeypatch):
+    write(root, '[workspace]\nmembers = ["*"]\n')
+    crate(root / "a b"), crate(root / "c"), crate(root / "library", "")
+    monkeypatch.chdir(root.parent)
+    ran = entered(capsys, *line.split(), "--root", "ws")
+    message = "ws/Cargo.toml is a workspace's, and this is about one plugin"
+    assert (ran.code, ran.err) == (3, error(message, "choose a plugin: --root 'ws/a b', --root ws/c"))
+
+
+def test_of_many_plugins_a_few_are_named(root):
+    write(root, '[workspace]\nmembers = ["*"]\n')
+    for number in range(20):
+        crate(root / f"p{number:02}")
+    with pytest.raises(ProjectError) as caught:
+        Project.load(root)
+    assert caught.value.hint.count("--root") == 5
+    assert caught.value.hint.endswith("(20 in all)")
+
+
+@pytest.mark.parametrize("words", [["test", "--module", "x.wasm"], ["package", "--tag", "x:1"]])
+def test_what_only_one_can_be_given_is_refused(words, root, capsys):
+    crate(write(root, '[workspace]\nmembers = ["a"]\n') / "a")
+    ran = entered(capsys, *words, "--root", root)
+    message = f"{words[1]} is of one plugin, and this is a workspace"
+    assert (ran.code, ran.err) == (2, error(message, "give --root the folder of one"))
+
+
+def test_the_toolchain_is_for_all_triples(root):
+    write(root, '[workspace]\nmembers = ["a", "b", "c"]\n')
+    other = LIB + '[package.metadata.proxy-wasm]\ntriple = "wasm32-unknown-unknown"\n'
+    crate(root / "a"), crate(root / "b", other), crate(root / "c")
+    assert triples(root) == ["wasm32-wasip1", "wasm32-unknown-unknown"]
+    assert triples(root / "b") == ["wasm32-unknown-unknown"]
+    assert triples(root / "nowhere") == ["wasm32-wasip1"]
+
+
+def test_nothing_deployed_from_a_workspace_is_an_empty_list(root, capsys):
+    crate(write(root, '[workspace]\nmembers = ["a"]\n') / "a")
+    for command in ("status", "undeploy"):
+        ran = entered(capsys, command, "--json", "--root", root)
+        assert (ran.code, json.loads(ran.out)) == (0, [])
+    write(root, "[workspace")
+    assert scaffold.status(root) == [], "what is deployed goes on, whatever the files say now"
+
+
+# --- what members take from it
+
+
+def test_a_version_of_the_workspaces_is_the_plugins(root):
+    write(root, '[workspace]\nmembers = ["a"]\n[workspace.package]\nversion = "7.1.0"\nlicense = "MIT"\n')
+    crate(root / "a", 'license.workspace = true\ndescription = "own"\n' + LIB, "version.workspace = true")
+    assert Project.load(root / "a").version == "7.1.0"
+    package = {"version": {"workspace": True}, "license": {"workspace": True}, "description": "own", "x": 3}
+    assert about(package, root / "a") == {"version": "7.1.0", "license": "MIT", "description": "own"}
+
+
+def test_the_lock_file_is_at_the_top(root):
+    crate(write(root, '[workspace]\nmembers = ["a"]\n') / "a")
+    assert top(root / "a") == top(root) == root
+    assert top(crate(root.parent / "alone")) == root.parent / "alone"

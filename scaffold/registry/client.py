@@ -26,7 +26,7 @@ from scaffold.reference import Reference
 from scaffold.registry import address, http
 from scaffold.registry.auth import Access
 from scaffold.registry.credentials import Credentials
-from scaffold.registry.download import Download, Sink
+from scaffold.registry.download import Download
 from scaffold.registry.http import Body, Pace, Patience, Progress
 from scaffold.registry.session import Session
 
@@ -105,7 +105,7 @@ class Client:
         return raw, media_type
 
     def blob(
-        self, repository: str, descriptor: Descriptor, into: Sink, on_progress: Progress | None = None
+        self, repository: str, descriptor: Descriptor, into: BinaryIO, on_progress: Progress | None = None
     ) -> None:
         """Write a blob into a file, which isn't to be used unless this returns.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Protocol
+from typing import BinaryIO
 
 import requests
 
@@ -18,14 +18,6 @@ from scaffold.registry.session import Session
 _RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 
 
-class Sink(Protocol):
-    """What bytes can be written to."""
-
-    def write(self, data: bytes, /) -> int:
-        """Take all of them."""
-        ...
-
-
 class Download:
     """One blob of a repository, to be written into a file."""
 
@@ -35,7 +27,7 @@ class Download:
         registry: str,
         repository: str,
         descriptor: Descriptor,
-        into: Sink,
+        into: BinaryIO,
         on_progress: Progress | None,
     ) -> None:
         self._session, self._registry, self._repository = session, registry, repository

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import BinaryIO
 
 from scaffold import contents
 from scaffold.blobs import Ingest
-from scaffold.contents import Layout
 from scaffold.errors import UsageError
 from scaffold.events import Noted, Progressed, emit, step
 from scaffold.oci import INDEXES, Descriptor, ImageError, Manifest, document, kind_of
 from scaffold.reference import DOCKER_HUB, Reference
-from scaffold.registry.alongside import Copied, reading
 from scaffold.registry.client import Client
 from scaffold.store import Store
 
-Check = Callable[[Manifest, Layout, BinaryIO], None]
 _LARGE = 4_000_000  # bytes, from which on progress is told
 
 
@@ -88,41 +83,27 @@ def pull(image: str, *, plain_http: bool = False) -> Moved:
     if reference.registry == DOCKER_HUB and DOCKER_HUB not in image:
         emit(Noted(f"{reference} names no registry, so Docker Hub is asked"))
     store = Store()
-    with (
-        step(f"Pulling {reference}"),
-        fetched(reference, store, plain_http=plain_http, check=_check) as (manifest, ingest),
-    ):
+    with step(f"Pulling {reference}"), fetched(reference, store, plain_http=plain_http) as (manifest, ingest):
+        layout = contents.layout_of(manifest)
+        with ingest.open(layout.module) as blob:
+            contents.verify(manifest, contents.read_module(layout, blob))
         store.commit(ingest, reference, manifest)
     return _moved(reference, manifest)
 
 
-def _check(manifest: Manifest, layout: Layout, module: BinaryIO) -> None:
-    contents.verify(manifest, contents.read_module(layout, module))
-
-
 @contextmanager
-def fetched(
-    reference: Reference, store: Store, *, plain_http: bool, check: Check | None = None
-) -> Iterator[tuple[Manifest, Ingest]]:
-    """A remote image, all of its blobs here as long as the block runs; `check` has read the module's."""
+def fetched(reference: Reference, store: Store, *, plain_http: bool) -> Iterator[tuple[Manifest, Ingest]]:
+    """A remote image, all of its blobs here as long as the block runs."""
     with Client(reference.registry, plain_http=plain_http) as client:
         manifest = _manifest(client, reference)
-        layout = contents.layout_of(manifest)  # what can't hold a plugin isn't fetched
+        contents.layout_of(manifest)  # what can't hold a plugin isn't fetched
         progress = _progress(f"pulling {reference}", manifest)
         with store.receiving() as ingest:
             for descriptor in manifest.blobs:
-                read = partial(check, manifest, layout) if check and descriptor == layout.module else None
                 if ingest.keep(descriptor):
-                    if read:
-                        with ingest.open(descriptor) as blob:
-                            read(blob)
                     continue
-                with (
-                    reading(read) if read else nullcontext() as feed,
-                    ingest.file(descriptor) as file,
-                ):
-                    into = Copied(file, feed) if feed else file
-                    client.blob(reference.repository, descriptor, into, progress(descriptor))
+                with ingest.file(descriptor) as file:
+                    client.blob(reference.repository, descriptor, file, progress(descriptor))
             yield manifest, ingest
 
 

@@ -138,7 +138,7 @@ def test_of_garbled_remarks_what_can_be_read_counts(read):
     assert anatomy.features == ("a",)
 
 
-RUST = b"/home/me/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/proxy-wasm-0.2.4/src/hostcalls.rs"
+RUST = b"/home/me/.cargo/registry/src/registry.example-1949cf8c6b5b557f/proxy-wasm-0.2.4/src/hostcalls.rs"
 GIT = b"/git/checkouts/proxy-wasm-rust-sdk-0123456789abcdef/19e691b/src/dispatcher.rs"
 LANGUAGE = "language"
 

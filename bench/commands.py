@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.by_hand import Envoy, await_answer
@@ -53,35 +54,34 @@ def build() -> list[Row]:
 
 
 def _build(template: str) -> list[Row]:
-    """The same crate, each side in its own target folder, removed before a cold build."""
     with tempfile.TemporaryDirectory() as name:
-        crate = _crate(Path(name), template)
-        targets = {side: str(Path(name) / side) for side in ("ours", "cargo")}
-
-        def ours(cold: bool) -> float:
-            if cold:
-                shutil.rmtree(targets["ours"], ignore_errors=True)
-            return timed(lambda: run(BIN / "scaffold", "build", cwd=crate, CARGO_TARGET_DIR=targets["ours"]))
-
-        def cargo(cold: bool) -> float:
-            if cold:
-                shutil.rmtree(targets["cargo"], ignore_errors=True)
-            return timed(
-                lambda: run("cargo", "build", *RELEASE, cwd=crate, CARGO_TARGET_DIR=targets["cargo"])
-            )
-
-        cold = interleaved({"ours": lambda _: ours(True), "cargo": lambda _: cargo(True)}, 5)
-        noop = interleaved({"ours": lambda _: ours(False), "cargo": lambda _: cargo(False)}, 11)
+        cold, noop = builds(_crate(Path(name), template), ("cargo", "build", *RELEASE), rounds=5)
     return [
-        Row(f"cold `build` of {template}, against bare cargo", cold["ours"], cold["cargo"], 1.02),
-        Row(
-            f"`build` of {template} with nothing to do",
-            noop["ours"],
-            noop["cargo"],
-            0.15,
-            goal_of="difference",
-        ),
+        Row(f"cold `build` of {template}, against bare cargo", *cold, 1.02),
+        Row(f"`build` of {template} with nothing to do", *noop, 0.15, goal_of="difference"),
     ]
+
+
+def builds(
+    root: Path, by_hand: Sequence[str], *, rounds: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Ours and cargo's medians of a cold build, and of one with nothing to do.
+
+    Each side has its own target folder beside `root`, removed before a cold build.
+    """
+    sides = {"ours": (BIN / "scaffold", "build"), "cargo": by_hand}
+
+    def took(side: str, cold: bool) -> float:
+        target = root.parent / f"target-{side}"
+        if cold:
+            shutil.rmtree(target, ignore_errors=True)
+        return timed(lambda: run(*sides[side], cwd=root, CARGO_TARGET_DIR=str(target)))
+
+    def medians(cold: bool, count: int) -> tuple[float, float]:
+        found = interleaved({side: lambda _, side=side: took(side, cold) for side in sides}, count)
+        return found["ours"], found["cargo"]
+
+    return medians(True, rounds), medians(False, 2 * rounds + 1)
 
 
 def job() -> list[Row]:

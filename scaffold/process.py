@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -26,9 +28,14 @@ Argv = Sequence[str | Path]
 
 _GUARD = """
 import os, signal, sys, time
-pids = set()
+known = {}
 for line in sys.stdin:
-    (pids.add if line[0] == "+" else pids.discard)(int(line[1:]))
+    name, _, pid = line[1:].partition(" ")
+    if line[0] == "+":
+        known[name.strip()] = int(pid)
+    else:
+        known.pop(name.strip(), None)
+pids = set(known.values())
 def send(pid, number):
     try:
         os.killpg(pid, number)
@@ -139,6 +146,7 @@ def spawn(
     """
     shares_terminal = shares_terminal and _has_terminal()
     guard = _Guard.get()
+    name = guard.name()
     child: subprocess.Popen[bytes] | None = None
     try:
         with uninterrupted():
@@ -151,8 +159,8 @@ def spawn(
                 stderr=stderr,
                 pass_fds=pass_fds,
                 process_group=None if shares_terminal else 0,
+                preexec_fn=partial(guard.watch_me, name),
             )
-            guard.watch(child.pid)
         yield child
     except KeyboardInterrupt:
         if child and shares_terminal:  # the Ctrl-C was for it, too: it may be putting its things in order
@@ -160,11 +168,12 @@ def spawn(
                 child.wait(grace)
         raise
     finally:
-        if child:
-            try:
+        try:
+            if child:
                 _end(child, grace, group=not shares_terminal)
-            finally:
-                guard.forget(child.pid)
+        finally:
+            guard.forget(name)
+            if child:
                 for pipe in (child.stdin, child.stdout, child.stderr):
                     if pipe:
                         pipe.close()
@@ -172,7 +181,7 @@ def spawn(
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold signals back for a moment: one between a child's start and its record leaves an orphan."""
+    """Hold signals back for a moment: an exception between a child's start and its record loses it."""
     held: list[tuple[int, FrameType | None]] = []
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -314,7 +323,7 @@ class _Guard:
 
     def __init__(self) -> None:
         self._pid = os.getpid()
-        self._write = threading.Lock()
+        self._names = count()
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _GUARD],
             stdin=subprocess.PIPE,
@@ -322,6 +331,8 @@ class _Guard:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C in the terminal isn't for it
         )
+        assert self._process.stdin  # noqa: S101 - for the type checker
+        self._pipe = self._process.stdin.fileno()
 
     @classmethod
     def get(cls) -> _Guard:
@@ -330,14 +341,24 @@ class _Guard:
                 cls._current = cls()
             return cls._current
 
-    def watch(self, pid: int) -> None:
-        self._say(f"+{pid}\n")
+    def name(self) -> int:
+        """What we call the next child, whose pid is known too late."""
+        return next(self._names)
 
-    def forget(self, pid: int) -> None:
-        self._say(f"-{pid}\n")
+    def watch_me(self, name: int) -> None:
+        """Said by a child of ours before it becomes the program that it is to be.
+
+        We would be too late where we are killed just then. The pipe doesn't end while the child has it,
+        too, which is until it is that program; and a line is written whole.
+        """
+        before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # the guard may have been killed
+        self._say(f"+{name} {os.getpid()}\n")
+        signal.signal(signal.SIGPIPE, before)
+
+    def forget(self, name: int) -> None:
+        """Said when a child has ended, or could not become its program."""
+        self._say(f"-{name}\n")
 
     def _say(self, line: str) -> None:
-        with self._write, suppress(OSError, ValueError):
-            assert self._process.stdin  # noqa: S101 - for the type checker
-            self._process.stdin.write(line.encode())
-            self._process.stdin.flush()
+        with suppress(OSError):
+            os.write(self._pipe, line.encode())

@@ -317,16 +317,6 @@ with process.spawn(sys.argv[1:], grace=60) as child:
 """
 
 
-def settled(path, count):
-    """As `numbers`, once the tool has surely told its guard.
-
-    Between the program's first step and that lies a moment in which a kill -9 leaves an orphan.
-    """
-    pids = numbers(path, count)
-    time.sleep(0.2)
-    return pids
-
-
 @pytest.mark.parametrize(
     ("family", "number"),
     [
@@ -349,10 +339,42 @@ def test_what_we_started_ends_with_us_however_we_end(tmp_path, family, number):
 @pytest.mark.parametrize("way", ["run", "show"])
 def test_a_kill_ends_what_we_run_to_the_end(tmp_path, way):
     with tool(f"process.{way}(sys.argv[1:])", *FAMILY, tmp_path / "pids") as parent:
-        pids = settled(tmp_path / "pids", 2)
+        pids = numbers(tmp_path / "pids", 2)
         parent.kill()
         parent.wait()
         assert gone(*pids)
+
+
+@pytest.mark.parametrize("way", ["run", "show"])
+def test_a_kill_right_when_a_program_begins_leaves_no_orphan(tmp_path, way):
+    """It kills its parent by itself, as its first step: nobody could be quicker."""
+    for turn in range(20):
+        place = tmp_path / str(turn)
+        family = ["sh", "-c", f"kill -9 $PPID; {FAMILY[2]}", "sh", place]
+        with tool(f"process.{way}(sys.argv[1:])", *family) as parent:
+            assert parent.wait(10) == -signal.SIGKILL
+            assert eventually(lambda: not of_line(str(place))), f"turn {turn}"  # noqa: B023
+
+
+def of_line(word):
+    """The processes with that word in their command line."""
+    lines = {each: each.info["cmdline"] or () for each in psutil.process_iter(["cmdline"])}
+    return [each for each, line in lines.items() if word in line]
+
+
+def test_what_cannot_become_its_program_is_forgotten(tmp_path):
+    """Its number may be another's later."""
+    body = """
+guard = process._Guard.get()
+read, guard._pipe = os.pipe()
+try:
+    process.run(["/nowhere/at/all"])
+except Exception:
+    print(os.read(read, 1000).decode(), flush=True)
+"""
+    with tool(body, stdout=subprocess.PIPE) as parent:
+        begun, forgotten = (parent.stdout.readline() for _ in range(2))
+        assert (begun[:3], forgotten) == (b"+0 ", b"-0\n")
 
 
 def test_a_kill_ends_many_from_many_threads(tmp_path):
@@ -365,7 +387,7 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
     with tool(body, *FAMILY, tmp_path / "pids") as parent:
-        pids = settled(tmp_path / "pids", 40)
+        pids = numbers(tmp_path / "pids", 40)
         parent.kill()
         parent.wait()
         assert gone(*pids)
@@ -380,7 +402,7 @@ thread.start(); thread.join()
 time.sleep(300)
 """
     with tool(body, *FAMILY, tmp_path / "pids") as parent:
-        pids = settled(tmp_path / "pids", 2)
+        pids = numbers(tmp_path / "pids", 2)
         assert all(map(alive, pids))
         parent.kill()
         parent.wait()
@@ -397,7 +419,7 @@ os.wait()
 time.sleep(300)
 """
     with tool(body, *FAMILY, tmp_path / "pids") as parent:
-        pids = settled(tmp_path / "pids", 2)
+        pids = numbers(tmp_path / "pids", 2)
         fork = psutil.Process(pids[0]).parent()
         assert fork.ppid() == parent.pid
         fork.kill()
@@ -409,8 +431,9 @@ def test_the_guard_spares_what_was_forgotten():
     """A number that is free again may be another's process by the time that we die."""
     body = """
 guard = process._Guard.get()
-forgotten, watched = sys.argv[1:]
-guard.watch(int(forgotten)); guard.watch(int(watched)); guard.forget(int(forgotten))
+for name, pid in enumerate(sys.argv[1:]):
+    guard._say(f"+{name} {pid}\\n")
+guard.forget(0)
 print("ready", flush=True)
 time.sleep(300)
 """
@@ -463,7 +486,7 @@ def test_the_guard_ends_with_us(ending):
 )
 def test_a_ctrl_c_leaves_nothing(tmp_path, body):
     with tool(body, *FAMILY, tmp_path / "pids", stderr=subprocess.DEVNULL) as parent:
-        pids = settled(tmp_path / "pids", 2)
+        pids = numbers(tmp_path / "pids", 2)
         os.killpg(parent.pid, signal.SIGINT)
         assert parent.wait(GONE_WITHIN) == -signal.SIGINT
         assert gone(*pids, within=0.5)

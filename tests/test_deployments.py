@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scaffold import deployments, process
+from scaffold import deployments, pids
 from scaffold.deployments import Deployment
 from scaffold.events import Warned, listening
 from scaffold.project import HostSettings
@@ -38,7 +38,7 @@ def saved(tmp_path) -> Deployment:
         options={"port": 8080, "bootstrap": "/somewhere/envoy.yaml"},
         envoy_version=[1, 40, 0],
         pid=os.getpid(),
-        started=process.start_time(os.getpid()) or 0.0,
+        started=pids.start_time(os.getpid()) or 0.0,
         since=1.0,
     )
     deployments.save(made)

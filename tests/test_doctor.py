@@ -19,7 +19,7 @@ import pytest
 from commands import INVOKE, SCAFFOLD, TASKS, Ran, entered, run
 
 import scaffold
-from scaffold import deployments, events, process
+from scaffold import deployments, events, pids
 from scaffold.deployments import Deployment
 from scaffold.diagnosis import Diagnosis, Finding, folders, packages, system
 from scaffold.diagnosis.finding import Patient, settle
@@ -637,7 +637,7 @@ def record(machine: Machine, *, port: int = 1, pid: int = 0, name: str = "hello"
         "port": port,
         "settings": HostSettings(),
         "pid": pid or DEAD,
-        "started": process.start_time(pid) if pid else 1.0,
+        "started": pids.start_time(pid) if pid else 1.0,
     }
     unimportant = {"module_digest": "sha256:0", "options": {}, "envoy_version": [1, 40, 0], "since": 0.0}
     deployments.save(Deployment(**unimportant | known))

@@ -19,7 +19,7 @@ import pytest
 from commands import SCAFFOLD, entered, error, run
 
 import scaffold
-from scaffold import deployments, files, process
+from scaffold import deployments, files, pids
 from scaffold.deployments import Deployment
 from scaffold.errors import MachineError, UsageError
 from scaffold.events import Noted, Started, Warned, listening
@@ -631,7 +631,7 @@ def deployment(root, envoy, *, pid):
         envoy_version=[1, 36, 4],
         options={},
         pid=pid,
-        started=process.start_time(os.getpid()) or 0.0,
+        started=pids.start_time(os.getpid()) or 0.0,
         since=time.time(),
     )
     deployments.save(record)

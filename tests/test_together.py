@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scaffold import process, together
+from scaffold import pids, together
 from scaffold.together import Program
 
 MEETS = """
@@ -82,7 +82,7 @@ def test_what_still_runs_ends_with_the_loop(tmp_path):
 
 def is_sleep(pid: int) -> bool:
     with suppress(psutil.Error):
-        return process.start_time(pid) is not None and psutil.Process(pid).name() == "sleep"
+        return pids.start_time(pid) is not None and psutil.Process(pid).name() == "sleep"
     return False
 
 

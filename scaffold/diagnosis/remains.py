@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-from scaffold import deployments, files, process
+from scaffold import deployments, files, pids
 from scaffold.diagnosis.finding import Finding, Patient
 from scaffold.errors import choose
 from scaffold.targets import TARGETS
@@ -67,7 +67,7 @@ def leftovers(_patient: Patient) -> list[Finding]:
 def _half_made() -> Iterator[Path]:
     for path in (files.cache_dir() / "staging").glob(".scaffold-*-*"):
         owner = path.name.split("-")[1]
-        if owner.isdecimal() and process.start_time(int(owner)) is None:
+        if owner.isdecimal() and pids.start_time(int(owner)) is None:
             yield path
     toolchains = files.data_dir() / "toolchains"
     for pattern in (".debian-*", ".removed-*"):

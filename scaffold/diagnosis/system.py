@@ -9,7 +9,7 @@ import socket
 import sys
 from contextlib import closing
 
-from scaffold import deployments, process
+from scaffold import deployments, pids
 from scaffold.diagnosis.finding import Finding, Patient
 
 OLDEST_PYTHON = (3, 11)
@@ -99,6 +99,6 @@ def port(_patient: Patient, number: int = PORT) -> list[Finding]:
     for deployment in deployments.every():
         if deployment.port == number and deployment.alive:
             return [Finding(name, "ok", f"{deployment.name} answers there, deployed from {deployment.root}")]
-    owner = process.port_owner(number) or "another process"
+    owner = pids.port_owner(number) or "another process"
     why = "`run` and `deploy` take it unless told otherwise"
     return [Finding(name, "warning", f"taken by {owner}", why, "scaffold run --port 0")]

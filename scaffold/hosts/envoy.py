@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaffold import deployments, process
+from scaffold import deployments, pids, process
 from scaffold.envoy_config import Config, Version
 from scaffold.errors import HostError, ProjectError
 from scaffold.hosts import envoys
@@ -94,5 +94,5 @@ def check_free(port: int) -> None:
             f"port {port} is taken by the deployment of {ours.root}",
             hint=f"--port 0 takes any free one, `scaffold undeploy --root {ours.root}` ends that",
         )
-    owner = process.port_owner(port) or "another process"
+    owner = pids.port_owner(port) or "another process"
     raise HostError(f"port {port} is taken by {owner}", hint="--port 0 takes any free one")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scaffold import deployments, files, hosts, process
+from scaffold import deployments, files, hosts, pids, process
 from scaffold.deployments import Deployment
 from scaffold.errors import HostError, ModuleError, TargetError, of_exit_code
 from scaffold.events import Noted, emit, step
@@ -138,7 +138,7 @@ class Background:
                 settings=settings,
                 options=options.record() | {"port": ready["port"]},
                 pid=supervisor.pid,
-                started=process.start_time(supervisor.pid) or 0.0,
+                started=pids.start_time(supervisor.pid) or 0.0,
                 since=time.time(),
                 **ready,
             )
@@ -175,7 +175,7 @@ class Background:
             try:
                 child.wait(deployments.STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                process.end(child.pid, deployments.STOP_SECONDS)
+                pids.end(child.pid, deployments.STOP_SECONDS)
             forget(folder)
             raise
 

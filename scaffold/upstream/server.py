@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scaffold.errors import HostError
-from scaffold.process import port_owner
+from scaffold.pids import port_owner
 from scaffold.upstream.connection import BODY_LIMIT, Connection, Handler
 from scaffold.upstream.desk import Desk
 from scaffold.upstream.origin import Origin

@@ -39,8 +39,10 @@ class Template:
         from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
         try:
+            if not isinstance(wanted, str):  # later versions of packaging take more than that
+                raise TypeError(wanted)
             fits = SpecifierSet(wanted).contains(__version__, prereleases=True)
-        except (InvalidSpecifier, TypeError, AttributeError) as error:
+        except (InvalidSpecifier, TypeError) as error:
             raise ProjectError(
                 f"the template {self.name} fits `_scaffold` {wanted!r}, which says no versions",
                 hint='in its cookiecutter.json, for example "_scaffold": ">=0.1"',

@@ -33,22 +33,22 @@ def orphan(tmp_path, family, *more):
 def test_end_asks_first(tmp_path):
     with orphan(tmp_path, FAMILY) as (leader, _):
         began = time.monotonic()
-        pids.end(leader, 5)
-        assert time.monotonic() - began < 2
+        pids.end(leader, 60)
+        assert time.monotonic() - began < 30
         assert not alive(leader)
 
 
 def test_end_kills_what_ignores_it_with_its_group(tmp_path):
     with orphan(tmp_path, STUBBORN) as both:
         pids.end(both[0], 0.2)
-        assert gone(*both, within=0.5)
+        assert gone(*both)
 
 
 def test_end_kills_what_ignores_it_and_leads_no_group(tmp_path):
     with orphan(tmp_path, ["sh", "-c", 'sh -c "$2" sh "$1" & wait', *STUBBORN[3:]], STUBBORN[2]) as both:
         assert os.getpgid(both[0]) != both[0]
         pids.end(both[0], 0.2)
-        assert gone(both[0], within=0.5)
+        assert gone(both[0])
 
 
 def test_end_of_what_is_gone_is_nothing(tmp_path):

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from scaffold import derivation, files, process, toolchain
+from scaffold.crates import called, plugins_at
 from scaffold.errors import MachineError, ToolFailed
 from scaffold.events import Warned, emit, step
-from scaffold.project import Project, plugins_at
+from scaffold.project import Project
 from scaffold.toolchain import remap
 from scaffold.wasm import WasmModule
 from scaffold.workspace import top
 
-_FEW = 5  # plugins that a line names
 _SPARE = 4_000_000  # bytes: with fewer free, that is likely why cargo failed
 
 
@@ -87,12 +87,6 @@ def run_tests(
     argv = ["test", *_packages(projects, place), "--target", tools.host]
     argv += ["--no-run"] if compile_only else ["--no-fail-fast"] if len(projects) > 1 else []
     return process.show([tools.cargo, *argv], cwd=place, env=_env(place, tools))
-
-
-def called(projects: Sequence[Project]) -> str:
-    """Plugins in a line of few words."""
-    few = len(projects) <= _FEW
-    return ", ".join(project.name for project in projects) if few else f"{len(projects)} plugins"
 
 
 def _packages(projects: Sequence[Project], place: Path) -> list[str]:

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from scaffold import files, pids
+from scaffold.crates import called
 from scaffold.events import Noted, Warned, emit
 from scaffold.options import Options
-from scaffold.project import HostSettings
+from scaffold.project import HostSettings, Plugin
 
 RECORD = "deployment.json"
 SUPERVISOR = "scaffold.targets.supervisor"  # the module that a supervisor runs, in the deployment's folder
@@ -28,20 +29,32 @@ STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Deployment:
-    """A plugin that runs in the background.
+class Deployed:
+    """A plugin of a deployment; `image` as `Plugin.image`."""
 
-    `root` is the project's real folder, `folder` where the host's files are. `pid` is the
+    name: str
+    module_digest: str
+    image: str = ""
+
+    @classmethod
+    def of(cls, plugin: Plugin) -> Self:
+        """What is kept of a plugin."""
+        return cls(plugin.name, plugin.module.digest, plugin.image)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A plugin that runs in the background, or a chain of them; `plugins` in the order of the chain.
+
+    `root` is the project's real folder, or the workspace's, `folder` where the host's files are. `pid` is the
     supervisor's, `started` tells it from a later process of that number (`pids.start_time`).
-    `options` is what was typed (`Options.record`). `since` is in seconds since 1970. `image` is the
-    plugin's (`Plugin.image`).
+    `options` is what was typed (`Options.record`). `since` is in seconds since 1970.
     """
 
     root: str
     target: str
     folder: str
-    name: str
-    module_digest: str
+    plugins: list[Deployed]
     port: int
     settings: HostSettings
     options: dict[str, Any]
@@ -49,7 +62,11 @@ class Deployment:
     pid: int
     started: float
     since: float
-    image: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called on screen."""
+        return called(self.plugins)
 
     @property
     def alive(self) -> bool:
@@ -65,13 +82,12 @@ class Status:
     url: str
     admin_url: str
     running: bool
-    module_digest: str
+    plugins: list[Deployed]
     envoy_version: str
     upstream: str
     age: float
     root: str
     envoy_image: str = ""
-    image: str = ""
 
     @classmethod
     def of(cls, deployment: Deployment, admin_port: int | None) -> Status:
@@ -82,13 +98,12 @@ class Status:
             url=f"http://localhost:{deployment.port}",
             admin_url=f"http://localhost:{admin_port}" if admin_port else "",
             running=deployment.alive,
-            module_digest=deployment.module_digest,
+            plugins=deployment.plugins,
             envoy_version=".".join(map(str, deployment.envoy_version)),
             upstream=settings.upstream or settings.bootstrap or "built in",
             age=max(0.0, time.time() - deployment.since),
             root=deployment.root,
             envoy_image=settings.envoy_image or "",
-            image=deployment.image,
         )
 
     def summary(self) -> str:
@@ -99,13 +114,17 @@ class Status:
         image = f" in {self.envoy_image}" if self.envoy_image else ""
         lines = [
             f"{self.name}: {where}",
-            *([f"  image     {self.image}"] if self.image else []),
-            f"  module    {self.module_digest}",
+            *(line for plugin in self.plugins for line in self._of(plugin)),
             f"  envoy     {self.envoy_version}{image}, admin at {self.admin_url}",
             f"  upstream  {self.upstream}",
             f"  project   {self.root}",
         ]
         return "\n".join(lines if self.running else [lines[0], lines[-1]])
+
+    def _of(self, plugin: Deployed) -> list[str]:
+        by_name = f"  ({plugin.name})" if len(self.plugins) > 1 else ""
+        image = [f"  image     {plugin.image}{by_name}"] if plugin.image else []
+        return [*image, f"  module    {plugin.module_digest}{by_name}"]
 
 
 @dataclass(frozen=True)
@@ -139,9 +158,11 @@ def read(place: Path) -> Deployment | None:
         record = _fields(Deployment, json.loads(path.read_text()))
         if _digest(record["root"]) != place.name:
             raise ValueError("it is another project's")
-        settings = _fields(HostSettings, record["settings"])
-        settings |= {key: tuple(settings.get(key, ())) for key in ("envoy_args", "docker_args")}
-        read = {"settings": HostSettings(**settings), "options": _fields(Options, record["options"])}
+        read = {
+            "settings": HostSettings.of(_fields(HostSettings, record["settings"])),
+            "options": _fields(Options, record["options"]),
+            "plugins": [Deployed(**_fields(Deployed, each)) for each in record["plugins"]],
+        }
         return Deployment(**record | read | {"folder": str(place)})
     except FileNotFoundError:
         return None

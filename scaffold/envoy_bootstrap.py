@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scaffold import envoy_config
-from scaffold.envoy_config import Config
+from scaffold.envoy_config import Chain, Config
 from scaffold.errors import ProjectError
 
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -51,21 +51,21 @@ def read(path: Path) -> Config:
 
 def insert(
     bootstrap: Config,
-    filters: list[Config],
+    filters: Chain,
     *,
     access_log: str | None,
     source: Path,
-    kind: str = "http",
 ) -> Config:
     """A copy of `bootstrap` with `filters` before the router of every HTTP connection manager.
 
-    Network filters go before every TCP proxy. What we need beside it is added where it is missing: an
-    admin interface on loopback, the node's names, a watchdog that ends a looping filter, our access log.
-    `source` names it in errors. Raises `ProjectError` when it is for v2, or has no place for the filters.
+    Network filters go before the manager; alone, before every TCP proxy. What we need beside it is added
+    where it is missing: an admin interface on loopback, the node's names, a watchdog that ends a looping
+    filter, our access log. `source` names it in errors. Raises `ProjectError` when it is for v2, or has no
+    place for the filters.
     """
     changed = copy.deepcopy(bootstrap)
     _refuse_v2(changed, source)
-    place = _before_proxies if kind == "network" else _before_routers
+    place = _before_proxies if filters.kind == "network" else _before_routers
     found = False
     for listener in _dicts(changed.get("static_resources"), "listeners"):
         ends = place(listener, filters, source)
@@ -76,8 +76,8 @@ def insert(
             found = True
             listener.setdefault("enable_reuse_port", False)
     if not found:
-        what = "TCP proxy" if kind == "network" else "HTTP connection manager"
-        where = "before one" if kind == "network" else "before the router of one"
+        what = "TCP proxy" if filters.kind == "network" else "HTTP connection manager"
+        where = "before one" if filters.kind == "network" else "before the router of one"
         raise ProjectError(
             f"{source} has no {what} in a static listener",
             hint=f"the filter goes {where}; listeners that come by LDS can't be changed",
@@ -135,21 +135,26 @@ def _nodes(value: object, known: dict[int, float]) -> float:
     return known[id(value)]
 
 
-def _before_routers(listener: Config, filters: list[Config], source: Path) -> list[Config]:
-    """Put filters into every connection manager; returns these."""
-    managers = [config for _, _, config in _ending_with(MANAGER, listener)]
+def _before_routers(listener: Config, filters: Chain, source: Path) -> list[Config]:
+    """Put filters into, or before, every connection manager; returns these."""
+    managers = _before(MANAGER, listener, filters.network)
     for manager in managers:
-        _insert(manager, filters, source)
+        _insert(manager, filters.http, source)
         manager["preserve_external_request_id"] = True
     return managers
 
 
-def _before_proxies(listener: Config, filters: list[Config], source: Path) -> list[Config]:
+def _before_proxies(listener: Config, filters: Chain, _source: Path) -> list[Config]:
     """Put filters before every TCP proxy; returns these."""
-    found = _ending_with(envoy_config.TCP_PROXY, listener)
+    return _before(envoy_config.TCP_PROXY, listener, filters.network)
+
+
+def _before(kind: str, listener: Config, filters: list[Config]) -> list[Config]:
+    """Put network filters before every one of that kind; returns the configurations of these."""
+    found = _ending_with(kind, listener)
     for chain, place, _ in found:
         chain["filters"][place:place] = copy.deepcopy(filters)
-    return [proxy for _, _, proxy in found]
+    return [config for _, _, config in found]
 
 
 def _ending_with(kind: str, listener: Config) -> list[tuple[Config, int, Config]]:

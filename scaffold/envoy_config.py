@@ -6,9 +6,9 @@ Source: envoyproxy/data-plane-api, envoy/config/{bootstrap,listener,cluster}/v3,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 Config = dict[str, Any]
 Version = tuple[int, ...]
@@ -16,7 +16,7 @@ Version = tuple[int, ...]
 WASM = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
 TYPES = {"http": WASM, "network": WASM.replace(".http.", ".network.")}  # by the plugin's type
 TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
-FILTER = "scaffold"  # the name under which the listener finds its ECDS resource
+FILTER = "scaffold"  # the name under which the listener finds its first ECDS resource
 UPSTREAM = "upstream"  # the cluster that every request is routed to
 CLUSTER = "x-cluster"  # the request header that names another one to go to
 FAIL_RELOAD_SINCE = (1, 33)
@@ -51,6 +51,25 @@ class Address:
         if self.pipe:
             return {"pipe": {"path": self.pipe}}
         return {"socket_address": {"address": self.host, "port_value": self.port}}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Filters in the order in which traffic meets them; those of type "network" come before all of "http"."""
+
+    http: list[Config]
+    network: list[Config]
+
+    @classmethod
+    def of(cls, filters: Iterable[Config], kinds: Iterable[str]) -> Self:
+        """A chain of `filters`, of the types `kinds`."""
+        pairs = list(zip(filters, kinds, strict=True))
+        return cls(*([each for each, kind in pairs if kind == wanted] for wanted in ("http", "network")))
+
+    @property
+    def kind(self) -> str:
+        """What it is put into: an HTTP connection manager, or before a TCP proxy."""
+        return "http" if self.http else "network"
 
 
 def wasm_filter(
@@ -93,26 +112,31 @@ def any_value(content: bytes) -> Config:
         return {"@type": "type.googleapis.com/google.protobuf.BytesValue", "value": encoded}
 
 
-def ecds_response(typed_config: Config, version_info: str) -> Config:
-    """The discovery response that brings one filter to the listener."""
+def filter_name(place: int) -> str:
+    """What the filter at a place of the chain, 0 for the first, is called."""
+    return f"{FILTER}-{place + 1}" if place else FILTER
+
+
+def ecds_response(typed_config: Config, version_info: str, place: int = 0) -> Config:
+    """The discovery response that brings the filter at one place of the chain to the listener."""
     resource = {
         "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
-        "name": FILTER,
+        "name": filter_name(place),
         "typed_config": typed_config,
     }
     return {"version_info": version_info, "resources": [resource]}
 
 
-def static_filter(typed_config: Config) -> Config:
+def static_filter(typed_config: Config, place: int = 0) -> Config:
     """The listener's slot for a filter that stays as it is."""
-    return {"name": FILTER, "typed_config": typed_config}
+    return {"name": filter_name(place), "typed_config": typed_config}
 
 
-def ecds_filter(path: str, *, kind: str = "http") -> Config:
+def ecds_filter(path: str, place: int = 0, *, kind: str = "http") -> Config:
     """The listener's slot for a filter that is read from the file `path` whenever it is replaced."""
     source = {"path_config_source": {"path": path}, "resource_api_version": "V3"}
     return {
-        "name": FILTER,
+        "name": filter_name(place),
         "config_discovery": {"config_source": source, "type_urls": [TYPES[kind]]},
     }
 
@@ -122,14 +146,16 @@ def listener(
     host: str,
     port: int,
     filters: list[Config],
+    before: Sequence[Config] = (),
     log: str | None = None,
     answer: str | None = None,
     clusters: Iterable[str] = (),
 ) -> Config:
     """An HTTP listener that sends everything through `filters` to the upstream cluster.
 
-    A request whose header `CLUSTER` names one of `clusters` goes there. `log` is the path of an access
-    log; with `answer`, Envoy gives that itself, and asks no upstream.
+    The network filters `before` get the bytes of a connection first. A request whose header `CLUSTER`
+    names one of `clusters` goes there. `log` is the path of an access log; with `answer`, Envoy gives
+    that itself, and asks no upstream.
     """
     every: Config = {"prefix": "/"}
     routes = [
@@ -159,8 +185,8 @@ def listener(
     }
     if log:
         manager["access_log"] = [access_log(log)]
-    chain = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-    return _listener(host, port, chain)
+    end = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+    return _listener(host, port, [*before, end])
 
 
 def tcp_listener(

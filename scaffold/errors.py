@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -114,8 +114,12 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     """Look up a template, host, target or variant by name; a miss suggests the nearest."""
     if name in table:
         return table[name]
+    raise UsageError(f"no {kind} named `{name}`", hint=nearest(name, sorted(table)))
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The hint for a name that isn't known: what it nearly is, or else what there is."""
     import difflib
 
-    near = difflib.get_close_matches(name, table, n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(table))}"
-    raise UsageError(f"no {kind} named `{name}`", hint=hint)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from scaffold import facts, plugins, process, workspace
+from scaffold.crates import plugins_at
 from scaffold.errors import MachineError, ModuleError, UsageError, choose
 from scaffold.events import Noted, emit, step
 from scaffold.oci import BLOB_LIMIT, dump
-from scaffold.project import Project, plugins_at
+from scaffold.project import Project
 from scaffold.reference import Reference, default_name
 from scaffold.schema import Schema
 from scaffold.store import Store

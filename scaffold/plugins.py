@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from scaffold import files
 from scaffold.cargo_toml import locate
+from scaffold.crates import chain_at
 from scaffold.errors import ModuleError, UsageError
 from scaffold.events import Noted, emit
 from scaffold.options import Options
 from scaffold.project import RUNNABLE, Plugin, Project, read_configuration
 from scaffold.wasm import WasmModule
+from scaffold.workspace import top
 
 _MODULES_LIMIT = 512 * 2**20  # bytes of the cached modules
 _UNUSED = 30 * 86400.0  # seconds after which one goes
@@ -73,11 +76,14 @@ class Source:
         )
 
 
-def check(given: str | Path | None, root: Path) -> Path:
-    """The project's folder; what is to be run is read once before anything else is looked at, or built."""
+def check(given: str | Path | None, root: Path, options: Options = Options()) -> Path:
+    """The project's folder; what is to be run is read once before anything else is looked at, or built.
+
+    Raises `UsageError` for options that a chain can't have.
+    """
     root = locate(root)
     if given is None:
-        Project.load(root)
+        _refuse_for_many(len(chain_at(root) or [Project.load(root)]), options)
     elif is_file(given):
         WasmModule.read(Path(given))
     else:
@@ -101,6 +107,32 @@ def load(given: str | Path | None, root: Path, *, profile: str, rustc: str | Non
         kind = image.facts.type
         raise ModuleError(f"{image.reference}: plugins of type {kind!r} can be packaged, not run yet")
     return Source(image.module, root, image)
+
+
+def load_all(
+    given: str | Path | None, root: Path, *, profile: str, rustc: str | None, yes: bool
+) -> list[Source]:
+    """As `load`; but at a workspace's root its chain, in the order in which traffic meets it."""
+    projects = chain_at(root) if given is None else None
+    if projects is None:
+        return [load(given, root, profile=profile, rustc=rustc, yes=yes)]
+    from scaffold import cargo
+
+    modules = cargo.build_all(projects, top(root), profile=profile, rustc=rustc, yes=yes)
+    return [Source(module, project.root) for project, module in zip(projects, modules, strict=True)]
+
+
+def chain(sources: Sequence[Source], options: Options) -> list[Plugin]:
+    """The plugins, with what the options say. Raises `UsageError` where one thing is said of several."""
+    _refuse_for_many(len(sources), options)
+    return [source.plugin(options) for source in sources]
+
+
+def _refuse_for_many(many: int, options: Options) -> None:
+    for option, value in (("--config", options.config), ("--id", options.id), ("--root-id", options.root_id)):
+        if value is not None and many > 1:
+            hint = "each member's own settings count; or give --root the folder of one"
+            raise UsageError(f"{option} is of one plugin, and this is a workspace", hint=hint)
 
 
 def is_file(given: str | Path) -> bool:

@@ -1,8 +1,8 @@
 """Start programs and see that they end: the only module that does.
 
-Every child is known to a guard, a small process that outlives a kill -9 of ours just long enough to
-end what we left. (Linux's parent-death signal would do without one, but fires when the spawning
-*thread* ends, and no other system has it.)
+Every child has a guard, a small shell that outlives a kill -9 of ours just long enough to end it.
+(Linux's parent-death signal would do without one, but fires when the spawning *thread* ends, and no
+other system has it.)
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
-from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -25,32 +23,14 @@ from scaffold.errors import MachineError
 
 Argv = Sequence[str | Path]
 
+# reads the child's pid, then nothing until we are gone; what it ends is its own group, 0, or else that pid
 _GUARD = """
-import os, signal, sys, time
-known = {}
-for line in sys.stdin:
-    name, _, pid = line[1:].partition(" ")
-    if line[0] == "+":
-        known[name.strip()] = int(pid)
-    else:
-        known.pop(name.strip(), None)
-pids = set(known.values())
-def send(pid, number):
-    try:
-        os.killpg(pid, number)
-    except OSError:
-        try:
-            os.kill(pid, number)
-        except OSError:
-            pids.discard(pid)
-for number in (signal.SIGTERM, signal.SIGKILL):
-    for pid in list(pids):
-        send(pid, number)
-    until = time.monotonic() + 1
-    while pids and number == signal.SIGTERM and time.monotonic() < until:
-        time.sleep(0.02)
-        for pid in list(pids):
-            send(pid, 0)
+trap "" INT TERM HUP
+while read -r line; do pid=$line; done
+to=${1:-$pid}
+kill -TERM $to || exit 0
+for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 $pid && sleep 0.1; done
+kill -KILL $to
 """
 
 
@@ -144,8 +124,8 @@ def spawn(
     terminal, where it must stay in the foreground to read and be interrupted.
     """
     shares_terminal = shares_terminal and _has_terminal()
-    guard = _Guard.get()
-    name = guard.name()
+    with uninterrupted():
+        guard = _Guard(shares_terminal)
     child: subprocess.Popen[bytes] | None = None
     try:
         with uninterrupted():
@@ -157,9 +137,9 @@ def spawn(
                 stdout=stdout,
                 stderr=stderr,
                 pass_fds=pass_fds,
-                process_group=None if shares_terminal else 0,
-                preexec_fn=partial(guard.watch_me, name),
+                **guard.options,
             )
+            guard.watch(child.pid)
         yield child
     except KeyboardInterrupt:
         if child and shares_terminal:  # the Ctrl-C was for it, too: it may be putting its things in order
@@ -169,13 +149,12 @@ def spawn(
     finally:
         try:
             if child:
-                _end(child, grace, group=not shares_terminal)
+                _end(child, grace, guard.group)
         finally:
-            guard.forget(name)
-            if child:
-                for pipe in (child.stdin, child.stdout, child.stderr):
-                    if pipe:
-                        pipe.close()
+            guard.close()
+            for pipe in (child.stdin, child.stdout, child.stderr) if child else ():
+                if pipe:
+                    pipe.close()
 
 
 @contextmanager
@@ -224,74 +203,61 @@ def _has_terminal() -> bool:
         return False
 
 
-def _end(child: subprocess.Popen[bytes], grace: float, *, group: bool) -> None:
-    """End the child and, with `group`, whatever it started, even when the child itself is gone."""
+def _end(child: subprocess.Popen[bytes], grace: float, group: int | None) -> None:
+    """End the child and whatever is in its group, even when the child itself is gone."""
     if child.poll() is None:
-        _signal(child.pid, signal.SIGTERM, group)
+        _signal(child.pid, group, signal.SIGTERM)
         try:
             child.wait(grace)
         except subprocess.TimeoutExpired:
             pass
         except BaseException:  # a second Ctrl-C while we wait
-            _signal(child.pid, signal.SIGKILL, group)
+            _signal(child.pid, group, signal.SIGKILL)
             child.wait()
             raise
-    _signal(child.pid, signal.SIGKILL, group) if group or child.poll() is None else None
+    if group or child.poll() is None:
+        _signal(child.pid, group, signal.SIGKILL)
     child.wait()
 
 
-def _signal(pid: int, number: int, group: bool) -> None:
+def _signal(pid: int, group: int | None, number: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         if group:
-            os.killpg(pid, number)
+            os.killpg(group, number)
         else:
             os.kill(pid, number)
 
 
 class _Guard:
-    """Our side of the guard: it reads pids from a pipe, and ends those it still has when the pipe does."""
+    """A shell beside a child of ours, which ends it when our end of a pipe is closed by our death.
 
-    _current: _Guard | None = None
-    _starting = threading.Lock()
+    It leads a group, and the child is in that from its first moment on. A child that shares our terminal
+    stays in our own group, and says its pid before it becomes the program that it is to be: we might be
+    killed before we can. `options` are what `subprocess.Popen` needs for that.
+    """
 
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._names = count()
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _GUARD],
+    def __init__(self, shares_terminal: bool) -> None:
+        self._shell = _popen(
+            ["/bin/sh", "-c", _GUARD, "guard", *([] if shares_terminal else ["0"])],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C in the terminal isn't for it
+            cwd="/",
+            env={"PATH": os.defpath},
+            process_group=0,
         )
-        assert self._process.stdin  # noqa: S101 - for the type checker
-        self._pipe = self._process.stdin.fileno()
+        self.group = None if shares_terminal else self._shell.pid
+        self.options: dict[str, Any] = {"process_group": self.group}
+        if shares_terminal:
+            self.options["preexec_fn"] = lambda: self.watch(os.getpid())
 
-    @classmethod
-    def get(cls) -> _Guard:
-        with cls._starting:
-            if cls._current is None or cls._current._pid != os.getpid():
-                cls._current = cls()
-            return cls._current
+    def watch(self, pid: int) -> None:
+        """Tell it the child's pid."""
+        assert self._shell.stdin  # noqa: S101 - for the type checker
+        with suppress(BrokenPipeError):  # it was killed
+            os.write(self._shell.stdin.fileno(), b"%d\n" % pid)
 
-    def name(self) -> int:
-        """What we call the next child, whose pid is known too late."""
-        return next(self._names)
-
-    def watch_me(self, name: int) -> None:
-        """Said by a child of ours before it becomes the program that it is to be.
-
-        We would be too late where we are killed just then. The pipe doesn't end while the child has it,
-        too, which is until it is that program; and a line is written whole.
-        """
-        before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # the guard may have been killed
-        self._say(f"+{name} {os.getpid()}\n")
-        signal.signal(signal.SIGPIPE, before)
-
-    def forget(self, name: int) -> None:
-        """Said when a child has ended, or could not become its program."""
-        self._say(f"-{name}\n")
-
-    def _say(self, line: str) -> None:
-        with suppress(OSError):
-            os.write(self._pipe, line.encode())
+    def close(self) -> None:
+        """End it, without a word to the child."""
+        with self._shell:
+            self._shell.kill()

@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from scaffold import clusters
 from scaffold.cargo_toml import FILE, NAME, locate, makes_cdylib, read_manifest, table
-from scaffold.errors import ProjectError, UsageError
+from scaffold.errors import ProjectError, UsageError, nearest
 from scaffold.rendered import Rendered
 from scaffold.schema import Schema
 from scaffold.wasm import WasmModule
@@ -178,7 +179,8 @@ class HostSettings:
     `bootstrap` is the path of a configuration of the user's own, which then says port and upstream;
     its digest tells an edited one. `envoy_image` is the image whose Envoy runs in a container, and
     `docker_args` are arguments of `docker run` for that. `anywhere` puts any free port in the place of
-    those in the bootstrap. `type` and `clusters` are the plugin's.
+    those in the bootstrap. `types` are the plugins', in the order in which traffic meets them, and
+    `clusters` those of them all.
     """
 
     port: int = 0
@@ -192,11 +194,27 @@ class HostSettings:
     docker_args: tuple[str, ...] = ()
     anywhere: bool = False
     clusters: Mapping[str, str] = field(default_factory=dict)
-    type: str = "http"
+    types: tuple[str, ...] = ("http",)
 
-    def serving(self, plugin: Plugin) -> HostSettings:
-        """These, and what `plugin` needs beside them."""
-        return replace(self, clusters=dict(plugin.clusters), type=plugin.type)
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> HostSettings:
+        """These as JSON has them (`dataclasses.asdict`): its lists are tuples here."""
+        lists = {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
+        return cls(**{**record, **lists})
+
+    def serving(self, *plugins: Plugin) -> HostSettings:
+        """These, and what a chain of plugins needs beside them.
+
+        Raises `ProjectError` where two of them want to be led to different places by one name.
+        """
+        led: dict[str, str] = {}
+        for plugin in plugins:
+            for name, leads in plugin.clusters.items():
+                if led.setdefault(name, leads) != leads:
+                    what = f"the cluster `{name}` leads to {leads} for {plugin.name}"
+                    hint = "let them agree, or rename it"
+                    raise ProjectError(f"{what}, to {led[name]} for one before it in the chain", hint=hint)
+        return replace(self, clusters=led, types=tuple(plugin.type for plugin in plugins))
 
     def fit(self, running: HostSettings, port: int) -> bool:
         """Whether a host that runs with the settings `running`, on `port`, is what these ask for."""
@@ -230,29 +248,6 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def plugins_at(root: Path) -> list[Project] | None:
-    """All plugins of the workspace whose root `root` is; None where a single crate is meant.
-
-    Raises `ProjectError` when there is none in it, or one of them is broken.
-    """
-    workspace = Workspace.meant(root)
-    if workspace is None:
-        return None
-    folders = workspace.plugins()
-    if not folders:
-        hint = "`scaffold new NAME` adds one, and `scaffold adopt` makes one of a filter's crate"
-        raise ProjectError(f"no member of the workspace in {workspace.root} is a plugin", hint=hint)
-    return [Project.load(folder) for folder in folders]
-
-
-def triples(root: Path) -> list[str]:
-    """What is compiled to in `root`: by its plugins, or by default where there is no project."""
-    if not (root / "Cargo.toml").exists():
-        return [TRIPLES[0]]
-    projects = plugins_at(root) or [Project.load(root)]
-    return list(dict.fromkeys(project.settings.triple for project in projects))
-
-
 def _which(root: Path) -> str:
     """What to give --root, where `root` is of no plugin."""
     workspace = Workspace.at(root)
@@ -268,9 +263,7 @@ def _settings(table: object, path: Path, name: str) -> Settings:
     known = {field.name.replace("_", "-"): field.name for field in fields(Settings)}
     for key, value in table.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
-            raise ProjectError(f"unknown key `{key}` in {where}", hint=hint)
+            raise ProjectError(f"unknown key `{key}` in {where}", hint=nearest(key, list(known)))
         if key == "clusters":
             clusters.check(value, where)
         elif key == "template":

@@ -7,7 +7,7 @@ test run; every test begins with the default configuration, and an upstream that
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from scaffold import hosts
-from scaffold.errors import HostError, ScaffoldError, UsageError
+from scaffold.crates import chain_at
+from scaffold.errors import HostError, ScaffoldError, UsageError, choose
 from scaffold.exchange import Exchange, HeaderInput, Headers, Request, Response
 from scaffold.hosts.connection import Connection
 from scaffold.options import Options
+from scaffold.plugins import Source, chain, load_all
 from scaffold.project import Plugin
 from scaffold.schema import Schema
 from scaffold.testing import OURS
@@ -69,12 +71,14 @@ class Upstream:
 class Proxy:
     """A host that runs the plugin, as a test uses it."""
 
-    def __init__(self, begun: Begun, plugin: Plugin | None, schema: Schema | None = None) -> None:
+    def __init__(
+        self, begun: Begun, plugins: Sequence[Plugin], schemas: Sequence[Schema | None] = ()
+    ) -> None:
         self._begun = begun
-        self._schema = schema
+        self._schemas = schemas
         self._stack = ExitStack()
         self._host = self._stack.enter_context(begun())
-        self._default = plugin
+        self._defaults = plugins
         self._changed = False
         self._upstream: Upstream | None = None
 
@@ -123,29 +127,40 @@ class Proxy:
             yield connection
         self._changed = changed or connection.trapped
 
-    def configure(self, configuration: Any, *, check: bool = True) -> None:
+    def configure(self, configuration: Any, *, plugin: str | None = None, check: bool = True) -> None:
         """Give the plugin another configuration, until the test ends; what isn't text becomes JSON.
 
-        Raises `UsageError` when it doesn't fit `config.schema.json`, unless `check` is False;
-        `ModuleError` when the plugin refuses it.
+        In a chain `plugin` names which. Raises `UsageError` when the configuration doesn't fit
+        `config.schema.json`, unless `check` is False; `ModuleError` when the plugin refuses it.
         """
-        if self._default is None:
+        if not self._defaults:
             pytest.skip("a deployment keeps its configuration")
+        place = self._place(plugin)
         if isinstance(configuration, str):
             configuration = configuration.encode()
         elif not isinstance(configuration, bytes):
             configuration = json.dumps(configuration).encode()
-        if self._schema and check:
+        schema = self._schemas[place]
+        if schema and check:
             hint = "`check=False` leaves it to the plugin"
-            self._schema.check(configuration, "the configuration", UsageError, hint=hint)
+            schema.check(configuration, "the configuration", UsageError, hint=hint)
         self._changed = True
-        self._host.replace(replace(self._default, configuration=configuration), fresh=True)
+        chain = list(self._defaults)
+        chain[place] = replace(chain[place], configuration=configuration)
+        self._host.replace(*chain, fresh=True)
+
+    def _place(self, name: str | None) -> int:
+        """Where in the chain the plugin of that name is."""
+        places = {each.name: place for place, each in enumerate(self._defaults)}
+        if name is None and len(places) > 1:
+            raise UsageError("configure() is of one plugin, and this is a chain", hint='say plugin="NAME"')
+        return 0 if name is None else choose("plugin", name, places)
 
     def begin(self) -> None:
         """Forget what the last test did; start another host where it ended the one there was."""
-        if self._changed and self._default:
+        if self._changed and self._defaults:
             try:
-                self._host.replace(self._default, fresh=True)
+                self._host.replace(*self._defaults, fresh=True)
             except HostError:
                 self._stack.close()
                 self._host = self._stack.enter_context(self._begun())
@@ -169,7 +184,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--proxy-envoy", metavar="PATH|VERSION", help="the Envoy to run")
     group.addoption("--proxy-envoy-image", metavar="IMAGE", help="the image whose Envoy to run")
     group.addoption("--proxy-docker-args", metavar="WORDS", help="arguments of `docker run` for it")
-    group.addoption("--proxy-module", metavar="FILE", help="the module to test, instead of building it")
+    group.addoption(
+        "--proxy-module",
+        metavar="FILE",
+        action="append",
+        help="the module to test, instead of building it; of a chain each, in its order",
+    )
     group.addoption("--proxy-config", metavar="JSON|FILE", help="the plugin's configuration")
     group.addoption("--proxy-deployed", action="store_true", help="play against what is deployed")
     group.addoption("--proxy-counts", metavar="FILE", help="write there how many tests ended how, as JSON")
@@ -190,15 +210,16 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with _explained():
         if config.getoption("--proxy-deployed"):
             deployed = _deployed(config.rootpath)
-            made = Proxy(lambda: nullcontext(deployed), None)
+            made = Proxy(lambda: nullcontext(deployed), [])
         else:
-            plugin = _plugin(config)
+            sources = _sources(config)
+            plugins = chain(sources, Options(config=config.getoption("--proxy-config")))
             start = hosts.find(config.getoption("--proxy-host"))
             settings = _options(config).settings()
             made = Proxy(
-                lambda: start(plugin, folder=tmp_path_factory.mktemp("proxy"), settings=settings),
-                plugin,
-                Schema.of(config.rootpath),
+                lambda: start(*plugins, folder=tmp_path_factory.mktemp("proxy"), settings=settings),
+                plugins,
+                [Schema.of(source.root) for source in sources],
             )
     try:
         yield made
@@ -221,15 +242,14 @@ def _options(config: pytest.Config) -> Options:
     return Options(port=0, envoy=envoy, log_level="debug", envoy_image=image, docker_args=words)
 
 
-def _plugin(config: pytest.Config) -> Plugin:
-    named = config.getoption("--proxy-module")
-    if named:
-        module = WasmModule.read(Path(named))
-    else:
-        from scaffold import cargo
-
-        module = cargo.build_one(config.rootpath)
-    return Plugin.load(config.rootpath, module, config.getoption("--proxy-config"))
+def _sources(config: pytest.Config) -> list[Source]:
+    """The modules that were named, each with its crate's folder; else the project's, or chain's, built."""
+    root, named = config.rootpath, config.getoption("--proxy-module")
+    if not named:
+        return load_all(None, root, profile="release", rustc=None, yes=False)
+    projects = chain_at(root)
+    roots = [project.root for project in projects] if projects else [root]
+    return [Source(WasmModule.read(Path(name)), each) for name, each in zip(named, roots, strict=True)]
 
 
 def _deployed(root: Path) -> hosts.Host:

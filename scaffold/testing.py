@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold import cargo, files, process, together, toolchain
+from scaffold import cargo, deployments, files, process, together, toolchain
+from scaffold.crates import called, chain_at, plugins_at
 from scaffold.errors import (
     MachineError,
     ProjectError,
@@ -24,11 +25,12 @@ from scaffold.errors import (
 from scaffold.events import Noted, emit, step
 from scaffold.hosts import HOSTS, envoys
 from scaffold.options import Options
-from scaffold.project import Project, plugins_at
+from scaffold.project import Project
 from scaffold.wasm import WasmModule
 from scaffold.workspace import top
 
 _KINDS = ("passed", "failed", "error", "skipped")
+_CHAIN = "the chain"
 _NONE = 5  # pytest's exit code where no test ran
 OURS = 100  # what the plugin adds to an exit code of ours, to tell it from pytest's
 
@@ -101,22 +103,37 @@ def _table(plays: Mapping[str, Play]) -> str:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """The tests of a plugin, to be played in one place by pytest with these `words`."""
+class _Part:
+    """Whose tests are played, a plugin's or a chain's, and against which modules, if they are given."""
 
-    project: Project
+    name: str
+    root: Path
+    modules: Sequence[WasmModule]
+    pytest: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        return [*(f"--proxy-module={module.path}" for module in self.modules), *self.pytest]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The tests of a plugin, or of a chain, to be played in one place by pytest with these `words`."""
+
+    name: str
+    root: Path
     place: str
     words: list[str]
 
     @property
     def title(self) -> str:
-        return f"Testing {self.project.name} in {self.place}"
+        return f"Testing {self.name} in {self.place}"
 
     def program(self, counts: Path, *more: str) -> together.Program:
         """pytest, which leaves the numbers in the file `counts`."""
         # the project's own configuration loads the plugin; said here too for one that has none yet
         begin = [sys.executable, "-m", "pytest", "-p", "scaffold.pytest_plugin", f"--proxy-counts={counts}"]
-        return together.Program([*begin, *more, *self.words], self.project.root)
+        return together.Program([*begin, *more, *self.words], self.root)
 
     def play(self, counts: Path, seconds: float, error: ScaffoldError | None) -> Play:
         """What came of it."""
@@ -147,10 +164,10 @@ def test(
     With `deployed` they play against what is deployed; with `module` against that file. Raises
     `TestsFailed` when a test fails, `ProjectError` when there is none. Where `envoy` names several, with
     commas, they are played in each, the report says what was wrong, and `junitxml` is a file for each.
-    At a workspace's root those of all its plugins are, side by side.
+    At a workspace's root those of all its plugins are, side by side, and those of its chain.
     """
     choose("host", host, HOSTS)
-    several = plugins_at(root)
+    several, chain = plugins_at(root), chain_at(root)
     if several and module:
         what = "--module is of one plugin, and this is a workspace"
         raise UsageError(what, hint="give --root the folder of one")
@@ -160,25 +177,51 @@ def test(
     options = Options(envoy=envoy, envoy_image=envoy_image, docker_args=docker_args)
     places = _places(host, options, deployed)
     tools = toolchain.find(projects[0].settings.triple, root=place, rustc=rustc, yes=yes)
-    with step(f"Testing {cargo.called(projects)} natively"):
+    with step(f"Testing {called(projects)} natively"):
         _native(projects, place, tools)
     words = [*(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else [])]
     modules = [given] if given else []
     if not (deployed or given):
         modules = cargo.build_all(projects, place, profile=profile, rustc=rustc, yes=yes)
+    if chain:
+        played = _parts(projects, chain, place, modules, deployed=deployed)
+    else:
+        played = [_Part(projects[0].name, projects[0].root, modules)]
     jobs = []
-    for number, project in enumerate(projects):
-        on = [f"--proxy-module={modules[number].path}"] if modules else []
+    for part in played:
         for name, chosen in places.items():
-            named = [project.name] * bool(several) + [name] * (len(places) > 1)
-            report = _report_file(junitxml, named)
-            jobs.append(_Job(project, name, [*chosen, *words, *on, *report, *pytest_args]))
-    if several:
+            named = [part.name] * bool(chain) + [name] * (len(places) > 1)
+            more = [*part.words, *_report_file(junitxml, named), *pytest_args]
+            jobs.append(_Job(part.name, part.root, name, [*chosen, *words, *more]))
+    if chain:
         return _side_by_side(jobs, some=keyword is not None)
     plays = [_play(job) for job in jobs]
     if plays[0].error and len(plays) == 1:
         raise plays[0].error
     return Report(plays, projects[0].name)
+
+
+def _parts(
+    projects: Sequence[Project],
+    chain: Sequence[Project],
+    root: Path,
+    modules: Sequence[WasmModule],
+    *,
+    deployed: bool,
+) -> list[_Part]:
+    """What is tested of a workspace: each plugin alone, and its chain where there are tests of that.
+
+    Of what is `deployed`, that which is; if nothing is, the first says so.
+    """
+    built = dict(zip((project.root for project in projects), modules, strict=False))
+    parts = [_Part(each.name, each.root, [built[each.root]] if built else []) for each in projects]
+    # without a pytest.ini there, pytest would take `tests` itself for the project's folder
+    words = (f"--rootdir={root}", str(root / "tests"))
+    whole = _Part(_CHAIN, root, [built[each.root] for each in chain] if built else [], words)
+    if not deployed:
+        return [*parts, whole] if any((root / "tests").glob("test_*.py")) else parts
+    running = [part for part in [*parts, whole] if (now := deployments.load(part.root)) and now.alive]
+    return running or parts[:1]
 
 
 def _places(host: str, options: Options, deployed: bool) -> dict[str, list[str]]:
@@ -232,7 +275,8 @@ def _side_by_side(jobs: Sequence[_Job], *, some: bool) -> Reports:
     Where `some` tests were asked for, a plugin may have none of them, but not every plugin.
     """
     limit = min(together.cores(), len(jobs))
-    emit(Noted(f"{len(jobs)} runs of pytest, {limit} at once"))
+    if len(jobs) > 1:
+        emit(Noted(f"{len(jobs)} runs of pytest, {limit} at once"))
     plays: dict[int, Play] = {}
     nothing: list[ScaffoldError] = []
     with files.scratch() as folder:
@@ -252,7 +296,7 @@ def _side_by_side(jobs: Sequence[_Job], *, some: bool) -> Reports:
         raise nothing[0]
     of: dict[str, list[Play]] = {}
     for number, job in enumerate(jobs):
-        of.setdefault(job.project.name, []).append(plays[number])
+        of.setdefault(job.name, []).append(plays[number])
     return Reports(Report(played, name) for name, played in of.items())
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from scaffold import clusters, envoy_bootstrap
-from scaffold.envoy_config import Address, ecds_filter
+from scaffold.envoy_config import Address, Chain, ecds_filter
 from scaffold.errors import ProjectError
 from scaffold.hosts.envoy_clusters import LONGEST_SOCKET, placed
 from scaffold.hosts.envoy_files import Folder, generated
 from scaffold.project import HostSettings
 
 ORIGIN = Address(pipe="/tmp/origin.sock")
+CHAIN = Chain([ecds_filter("/tmp/filter.json")], [])
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_what_leads_nowhere_is_refused(leads):
 
 
 def made(**leads):
-    return generated(0, clusters.addresses(ORIGIN, leads), ecds_filter("/tmp/filter.json"))
+    return generated(0, clusters.addresses(ORIGIN, leads), CHAIN)
 
 
 def named(bootstrap, kind):
@@ -94,7 +95,7 @@ def test_where_nothing_is_asked_by_grpc_the_bootstrap_knows_nothing_of_it():
 
 def test_without_an_upstream_there_is_nobody_to_ask():
     leads = clusters.addresses(Address(), {"a": "grpc://upstream"})
-    bootstrap = generated(0, leads, ecds_filter("/tmp/filter.json"))
+    bootstrap = generated(0, leads, CHAIN)
     assert named(bootstrap, "listeners") == ["ingress"]
     assert named(bootstrap, "clusters") == ["upstream", "a"]
 

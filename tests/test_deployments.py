@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scaffold import deployments, pids
-from scaffold.deployments import Deployment
+from scaffold.deployments import Deployed, Deployment
 from scaffold.events import Warned, listening
 from scaffold.project import HostSettings
 
@@ -31,8 +31,7 @@ def saved(tmp_path) -> Deployment:
         root=os.path.realpath(tmp_path),
         target="envoy",
         folder=str(place),
-        name="hello",
-        module_digest="sha256:0",
+        plugins=[Deployed("hello", "sha256:0")],
         port=8080,
         settings=HostSettings(envoy_args=("-l", "info"), upstream="http://localhost:1"),
         options={"port": 8080, "bootstrap": "/somewhere/envoy.yaml"},
@@ -67,15 +66,16 @@ def test_what_was_saved_is_read(saved):
 def test_the_image_that_is_deployed_is_named(saved):
     image = f"registry.example/acme/hello:1@sha256:{'0' * 64}"
     assert "  image  " not in deployments.Status.of(saved, None).summary()
-    edited(saved, image=image)
+    edited(saved, plugins=[{"name": "hello", "module_digest": "sha256:0", "image": image}])
     found, _ = read(saved)
     status = deployments.Status.of(found, None)
-    assert status.image == image
+    assert [plugin.image for plugin in status.plugins] == [image]
     assert f"\n  image     {image}\n" in status.summary()
 
 
 def test_another_versions_record_is_read_as_far_as_we_know_it(saved):
     settings = {"port": 0, "of a later version": 1}  # what isn't there has its default
+    edited(saved, plugins=[{"name": "hello", "module_digest": "sha256:0", "of a later version": 1}])
     edited(saved, more=1, settings=settings, options={"of a later version": 1})
     found, heard = read(saved)
     assert (found.settings, found.options, heard) == (HostSettings(), {}, [])
@@ -85,7 +85,8 @@ def test_another_versions_record_is_read_as_far_as_we_know_it(saved):
     ("field", "value"),
     [
         ("root", 1),
-        ("name", None),
+        ("plugins", None),
+        ("plugins", ["hello"]),
         ("port", "8080"),
         ("port", True),
         ("port", 8080.5),
@@ -107,6 +108,25 @@ def test_a_value_of_another_kind_makes_it_no_record_and_is_named(saved, field, v
     named = next(iter(value)) if isinstance(value, dict) else field
     assert (
         warning == f"{saved.folder}/{deployments.RECORD} is no record of a deployment: its `{named}` can't be"
+    )
+
+
+def test_a_plugin_in_a_record_lacks_nothing(saved):
+    edited(saved, plugins=[{"name": "hello"}])
+    found, (warning,) = read(saved)
+    assert (found, warning.endswith("its `module_digest` can't be")) == (None, True)
+
+
+def test_a_chain_is_told_by_each_of_its_plugins(saved):
+    image = f"registry.example/acme/guard:1@sha256:{'0' * 64}"
+    more = {"name": "guard", "module_digest": "sha256:1", "image": image}
+    edited(saved, plugins=[{"name": "hello", "module_digest": "sha256:0"}, more])
+    found, _ = read(saved)
+    summary = deployments.Status.of(found, None).summary()
+    assert summary.startswith("hello, guard: http://localhost:8080, ")
+    assert (
+        f"  module    sha256:0  (hello)\n  image     {image}  (guard)\n  module    sha256:1  (guard)\n"
+        in summary
     )
 
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from commands import INVOKE, SCAFFOLD, TASKS, Ran, entered, run
 
 import scaffold
 from scaffold import deployments, events, pids
-from scaffold.deployments import Deployment
+from scaffold.deployments import Deployed, Deployment
 from scaffold.diagnosis import Diagnosis, Finding, folders, packages, system
 from scaffold.diagnosis.finding import Patient, settle
 from scaffold.errors import UsageError
@@ -166,14 +165,17 @@ def test_what_follows_from_a_failure_is_no_failure_and_what_works_all_the_same_i
 
 
 def test_it_asks_side_by_side(machine):
-    for name in ("docker", "git", "kubectl", "cc"):
+    """Each of these programs waits until all of them run: asked one after the other, the first would hang."""
+    names = ("docker", "git", "kubectl", "cc")
+    here = machine.folder / "here"
+    here.mkdir()
+    for name in names:
+        all_here = " -a ".join(f"-e {here}/{each}" for each in names)
+        wait = f": > {here}/{name}; until [ {all_here} ]; do :; done"
         text = (machine.bin / name).read_text()
-        (machine.bin / name).write_text(
-            text.replace("\n", f"\n{shutil.which('sleep', path='/bin:/usr/bin')} 0.5\n", 1)
-        )
-    begun = time.monotonic()
+        (machine.bin / name).write_text(text.replace("\n", f"\n{wait}\n", 1))
     assert machine.diagnose().exit_code == 0
-    assert time.monotonic() - begun < 1.5
+    assert {path.name for path in here.iterdir()} == set(names)
 
 
 def test_it_ends_what_hangs(machine, monkeypatch):
@@ -633,13 +635,13 @@ def record(machine: Machine, *, port: int = 1, pid: int = 0, name: str = "hello"
         "root": str(root),
         "target": "envoy",
         "folder": str(folder),
-        "name": name,
+        "plugins": [Deployed(name, "sha256:0")],
         "port": port,
         "settings": HostSettings(),
         "pid": pid or DEAD,
         "started": pids.start_time(pid) if pid else 1.0,
     }
-    unimportant = {"module_digest": "sha256:0", "options": {}, "envoy_version": [1, 40, 0], "since": 0.0}
+    unimportant = {"options": {}, "envoy_version": [1, 40, 0], "since": 0.0}
     deployments.save(Deployment(**unimportant | known))
     return folder
 

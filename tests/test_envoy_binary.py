@@ -20,7 +20,7 @@ from commands import SCAFFOLD, entered, error, run
 
 import scaffold
 from scaffold import deployments, files, pids
-from scaffold.deployments import Deployment
+from scaffold.deployments import Deployed, Deployment
 from scaffold.errors import MachineError, UsageError
 from scaffold.events import Noted, Started, Warned, listening
 from scaffold.hosts import envoys
@@ -624,8 +624,7 @@ def deployment(root, envoy, *, pid):
         root=str(root),
         target="envoy",
         folder=str(deployments.folder(root)),
-        name="a",
-        module_digest="sha256:0",
+        plugins=[Deployed("a", "sha256:0")],
         port=1,
         settings=HostSettings(envoy=envoy),
         envoy_version=[1, 36, 4],

@@ -49,11 +49,12 @@ def chain(*kinds):
     return {"filters": [{"name": kind, "typed_config": {"@type": kind}} for kind in kinds]}
 
 
-def inserted(listener):
+OURS = envoy_config.Chain(http=[], network=[{"name": "ours"}])
+
+
+def inserted(listener, filters=OURS):
     given = {"static_resources": {"listeners": [listener]}}
-    made = envoy_bootstrap.insert(
-        given, [{"name": "ours"}], access_log="/a.log", source=Path("mine"), kind="network"
-    )
+    made = envoy_bootstrap.insert(given, filters, access_log="/a.log", source=Path("mine"))
     return made["static_resources"]["listeners"][0]
 
 
@@ -67,6 +68,23 @@ def test_a_network_filter_goes_before_every_tcp_proxy():
     last = made["default_filter_chain"]["filters"]
     assert [each["name"] for each in last] == ["ours", proxy]
     assert last[1]["typed_config"]["access_log"] == [envoy_config.access_log("/a.log")]
+
+
+def test_a_chain_goes_before_the_router_and_its_network_filters_before_the_manager():
+    web = chain("rbac", envoy_bootstrap.MANAGER)
+    web["filters"][1]["typed_config"]["http_filters"] = chain("cors", envoy_bootstrap.ROUTER)["filters"]
+    names = ["first", "second", "third", "fourth"]
+    mixed = envoy_config.Chain.of([{"name": name} for name in names], ["http", "network", "http", "network"])
+    assert mixed.kind == "http"
+    (made,) = inserted({"filter_chains": [web]}, mixed)["filter_chains"]
+    assert [each["name"] for each in made["filters"]] == ["rbac", "second", "fourth", envoy_bootstrap.MANAGER]
+    manager = made["filters"][-1]["typed_config"]
+    assert [each["name"] for each in manager["http_filters"]] == [
+        "cors",
+        "first",
+        "third",
+        envoy_bootstrap.ROUTER,
+    ]
 
 
 def test_without_a_tcp_proxy_there_is_no_place_for_a_network_filter():

@@ -39,7 +39,7 @@ def test_the_live_module_is_never_pruned_though_the_clock_goes_back(folder, tmp_
             later = time.time() + 3600
             os.utime(folder.modules / f"{live.digest.removeprefix('sha256:')}.wasm", (later, later))
         folder.prune()
-        named = json.loads(folder.filter.read_text())["resources"][0]["typed_config"]["config"]
+        named = json.loads(folder.filter().read_text())["resources"][0]["typed_config"]["config"]
         assert Path(named["vm_config"]["code"]["local"]["filename"]).exists()
     assert len(list(folder.modules.glob("*.wasm"))) == 3
 
@@ -56,7 +56,7 @@ def test_a_module_that_changes_while_it_is_taken_is_refused(folder, tmp_path):
 
 def test_a_configuration_may_hold_secrets_so_nobody_else_reads_it(folder, tmp_path):
     folder.write_filter(Plugin("p", "", module(tmp_path / "m.wasm", 1), b"secret"), (1, 40))
-    assert stat.S_IMODE(folder.filter.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.filter().stat().st_mode) == 0o600
 
 
 def test_a_line_of_the_log_ends_where_envoy_ends_it(folder):
@@ -94,7 +94,7 @@ def test_a_network_filter_has_a_chain_of_its_own(folder, tmp_path):
     made = folder.make_bootstrap(HostSettings().serving(tap), clusters)
     (listener,) = made["static_resources"]["listeners"]
     ours, end = listener["filter_chains"][0]["filters"]
-    kind = json.loads(folder.filter.read_text())["resources"][0]["typed_config"]["@type"]
+    kind = json.loads(folder.filter().read_text())["resources"][0]["typed_config"]["@type"]
     assert ours["config_discovery"]["type_urls"] == [kind]
     assert ".network." in kind
     assert end["typed_config"]["cluster"] == "upstream"

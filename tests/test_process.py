@@ -117,7 +117,6 @@ def test_what_cannot_run_is_the_machines_fault(stand_in, tmp_path, start):
 
 
 def test_what_could_not_start_leaves_no_process_and_no_descriptor():
-    process.run(["true"])  # starts the guard
     before = len(psutil.Process().children()), psutil.Process().num_fds()
     for _ in range(5):
         with pytest.raises(MachineError):
@@ -245,7 +244,7 @@ def test_spawn_ends_what_a_program_left_that_is_gone_itself(tmp_path):
 def test_spawn_wakes_what_was_stopped(tmp_path):
     with process.spawn([*FAMILY, tmp_path / "pids"], grace=0.2) as child:
         pids = numbers(tmp_path / "pids", 2)
-        os.killpg(child.pid, signal.SIGSTOP)
+        os.killpg(os.getpgid(child.pid), signal.SIGSTOP)
     assert gone(*pids)
 
 
@@ -319,25 +318,25 @@ def test_a_kill_right_when_a_program_begins_leaves_no_orphan(tmp_path, way):
             assert eventually(lambda: not of_line(str(place))), f"turn {turn}"  # noqa: B023
 
 
+def test_a_kill_right_when_a_program_at_a_terminal_begins_leaves_no_orphan(tmp_path):
+    for turn in range(20):
+        place = str(tmp_path / str(turn))
+        deaf = 'trap "" HUP; kill -9 $PPID; while :; do sleep 0.1; done'  # to the terminal's end
+        argv = ["sh", "-c", deaf, "sh", place]
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(sys.executable, [sys.executable, "-c", PREAMBLE + "process.show(sys.argv[1:])", *argv])
+        try:
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+            assert eventually(lambda: not of_line(place)), f"turn {turn}"  # noqa: B023
+        finally:
+            os.close(terminal)
+
+
 def of_line(word):
     """The processes with that word in their command line."""
     lines = {each: each.info["cmdline"] or () for each in psutil.process_iter(["cmdline"])}
     return [each for each, line in lines.items() if word in line]
-
-
-def test_what_cannot_become_its_program_is_forgotten(tmp_path):
-    """Its number may be another's later."""
-    body = """
-guard = process._Guard.get()
-read, guard._pipe = os.pipe()
-try:
-    process.run(["/nowhere/at/all"])
-except Exception:
-    print(os.read(read, 1000).decode(), flush=True)
-"""
-    with tool(body, stdout=subprocess.PIPE) as parent:
-        begun, forgotten = (parent.stdout.readline() for _ in range(2))
-        assert (begun[:3], forgotten) == (b"+0 ", b"-0\n")
 
 
 def test_a_kill_ends_many_from_many_threads(tmp_path):
@@ -390,50 +389,26 @@ time.sleep(300)
         assert alive(parent.pid)
 
 
-def test_the_guard_spares_what_was_forgotten():
-    """A number that is free again may be another's process by the time that we die."""
-    body = """
-guard = process._Guard.get()
-for name, pid in enumerate(sys.argv[1:]):
-    guard._say(f"+{name} {pid}\\n")
-guard.forget(0)
-print("ready", flush=True)
-time.sleep(300)
-"""
-    with (
-        subprocess.Popen(["sleep", "300"], process_group=0) as forgotten,
-        subprocess.Popen(["sleep", "300"], process_group=0) as watched,
-        tool(body, forgotten.pid, watched.pid, stdout=subprocess.PIPE) as parent,
-    ):
-        parent.stdout.readline()
-        parent.kill()
-        assert watched.wait(GONE_WITHIN) == -signal.SIGTERM
-        time.sleep(0.3)  # whatever the guard had, it has asked to end by now
-        assert alive(forgotten.pid)
-        forgotten.kill()
-
-
-def test_the_guard_forgets_what_has_ended(tmp_path):
-    """Each of these is gone when the tool dies, so the guard has nothing to do and ends at once."""
-    body = """
-for _ in range(5):
-    process.run(["true"])
-print(process._Guard.get()._process.pid, flush=True)
-time.sleep(300)
-"""
-    with tool(body, stdout=subprocess.PIPE) as parent:
-        guard = int(parent.stdout.readline())
-        assert alive(guard)
-        parent.kill()
-        assert gone(guard)
+def test_nothing_is_left_beside_us_of_what_has_ended():
+    for _ in range(3):
+        process.run(["true"])
+    assert psutil.Process().children() == []
 
 
 @pytest.mark.parametrize("ending", ["pass", "sys.exit(3)", "os._exit(3)", "raise RuntimeError"])
-def test_the_guard_ends_with_us(ending):
-    body = f"process.run(['true']); print(process._Guard.get()._process.pid, flush=True); {ending}"
-    with tool(body, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
-        guard = int(parent.stdout.readline())
-        assert gone(guard)
+def test_a_guard_ends_with_us(ending):
+    body = f"""
+with process.spawn(["sleep", "300"]):
+    print("ready", flush=True); sys.stdin.readline()
+    {ending}
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with tool(body, **pipes) as parent:
+        parent.stdout.readline()
+        family = psutil.Process(parent.pid).children()
+        assert sorted(each.name() for each in family) == ["sh", "sleep"]
+        parent.communicate(b"\n")
+        assert gone(*(each.pid for each in family))
 
 
 # --- Ctrl-C

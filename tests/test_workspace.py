@@ -9,8 +9,9 @@ import pytest
 from commands import entered, error
 
 import scaffold
+from scaffold.crates import chain_at, plugins_at, triples
 from scaffold.errors import ProjectError
-from scaffold.project import Project, plugins_at, triples
+from scaffold.project import Project
 from scaffold.workspace import Workspace, about, top
 
 LIB = '[lib]\ncrate-type = ["cdylib"]\n'
@@ -131,7 +132,7 @@ def test_a_workspace_without_a_plugin_says_so(command, root, capsys):
     assert (ran.code, ran.err) == (3, error(f"no member of the workspace in {root} is a plugin", hint))
 
 
-@pytest.mark.parametrize("line", ["run", "deploy", "bootstrap", "manifest istio", "ci github"])
+@pytest.mark.parametrize("line", ["manifest istio", "deploy istio", "ci github"])
 def test_what_is_about_one_plugin_names_them(line, root, capsys, monkeypatch):
     write(root, '[workspace]\nmembers = ["*"]\n')
     crate(root / "a b"), crate(root / "c"), crate(root / "library", "")
@@ -139,6 +140,54 @@ def test_what_is_about_one_plugin_names_them(line, root, capsys, monkeypatch):
     ran = entered(capsys, *line.split(), "--root", "ws")
     message = "ws/Cargo.toml is a workspace's, and this is about one plugin"
     assert (ran.code, ran.err) == (3, error(message, "choose a plugin: --root 'ws/a b', --root ws/c"))
+
+
+def chained(root, said=""):
+    text = f"[workspace.metadata.proxy-wasm]\n{said}\n" if said else ""
+    write(root, f'[workspace]\nmembers = ["b", "a", "c", "library"]\n{text}')
+    for name in "abc":
+        crate(root / name)
+    crate(root / "library", "")
+
+
+def test_a_chain_has_all_plugins_in_the_order_of_the_members(root):
+    chained(root)
+    assert [project.name for project in chain_at(root)] == ["b", "a", "c"]
+    assert chain_at(root / "a") is None
+
+
+def test_a_chain_is_what_it_is_said_to_be(root):
+    chained(root, 'chain = ["c", "b"]')
+    assert [project.name for project in chain_at(root)] == ["c", "b"]
+    assert [project.name for project in plugins_at(root)] == ["b", "a", "c"], "others are built all the same"
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "hint"),
+    [
+        ('chian = ["a"]', "unknown key `chian` in {}", "known: chain"),
+        ('chain = "a"', "`chain` in {} is no list of names", '`chain = ["auth", "ratelimit"]`'),
+        ("chain = []", "`chain` in {} is no list of names", '`chain = ["auth", "ratelimit"]`'),
+        ("chain = [1]", "`chain` in {} is no list of names", '`chain = ["auth", "ratelimit"]`'),
+        ('chain = ["library"]', "`chain` in {} names `library`, which is no plugin here", "known: b, a, c"),
+        ('chain = ["a", "b", "a"]', "`chain` in {} names `a` twice", None),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "deploy", "bootstrap", "test"])
+def test_a_chain_that_cannot_be_is_said_before_anything_is_built(command, said, message, hint, root, capsys):
+    chained(root, said)
+    ran = entered(capsys, command, "--root", root)
+    where = f"[workspace.metadata.proxy-wasm] of {root / 'Cargo.toml'}"
+    assert (ran.code, ran.err) == (3, error(message.format(where), hint))
+
+
+@pytest.mark.parametrize("command", ["run", "deploy", "bootstrap"])
+@pytest.mark.parametrize("words", [["--config", "{}"], ["--id", "x"], ["--root-id", "x"]])
+def test_what_is_of_one_plugin_cannot_be_said_of_a_chain(command, words, root, capsys):
+    chained(root)
+    ran = entered(capsys, command, *words, "--root", root)
+    hint = "each member's own settings count; or give --root the folder of one"
+    assert (ran.code, ran.err) == (2, error(f"{words[0]} is of one plugin, and this is a workspace", hint))
 
 
 def test_of_many_plugins_a_few_are_named(root):

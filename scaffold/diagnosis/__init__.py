@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from scaffold import files
+from scaffold.crates import triples
 from scaffold.diagnosis import folders, network, programs, remains, rust, system
 from scaffold.diagnosis.finding import Check, Diagnosis, Finding, Patient, Repair, State, settle
 from scaffold.errors import ProjectError, ScaffoldError, UsageError
 from scaffold.events import Warned, emit, step
-from scaffold.project import TRIPLES, triples
+from scaffold.project import TRIPLES
 
 __all__ = ["Diagnosis", "Finding", "doctor"]
 

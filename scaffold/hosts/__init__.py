@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from scaffold import files, plugins
+from scaffold.crates import called
 from scaffold.errors import choose
-from scaffold.events import Logged, Noted, emit, step
+from scaffold.events import Noted, emit, step
 from scaffold.exchange import Exchange, Request
 from scaffold.options import PORT, Options
 from scaffold.project import HostSettings, Plugin
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Host(Protocol):
-    """A host that is running a plugin.
+    """A host that is running a plugin, or a chain of them.
 
     `url` is where it answers; `origin` the built-in upstream behind it, None when that is foreign.
     """
@@ -47,11 +48,11 @@ class Host(Protocol):
         """A TCP connection through the plugin while the block runs; then what came of it is in it."""
         ...
 
-    def replace(self, plugin: Plugin, *, fresh: bool = False) -> None:
-        """Put another plugin, or another configuration, in the place of the one that runs.
+    def replace(self, *plugins: Plugin, fresh: bool = False) -> None:
+        """Put other plugins, or other configurations, in the places of those that run.
 
-        No request is lost. With `fresh` it begins with no state, not even shared data.
-        Raises `ModuleError` when the host refuses it; then the old one goes on.
+        No request is lost. With `fresh` they begin with no state, not even shared data.
+        Raises `ModuleError` when the host refuses one; then the old ones go on.
         """
         ...
 
@@ -60,9 +61,9 @@ class Start(Protocol):
     """How a host is started: it runs while the block does."""
 
     def __call__(
-        self, plugin: Plugin, *, folder: Path, settings: HostSettings = HostSettings()
+        self, *plugins: Plugin, folder: Path, settings: HostSettings = HostSettings()
     ) -> AbstractContextManager[Host]:
-        """`folder` is for the host's files."""
+        """Traffic meets the plugins in their order; `folder` is for the host's files."""
         ...
 
 
@@ -92,25 +93,31 @@ def run(
     rustc: str | None = None,
     yes: bool = False,
 ) -> None:
-    """Build the plugin and run it in an Envoy until interrupted, its log lines announced as they come."""
+    """Build the plugin and run it in an Envoy until interrupted, its log lines announced as they come.
+
+    At a workspace's root that is the chain of its plugins.
+    """
     from scaffold.hosts import envoy as host
     from scaffold.hosts import envoys
 
-    root = plugins.check(module, root)
     options = Options(port, config, upstream, envoy, log_level, bootstrap, envoy_args, id, root_id).over({})
+    root = plugins.check(module, root, options)
     settings = options.settings()
     host.check_free(settings.port)
     envoys.find(envoy)  # installed, if need be
-    plugin = plugins.load(module, root, profile=profile, rustc=rustc, yes=yes).plugin(options)
+    sources = plugins.load_all(module, root, profile=profile, rustc=rustc, yes=yes)
+    chain = plugins.chain(sources, options)
+    name = called(chain)
     with ExitStack() as stack:
         folder = stack.enter_context(files.scratch())
-        with step(f"Starting Envoy with {plugin.name}"):
-            running = stack.enter_context(host.start(plugin, folder=folder, settings=settings))
+        with step(f"Starting Envoy with {name}"):
+            running = stack.enter_context(host.start(*chain, folder=folder, settings=settings))
         try:
-            emit(Noted(f"{plugin.name} answers at {running.url}, Envoy's admin at {running.admin_url}"))
+            verb = "answer" if len(chain) > 1 else "answers"
+            emit(Noted(f"{name} {verb} at {running.url}, Envoy's admin at {running.admin_url}"))
             emit(Noted("Ctrl-C ends it"))
             for line in running.follow():
-                emit(Logged(line.level, line.text))
+                emit(line.told(by_name=len(chain) > 1))
         except KeyboardInterrupt:
             emit(Noted("ended"))
 
@@ -138,22 +145,28 @@ def bootstrap(
     """
     from scaffold import envoy_bootstrap
     from scaffold.clusters import addresses, parse_upstream
-    from scaffold.envoy_config import Address, static_filter
+    from scaffold.envoy_config import Address, Chain, static_filter
     from scaffold.hosts import envoy as host
     from scaffold.hosts import envoy_files, envoys
 
-    root = plugins.check(module, root)
     options = Options(port, config, upstream, envoy, None, bootstrap, None, id, root_id).over({})
-    options.settings()
+    root = plugins.check(module, root, options)
+    settings = options.settings()
     binary = envoys.find(envoy)
-    plugin = plugins.load(module, root, profile=profile, rustc=rustc, yes=yes).plugin(options)
-    slot = static_filter(envoy_files.wasm(plugin, str(plugin.module.path), binary.version))
+    sources = plugins.load_all(module, root, profile=profile, rustc=rustc, yes=yes)
+    loaded = plugins.chain(sources, options)
+    settings = settings.serving(*loaded)
+    slots = [
+        static_filter(envoy_files.wasm(plugin, str(plugin.module.path), binary.version), place)
+        for place, plugin in enumerate(loaded)
+    ]
+    chain = Chain.of(slots, settings.types)
     if bootstrap:
         given = envoy_bootstrap.read(bootstrap)
-        made = envoy_bootstrap.insert(given, [slot], access_log=None, source=bootstrap, kind=plugin.type)
+        made = envoy_bootstrap.insert(given, chain, access_log=None, source=bootstrap)
     else:
-        clusters = addresses(parse_upstream(upstream) if upstream else Address(), plugin.clusters)
-        made = envoy_files.generated(port, clusters, slot, kind=plugin.type)
+        clusters = addresses(parse_upstream(upstream) if upstream else Address(), settings.clusters)
+        made = envoy_files.generated(port, clusters, chain)
     with files.scratch() as folder:
         trial = folder / "bootstrap.json"
         trial.write_text(envoy_bootstrap.dump(made, as_json=True))

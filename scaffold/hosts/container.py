@@ -51,10 +51,8 @@ def sweep(place: Path) -> None:
 
 
 @contextmanager
-def start(
-    plugin: Plugin | None, *, folder: Path, settings: HostSettings = HostSettings()
-) -> Iterator[EnvoyHost]:
-    """An Envoy in a container that runs `plugin` while the block does: see `envoy_host.serve`.
+def start(*plugins: Plugin, folder: Path, settings: HostSettings = HostSettings()) -> Iterator[EnvoyHost]:
+    """An Envoy in a container that runs `plugins` while the block does: see `envoy_host.serve`.
 
     Its ports are published on loopback only. What a killed one of ours left behind is removed first.
     Raises `MachineError` without a Docker daemon, or an Envoy in the image; `RegistryError` without that.
@@ -69,7 +67,7 @@ def start(
     mark = folder / deployments.CONTAINER.name
     files.write(mark, daemon.place)  # before there is one, and until there is none
     try:
-        with serve(_Contained(daemon, image, deployment, settings), plugin, place, settings) as host:
+        with serve(_Contained(daemon, image, deployment, settings), plugins, place, settings) as host:
             yield host
     finally:
         with suppress(ScaffoldError):  # the daemon is gone: what it still has is left to `sweep`

@@ -23,16 +23,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def start(
-    plugin: Plugin | None, *, folder: Path, settings: HostSettings = HostSettings()
-) -> Iterator[EnvoyHost]:
-    """An Envoy that runs `plugin` while the block does: see `envoy_host.serve`.
+def start(*plugins: Plugin, folder: Path, settings: HostSettings = HostSettings()) -> Iterator[EnvoyHost]:
+    """An Envoy that runs `plugins` while the block does: see `envoy_host.serve`.
 
     Raises `HostError` when the port is taken.
     """
     binary = envoys.find(settings.envoy)
     check_free(settings.port)
-    with serve(_Local(binary), plugin, Folder(folder.resolve()), settings) as host:
+    with serve(_Local(binary), plugins, Folder(folder.resolve()), settings) as host:
         yield host
 
 

@@ -9,10 +9,10 @@ import threading
 from typing import Any
 from urllib.parse import quote
 
-from scaffold.envoy_config import FILTER
+from scaffold.envoy_config import filter_name
 
 OUR_DOING = ("http.admin.", "listener.admin.", "filesystem.")  # what asking and logging count
-ECDS = rf"^extension_config_discovery\.(http|network)_filter\.{FILTER}\."
+ECDS = r"^extension_config_discovery\.(http|network)_filter\."
 
 
 class Admin:
@@ -45,13 +45,13 @@ class Admin:
         sockets = [each["local_address"].get("socket_address") for each in statuses]
         return int(next(filter(None, sockets))["port_value"])
 
-    def counter(self, name: str) -> int:
-        """A counter of the filter's discovery: `update_success`, `update_rejected`."""
-        return int(self._ecds().get(name, 0))
+    def counter(self, name: str, place: int = 0) -> int:
+        """A counter of the discovery of the filter at a place: `update_success`, `update_rejected`."""
+        return int(self._ecds(place).get(name, 0))
 
-    def version_text(self) -> str:
-        """The version text of the configuration that Envoy accepted last."""
-        return str(self._ecds().get("version_text", ""))
+    def version_text(self, place: int = 0) -> str:
+        """The version text of the configuration that Envoy accepted last for a place of the chain."""
+        return str(self._ecds(place).get("version_text", ""))
 
     def metrics(self) -> dict[str, float]:
         """All counters and gauges that were ever used, by name; the plugin's under the name it gave them."""
@@ -62,8 +62,9 @@ class Admin:
             if isinstance(item.get("value"), int | float) and not item["name"].startswith(OUR_DOING)
         }
 
-    def _ecds(self) -> dict[str, Any]:
-        stats = _stats(self._get(f"/stats?format=json&filter={quote(ECDS)}"))
+    def _ecds(self, place: int) -> dict[str, Any]:
+        asked = rf"{ECDS}{filter_name(place)}\."
+        stats = _stats(self._get(f"/stats?format=json&filter={quote(asked)}"))
         return {item["name"].rpartition(".")[2]: item["value"] for item in stats if "name" in item}
 
     def _get(self, path: str) -> str:

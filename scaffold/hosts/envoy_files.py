@@ -9,11 +9,12 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scaffold import envoy_bootstrap, envoy_config, envoy_grpc, files
-from scaffold.envoy_config import UPSTREAM, Address, Config, Version
+from scaffold.envoy_config import UPSTREAM, Address, Chain, Config, Version
 from scaffold.project import HostSettings, Plugin
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ class Folder:
         self.path = path
         self.enclosed = enclosed
         self.bootstrap = path / "bootstrap.json"
-        self.filter = path / "ecds.json"
         self.modules = path / "modules"
         self.log = path / "envoy.log"
         self.access_log = path / "access.log"
@@ -49,6 +49,14 @@ class Folder:
         """A path of here as Envoy has it."""
         return mounted(path) if self.enclosed else str(path)
 
+    def filter(self, place: int = 0) -> Path:
+        """The filter that Envoy has at a place of the chain, as it reads it."""
+        return self.path / (f"ecds-{place + 1}.json" if place else "ecds.json")
+
+    def filters(self) -> list[Path]:
+        """Those that were written."""
+        return list(takewhile(Path.exists, map(self.filter, count())))
+
     @property
     def mode(self) -> int:
         """The permissions of the files that Envoy reads."""
@@ -56,15 +64,19 @@ class Folder:
 
     def make_bootstrap(self, settings: HostSettings, clusters: Mapping[str, Address]) -> Config:
         """Envoy's configuration, its filter read from a file here: our one listener, or the user's own."""
-        slot = envoy_config.ecds_filter(self.within(self.filter), kind=settings.type)
+        slots = [
+            envoy_config.ecds_filter(self.within(self.filter(place)), place, kind=kind)
+            for place, kind in enumerate(settings.types)
+        ]
+        chain = Chain.of(slots, settings.types)
         seen = {name: self._seen(address) for name, address in clusters.items()}
         log = envoy_config.STDERR if self.enclosed else str(self.access_log)
         if settings.bootstrap:
             source = Path(settings.bootstrap)
             given = envoy_bootstrap.read(source)
-            made = envoy_bootstrap.insert(given, [slot], access_log=log, source=source, kind=settings.type)
+            made = envoy_bootstrap.insert(given, chain, access_log=log, source=source)
             return envoy_bootstrap.on_any_port(made) if settings.anywhere else made
-        return generated(settings.port, seen, slot, log=log, kind=settings.type)
+        return generated(settings.port, seen, chain, log=log)
 
     def _seen(self, address: Address) -> Address:
         """An address as Envoy has it: its socket and its authorities' file may lie in folders of ours."""
@@ -77,7 +89,7 @@ class Folder:
         """Put Envoy's configuration where it reads it."""
         files.write(self.bootstrap, json.dumps(bootstrap, indent=2), mode=self.mode)
 
-    def write_filter(self, plugin: Plugin, version: Version, *, fresh: bool = False) -> str:
+    def write_filter(self, plugin: Plugin, version: Version, place: int = 0, *, fresh: bool = False) -> str:
         """Write the module and, by one rename, the configuration that names it; returns its version text.
 
         The module's file is named by its digest: Envoy doesn't read the same name again.
@@ -88,24 +100,26 @@ class Folder:
         files.write(module, plugin.module.content())
         version_text = uuid.uuid4().hex
         typed_config = wasm(plugin, self.within(module), version, vm_id=version_text if fresh else "")
-        response = envoy_config.ecds_response(typed_config, version_text)
-        files.write(self.filter, json.dumps(response, indent=2), mode=self.mode)
+        response = envoy_config.ecds_response(typed_config, version_text, place)
+        files.write(self.filter(place), json.dumps(response, indent=2), mode=self.mode)
         return version_text
 
     @contextmanager
-    def restored_filter(self) -> Iterator[None]:
-        """When the block fails, the filter's file is as it was: a new start of Envoy would read it."""
-        before = self.filter.read_bytes()
+    def restored_filters(self) -> Iterator[None]:
+        """When the block fails, the filters' files are as they were: a new start of Envoy would read them."""
+        before = {path: path.read_bytes() for path in self.filters()}
         try:
             yield
         except BaseException:
-            files.write(self.filter, before, mode=self.mode)
+            for path, content in before.items():
+                if path.read_bytes() != content:
+                    files.write(path, content, mode=self.mode)
             self.prune()  # or one refused module after the other would stay
             raise
 
     def prune(self) -> None:
-        """Remove the modules that no Envoy will ask for again; never the one that the filter names."""
-        named = self.filter.read_text()
+        """Remove the modules that no Envoy will ask for again; never those that the filters name."""
+        named = "".join(path.read_text() for path in self.filters())
         others = [path for path in self.modules.glob("*.wasm") if path.name not in named]
         for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[: 1 - KEPT_MODULES]:
             path.unlink(missing_ok=True)
@@ -143,23 +157,22 @@ def mounted(path: Path) -> str:
 def generated(
     port: int,
     clusters: Mapping[str, Address],
-    slot: Config,
+    chain: Chain,
     *,
     log: str | None = None,
-    kind: str = "http",
 ) -> Config:
-    """A whole bootstrap: one listener on loopback, `slot` before its last filter, the clusters behind it.
+    """A whole bootstrap: one listener on loopback, `chain` before its last filter, the clusters behind it.
 
-    They are named, `UPSTREAM` among them; where that is nowhere Envoy answers by itself. `kind` is the
-    plugin's type.
+    They are named, `UPSTREAM` among them; where that is nowhere Envoy answers by itself.
     """
-    common: dict[str, Any] = {"host": "127.0.0.1", "port": port, "filters": [slot], "log": log}
+    common: dict[str, Any] = {"host": "127.0.0.1", "port": port, "log": log}
     upstream = clusters[UPSTREAM]
-    if kind == "network":
-        listener = envoy_config.tcp_listener(**common, echo=not upstream)
+    if chain.kind == "network":
+        listener = envoy_config.tcp_listener(**common, filters=chain.network, echo=not upstream)
     else:
         answer = None if upstream else "no upstream was given\n"
         others = [name for name, address in clusters.items() if address and name != UPSTREAM]
+        common |= {"filters": chain.http, "before": chain.network}
         listener = envoy_config.listener(**common, answer=answer, clusters=others)
     made = envoy_config.bootstrap(listeners=[listener], clusters=[])
     for name, address in clusters.items():

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from scaffold.envoy_config import Config, Version
-from scaffold.errors import HostError, ModuleError
+from scaffold.errors import HostError, ModuleError, ScaffoldError
 from scaffold.exchange import Exchange, Request
 from scaffold.hosts import envoy_clusters
 from scaffold.hosts.envoy_files import Folder
@@ -106,25 +107,41 @@ class EnvoyHost:
 
         return client.connect(self, timeout)
 
-    def replace(self, plugin: Plugin, *, fresh: bool = False) -> None:
-        """Put another plugin in the place of the one that runs, without losing a request.
+    def replace(self, *plugins: Plugin, fresh: bool = False) -> None:
+        """Put other plugins in the places of those that run, one after the other, without losing a request.
 
-        Envoy takes the new configuration when its file is replaced, and compiles the module beside
-        the one that serves. Raises `ModuleError`, with Envoy's words, when it refuses it.
+        Envoy takes a new configuration when its file is replaced, and compiles the module beside the one
+        that serves. Raises `ModuleError`, with Envoy's words, when it refuses one; then all are as before.
         """
-        mark = self.log.size()
-        rejected = self.admin.counter("update_rejected")
-        with self.folder.restored_filter():
-            version = self.folder.write_filter(plugin, self.version, fresh=fresh)
-            deadline = time.monotonic() + SWAP_SECONDS + 2 * plugin.module.size / 1e6
-            while self.admin.version_text() != version:
-                if self.admin.counter("update_rejected") > rejected:
-                    raise _refused(plugin.name, self.log.since(mark))
-                if time.monotonic() > deadline:
-                    raise HostError("Envoy took no new filter in all that time")
-                self._check_alive(mark)
-                time.sleep(0.005)
+        before = [self.admin.version_text(place) for place in range(len(plugins))]
+        done: list[Plugin] = []
+        try:
+            with self.folder.restored_filters():
+                for place, plugin in enumerate(plugins):
+                    self._put(plugin, place, fresh=fresh)
+                    done.append(plugin)
+        except ScaffoldError:
+            for place, plugin in enumerate(done):
+                self._await(before[place], plugin, place, self.log.size())
+            raise
         self.folder.prune()
+
+    def _put(self, plugin: Plugin, place: int, *, fresh: bool) -> None:
+        mark = self.log.size()
+        rejected = self.admin.counter("update_rejected", place)
+        version = self.folder.write_filter(plugin, self.version, place, fresh=fresh)
+        self._await(version, plugin, place, mark, rejected)
+
+    def _await(self, version: str, plugin: Plugin, place: int, mark: int, rejected: float = math.inf) -> None:
+        """Wait until Envoy has taken the configuration of that version for a place of the chain."""
+        deadline = time.monotonic() + SWAP_SECONDS + 2 * plugin.module.size / 1e6
+        while self.admin.version_text(place) != version:
+            if self.admin.counter("update_rejected", place) > rejected:
+                raise _refused(plugin.name, self.log.since(mark))
+            if time.monotonic() > deadline:
+                raise HostError("Envoy took no new filter in all that time")
+            self._check_alive(mark)
+            time.sleep(0.005)
 
     def follow(self) -> Iterator[Line]:
         """The log lines of the plugin as they come. Raises `HostError` when Envoy ends."""
@@ -151,20 +168,20 @@ class EnvoyHost:
 
 @contextmanager
 def serve(
-    program: Program, plugin: Plugin | None, place: Folder, settings: HostSettings
+    program: Program, plugins: Sequence[Plugin], place: Folder, settings: HostSettings
 ) -> Iterator[EnvoyHost]:
-    """An Envoy that runs `plugin` while the block does, and its origin, unless the upstream is foreign.
+    """An Envoy that runs `plugins` while the block does, and its origin, unless the upstream is foreign.
 
-    Without a plugin it goes on with the one whose files are in the folder `place`.
+    Traffic meets them in their order. Without any it goes on with those whose files are in `place`.
     Raises `HostError` when it doesn't become ready, `ModuleError` when it refuses the plugin,
     `ProjectError` when it refuses the user's bootstrap.
     """
-    settings = settings.serving(plugin) if plugin else settings
+    settings = settings.serving(*plugins) if plugins else settings
     with ExitStack() as stack:
         clusters = stack.enter_context(envoy_clusters.placed(settings, place))
         origin = stack.enter_context(ExitStack())  # which ends after Envoy
-        if plugin:
-            place.write_filter(plugin, program.version)
+        for number, plugin in enumerate(plugins):
+            place.write_filter(plugin, program.version, number)
         place.write_bootstrap(program.adapt(place.make_bootstrap(settings, clusters)))
         if settings.bootstrap:
             program.validate(place, settings.bootstrap)
@@ -173,7 +190,8 @@ def serve(
         child = stack.enter_context(program.running(place, settings))
         # only now: its imports and Envoy's own start take a while each
         origin.enter_context(envoy_clusters.served(clusters, place))
-        yield _ready(program, child, place, plugin.name if plugin else "that runs", mark)
+        names = [plugin.name for plugin in plugins] or [""] * len(settings.types)
+        yield _ready(program, child, place, names, mark)
 
 
 def arguments(folder: Folder, settings: HostSettings) -> list[str]:
@@ -197,8 +215,8 @@ def died(code: int, lines: list[Line]) -> HostError:
     return HostError("\n".join([f"Envoy ended {how}", *words]))
 
 
-def _ready(program: Program, child: Child, folder: Folder, name: str, mark: int) -> EnvoyHost:
-    """Wait until the listener serves with the filter in place."""
+def _ready(program: Program, child: Child, folder: Folder, names: Sequence[str], mark: int) -> EnvoyHost:
+    """Wait until the listener serves with the filters in place; `names` are theirs."""
     log = Log(folder.log)
     deadline = time.monotonic() + READY_SECONDS
     host: EnvoyHost | None = None
@@ -207,15 +225,19 @@ def _ready(program: Program, child: Child, folder: Folder, name: str, mark: int)
             raise died(code, log.since(mark))
         if host is None and folder.admin_port():
             host = EnvoyHost(folder, 0, program.version, child)
-        if host and host.admin.counter("update_rejected"):
-            raise _refused(name, log.since(mark))
-        if host and host.admin.counter("update_success") and host.admin.live():
-            host.port = program.port(host.admin)
-            return host
+        if host:
+            for place, name in enumerate(names):
+                if host.admin.counter("update_rejected", place):
+                    raise _refused(name, log.since(mark))
+            taken = all(host.admin.counter("update_success", place) for place in range(len(names)))
+            if taken and host.admin.live():
+                host.port = program.port(host.admin)
+                return host
         time.sleep(0.005)
     raise HostError(f"Envoy was not ready within {READY_SECONDS:g} s")
 
 
 def _refused(name: str, lines: list[Line]) -> ModuleError:
     words = [line.text for line in lines if line.serious and line.logger in ("wasm", "config", "misc")]
-    return ModuleError("\n".join([*dict.fromkeys(words), f"Envoy refused the plugin {name}"]))
+    which = f"the plugin {name}" if name else "the plugin that ran"
+    return ModuleError("\n".join([*dict.fromkeys(words), f"Envoy refused {which}"]))

@@ -7,22 +7,32 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaffold.events import Logged
+
 SERIOUS = ("warning", "error", "critical")
-_OF_PLUGIN = re.compile(r"wasm log [^:]*: ?(.*)", re.DOTALL)  # name, root id, VM id
+_OF_PLUGIN = re.compile(r"wasm log ([^: ]*)[^:]*: ?(.*)", re.DOTALL)  # name, root id, VM id
 
 
 @dataclass(frozen=True)
 class Line:
-    """A record of the log: `level` as Envoy spells it, `text` without the prefix of the plugin's lines."""
+    """A record of the log: `level` as Envoy spells it, `text` without the prefix of the plugin's lines.
+
+    `plugin` is the name in that prefix, of the plugin that wrote it; "" where it has none.
+    """
 
     level: str
     logger: str
     text: str
+    plugin: str = ""
 
     @property
     def of_plugin(self) -> bool:
         """Whether the plugin wrote it, or Envoy of the plugin."""
         return self.logger == "wasm"
+
+    def told(self, *, by_name: bool) -> Logged:
+        """The line as an event, with the name of its plugin where there are several."""
+        return Logged(self.level, f"{self.plugin}: {self.text}" if by_name and self.plugin else self.text)
 
     @property
     def serious(self) -> bool:
@@ -69,4 +79,4 @@ def _line(raw: str) -> Line:
     except (ValueError, TypeError, KeyError):  # what Envoy says when it crashes isn't in the format
         return Line("critical", "", raw)
     written = _OF_PLUGIN.fullmatch(text) if logger == "wasm" else None
-    return Line(level, logger, written[1] if written else text)
+    return Line(level, logger, written[2], written[1]) if written else Line(level, logger, text)

@@ -12,7 +12,7 @@ from scaffold import deployments, files, plugins
 from scaffold.cargo_toml import locate
 from scaffold.deployments import Ended, Status
 from scaffold.errors import ProjectError, TargetError, UsageError, choose
-from scaffold.events import Logged, Noted, emit
+from scaffold.events import Noted, emit
 from scaffold.options import ONLY, Options
 from scaffold.project import read_configuration
 from scaffold.targets.applied import Applied, ClusterStatus, Removed
@@ -73,7 +73,8 @@ def deploy(
 
     What isn't said stays as it is deployed; else the port is 8080, the upstream the built-in one.
     Done means that the host took the plugin, and that a request went through it: to the built-in
-    upstream, or to the path `probe` of a foreign one.
+    upstream, or to the path `probe` of a foreign one. At a workspace's root it is its chain of plugins,
+    in one host.
     Raises `ModuleError` when the host refuses the plugin (an old one goes on), `TargetError` when it
     runs but doesn't answer.
 
@@ -103,17 +104,16 @@ def deploy(
     how = {"plain_http": plain_http, "context": context, "dry_run": dry_run, "wait": wait}
     if target in CLUSTERS:
         return _to_cluster(target, module, root, given, there, how | {"probe": probe}, (profile, rustc, yes))
-    place, root = _target(target), plugins.check(module, root)
+    place, root = _target(target), plugins.check(module, root, given)
     _refuse(target, there | how)
     given.check_for(target)
     options = given.over(_remembered(root, target))
     settings = options.settings()
     place.check(root, settings)
-    source = plugins.load(module, root, profile=profile, rustc=rustc, yes=yes)
+    sources = plugins.load_all(module, root, profile=profile, rustc=rustc, yes=yes)
     with deployments.lock(deployments.folder(root)):
         options = given.over(_remembered(root, target))  # another deploy may have been quicker
-        plugin = source.plugin(options)
-        deployment = place.apply(root.resolve(), plugin, options, probe)
+        deployment = place.apply(root.resolve(), plugins.chain(sources, options), options, probe)
     return _status(deployment)
 
 
@@ -211,12 +211,12 @@ def status(root: Path = Path(), *, everything: bool = False) -> list[Status | Cl
 
 
 def _roots(root: Path) -> list[Path]:
-    """The project's folder, or those of a workspace's members, which may be deployed each by itself."""
+    """The project's folder; or a workspace's, of its chain, and its members', each deployed by itself."""
     try:
         workspace = Workspace.meant(root)
     except ProjectError:  # what is deployed goes on, whatever the files say now
         workspace = None
-    return workspace.members() if workspace else [locate(root)]
+    return [workspace.root, *workspace.members()] if workspace else [locate(root)]
 
 
 def _deployed(roots: Sequence[Path]) -> list[deployments.Deployment]:
@@ -248,7 +248,7 @@ def logs(root: Path = Path(), *, follow: bool = False) -> None:
         hint = f"choose one: {choices([Path(each.root) for each in found])}"
         raise UsageError("several plugins are deployed from this workspace", hint=hint)
     for line in _target(deployment.target).log_lines(deployment, follow):
-        emit(Logged(line.level, line.text))
+        emit(line.told(by_name=len(deployment.plugins) > 1))
 
 
 def attach(deployment: deployments.Deployment) -> Host:

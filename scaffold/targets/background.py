@@ -14,14 +14,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scaffold import deployments, files, hosts, pids, process
-from scaffold.deployments import Deployment
+from scaffold.crates import Named, called
+from scaffold.deployments import Deployed, Deployment
 from scaffold.errors import HostError, ModuleError, TargetError, of_exit_code
 from scaffold.events import Noted, emit, step
 from scaffold.exchange import Request
@@ -61,25 +62,30 @@ class Background:
             if here and address.port in {settings.port, port} - {0}:
                 raise HostError(f"the upstream {settings.upstream} is where the plugin itself answers")
 
-    def apply(self, root: Path, plugin: Plugin, options: Options, probe: str | None) -> Deployment:
-        """Deploy `plugin` for the project in `root`, whose lock the caller holds."""
-        settings = options.settings().serving(plugin)
+    def apply(self, root: Path, plugins: Sequence[Plugin], options: Options, probe: str | None) -> Deployment:
+        """Deploy a chain of plugins for the project in `root`, whose lock the caller holds."""
+        settings = options.settings().serving(*plugins)
         now = deployments.load(root)
-        if now and now.alive and now.target == self.name and settings.fit(now.settings, now.port):
-            with step(f"Replacing the filter in the running Envoy by {plugin.name}"):
-                self.attach(now).replace(plugin)
+        if (
+            now
+            and now.alive
+            and now.target == self.name
+            and settings.fit(now.settings, now.port)
+            and not _reordered(now.plugins, plugins)
+        ):
+            what = "filters" if len(plugins) > 1 else "filter"
+            with step(f"Replacing the {what} in the running Envoy by {called(plugins)}"):
+                self.attach(now).replace(*plugins)
             deployment = dataclasses.replace(
                 now,
-                name=plugin.name,
-                module_digest=plugin.module.digest,
-                image=plugin.image,
+                plugins=list(map(Deployed.of, plugins)),
                 options=options.record() | {"port": now.port},
                 since=time.time(),
             )
             deployments.save(deployment)
         else:
-            deployment = self._start(root, plugin, options, now)
-        self._see_it_work(deployment, plugin, probe)
+            deployment = self._start(root, plugins, options, now)
+        self._see_it_work(deployment, probe)
         return deployment
 
     def remove(self, deployment: Deployment) -> None:
@@ -108,15 +114,19 @@ class Background:
         """The port of its Envoy's admin interface, which changes when Envoy is started again."""
         return self.files(Path(deployment.folder) / "envoy").admin_port()
 
-    def _start(self, root: Path, plugin: Plugin, options: Options, now: Deployment | None) -> Deployment:
-        settings, folder = options.settings().serving(plugin), deployments.folder(root)
+    def _start(
+        self, root: Path, plugins: Sequence[Plugin], options: Options, now: Deployment | None
+    ) -> Deployment:
+        settings, folder = options.settings().serving(*plugins), deployments.folder(root)
         if not (now and now.alive):
             end(folder)
         self.check(root, settings)
         if now and now.alive:
-            self._validate(plugin, settings)
+            self._validate(plugins, settings)
             changes = [f"target: {now.target} -> {self.name}"] if now.target != self.name else []
-            before = dataclasses.replace(now.settings, port=now.port)
+            if settings.types != now.settings.types or _reordered(now.plugins, plugins):
+                changes.append(f"filters: {called(now.plugins)} -> {called(plugins)}")
+            before = dataclasses.replace(now.settings, port=now.port, types=settings.types)
             changes += _changes(before, dataclasses.replace(settings, port=settings.port or now.port))
             emit(Noted(f"{', '.join(changes)}; so Envoy restarts, and connections drop"))
             end(folder)
@@ -124,17 +134,15 @@ class Background:
         folder.mkdir(mode=0o700)
         (folder / "envoy").mkdir(mode=0o700)
         with (
-            step(f"Starting Envoy with {plugin.name}"),
-            self._supervisor(folder, plugin, settings) as supervisor,
+            step(f"Starting Envoy with {called(plugins)}"),
+            self._supervisor(folder, plugins, settings) as supervisor,
         ):
             ready = _await_ready(supervisor, folder / "supervisor.log")
             deployment = Deployment(
                 root=str(root),
                 target=self.name,
                 folder=str(folder),
-                name=plugin.name,
-                module_digest=plugin.module.digest,
-                image=plugin.image,
+                plugins=list(map(Deployed.of, plugins)),
                 settings=settings,
                 options=options.record() | {"port": ready["port"]},
                 pid=supervisor.pid,
@@ -148,18 +156,21 @@ class Background:
 
     @contextmanager
     def _supervisor(
-        self, folder: Path, plugin: Plugin, settings: HostSettings
+        self, folder: Path, plugins: Sequence[Plugin], settings: HostSettings
     ) -> Iterator[subprocess.Popen[bytes]]:
         """A supervisor that ends with the block, unless it was told to commit."""
         order = {
             "host": self.name,
             "folder": str(folder / "envoy"),
             "log": str(self.files(folder / "envoy").log),
-            "plugin": vars(plugin)
-            | {
-                "module": str(plugin.module.path),
-                "configuration": plugin.configuration.decode("latin-1"),
-            },
+            "plugins": [
+                vars(plugin)
+                | {
+                    "module": str(plugin.module.path),
+                    "configuration": plugin.configuration.decode("latin-1"),
+                }
+                for plugin in plugins
+            ],
             "settings": dataclasses.asdict(settings),
         }
         with (folder / "supervisor.log").open("wb") as log:
@@ -179,37 +190,38 @@ class Background:
             forget(folder)
             raise
 
-    def _validate(self, plugin: Plugin, settings: HostSettings) -> None:
-        """See whether Envoy takes the plugin, before the one that serves is ended for it."""
+    def _validate(self, plugins: Sequence[Plugin], settings: HostSettings) -> None:
+        """See whether Envoy takes the plugins, before what serves is ended for them."""
         with files.scratch() as folder:
             try:
                 trial = dataclasses.replace(settings, port=0, anywhere=True)
-                with hosts.find(self.name)(plugin, folder=folder, settings=trial):
+                with hosts.find(self.name)(*plugins, folder=folder, settings=trial):
                     pass
             except ModuleError as error:
                 raise ModuleError(f"{error.message}; what is deployed goes on", hint=error.hint) from error
 
-    def _see_it_work(self, deployment: Deployment, plugin: Plugin, probe: str | None) -> None:
+    def _see_it_work(self, deployment: Deployment, probe: str | None) -> None:
         """Send a request through the filter. Without a built-in upstream only where we were told to."""
         if self.attach(deployment).origin is None and probe is None:
             emit(Noted("not probed: the upstream is foreign, and no --probe PATH was given"))
             return
         path = probe or "/"
+        deployed = f"{deployment.name} {'are' if len(deployment.plugins) > 1 else 'is'} deployed"
         try:
-            if plugin.type == "network" and probe is None:
+            if "http" not in deployment.settings.types and probe is None:
                 self._see_it_pass(deployment)
                 return
             seen = self.attach(deployment).play(Request("GET", path))
         except HostError as error:
             words = [line.text for line in self.log_lines(deployment, follow=False)][-5:]
             raise TargetError(
-                "\n".join([*words, f"{plugin.name} is deployed, but doesn't answer: {error.message}"]),
+                "\n".join([*words, f"{deployed}, but doesn't answer: {error.message}"]),
                 hint="does it loop, or wait for what never comes? --probe PATH sends another request",
             ) from error
         if seen.upstream is None and seen.status >= 500:
             words = [*seen.logs, seen.response.text.strip(), seen.details]
             said = dict.fromkeys(word for word in words if word)  # each once
-            what = f"{plugin.name} is deployed in the place of what was, but a request got {seen.status}"
+            what = f"{deployed} in the place of what was, but a request got {seen.status}"
             raise TargetError(
                 "\n".join([*said, what]),
                 hint="mend it and deploy again; --probe PATH sends another request",
@@ -244,6 +256,11 @@ def forget(folder: Path) -> None:
     """End a deployment, and remove all that is kept of it."""
     end(folder)
     deployments.forget(folder)
+
+
+def _reordered(before: Sequence[Named], after: Sequence[Named]) -> bool:
+    """Whether filters change their places: replaced one by one, some would be missing meanwhile."""
+    return len(after) > 1 and [each.name for each in before] != [each.name for each in after]
 
 
 def _changes(before: HostSettings, after: HostSettings) -> list[str]:

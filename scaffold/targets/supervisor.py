@@ -40,13 +40,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order: dict[str, Any] = json.loads(sys.stdin.readline())
     log = Path(order["log"])
-    lists = {key: tuple(order["settings"][key]) for key in ("envoy_args", "docker_args")}
-    settings = HostSettings(**order["settings"] | lists)
+    settings = HostSettings.of(order["settings"])
     begin = cast(Callable[..., Life], partial(hosts.find(order["host"]), folder=Path(order["folder"])))
     committed = threading.Event()
     threading.Thread(target=_hold_lifeline, args=(committed,), daemon=True).start()
     try:
-        port = _first_life(begin(_plugin(order["plugin"]), settings=settings), committed, log)
+        port = _first_life(begin(*map(_plugin, order["plugins"]), settings=settings), committed, log)
     except ScaffoldError as error:
         _answer({"error": error.message, "hint": error.hint, "code": error.exit_code})
         raise
@@ -57,7 +56,7 @@ def main() -> None:
     except Exception as error:
         _answer({"error": f"a bug in scaffold: {error!r}", "hint": None, "code": INTERNAL})
         raise
-    _further_lives(lambda: begin(None, settings=replace(settings, port=port)), log)
+    _further_lives(lambda: begin(settings=replace(settings, port=port)), log)
 
 
 def _first_life(begun: Life, committed: threading.Event, log: Path) -> int:

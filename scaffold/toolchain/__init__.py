@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from scaffold.crates import triples
 from scaffold.errors import MachineError
-from scaffold.project import triples
 from scaffold.toolchain import named, rustup, system
 from scaffold.toolchain.compiler import Toolchain, Unfit
 

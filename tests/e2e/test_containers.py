@@ -167,7 +167,7 @@ def test_a_swap_under_an_open_load_loses_nothing(root, probe, hello, images, doc
             scaffold.deploy(root, target="docker", module=str(hello.path))
             with pytest.raises(ModuleError, match="refused, as asked"):
                 scaffold.deploy(root, target="docker", module=str(probe.path), config='"refuse"')
-            assert scaffold.status(root)[0].module_digest == hello.digest
+            assert scaffold.status(root)[0].plugins[0].module_digest == hello.digest
             scaffold.deploy(root, target="docker", module=str(probe.path), config=str(number))
             assert get(deployed.url)[1]["x-configuration"] == str(number)
     finally:

@@ -74,7 +74,11 @@ def test_a_deployment_answers_and_is_ended(root, probe):
     assert deployed.running
     assert get(deployed.url)[1]["x-configuration"] == '"one"'
     (status,) = scaffold.status(root)
-    assert (status.url, status.module_digest, status.upstream) == (deployed.url, probe.digest, "built in")
+    assert (status.url, status.plugins[0].module_digest, status.upstream) == (
+        deployed.url,
+        probe.digest,
+        "built in",
+    )
     assert [ended.root for ended in scaffold.undeploy(root)] == [str(root)]
     assert scaffold.status(root) == []
     with pytest.raises(OSError):
@@ -91,7 +95,7 @@ def test_a_deployment_survives_the_module_it_came_from(root, probe, tmp_path):
     deployed = scaffold.deploy(module=module, root=root, port=0)
     module.unlink()
     assert get(deployed.url)[0] == 200
-    assert scaffold.status(root)[0].module_digest == probe.digest
+    assert scaffold.status(root)[0].plugins[0].module_digest == probe.digest
 
 
 def test_deploy_again_swaps_under_load_and_nothing_is_lost(root, probe, hello, tmp_path):
@@ -122,7 +126,7 @@ def test_deploy_again_swaps_under_load_and_nothing_is_lost(root, probe, hello, t
             scaffold.deploy(module=hello.path, root=root, port=0)
             with pytest.raises(ModuleError):
                 scaffold.deploy(module=probe.path, root=root, port=0, config='"refuse"')
-            assert scaffold.status(root)[0].module_digest == hello.digest
+            assert scaffold.status(root)[0].plugins[0].module_digest == hello.digest
             scaffold.deploy(module=probe.path, root=root, port=0, config=str(number))
             assert get(deployed.url)[1]["x-configuration"] == str(number)
     finally:
@@ -304,7 +308,7 @@ def test_an_envoy_that_was_killed_is_started_again_and_the_log_says_so(root, pro
     assert "Envoy ended by signal 9" in said
     assert "Envoy runs again" in said
     scaffold.deploy(module=hello.path, root=root)
-    assert scaffold.status(root)[0].module_digest == hello.digest
+    assert scaffold.status(root)[0].plugins[0].module_digest == hello.digest
 
 
 def test_a_looping_filter_costs_one_life_of_envoy(root, probe, run):

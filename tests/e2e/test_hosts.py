@@ -6,13 +6,15 @@ import http.server
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+from taps import tap
 
 from scaffold import hosts
-from scaffold.errors import HostError, ModuleError
+from scaffold.errors import HostError, ModuleError, ProjectError
 from scaffold.exchange import Headers, Request, Response
 from scaffold.hosts import Host, Start
 from scaffold.project import HostSettings, Plugin
@@ -239,3 +241,97 @@ def test_a_looping_plugin_is_ended_and_named(start, plugin, tmp_path):
             host.play(Request("GET", "/loop"), timeout=20)
         with pytest.raises(HostError, match="watchdog"):
             host.replace(plugin, fresh=True)
+
+
+# --- chains
+
+
+@pytest.fixture(scope="module")
+def links(plugin: Plugin) -> list[Plugin]:
+    return [Plugin(name, name, plugin.module, b'"%s"' % name.encode()) for name in ("outer", "inner")]
+
+
+@pytest.fixture(scope="module")
+def chained(start: Start, links: list[Plugin], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    with start(*links, folder=tmp_path_factory.mktemp("chain")) as host:
+        yield host
+
+
+@pytest.fixture
+def chain(chained: Host, links: list[Plugin]) -> Iterator[Host]:
+    """The one chain, as it was in the beginning."""
+    yield chained
+    chained.replace(*links, fresh=True)
+
+
+def who_saw(host: Host, target: str) -> list[str]:
+    """The plugins that saw a request, in the order in which they did."""
+    mark = host.log.size()
+    assert get(host, target).status == 200
+    return [line.plugin for line in host.log.since(mark) if line.text == f"saw {target}"]
+
+
+def test_a_request_meets_a_chain_in_its_order_and_the_answer_the_other_way_round(chain):
+    assert who_saw(chain, "/headers") == ["outer", "inner"]
+    assert get(chain, "/headers").response.headers["x-configuration"] == '"outer"', "which is set last"
+
+
+def test_a_link_that_answers_by_itself_keeps_the_request_from_the_next(chain):
+    exchange = get(chain, "/local")
+    assert (exchange.status, exchange.upstream) == (418, None)
+    assert exchange.metrics["probe_requests"] == 1, "both count into one"
+    assert get(chain, "/headers").metrics["probe_requests"] == 2
+
+
+def test_every_link_is_replaced(chain, plugin):
+    chain.replace(*(Plugin(name, name, plugin.module, b'"%s"' % name.encode()) for name in ("x", "y")))
+    assert who_saw(chain, "/headers") == ["x", "y"]
+    assert get(chain, "/headers").response.headers["x-configuration"] == '"x"'
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_where_one_link_is_refused_all_stay_as_they_were(chain, plugin, refused):
+    names = ["x", "y"]
+    made = [
+        Plugin(name, name, plugin.module, b'"refuse"' if place == refused else b'"new"')
+        for place, name in enumerate(names)
+    ]
+    with pytest.raises(ModuleError) as caught:
+        chain.replace(*made)
+    assert "the configuration is refused, as asked" in caught.value.message
+    assert caught.value.message.endswith(f"refused the plugin {names[refused]}")
+    assert who_saw(chain, "/headers") == ["outer", "inner"]
+    assert get(chain, "/headers").response.headers["x-configuration"] == '"outer"'
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_a_chain_with_a_refused_link_does_not_start(start, links, refused, tmp_path):
+    made = [
+        replace(link, configuration=b'"refuse"') if place == refused else link
+        for place, link in enumerate(links)
+    ]
+    with pytest.raises(ModuleError) as caught:
+        start(*made, folder=tmp_path).__enter__()
+    assert caught.value.message.endswith(f"refused the plugin {links[refused].name}")
+
+
+def test_a_network_filter_in_a_chain_gets_the_bytes_before_http_is_made_of_them(start, links, tmp_path):
+    with start(links[0], tap(tmp_path, "bytes"), links[1], folder=tmp_path) as host:
+        exchange = get(host, "/headers")
+        assert exchange.status == 200
+        assert exchange.logs.index("bytes") < exchange.logs.index("saw /headers")
+        assert who_saw(host, "/headers") == ["outer", "inner"]
+
+
+def test_links_share_the_clusters_that_they_agree_on(start, plugin, tmp_path):
+    one = Plugin("one", "", plugin.module, clusters={"beta": "upstream", "shared": "upstream"})
+    two = Plugin("two", "", plugin.module, clusters={"gamma": "upstream", "shared": "upstream"})
+    with start(one, two, folder=tmp_path) as host:
+        for name in ("beta", "gamma", "shared"):
+            assert get(host, "/headers", **{"x-cluster": name}).upstream.cluster == name
+    other = replace(two, clusters={"shared": "http://127.0.0.1:1"})
+    with pytest.raises(ProjectError) as caught:
+        start(one, other, folder=tmp_path).__enter__()
+    assert caught.value.message == (
+        "the cluster `shared` leads to http://127.0.0.1:1 for two, to upstream for one before it in the chain"
+    )

@@ -284,7 +284,7 @@ def test_an_image_is_pulled_to_be_deployed(pushed, scaffold, tmp_path):
     try:
         deployed = json.loads(scaffold("deploy", "envoy", name, "--port", "0", "--json", **env))
         assert (
-            deployed["module_digest"]
+            deployed["plugins"][0]["module_digest"]
             == json.loads(scaffold("inspect", name, "--json"))["module"]["module"]["digest"]
         )
         (shown,) = json.loads(scaffold("status", "--all", "--json", **env))

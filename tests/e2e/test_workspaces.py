@@ -9,7 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -54,9 +58,14 @@ def built(tmp_path_factory, state, crate) -> Path:
 
 
 @pytest.fixture
-def root(built, tmp_path) -> Path:
-    """A workspace of the test's own."""
-    return Path(shutil.copytree(built, tmp_path / "ws", ignore=shutil.ignore_patterns("target")))
+def root(built, tmp_path) -> Iterator[Path]:
+    """A workspace of the test's own. Copies share a target folder, which knows edits by their times."""
+    root = Path(shutil.copytree(built, tmp_path / "ws", ignore=shutil.ignore_patterns("target")))
+    yield root
+    for source in built.rglob("*.rs"):
+        copy = root / source.relative_to(built)
+        if not copy.exists() or copy.read_bytes() != source.read_bytes():
+            source.touch()
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -127,11 +136,10 @@ def test_some_tests_need_not_be_every_plugins(root, run):
     assert (none.returncode, "error: no tests ran" in none.stderr) == (3, True)
 
 
-def test_a_native_test_that_fails_keeps_no_other_from_running(root, built, run):
+def test_a_native_test_that_fails_keeps_no_other_from_running(root, run):
     with (root / "plugins/one/src/lib.rs").open("a") as file:
         file.write("#[test]\nfn it_fails() { assert_eq!(1, 2) }\n")
     ran = run(*SCAFFOLD, "test", cwd=root)
-    (built / "plugins/one/src/lib.rs").touch()  # copies share their target folder: theirs is newer now
     assert (ran.returncode, ran.stderr.count("test result: ")) == (1, 2), ran.stderr
     assert ran.stderr.endswith("error: native tests failed\n")
 
@@ -186,6 +194,158 @@ def test_what_is_deployed_of_members_is_seen_and_ended_at_the_root(root, run):
     assert run(*SCAFFOLD, "logs", cwd=root).returncode == 0, "of the only one that is left"
     assert len(json.loads(run(*SCAFFOLD, "undeploy", "--json", cwd=root).stdout)) == 1
     assert json.loads(run(*SCAFFOLD, "status", "--json", cwd=root).stdout) == []
+
+
+# --- the chain
+
+
+def seen(url: str) -> str:
+    """What the origin says it was sent, without the system's proxy."""
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/headers") as answer:
+        return answer.read().decode()
+
+
+CHAIN = """
+def test_each_has_its_turn(proxy):
+    exchange = proxy.get("/headers")
+    assert exchange.upstream.headers["x-hello"].startswith("Hello world")
+    first, second = (int(line.split()[1]) for line in exchange.logs if line.startswith("Got "))
+    assert second == first + 1, "it gets the header that the first has set"
+"""
+
+
+def test_a_chain_is_deployed_swapped_and_ended_as_one(root, run):
+    (deployed,) = json.loads(f"[{run(*SCAFFOLD, 'deploy', '--port', 0, '--json', cwd=root).stdout}]")
+    assert [plugin["name"] for plugin in deployed["plugins"]] == ["one", "two"]
+    assert '"X-Hello": "Hello world from localhost' in seen(deployed["url"])
+    lib = root / "plugins/two/src/lib.rs"
+    lib.write_text(lib.read_text().replace("x-hello", "x-second"))
+    with traffic(deployed["url"]) as lost:
+        again = run(*SCAFFOLD, "deploy", "--json", cwd=root)
+    assert again.returncode == 0, again.stderr
+    assert "Replacing the filters in the running Envoy by one, two\n" in again.stderr
+    assert lost == []
+    swapped = json.loads(again.stdout)
+    assert (swapped["url"], swapped["admin_url"]) == (deployed["url"], deployed["admin_url"])
+    assert '"X-Hello"' in seen(deployed["url"]) and '"X-Second"' in seen(deployed["url"])
+    said = run(*SCAFFOLD, "logs", cwd=root).stdout
+    assert "[info] one: Got " in said and "[info] two: Got " in said
+    (status,) = json.loads(run(*SCAFFOLD, "status", "--json", cwd=root).stdout)
+    assert status["plugins"] == swapped["plugins"]
+    assert json.loads(run(*SCAFFOLD, "status", "--json", cwd=root / "plugins/one").stdout) == []
+    ended = json.loads(run(*SCAFFOLD, "undeploy", "--json", cwd=root).stdout)
+    assert [each["name"] for each in ended] == ["one, two"]
+
+
+@contextmanager
+def traffic(url: str):
+    """Requests, one after the other, while the block runs; those that got no good answer are in the list."""
+    lost: list[str] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                seen(url)
+            except OSError as error:
+                lost.append(repr(error))
+
+    clients = [threading.Thread(target=ask) for _ in range(2)]
+    for client in clients:
+        client.start()
+    try:
+        yield lost
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+
+
+def test_filters_that_change_their_places_are_never_missing(root, run):
+    """Replaced one by one, `one` would be gone until it is there again: so Envoy restarts, and says so."""
+    first = json.loads(run(*SCAFFOLD, "deploy", "--port", 0, "--json", cwd=root).stdout)
+    with (root / "Cargo.toml").open("a") as file:
+        file.write('[workspace.metadata.proxy-wasm]\nchain = ["two", "one"]\n')
+    again = run(*SCAFFOLD, "deploy", "--json", cwd=root)
+    assert "filters: one, two -> two, one; so Envoy restarts, and connections drop\n" in again.stderr
+    second = json.loads(again.stdout)
+    assert [plugin["name"] for plugin in second["plugins"]] == ["two", "one"]
+    assert (second["url"], second["admin_url"] != first["admin_url"]) == (first["url"], True)
+    text = (root / "Cargo.toml").read_text().replace('["two", "one"]', '["two"]')
+    (root / "Cargo.toml").write_text(text)
+    alone = run(*SCAFFOLD, "deploy", "--json", cwd=root)
+    assert "filters: two, one -> two; so Envoy restarts, and connections drop\n" in alone.stderr
+    assert run(*SCAFFOLD, "undeploy", cwd=root).returncode == 0
+
+
+def test_a_link_that_envoy_refuses_leaves_the_chain_as_it_was(root, run):
+    deployed = json.loads(run(*SCAFFOLD, "deploy", "--port", 0, "--json", cwd=root).stdout)
+    one, two = (root / "plugins" / name / "src/lib.rs" for name in ("one", "two"))
+    one.write_text(one.read_text().replace("x-hello", "x-other"))
+    two.write_text(two.read_text().replace("proxy_wasm::main! {{", 'proxy_wasm::main! {{ panic!("no");'))
+    refused = run(*SCAFFOLD, "deploy", cwd=root)
+    assert refused.returncode == 6, refused.stderr
+    assert refused.stderr.endswith("Envoy refused the plugin two\n")
+    assert '"X-Hello"' in seen(deployed["url"]) and '"X-Other"' not in seen(deployed["url"])
+    (status,) = json.loads(run(*SCAFFOLD, "status", "--json", cwd=root).stdout)
+    assert status["plugins"] == deployed["plugins"]
+    assert run(*SCAFFOLD, "undeploy", cwd=root).returncode == 0
+
+
+def test_a_chain_has_tests_of_its_own_where_it_has_any(root, run):
+    (root / "tests").mkdir()
+    (root / "tests/test_chain.py").write_text(CHAIN)
+    ran = run(*SCAFFOLD, "test", "--json", cwd=root)
+    assert ran.returncode == 0, ran.stderr
+    reports = json.loads(ran.stdout)
+    assert [report["plugin"] for report in reports] == ["one", "two", "the chain"]
+    assert [report["plays"][0]["passed"] for report in reports] == [4, 4, 1]
+    assert run(*SCAFFOLD, "deploy", "--port", 0, cwd=root).returncode == 0
+    against = run(*SCAFFOLD, "test", "--deployed", "--json", cwd=root)
+    assert [(each["plugin"], each["plays"][0]["passed"]) for each in json.loads(against.stdout)] == [
+        ("the chain", 1)
+    ], against.stderr
+    assert run(*SCAFFOLD, "undeploy", cwd=root).returncode == 0
+
+
+def test_a_test_of_a_chain_says_whose_configuration_it_changes(root, run):
+    for name in ("one", "two"):
+        shutil.rmtree(root / "plugins" / name / "tests")
+    (root / "tests").mkdir()
+    (root / "tests/test_chain.py").write_text(
+        "import pytest\nfrom scaffold.errors import UsageError\n\n"
+        "def test_it(proxy):\n"
+        "    with pytest.raises(UsageError, match='configure.. is of one plugin, and this is a chain'):\n"
+        "        proxy.configure('x')\n"
+        "    with pytest.raises(UsageError, match='no plugin named `tow`'):\n"
+        "        proxy.configure('x', plugin='tow')\n"
+        "    proxy.configure('x', plugin='two')\n"
+        "    assert proxy.get('/headers').status == 200\n"
+    )
+    ran = run(*SCAFFOLD, "test", "-k", "test_it", cwd=root)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_chain_runs_in_the_foreground_and_in_an_envoy_of_ones_own(root, run):
+    ran = run(*SCAFFOLD, "bootstrap", "--out", "envoy.json", cwd=root)
+    assert ran.returncode == 0, ran.stderr
+    made = json.loads((root / "envoy.json").read_text())
+    (manager,) = made["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
+    names = [each["name"] for each in manager["typed_config"]["http_filters"]]
+    assert names == ["scaffold", "scaffold-2", "envoy.filters.http.router"]
+    child = subprocess.Popen(
+        [*SCAFFOLD, "run", "--port", "0"], cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        url = next(
+            found[1] for line in child.stderr if (found := re.match(r"one, two answer at (http:\S+), ", line))
+        )
+        assert '"X-Hello"' in seen(url)
+        assert child.stdout.readline().startswith("[info] one: Got ")
+    finally:
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=60)
+    assert child.returncode == 0
 
 
 def test_cleaning_removes_what_was_built_of_all(root, run):

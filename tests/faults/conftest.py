@@ -13,8 +13,6 @@ from faults.images import shop, user
 from faults.place import Place, a_place
 from machines import debian, machine
 
-from scaffold import process
-
 __all__ = ["debian", "machine", "shop", "user"]
 
 HERE = Path(__file__).parent
@@ -51,9 +49,6 @@ def place() -> Iterator[Place]:
 @pytest.fixture
 def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """The place as that of this process, too: commands run in it, quickly, by `in_this_process`."""
-    process.run(
-        ["true"]
-    )  # this process's guard stays as long as it does, and has nothing to do with the place
     for name, value in place.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("CARGO_TARGET_DIR", raising=False)

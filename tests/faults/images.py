@@ -18,8 +18,6 @@ import wasm_asm
 from faults.place import Place, Ran, copy_env, in_this_process
 from registries import Registry, registry
 
-from scaffold import process
-
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = ("application/vnd.oci.image.config.v1+json", b"{}")
@@ -89,7 +87,6 @@ class User(Place):
 @pytest.fixture
 def user(place: Place, monkeypatch: pytest.MonkeyPatch) -> User:
     """A user who has no images, and has logged in nowhere."""
-    process.run(["true"])  # its guard lives as long as we do, and mustn't have this place's environment
     folders = {"XDG_DATA_HOME": "d", "DOCKER_CONFIG": "docker", "XDG_CONFIG_HOME": "config"}
     changed = {variable: str(place.folder / name) for variable, name in folders.items()}
     env = copy_env(place.env, **dict.fromkeys(_OTHERS), **changed)

@@ -481,7 +481,8 @@ def test_two_deployments_keep_their_own(place, probe, record):
     for number in range(6):
         place.deploy(second, "envoy", numbered(place, number))
     folder = json.loads(place.well("status", "--root", first, "--json").out)
-    assert folder[0]["module_digest"] == one["module_digest"]
-    assert list(place.folder.glob(f"s/**/modules/{one['module_digest'].removeprefix('sha256:')}.wasm"))
+    assert folder[0]["plugins"] == one["plugins"]
+    live = one["plugins"][0]["module_digest"].removeprefix("sha256:")
+    assert list(place.folder.glob(f"s/**/modules/{live}.wasm"))
     assert answers(one["url"])
     record("6 modules of another project", "the first project's stays")

@@ -160,7 +160,7 @@ def test_the_guard_is_killed_and_still_all_ends(place, probe, record, command):
         (parent,) = [
             process.pid for process in psutil.process_iter(["cmdline"]) if is_supervisor(place, process)
         ]
-    guards = [each for each in psutil.Process(parent).children() if "-c" in each.cmdline()]
+    guards = [each for each in psutil.Process(parent).children() if each.name() == "sh"]
     assert guards
     for guard in guards:
         guard.kill()

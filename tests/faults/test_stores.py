@@ -229,11 +229,11 @@ def test_a_damaged_image_is_never_deployed(user, record, capsys):
         path.write_bytes(whole)
     assert not user.deployments
     user.nothing_left()
-    assert json.loads(user.well(*deploy).out)["module_digest"] == digest(module)
+    assert json.loads(user.well(*deploy).out)["plugins"][0]["module_digest"] == digest(module)
     (cached,) = (user.cache / "modules").iterdir()
     for content in (b"", module.read_bytes()[:-1], user.module(4, name="other.wasm").read_bytes()):
         cached.write_bytes(content)
-        assert json.loads(user.well(*deploy).out)["module_digest"] == digest(module)
+        assert json.loads(user.well(*deploy).out)["plugins"][0]["module_digest"] == digest(module)
         assert digest(cached) == digest(module) == f"sha256:{cached.stem}"
     record("deploy envoy: manifest, layer, and the module in the cache, changed", "exit code 4; written anew")
 

@@ -25,8 +25,9 @@ def _run(*words: str | Path, cwd: Path = ROOT) -> None:
     import subprocess
 
     print(f"$ {shlex.join(str(word) for word in words)}", flush=True)
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    code = subprocess.run([str(word) for word in words], cwd=cwd, env=os.environ | {"PATH": path}).returncode
+    env = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # our modules are compiled once, as an installation's are
+    code = subprocess.run([str(word) for word in words], cwd=cwd, env=env).returncode
     if code:
         raise Exit(code=code)
 

@@ -307,6 +307,7 @@ def test_a_kill_ends_what_we_run_to_the_end(tmp_path, way):
         assert gone(*pids)
 
 
+@pytest.mark.e2e  # it kills again and again
 @pytest.mark.parametrize("way", ["run", "show"])
 def test_a_kill_right_when_a_program_begins_leaves_no_orphan(tmp_path, way):
     """It kills its parent by itself, as its first step: nobody could be quicker."""
@@ -318,6 +319,7 @@ def test_a_kill_right_when_a_program_begins_leaves_no_orphan(tmp_path, way):
             assert eventually(lambda: not of_line(str(place))), f"turn {turn}"  # noqa: B023
 
 
+@pytest.mark.e2e
 def test_a_kill_right_when_a_program_at_a_terminal_begins_leaves_no_orphan(tmp_path):
     for turn in range(20):
         place = str(tmp_path / str(turn))

@@ -243,7 +243,7 @@ ways = st.one_of(
 
 
 @needs_crds
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(ways)
 def test_whatever_may_be_typed_the_projects_take_what_comes_of_it(way):
     (document,) = kubernetes.documents(*way)  # which holds it against our own schema

@@ -141,7 +141,7 @@ def bootstrap(
     """The configuration that runs the plugin in an Envoy started by hand, read by that Envoy first.
 
     It is returned as text, or written to `out` (JSON by that ending, YAML else), whose path is returned.
-    Raises `ProjectError`, in Envoy's words, when Envoy refuses it.
+    Raises, in Envoy's words, `ModuleError` when Envoy refuses the plugin, `ProjectError` what is around it.
     """
     from scaffold import envoy_bootstrap
     from scaffold.clusters import addresses, parse_upstream

@@ -16,7 +16,7 @@ from scaffold.errors import ProjectError, ScaffoldError
 from scaffold.events import Warned, emit
 from scaffold.hosts import docker_args, envoy_images
 from scaffold.hosts.daemon import DEPLOYMENT, Daemon
-from scaffold.hosts.envoy import check_accepted, check_free
+from scaffold.hosts.envoy import VALIDATE, check_accepted, check_free
 from scaffold.hosts.envoy_files import Folder
 from scaffold.hosts.envoy_host import Child, EnvoyHost, arguments, serve
 from scaffold.hosts.envoy_images import EnvoyImage
@@ -101,8 +101,7 @@ class _Contained:
         return opened
 
     def validate(self, folder: Folder, name: str) -> None:
-        asked = ("--mode", "validate", "-l", "error", "-c", folder.within(folder.bootstrap))
-        words = [self.image.program, *asked]
+        words = [self.image.program, *VALIDATE, "-c", folder.within(folder.bootstrap)]
         check_accepted(self.daemon.run(self.image.image, words, folder.path), name)
 
     @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from scaffold import deployments, pids, process
 from scaffold.envoy_config import Config, Version
-from scaffold.errors import HostError, ProjectError
+from scaffold.errors import HostError, ModuleError, ProjectError
 from scaffold.hosts import envoys
 from scaffold.hosts.envoy_binary import Binary
 from scaffold.hosts.envoy_files import Folder
@@ -20,6 +20,10 @@ from scaffold.project import HostSettings, Plugin
 
 if TYPE_CHECKING:
     from scaffold.hosts.envoy_admin import Admin
+
+
+VALIDATE = ("--mode", "validate", "-l", "error", "--log-format", "%v")  # its bare words
+_REFUSED = "Unable to create Wasm"
 
 
 @contextmanager
@@ -63,16 +67,19 @@ class _Local:
 
 
 def validate(binary: Binary, config: Path, name: str) -> None:
-    """Let Envoy itself read a configuration. Raises `ProjectError`, in its words, when it refuses it."""
-    ran = process.run([binary.path, "--mode", "validate", "-c", config, "-l", "error"], timeout=60)
-    check_accepted(ran, name)
+    """Let Envoy itself read a configuration; raises as `check_accepted` does."""
+    check_accepted(process.run([binary.path, *VALIDATE, "-c", config], timeout=60), name)
 
 
 def check_accepted(ran: process.Completed, name: str) -> None:
-    """Raise `ProjectError` unless an Envoy that was to validate a configuration took it."""
+    """Raise, in Envoy's words, unless one that was to validate a configuration took it.
+
+    `ModuleError` where the plugin in it is what it refuses, `ProjectError` else.
+    """
     if ran.code:
         words = [line for line in (ran.stderr + ran.stdout).splitlines() if line.strip()]
-        raise ProjectError("\n".join([*words[-8:], f"Envoy refuses the configuration {name}"]))
+        kind = ModuleError if any(_REFUSED in line for line in words) else ProjectError
+        raise kind("\n".join([*words[-8:], f"Envoy refuses the configuration {name}"]))
 
 
 def check_free(port: int) -> None:

@@ -93,8 +93,11 @@ def test_id_and_root_id_are_envoys_names(probe, tmp_path):
 
 def test_a_plugin_that_envoy_refuses_is_refused_before_anything_is_written(probe, tmp_path):
     out = tmp_path / "envoy.yaml"
-    with pytest.raises(ProjectError, match="refused, as asked"):
+    with pytest.raises(ModuleError) as refused:
         scaffold.bootstrap(tmp_path, module=probe.path, config='"refuse"', out=out)
+    first, *_, last = refused.value.message.splitlines()
+    assert first == "wasm log: the configuration is refused, as asked"
+    assert last == "Envoy refuses the configuration that was made"
     assert not out.exists()
 
 

@@ -44,6 +44,8 @@ ELSEWHERE = [
      "test_envoy_dies_with_its_supervisor_and_deploy_begins_anew"),
     ("R10", "SIGKILL of ours: children, grandchildren, from threads", "all gone within 3 s",
      "tests/test_process.py", "test_what_we_started_ends_with_us_however_we_end"),
+    ("R10", "SIGKILL of ours at the first step of what we start", "all gone within 3 s",
+     "tests/test_process.py", "test_a_kill_right_when_a_program_begins_leaves_no_orphan"),
     ("R11", "a deployment meets `loop {}`", "one life of Envoy, `logs` names the watchdog", _DEPLOY,
      "test_a_looping_filter_costs_one_life_of_envoy"),
     ("R14", "modules: empty, text, ELF, cut, component, no marker", "exit code 6, reason and byte", _BAD,

@@ -23,14 +23,15 @@ from scaffold.errors import MachineError
 
 Argv = Sequence[str | Path]
 
-# reads the child's pid, then nothing until we are gone; what it ends is its own group, 0, or else that pid
+# reads the child's pid, then nothing until we are gone; then ends the group that the child may have made for
+# itself, and the guard's own, 0, which is last since the guard is in it; or else that one process
 _GUARD = """
 trap "" INT TERM HUP
 while read -r line; do pid=$line; done
-to=${1:-$pid}
-kill -TERM $to || exit 0
+all="${pid:+-$pid} ${1:-$pid}"
+kill -s TERM -- $all
 for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 $pid && sleep 0.1; done
-kill -KILL $to
+kill -s KILL -- $all
 """
 
 
@@ -124,11 +125,11 @@ def spawn(
     terminal, where it must stay in the foreground to read and be interrupted.
     """
     shares_terminal = shares_terminal and _has_terminal()
-    with uninterrupted():
-        guard = _Guard(shares_terminal)
+    guard: _Guard | None = None
     child: subprocess.Popen[bytes] | None = None
     try:
         with uninterrupted():
+            guard = _Guard(shares_terminal)
             child = _popen(
                 argv,
                 cwd=cwd,
@@ -148,10 +149,11 @@ def spawn(
         raise
     finally:
         try:
-            if child:
+            if child and guard:
                 _end(child, grace, guard.group)
         finally:
-            guard.close()
+            if guard:
+                guard.close()
             for pipe in (child.stdin, child.stdout, child.stderr) if child else ():
                 if pipe:
                     pipe.close()
@@ -206,26 +208,28 @@ def _has_terminal() -> bool:
 def _end(child: subprocess.Popen[bytes], grace: float, group: int | None) -> None:
     """End the child and whatever is in its group, even when the child itself is gone."""
     if child.poll() is None:
-        _signal(child.pid, group, signal.SIGTERM)
+        _signal(child, group, signal.SIGTERM)
         try:
             child.wait(grace)
         except subprocess.TimeoutExpired:
             pass
         except BaseException:  # a second Ctrl-C while we wait
-            _signal(child.pid, group, signal.SIGKILL)
+            _signal(child, group, signal.SIGKILL)
             child.wait()
             raise
-    if group or child.poll() is None:
-        _signal(child.pid, group, signal.SIGKILL)
+    _signal(child, group, signal.SIGKILL)
     child.wait()
 
 
-def _signal(pid: int, group: int | None, number: int) -> None:
+def _signal(child: subprocess.Popen[bytes], group: int | None, number: int) -> None:
+    """To all in the group, or in one that the child made for itself (as `timeout` does); else to it alone."""
+    groups = {group or child.pid, child.pid}
     with suppress(ProcessLookupError, PermissionError):
-        if group:
-            os.killpg(group, number)
-        else:
-            os.kill(pid, number)
+        if child.poll() is None and os.getpgid(child.pid) not in groups:
+            os.kill(child.pid, number)
+    for each in groups:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(each, number)
 
 
 class _Guard:
@@ -249,13 +253,19 @@ class _Guard:
         self.group = None if shares_terminal else self._shell.pid
         self.options: dict[str, Any] = {"process_group": self.group}
         if shares_terminal:
-            self.options["preexec_fn"] = lambda: self.watch(os.getpid())
+            self.options["preexec_fn"] = self._watch_me
 
     def watch(self, pid: int) -> None:
-        """Tell it the child's pid."""
+        """Tell it the child's pid; nobody hears it where the guard was killed."""
         assert self._shell.stdin  # noqa: S101 - for the type checker
-        with suppress(BrokenPipeError):  # it was killed
+        with suppress(BrokenPipeError):
             os.write(self._shell.stdin.fileno(), b"%d\n" % pid)
+
+    def _watch_me(self) -> None:
+        """Said by the child, where Python has given back what a broken pipe does: it ends the process."""
+        before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        self.watch(os.getpid())
+        signal.signal(signal.SIGPIPE, before)
 
     def close(self) -> None:
         """End it, without a word to the child."""

@@ -1,10 +1,16 @@
 """Signs of processes that run, or have gone, to wait for; and small families of them."""
 
+import signal
 import time
 
 import psutil
 
 GONE_WITHIN = 3.0
+
+
+def heed_hangups():
+    """Let a child end by SIGHUP, be it that whoever started the tests (nohup) said otherwise."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def alive(pid):

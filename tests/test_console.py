@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 from commands import SCAFFOLD, entered, error, listing, run, terminal
+from signs import heed_hangups
 
 from scaffold import console, errors
 from scaffold.errors import ScaffoldError
@@ -317,7 +318,11 @@ with reporting():
 )
 def test_a_signal_unwinds_and_has_the_shells_exit_code(number, code, word):
     child = subprocess.Popen(
-        [sys.executable, "-c", WAITS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", WAITS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_hangups,
     )
     assert child.stdout.readline() == "ready\n"
     child.send_signal(number)

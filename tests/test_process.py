@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from signs import FAMILY, GONE_WITHIN, STUBBORN, alive, eventually, gone, numbers
+from signs import FAMILY, GONE_WITHIN, STUBBORN, alive, eventually, gone, heed_hangups, numbers
 
 from scaffold import process
 from scaffold.errors import MachineError
@@ -22,7 +22,10 @@ PREAMBLE = "import os, signal, sys, threading, time\nfrom pathlib import Path\nf
 def tool(body, *arguments, **options):
     """A tool of ours that runs this; whatever happens, its whole session is killed at the end."""
     child = subprocess.Popen(
-        [sys.executable, "-c", PREAMBLE + body, *map(str, arguments)], start_new_session=True, **options
+        [sys.executable, "-c", PREAMBLE + body, *map(str, arguments)],
+        start_new_session=True,
+        preexec_fn=heed_hangups,
+        **options,
     )
     try:
         yield child
@@ -293,8 +296,38 @@ def test_what_we_started_ends_with_us_however_we_end(tmp_path, family, number):
     with tool(SPAWNS, *family, tmp_path / "pids") as parent:
         pids = set(numbers(tmp_path / "pids", 3))
         parent.send_signal(number)
-        parent.wait()
+        parent.wait(10)
         assert len(pids) == 2
+        assert gone(*pids)
+
+
+AWAY = {
+    "a group of its own": ["timeout", "300", *FAMILY],
+    "a session of its own": ["setsid", *FAMILY],
+}
+
+
+@pytest.mark.parametrize("family", AWAY.values(), ids=AWAY)
+def test_what_leaves_its_group_ends_with_its_block(tmp_path, family):
+    with process.spawn([*family, tmp_path / "pids"]) as child:
+        pids = numbers(tmp_path / "pids", 2)
+        assert all(map(alive, pids))
+    assert child.returncode
+    assert gone(*pids)
+
+
+@pytest.mark.parametrize("family", AWAY.values(), ids=AWAY)
+def test_what_leaves_its_group_does_not_hold_up_its_end(tmp_path, family):
+    with pytest.raises(MachineError, match="gave no answer within"):
+        process.run([*family, tmp_path / "pids"], timeout=0.5)
+    assert gone(*numbers(tmp_path / "pids", 2))
+
+
+@pytest.mark.parametrize("family", AWAY.values(), ids=AWAY)
+def test_a_kill_ends_what_leaves_its_group(tmp_path, family):
+    with tool("process.run(sys.argv[1:])", *family, tmp_path / "pids") as parent:
+        pids = numbers(tmp_path / "pids", 2)
+        parent.kill()
         assert gone(*pids)
 
 
@@ -317,6 +350,7 @@ def test_a_kill_right_when_a_program_begins_leaves_no_orphan(tmp_path, way):
         with tool(f"process.{way}(sys.argv[1:])", *family) as parent:
             assert parent.wait(10) == -signal.SIGKILL
             assert eventually(lambda: not of_line(str(place))), f"turn {turn}"  # noqa: B023
+            assert gone(*map(int, place.read_text().split() if place.exists() else ())), f"turn {turn}"
 
 
 @pytest.mark.e2e
@@ -395,6 +429,29 @@ def test_nothing_is_left_beside_us_of_what_has_ended():
     for _ in range(3):
         process.run(["true"])
     assert psutil.Process().children() == []
+
+
+def test_an_interrupt_while_a_guard_begins_leaves_none(monkeypatch):
+    starts = subprocess.Popen
+
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        return starts(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        process.run(["true"])
+    assert eventually(lambda: psutil.Process().children() == [])
+
+
+def test_at_a_terminal_a_program_does_without_its_guard(tmp_path):
+    body = """
+guard = process._Guard(True)
+guard._shell.kill(); guard._shell.wait()
+print(process._popen(["sh", "-c", "exit 7"], **guard.options).wait(), flush=True)
+"""
+    with tool(body, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"7\n"
 
 
 @pytest.mark.parametrize("ending", ["pass", "sys.exit(3)", "os._exit(3)", "raise RuntimeError"])

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 from commands import entered
+from signs import heed_hangups
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")
 GONE_WITHIN = 3.0  # seconds in which all must be gone that a command started
@@ -214,11 +215,6 @@ def a_place() -> Iterator[Place]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def heed_hangups() -> None:
-    """Let a child end by SIGHUP, be it that whoever started the tests (nohup) said otherwise."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pids(folder: Path) -> list[int]:

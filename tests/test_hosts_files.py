@@ -34,7 +34,7 @@ def module(path: Path, mark: int) -> WasmModule:
 def test_the_live_module_is_never_pruned_though_the_clock_goes_back(folder, tmp_path):
     for mark in range(6):
         live = module(tmp_path / "m.wasm", mark)
-        folder.write_filter(Plugin("p", "", live), (1, 40))
+        folder.write_filters([Plugin("p", "", live)], (1, 40))
         if mark < 5:
             later = time.time() + 3600
             os.utime(folder.modules / f"{live.digest.removeprefix('sha256:')}.wasm", (later, later))
@@ -48,15 +48,50 @@ def test_a_module_that_changes_while_it_is_taken_is_refused(folder, tmp_path):
     read = module(tmp_path / "m.wasm", 1)
     module(tmp_path / "m.wasm", 2)
     with pytest.raises(ModuleError, match="changed while it was being taken"):
-        folder.write_filter(Plugin("p", "", read), (1, 40))
+        folder.write_filters([Plugin("p", "", read)], (1, 40))
     (tmp_path / "m.wasm").unlink()
     with pytest.raises(ModuleError, match="cannot read the module"):
-        folder.write_filter(Plugin("p", "", read), (1, 40))
+        folder.write_filters([Plugin("p", "", read)], (1, 40))
 
 
 def test_a_configuration_may_hold_secrets_so_nobody_else_reads_it(folder, tmp_path):
-    folder.write_filter(Plugin("p", "", module(tmp_path / "m.wasm", 1), b"secret"), (1, 40))
+    folder.write_filters([Plugin("p", "", module(tmp_path / "m.wasm", 1), b"secret")], (1, 40))
     assert stat.S_IMODE(folder.filter().stat().st_mode) == 0o600
+
+
+def swap(folder, tmp_path, broken):
+    """Two filters are replaced, and something goes wrong once `broken` of them are."""
+    made = [Plugin(name, "", module(tmp_path / f"{name}.wasm", 1)) for name in ("one", "two")]
+    folder.write_filters(made, (1, 40))
+    before = [path.read_bytes() for path in folder.filters()]
+    newer = [Plugin(name, "", module(tmp_path / f"{name}.wasm", 2)) for name in ("one", "two")]
+    with pytest.raises(KeyboardInterrupt), folder.staged(newer, (1, 40)) as links:
+        assert [link.before for link in links] == [json.loads(old)["version_info"] for old in before]
+        for link in links[:broken]:
+            link.take()
+        assert [path.read_bytes() == old for path, old in zip(folder.filters(), before, strict=True)] == [
+            place >= broken for place in range(2)
+        ]
+        raise KeyboardInterrupt
+    return before
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_filters_are_as_they_were_when_a_swap_fails(folder, tmp_path, broken):
+    before = swap(folder, tmp_path, broken)
+    assert [path.read_bytes() for path in folder.filters()] == before
+    assert sorted(path.name for path in folder.path.glob("ecds*")) == ["ecds-2.json", "ecds.json"]
+
+
+def test_what_cannot_be_written_is_known_before_the_first_filter_is_replaced(folder, tmp_path):
+    made = [Plugin(name, "", module(tmp_path / f"{name}.wasm", 1)) for name in ("one", "two")]
+    folder.write_filters(made, (1, 40))
+    before = [path.read_bytes() for path in folder.filters()]
+    (tmp_path / "two.wasm").unlink()
+    with pytest.raises(ModuleError), folder.staged(made, (1, 40)):
+        pytest.fail("nothing may be replaced yet")
+    assert [path.read_bytes() for path in folder.filters()] == before
+    assert sorted(path.name for path in folder.path.glob("ecds*")) == ["ecds-2.json", "ecds.json"]
 
 
 def test_a_line_of_the_log_ends_where_envoy_ends_it(folder):
@@ -89,7 +124,7 @@ def test_a_service_is_not_run_as_a_filter(tmp_path):
 
 def test_a_network_filter_has_a_chain_of_its_own(folder, tmp_path):
     tap = Plugin("tap", "", module(tmp_path / "m.wasm", 1), type="network")
-    folder.write_filter(tap, (1, 40))
+    folder.write_filters([tap], (1, 40))
     clusters = {"upstream": Address("127.0.0.1", 1), "beta": Address("127.0.0.1", 2)}
     made = folder.make_bootstrap(HostSettings().serving(tap), clusters)
     (listener,) = made["static_resources"]["listeners"]

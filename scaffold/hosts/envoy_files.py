@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count, takewhile
 from pathlib import Path
@@ -24,6 +24,42 @@ LARGEST_LOG = 16 << 20  # bytes
 KEPT_MODULES = 3  # Envoy may read the file of the last accepted one again
 PRIVATE = 0o600  # a plugin's configuration may hold secrets
 _MOUNTED = "/scaffold"  # at the same path as here an image's own folder, such as /root, may be closed
+
+
+class Link:
+    """A filter's file in a swap: `version` is the text that Envoy will have once it has taken the new one,
+    and `before` that of the old one; "" where there was none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.version = uuid.uuid4().hex
+        self.before = ""
+        self._path = path
+        self._new, self._old = (path.with_suffix(suffix) for suffix in (".new", ".old"))
+        self._taken = False
+
+    def stage(self, content: str, mode: int) -> None:
+        """Write the new one, and a copy of the old one, beside it."""
+        if self._path.exists():
+            old = self._path.read_bytes()
+            self.before = json.loads(old)["version_info"]
+            files.write(self._old, old, mode=mode)
+        files.write(self._new, content, mode=mode)
+
+    def take(self) -> None:
+        """Put the new one in the old one's place, where Envoy sees it come."""
+        self._taken = True
+        self._new.replace(self._path)
+
+    def give_back(self) -> None:
+        """Put the old one back, if it was replaced."""
+        if self._taken and self._old.exists():
+            self._old.replace(self._path)
+
+    def forget(self) -> None:
+        """Remove what isn't needed any more."""
+        for path in (self._new, self._old):
+            path.unlink(missing_ok=True)
 
 
 class Folder:
@@ -89,33 +125,44 @@ class Folder:
         """Put Envoy's configuration where it reads it."""
         files.write(self.bootstrap, json.dumps(bootstrap, indent=2), mode=self.mode)
 
-    def write_filter(self, plugin: Plugin, version: Version, place: int = 0, *, fresh: bool = False) -> str:
-        """Write the module and, by one rename, the configuration that names it; returns its version text.
+    def write_filters(self, plugins: Sequence[Plugin], version: Version) -> None:
+        """Write the modules and the configurations that name them."""
+        with self.staged(plugins, version) as links:
+            for link in links:
+                link.take()
 
-        The module's file is named by its digest: Envoy doesn't read the same name again.
+    @contextmanager
+    def staged(
+        self, plugins: Sequence[Plugin], version: Version, *, fresh: bool = False
+    ) -> Iterator[list[Link]]:
+        """All is written that other filters need, and to have the old ones back: no rename fills a disk.
+
+        When the block fails, the filters' files are as they were: a new start of Envoy would read them.
         """
+        links: list[Link] = []
+        try:
+            for place, plugin in enumerate(plugins):
+                links.append(Link(self.filter(place)))
+                self._stage(links[-1], plugin, version, place, fresh)
+            yield links
+        except BaseException:
+            for link in links:
+                link.give_back()
+            self.prune()  # or one refused module after the other would stay
+            raise
+        finally:
+            for link in links:
+                link.forget()
+
+    def _stage(self, link: Link, plugin: Plugin, version: Version, place: int, fresh: bool) -> None:
+        """The module's file is named by its digest: Envoy doesn't read the same name again."""
         self.modules.mkdir(parents=True, exist_ok=True)
         self.modules.chmod(0o755)  # whatever the umask: `path` is what keeps others out
         module = self.modules / f"{plugin.module.digest.removeprefix('sha256:')}.wasm"
         files.write(module, plugin.module.content())
-        version_text = uuid.uuid4().hex
-        typed_config = wasm(plugin, self.within(module), version, vm_id=version_text if fresh else "")
-        response = envoy_config.ecds_response(typed_config, version_text, place)
-        files.write(self.filter(place), json.dumps(response, indent=2), mode=self.mode)
-        return version_text
-
-    @contextmanager
-    def restored_filters(self) -> Iterator[None]:
-        """When the block fails, the filters' files are as they were: a new start of Envoy would read them."""
-        before = {path: path.read_bytes() for path in self.filters()}
-        try:
-            yield
-        except BaseException:
-            for path, content in before.items():
-                if path.read_bytes() != content:
-                    files.write(path, content, mode=self.mode)
-            self.prune()  # or one refused module after the other would stay
-            raise
+        typed_config = wasm(plugin, self.within(module), version, vm_id=link.version if fresh else "")
+        response = envoy_config.ecds_response(typed_config, link.version, place)
+        link.stage(json.dumps(response, indent=2), self.mode)
 
     def prune(self) -> None:
         """Remove the modules that no Envoy will ask for again; never those that the filters name."""

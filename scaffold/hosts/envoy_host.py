@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,7 +13,7 @@ from scaffold.envoy_config import Config, Version
 from scaffold.errors import HostError, ModuleError, ScaffoldError
 from scaffold.exchange import Exchange, Request
 from scaffold.hosts import envoy_clusters
-from scaffold.hosts.envoy_files import Folder
+from scaffold.hosts.envoy_files import Folder, Link
 from scaffold.hosts.envoy_log import Line, Log
 from scaffold.project import HostSettings, Plugin
 
@@ -113,24 +113,21 @@ class EnvoyHost:
         Envoy takes a new configuration when its file is replaced, and compiles the module beside the one
         that serves. Raises `ModuleError`, with Envoy's words, when it refuses one; then all are as before.
         """
-        before = [self.admin.version_text(place) for place in range(len(plugins))]
-        done: list[Plugin] = []
+        taken: list[tuple[int, Plugin, Link]] = []
         try:
-            with self.folder.restored_filters():
-                for place, plugin in enumerate(plugins):
-                    self._put(plugin, place, fresh=fresh)
-                    done.append(plugin)
-        except ScaffoldError:
-            for place, plugin in enumerate(done):
-                self._await(before[place], plugin, place, self.log.size())
+            with self.folder.staged(plugins, self.version, fresh=fresh) as links:
+                for place, (plugin, link) in enumerate(zip(plugins, links, strict=True)):
+                    mark = self.log.size()
+                    rejected = self.admin.counter("update_rejected", place)
+                    link.take()
+                    self._await(link.version, plugin, place, mark, rejected)
+                    taken.append((place, plugin, link))
+        except Exception:
+            with suppress(ScaffoldError):  # what was wrong first is what counts
+                for place, plugin, link in taken:
+                    self._await(link.before, plugin, place, self.log.size())
             raise
         self.folder.prune()
-
-    def _put(self, plugin: Plugin, place: int, *, fresh: bool) -> None:
-        mark = self.log.size()
-        rejected = self.admin.counter("update_rejected", place)
-        version = self.folder.write_filter(plugin, self.version, place, fresh=fresh)
-        self._await(version, plugin, place, mark, rejected)
 
     def _await(self, version: str, plugin: Plugin, place: int, mark: int, rejected: float = math.inf) -> None:
         """Wait until Envoy has taken the configuration of that version for a place of the chain."""
@@ -180,8 +177,8 @@ def serve(
     with ExitStack() as stack:
         clusters = stack.enter_context(envoy_clusters.placed(settings, place))
         origin = stack.enter_context(ExitStack())  # which ends after Envoy
-        for number, plugin in enumerate(plugins):
-            place.write_filter(plugin, program.version, number)
+        if plugins:
+            place.write_filters(plugins, program.version)
         place.write_bootstrap(program.adapt(place.make_bootstrap(settings, clusters)))
         if settings.bootstrap:
             program.validate(place, settings.bootstrap)

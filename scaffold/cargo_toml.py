@@ -48,6 +48,23 @@ def table(parent: dict[str, Any], key: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def settings_in(metadata: object, named: str, path: Path) -> dict[str, Any]:
+    """Our table in a `metadata` of the Cargo.toml at `path`; errors call that `named`.
+
+    Raises `ProjectError` where it is misspelt, or no table.
+    """
+    metadata = metadata if isinstance(metadata, dict) else {}
+    for key in metadata.keys() - {NAME}:
+        import difflib
+
+        if difflib.get_close_matches(key, [NAME], cutoff=0.8):
+            raise ProjectError(f"[{named}.{key}] in {path} is misspelt", hint=f"write [{named}.{NAME}]")
+    found = metadata.get(NAME, {})
+    if not isinstance(found, dict):
+        raise ProjectError(f"{named}.{NAME} in {path} is not a table")
+    return found
+
+
 def makes_cdylib(manifest: dict[str, Any]) -> bool:
     """Whether a crate's library is what a wasm module is."""
     lib = table(manifest, "lib")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from scaffold.cargo_toml import FILE, NAME, table
+from scaffold.cargo_toml import FILE, NAME, read_manifest, settings_in, table
 from scaffold.errors import ProjectError, nearest
-from scaffold.project import TRIPLES, Project
-from scaffold.workspace import Workspace
+from scaffold.project import RUNNABLE, TRIPLES, Project
+from scaffold.workspace import Workspace, top
 
 _FEW = 5  # plugins that a line names
 _TABLE = f"workspace.metadata.{NAME}"
@@ -39,30 +39,36 @@ def triples(root: Path) -> list[str]:
 
 
 def chain_at(root: Path) -> list[Project] | None:
-    """The plugins of the workspace whose root `root` is, in the order in which traffic meets them.
+    """The chain of the workspace whose root `root` is; None where a single crate is meant."""
+    projects = plugins_at(root)
+    return None if projects is None else chain_of(projects)
 
-    `chain` in `[workspace.metadata.proxy-wasm]` names them; else they are all, in the order of `members`.
-    None where a single crate is meant. Raises `ProjectError` for a chain that can't be.
+
+def chain_of(projects: Sequence[Project]) -> list[Project]:
+    """The plugins of a workspace in the order in which traffic meets them.
+
+    `chain` in `[workspace.metadata.proxy-wasm]` names them; else they are those that a host can run, in
+    the order of `members`. Raises `ProjectError` for a chain that can't be.
     """
-    projects, workspace = plugins_at(root), Workspace.meant(root)
-    if projects is None or workspace is None:
-        return None
-    settings = table(table(workspace.manifest["workspace"], "metadata"), NAME)
-    where = f"[{_TABLE}] of {workspace.root / FILE}"
-    for key in settings:
-        if key != "chain":
-            raise ProjectError(f"unknown key `{key}` in {where}", hint="known: chain")
-    by_name = {project.name: project for project in projects}
-    names = settings.get("chain", list(by_name))
+    path = top(projects[0].root) / FILE
+    where = f"[{_TABLE}] of {path}"
+    metadata = table(read_manifest(path), "workspace").get("metadata")
+    settings = settings_in(metadata, "workspace.metadata", path)
+    for key in settings.keys() - {"chain"}:
+        raise ProjectError(f"unknown key `{key}` in {where}", hint="known: chain")
+    runnable = {project.name: project for project in projects if project.settings.type in RUNNABLE}
+    if not runnable:
+        raise ProjectError(f"no plugin of the workspace in {path.parent} can be run: they are services")
+    names = settings.get("chain", list(runnable))
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ProjectError(f"`chain` in {where} is no list of names", hint='`chain = ["auth", "ratelimit"]`')
     for place, name in enumerate(names):
-        if name not in by_name:
-            hint = nearest(name, list(by_name))
-            raise ProjectError(f"`chain` in {where} names `{name}`, which is no plugin here", hint=hint)
+        if name not in runnable:
+            what = f"`chain` in {where} names `{name}`, which is no plugin here that a host can run"
+            raise ProjectError(what, hint=nearest(name, list(runnable)))
         if name in names[:place]:
             raise ProjectError(f"`chain` in {where} names `{name}` twice")
-    return [by_name[name] for name in names]
+    return [runnable[name] for name in names]
 
 
 class Named(Protocol):
@@ -76,3 +82,9 @@ def called(plugins: Sequence[Named]) -> str:
     """Plugins in a line of few words."""
     few = len(plugins) <= _FEW
     return ", ".join(plugin.name for plugin in plugins) if few else f"{len(plugins)} plugins"
+
+
+def chained(plugins: Sequence[Named]) -> str:
+    """The plugin that runs, or all of the chain, in the singular."""
+    names = ", ".join(plugin.name for plugin in plugins)
+    return names if len(plugins) == 1 else f"the chain {names}"

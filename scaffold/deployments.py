@@ -17,7 +17,7 @@ from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from scaffold import files, pids
-from scaffold.crates import called
+from scaffold.crates import chained
 from scaffold.events import Noted, Warned, emit
 from scaffold.options import Options
 from scaffold.project import HostSettings, Plugin
@@ -66,7 +66,7 @@ class Deployment:
     @property
     def name(self) -> str:
         """What it is called on screen."""
-        return called(self.plugins)
+        return chained(self.plugins)
 
     @property
     def alive(self) -> bool:

@@ -58,23 +58,23 @@ def insert(
 ) -> Config:
     """A copy of `bootstrap` with `filters` before the router of every HTTP connection manager.
 
-    Network filters go before the manager; alone, before every TCP proxy. What we need beside it is added
-    where it is missing: an admin interface on loopback, the node's names, a watchdog that ends a looping
-    filter, our access log. `source` names it in errors. Raises `ProjectError` when it is for v2, or has no
-    place for the filters.
+    Network filters go before every TCP proxy and, in a chain with others, every manager. What we need
+    beside it is added where it is missing: an admin interface on loopback, the node's names, a watchdog
+    that ends a looping filter, our access log. `source` names it in errors. Raises `ProjectError` when it
+    is for v2, or has no place for the filters.
     """
     changed = copy.deepcopy(bootstrap)
     _refuse_v2(changed, source)
-    place = _before_proxies if filters.kind == "network" else _before_routers
     found = False
     for listener in _dicts(changed.get("static_resources"), "listeners"):
-        ends = place(listener, filters, source)
-        for end in ends:
+        managers = _before_routers(listener, filters, source) if filters.http else []
+        proxies = _before(envoy_config.TCP_PROXY, listener, filters.network) if filters.network else []
+        for end in [*managers, *proxies]:
             if access_log:
                 end.setdefault("access_log", []).append(envoy_config.access_log(access_log))
-        if ends:
-            found = True
+        if managers or proxies:
             listener.setdefault("enable_reuse_port", False)
+        found = found or bool(managers if filters.http else proxies)
     if not found:
         what = "TCP proxy" if filters.kind == "network" else "HTTP connection manager"
         where = "before one" if filters.kind == "network" else "before the router of one"
@@ -142,11 +142,6 @@ def _before_routers(listener: Config, filters: Chain, source: Path) -> list[Conf
         _insert(manager, filters.http, source)
         manager["preserve_external_request_id"] = True
     return managers
-
-
-def _before_proxies(listener: Config, filters: Chain, _source: Path) -> list[Config]:
-    """Put filters before every TCP proxy; returns these."""
-    return _before(envoy_config.TCP_PROXY, listener, filters.network)
 
 
 def _before(kind: str, listener: Config, filters: list[Config]) -> list[Config]:

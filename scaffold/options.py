@@ -16,6 +16,7 @@ from scaffold.errors import UsageError
 from scaffold.project import HostSettings, read_configuration
 
 PORT = 8080
+OF_ONE = ("config", "id", "root_id")  # options that one plugin can have, and a chain can't
 ONLY = {"envoy": "envoy", "envoy_image": "docker", "docker_args": "docker"}  # option -> the host it is for
 
 
@@ -63,6 +64,10 @@ class Options:
         if kept.get("bootstrap"):
             kept["bootstrap"] = Path(kept["bootstrap"])
         return dataclasses.replace(self, **kept)
+
+    def of_many(self, given: Self) -> Self:
+        """These, where several plugins are meant: what is of one alone counts only as `given` now."""
+        return dataclasses.replace(self, **{name: getattr(given, name) for name in OF_ONE})
 
     def record(self) -> dict[str, Any]:
         """What to remember: plain values, paths made absolute."""

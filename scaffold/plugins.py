@@ -15,7 +15,7 @@ from scaffold.cargo_toml import locate
 from scaffold.crates import chain_at
 from scaffold.errors import ModuleError, UsageError
 from scaffold.events import Noted, emit
-from scaffold.options import Options
+from scaffold.options import OF_ONE, Options
 from scaffold.project import RUNNABLE, Plugin, Project, read_configuration
 from scaffold.wasm import WasmModule
 from scaffold.workspace import top
@@ -129,8 +129,9 @@ def chain(sources: Sequence[Source], options: Options) -> list[Plugin]:
 
 
 def _refuse_for_many(many: int, options: Options) -> None:
-    for option, value in (("--config", options.config), ("--id", options.id), ("--root-id", options.root_id)):
-        if value is not None and many > 1:
+    for name in OF_ONE:
+        if getattr(options, name) is not None and many > 1:
+            option = f"--{name.replace('_', '-')}"
             hint = "each member's own settings count; or give --root the folder of one"
             raise UsageError(f"{option} is of one plugin, and this is a workspace", hint=hint)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scaffold import clusters
-from scaffold.cargo_toml import FILE, NAME, locate, makes_cdylib, read_manifest, table
+from scaffold.cargo_toml import FILE, NAME, locate, makes_cdylib, read_manifest, settings_in
 from scaffold.errors import ProjectError, UsageError, nearest
 from scaffold.rendered import Rendered
 from scaffold.schema import Schema
@@ -64,15 +63,12 @@ class Project:
             add = 'add `[lib]` with `crate-type = ["cdylib"]`'
             hint = _which(root) if "workspace" in manifest else add
             raise ProjectError(f"{path} does not build a cdylib, which a wasm module is", hint=hint)
-        metadata = table(package, "metadata")
-        for key in metadata:
-            if key != NAME and difflib.get_close_matches(key, [NAME], cutoff=0.8):
-                raise ProjectError(f"[package.metadata.{key}] in {path} is misspelt", hint=f"write [{TABLE}]")
+        own = settings_in(package.get("metadata"), "package.metadata", path)
         return cls(
             root=root.resolve(),
             name=package["name"],
             version=about({"version": package.get("version")}, root).get("version", "0.0.0"),
-            settings=_settings(metadata.get(NAME, {}), path, package["name"]),
+            settings=_settings(own, path, package["name"]),
         )
 
     def summary(self) -> str:
@@ -256,10 +252,8 @@ def _which(root: Path) -> str:
     return f"choose a plugin: {choices(folders[:_FEW])}{more}" if folders else "give --root a plugin's crate"
 
 
-def _settings(table: object, path: Path, name: str) -> Settings:
+def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:
     where = f"[{TABLE}] of {path}"
-    if not isinstance(table, dict):
-        raise ProjectError(f"{TABLE} in {path} is not a table")
     known = {field.name.replace("_", "-"): field.name for field in fields(Settings)}
     for key, value in table.items():
         if key not in known:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from scaffold import hosts
-from scaffold.crates import chain_at
+from scaffold.crates import called, chain_at
 from scaffold.errors import HostError, ScaffoldError, UsageError, choose
 from scaffold.exchange import Exchange, HeaderInput, Headers, Request, Response
 from scaffold.hosts.connection import Connection
@@ -249,6 +249,10 @@ def _sources(config: pytest.Config) -> list[Source]:
         return load_all(None, root, profile="release", rustc=None, yes=False)
     projects = chain_at(root)
     roots = [project.root for project in projects] if projects else [root]
+    named = named if projects else named[-1:]
+    if len(named) != len(roots):
+        links = called(projects or [])
+        raise UsageError(f"--proxy-module is given {len(named)} times, and the chain is {links}")
     return [Source(WasmModule.read(Path(name)), each) for name, each in zip(named, roots, strict=True)]
 
 

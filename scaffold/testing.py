@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold import cargo, deployments, files, process, together, toolchain
-from scaffold.crates import called, chain_at, plugins_at
+from scaffold import cargo, files, plays, process, together, toolchain
+from scaffold.crates import called, chain_of, plugins_at
 from scaffold.errors import (
     MachineError,
     ProjectError,
@@ -23,14 +21,13 @@ from scaffold.errors import (
     of_exit_code,
 )
 from scaffold.events import Noted, emit, step
-from scaffold.hosts import HOSTS, envoys
+from scaffold.hosts import HOSTS
 from scaffold.options import Options
+from scaffold.plays import Job, Play
 from scaffold.project import Project
 from scaffold.wasm import WasmModule
 from scaffold.workspace import top
 
-_KINDS = ("passed", "failed", "error", "skipped")
-_CHAIN = "the chain"
 _NONE = 5  # pytest's exit code where no test ran
 OURS = 100  # what the plugin adds to an exit code of ours, to tell it from pytest's
 
@@ -42,19 +39,6 @@ _PYTEST: dict[int, tuple[type[ScaffoldError], str, str | None]] = {
     4: (UsageError, "pytest can't make sense of that", "`pytest --help` lists what it takes"),
     _NONE: (ProjectError, "no tests ran", "put them in tests/test_*.py, or widen -k"),
 }
-
-
-@dataclass(frozen=True)
-class Play:
-    """The tests played once: against what, how many ended how, in how many seconds, and what was wrong."""
-
-    host: str
-    passed: int
-    failed: int
-    errors: int
-    skipped: int
-    seconds: float
-    error: ScaffoldError | None
 
 
 @dataclass(frozen=True)
@@ -102,46 +86,6 @@ def _table(plays: Mapping[str, Play]) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Whose tests are played, a plugin's or a chain's, and against which modules, if they are given."""
-
-    name: str
-    root: Path
-    modules: Sequence[WasmModule]
-    pytest: tuple[str, ...] = ()
-
-    @property
-    def words(self) -> list[str]:
-        return [*(f"--proxy-module={module.path}" for module in self.modules), *self.pytest]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """The tests of a plugin, or of a chain, to be played in one place by pytest with these `words`."""
-
-    name: str
-    root: Path
-    place: str
-    words: list[str]
-
-    @property
-    def title(self) -> str:
-        return f"Testing {self.name} in {self.place}"
-
-    def program(self, counts: Path, *more: str) -> together.Program:
-        """pytest, which leaves the numbers in the file `counts`."""
-        # the project's own configuration loads the plugin; said here too for one that has none yet
-        begin = [sys.executable, "-m", "pytest", "-p", "scaffold.pytest_plugin", f"--proxy-counts={counts}"]
-        return together.Program([*begin, *more, *self.words], self.root)
-
-    def play(self, counts: Path, seconds: float, error: ScaffoldError | None) -> Play:
-        """What came of it."""
-        read = json.loads(counts.read_text()) if counts.exists() else {}
-        passed, failed, errors, skipped = (read.get(kind, 0) for kind in _KINDS)
-        return Play(self.place, passed, failed, errors, skipped, seconds, error)
-
-
 def test(
     root: Path = Path(),
     *,
@@ -167,7 +111,8 @@ def test(
     At a workspace's root those of all its plugins are, side by side, and those of its chain.
     """
     choose("host", host, HOSTS)
-    several, chain = plugins_at(root), chain_at(root)
+    several = plugins_at(root)
+    chain = chain_of(several) if several else []
     if several and module:
         what = "--module is of one plugin, and this is a workspace"
         raise UsageError(what, hint="give --root the folder of one")
@@ -175,7 +120,7 @@ def test(
     place = top(projects[0].root) if several else projects[0].root
     given = WasmModule.read(module) if module else None
     options = Options(envoy=envoy, envoy_image=envoy_image, docker_args=docker_args)
-    places = _places(host, options, deployed)
+    where = plays.places(host, options, deployed)
     tools = toolchain.find(projects[0].settings.triple, root=place, rustc=rustc, yes=yes)
     with step(f"Testing {called(projects)} natively"):
         _native(projects, place, tools)
@@ -183,77 +128,20 @@ def test(
     modules = [given] if given else []
     if not (deployed or given):
         modules = cargo.build_all(projects, place, profile=profile, rustc=rustc, yes=yes)
-    if chain:
-        played = _parts(projects, chain, place, modules, deployed=deployed)
+    if several:
+        played = plays.parts(projects, chain, place, modules, deployed=deployed)
     else:
-        played = [_Part(projects[0].name, projects[0].root, modules)]
-    jobs = []
-    for part in played:
-        for name, chosen in places.items():
-            named = [part.name] * bool(chain) + [name] * (len(places) > 1)
-            more = [*part.words, *_report_file(junitxml, named), *pytest_args]
-            jobs.append(_Job(part.name, part.root, name, [*chosen, *words, *more]))
-    if chain:
+        played = [plays.Part(projects[0].name, projects[0].root, modules)]
+    jobs = plays.jobs(played, where, [*words, *pytest_args], junitxml, by_name=bool(several))
+    if several:
         return _side_by_side(jobs, some=keyword is not None)
-    plays = [_play(job) for job in jobs]
-    if plays[0].error and len(plays) == 1:
-        raise plays[0].error
-    return Report(plays, projects[0].name)
+    made = [_play(job) for job in jobs]
+    if made[0].error and len(made) == 1:
+        raise made[0].error
+    return Report(made, projects[0].name)
 
 
-def _parts(
-    projects: Sequence[Project],
-    chain: Sequence[Project],
-    root: Path,
-    modules: Sequence[WasmModule],
-    *,
-    deployed: bool,
-) -> list[_Part]:
-    """What is tested of a workspace: each plugin alone, and its chain where there are tests of that.
-
-    Of what is `deployed`, that which is; if nothing is, the first says so.
-    """
-    built = dict(zip((project.root for project in projects), modules, strict=False))
-    parts = [_Part(each.name, each.root, [built[each.root]] if built else []) for each in projects]
-    # without a pytest.ini there, pytest would take `tests` itself for the project's folder
-    words = (f"--rootdir={root}", str(root / "tests"))
-    whole = _Part(_CHAIN, root, [built[each.root] for each in chain] if built else [], words)
-    if not deployed:
-        return [*parts, whole] if any((root / "tests").glob("test_*.py")) else parts
-    running = [part for part in [*parts, whole] if (now := deployments.load(part.root)) and now.alive]
-    return running or parts[:1]
-
-
-def _places(host: str, options: Options, deployed: bool) -> dict[str, list[str]]:
-    """What the tests are played against, by its name on screen, and pytest's options for it."""
-    if deployed and options != Options():
-        raise UsageError("a deployment has its Envoy already", hint="give --deployed or --envoy")
-    if deployed:
-        return {"the deployment": ["--proxy-deployed"]}
-    options.check_for(host)
-    # with `=`, since pytest takes a path that stands alone for a place to look for its configuration
-    on = f"--proxy-host={host}"
-    if host == "docker":
-        from scaffold.hosts import container
-
-        container.check(options.settings())
-        given = f"--proxy-docker-args={options.docker_args or ''}"
-        return {f"{options.envoy_image}": [on, f"--proxy-envoy-image={options.envoy_image}", given]}
-    if options.envoy is None:
-        return {host: [on]}
-    found = envoys.several(options.envoy)
-    places = {f"Envoy {name}": [on, f"--proxy-envoy={binary.path}"] for name, binary in found.items()}
-    return places if len(places) > 1 else {host: next(iter(places.values()))}
-
-
-def _report_file(junitxml: Path | None, names: Sequence[str]) -> list[str]:
-    if junitxml is None:
-        return []
-    path = junitxml.with_stem("-".join((junitxml.stem, *(name.split()[-1] for name in names))))
-    return [f"--junitxml={path.resolve()}"]
-
-
-def _play(job: _Job) -> Play:
+def _play(job: Job) -> Play:
     """Run pytest once, in the terminal; what is wrong then is in the play."""
     error = None
     begun = time.monotonic()
@@ -269,7 +157,7 @@ def _play(job: _Job) -> Play:
         return job.play(counts, time.monotonic() - begun, error)
 
 
-def _side_by_side(jobs: Sequence[_Job], *, some: bool) -> Reports:
+def _side_by_side(jobs: Sequence[Job], *, some: bool) -> Reports:
     """Run pytest for each, as many at once as there are cores; what one says is shown when it has ended.
 
     Where `some` tests were asked for, a plugin may have none of them, but not every plugin.
@@ -277,7 +165,7 @@ def _side_by_side(jobs: Sequence[_Job], *, some: bool) -> Reports:
     limit = min(together.cores(), len(jobs))
     if len(jobs) > 1:
         emit(Noted(f"{len(jobs)} runs of pytest, {limit} at once"))
-    plays: dict[int, Play] = {}
+    made: dict[int, Play] = {}
     nothing: list[ScaffoldError] = []
     with files.scratch() as folder:
         counts = [folder / f"{number}.json" for number in range(len(jobs))]
@@ -291,12 +179,12 @@ def _side_by_side(jobs: Sequence[_Job], *, some: bool) -> Reports:
             if some and wrong and ended.code == _NONE:
                 nothing.append(wrong)
                 wrong = None
-            plays[ended.number] = job.play(counts[ended.number], ended.seconds, wrong)
+            made[ended.number] = job.play(counts[ended.number], ended.seconds, wrong)
     if nothing and len(nothing) == len(jobs):
         raise nothing[0]
     of: dict[str, list[Play]] = {}
     for number, job in enumerate(jobs):
-        of.setdefault(job.name, []).append(plays[number])
+        of.setdefault(job.name, []).append(made[number])
     return Reports(Report(played, name) for name, played in of.items())
 
 

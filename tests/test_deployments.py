@@ -123,7 +123,7 @@ def test_a_chain_is_told_by_each_of_its_plugins(saved):
     edited(saved, plugins=[{"name": "hello", "module_digest": "sha256:0"}, more])
     found, _ = read(saved)
     summary = deployments.Status.of(found, None).summary()
-    assert summary.startswith("hello, guard: http://localhost:8080, ")
+    assert summary.startswith("the chain hello, guard: http://localhost:8080, ")
     assert (
         f"  module    sha256:0  (hello)\n  image     {image}  (guard)\n  module    sha256:1  (guard)\n"
         in summary

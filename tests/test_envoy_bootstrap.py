@@ -87,6 +87,16 @@ def test_a_chain_goes_before_the_router_and_its_network_filters_before_the_manag
     ]
 
 
+def test_the_network_filters_of_a_chain_go_before_tcp_proxies_too():
+    proxy = envoy_config.TCP_PROXY
+    web = chain(envoy_bootstrap.MANAGER)
+    web["filters"][0]["typed_config"]["http_filters"] = chain(envoy_bootstrap.ROUTER)["filters"]
+    mixed = envoy_config.Chain([{"name": "http"}], [{"name": "guard"}])
+    made = inserted({"filter_chains": [web, chain(proxy)]}, mixed)["filter_chains"]
+    names = [[each["name"] for each in one["filters"]] for one in made]
+    assert names == [["guard", envoy_bootstrap.MANAGER], ["guard", proxy]]
+
+
 def test_without_a_tcp_proxy_there_is_no_place_for_a_network_filter():
     with pytest.raises(ProjectError) as caught:
         inserted({"filter_chains": [chain("web")]})

@@ -9,6 +9,7 @@ import pytest
 from commands import entered, error
 
 import scaffold
+from scaffold import targets
 from scaffold.crates import chain_at, plugins_at, triples
 from scaffold.errors import ProjectError
 from scaffold.project import Project
@@ -169,7 +170,11 @@ def test_a_chain_is_what_it_is_said_to_be(root):
         ('chain = "a"', "`chain` in {} is no list of names", '`chain = ["auth", "ratelimit"]`'),
         ("chain = []", "`chain` in {} is no list of names", '`chain = ["auth", "ratelimit"]`'),
         ("chain = [1]", "`chain` in {} is no list of names", '`chain = ["auth", "ratelimit"]`'),
-        ('chain = ["library"]', "`chain` in {} names `library`, which is no plugin here", "known: b, a, c"),
+        (
+            'chain = ["library"]',
+            "`chain` in {} names `library`, which is no plugin here that a host can run",
+            "known: b, a, c",
+        ),
         ('chain = ["a", "b", "a"]', "`chain` in {} names `a` twice", None),
     ],
 )
@@ -179,6 +184,46 @@ def test_a_chain_that_cannot_be_is_said_before_anything_is_built(command, said, 
     ran = entered(capsys, command, "--root", root)
     where = f"[workspace.metadata.proxy-wasm] of {root / 'Cargo.toml'}"
     assert (ran.code, ran.err) == (3, error(message.format(where), hint))
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "hint"),
+    [
+        (
+            '[workspace.metadata.proxy_wasm]\nchain = ["a"]',
+            "[workspace.metadata.proxy_wasm] in {} is misspelt",
+            "write [workspace.metadata.proxy-wasm]",
+        ),
+        (
+            '[workspace.metadata]\nproxy-wasm = "a"',
+            "workspace.metadata.proxy-wasm in {} is not a table",
+            None,
+        ),
+    ],
+)
+def test_a_chain_that_is_said_elsewhere_is_not_passed_over(said, message, hint, root, capsys):
+    chained(root)
+    with (root / "Cargo.toml").open("a") as file:
+        file.write(said)
+    ran = entered(capsys, "deploy", "--root", root)
+    assert (ran.code, ran.err) == (3, error(message.format(root / "Cargo.toml"), hint))
+
+
+def test_a_service_is_in_no_chain(root):
+    chained(root)
+    service = '[package.metadata.proxy-wasm]\ntype = "service"\n'
+    crate(root / "a", LIB + service)
+    assert [project.name for project in chain_at(root)] == ["b", "c"]
+    for name in "bc":
+        crate(root / name, LIB + service)
+    with pytest.raises(ProjectError, match="can be run: they are services"):
+        chain_at(root)
+
+
+def test_a_root_with_a_package_that_is_no_plugin_is_there_once(root, capsys):
+    crate(root, '[workspace]\nmembers = ["a"]\n')
+    crate(root / "a")
+    assert targets._roots(root) == [root, root / "a"]
 
 
 @pytest.mark.parametrize("command", ["run", "deploy", "bootstrap"])

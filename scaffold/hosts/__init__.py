@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from scaffold import files, plugins
-from scaffold.crates import called
+from scaffold.crates import chained
 from scaffold.errors import choose
 from scaffold.events import Noted, emit, step
 from scaffold.exchange import Exchange, Request
@@ -107,14 +107,13 @@ def run(
     envoys.find(envoy)  # installed, if need be
     sources = plugins.load_all(module, root, profile=profile, rustc=rustc, yes=yes)
     chain = plugins.chain(sources, options)
-    name = called(chain)
+    name = chained(chain)
     with ExitStack() as stack:
         folder = stack.enter_context(files.scratch())
         with step(f"Starting Envoy with {name}"):
             running = stack.enter_context(host.start(*chain, folder=folder, settings=settings))
         try:
-            verb = "answer" if len(chain) > 1 else "answers"
-            emit(Noted(f"{name} {verb} at {running.url}, Envoy's admin at {running.admin_url}"))
+            emit(Noted(f"{name} answers at {running.url}, Envoy's admin at {running.admin_url}"))
             emit(Noted("Ctrl-C ends it"))
             for line in running.follow():
                 emit(line.told(by_name=len(chain) > 1))

@@ -113,6 +113,8 @@ def deploy(
     sources = plugins.load_all(module, root, profile=profile, rustc=rustc, yes=yes)
     with deployments.lock(deployments.folder(root)):
         options = given.over(_remembered(root, target))  # another deploy may have been quicker
+        if len(sources) > 1:
+            options = options.of_many(given)
         deployment = place.apply(root.resolve(), plugins.chain(sources, options), options, probe)
     return _status(deployment)
 
@@ -216,7 +218,9 @@ def _roots(root: Path) -> list[Path]:
         workspace = Workspace.meant(root)
     except ProjectError:  # what is deployed goes on, whatever the files say now
         workspace = None
-    return [workspace.root, *workspace.members()] if workspace else [locate(root)]
+    if workspace is None:
+        return [locate(root)]
+    return list(dict.fromkeys([workspace.root, *workspace.members()]))
 
 
 def _deployed(roots: Sequence[Path]) -> list[deployments.Deployment]:
@@ -244,7 +248,7 @@ def logs(root: Path = Path(), *, follow: bool = False) -> None:
     if not found:
         raise TargetError("nothing is deployed from here", hint="run `scaffold deploy`, or pass --root")
     deployment, *others = found
-    if others:
+    if others and deployment.root != str(roots[0]):  # which is the chain's, where there are more
         hint = f"choose one: {choices([Path(each.root) for each in found])}"
         raise UsageError("several plugins are deployed from this workspace", hint=hint)
     for line in _target(deployment.target).log_lines(deployment, follow):

@@ -14,14 +14,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scaffold import deployments, files, hosts, pids, process
-from scaffold.crates import Named, called
+from scaffold.crates import chained
 from scaffold.deployments import Deployed, Deployment
 from scaffold.errors import HostError, ModuleError, TargetError, of_exit_code
 from scaffold.events import Noted, emit, step
@@ -33,6 +33,7 @@ from scaffold.hosts.envoy_host import EnvoyHost
 from scaffold.hosts.envoy_log import Line
 from scaffold.options import Options
 from scaffold.project import HostSettings, Plugin
+from scaffold.targets import changes
 
 START_SECONDS = 60.0
 PASS_SECONDS = 3.0  # that a network filter may hold a request's bytes before we go on
@@ -66,15 +67,9 @@ class Background:
         """Deploy a chain of plugins for the project in `root`, whose lock the caller holds."""
         settings = options.settings().serving(*plugins)
         now = deployments.load(root)
-        if (
-            now
-            and now.alive
-            and now.target == self.name
-            and settings.fit(now.settings, now.port)
-            and not _reordered(now.plugins, plugins)
-        ):
-            what = "filters" if len(plugins) > 1 else "filter"
-            with step(f"Replacing the {what} in the running Envoy by {called(plugins)}"):
+        swaps = now and now.alive and now.target == self.name and settings.fit(now.settings, now.port)
+        if now and swaps and not changes.of_places(now.plugins, plugins):
+            with step(f"Replacing the filter in the running Envoy by {chained(plugins)}"):
                 self.attach(now).replace(*plugins)
             deployment = dataclasses.replace(
                 now,
@@ -123,18 +118,14 @@ class Background:
         self.check(root, settings)
         if now and now.alive:
             self._validate(plugins, settings)
-            changes = [f"target: {now.target} -> {self.name}"] if now.target != self.name else []
-            if settings.types != now.settings.types or _reordered(now.plugins, plugins):
-                changes.append(f"filters: {called(now.plugins)} -> {called(plugins)}")
-            before = dataclasses.replace(now.settings, port=now.port, types=settings.types)
-            changes += _changes(before, dataclasses.replace(settings, port=settings.port or now.port))
-            emit(Noted(f"{', '.join(changes)}; so Envoy restarts, and connections drop"))
+            told = changes.told(now, self.name, plugins, settings)
+            emit(Noted(f"{told}; so Envoy restarts, and connections drop"))
             end(folder)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
         (folder / "envoy").mkdir(mode=0o700)
         with (
-            step(f"Starting Envoy with {called(plugins)}"),
+            step(f"Starting Envoy with {chained(plugins)}"),
             self._supervisor(folder, plugins, settings) as supervisor,
         ):
             ready = _await_ready(supervisor, folder / "supervisor.log")
@@ -206,7 +197,7 @@ class Background:
             emit(Noted("not probed: the upstream is foreign, and no --probe PATH was given"))
             return
         path = probe or "/"
-        deployed = f"{deployment.name} {'are' if len(deployment.plugins) > 1 else 'is'} deployed"
+        deployed = f"{deployment.name} is deployed"
         try:
             if "http" not in deployment.settings.types and probe is None:
                 self._see_it_pass(deployment)
@@ -256,25 +247,6 @@ def forget(folder: Path) -> None:
     """End a deployment, and remove all that is kept of it."""
     end(folder)
     deployments.forget(folder)
-
-
-def _reordered(before: Sequence[Named], after: Sequence[Named]) -> bool:
-    """Whether filters change their places: replaced one by one, some would be missing meanwhile."""
-    return len(after) > 1 and [each.name for each in before] != [each.name for each in after]
-
-
-def _changes(before: HostSettings, after: HostSettings) -> list[str]:
-    return [
-        f"{field.name.replace('_', ' ')}: {_said(old)} -> {_said(new)}"
-        for field in dataclasses.fields(after)
-        if (old := getattr(before, field.name)) != (new := getattr(after, field.name))
-    ]
-
-
-def _said(value: object) -> object:
-    if isinstance(value, Mapping):
-        value = ", ".join(f"{name} = {leads}" for name, leads in value.items())
-    return value or "the default"
 
 
 def _check_free(root: Path, port: int, now: Deployment | None) -> None:

@@ -62,6 +62,7 @@ def root(built, tmp_path) -> Iterator[Path]:
     """A workspace of the test's own. Copies share a target folder, which knows edits by their times."""
     root = Path(shutil.copytree(built, tmp_path / "ws", ignore=shutil.ignore_patterns("target")))
     yield root
+    scaffold.undeploy(root)
     for source in built.rglob("*.rs"):
         copy = root / source.relative_to(built)
         if not copy.exists() or copy.read_bytes() != source.read_bytes():
@@ -220,10 +221,11 @@ def test_a_chain_is_deployed_swapped_and_ended_as_one(root, run):
     assert '"X-Hello": "Hello world from localhost' in seen(deployed["url"])
     lib = root / "plugins/two/src/lib.rs"
     lib.write_text(lib.read_text().replace("x-hello", "x-second"))
-    with traffic(deployed["url"]) as lost:
+    with traffic(deployed["url"]) as (answers, lost):
         again = run(*SCAFFOLD, "deploy", "--json", cwd=root)
     assert again.returncode == 0, again.stderr
-    assert "Replacing the filters in the running Envoy by one, two\n" in again.stderr
+    assert len(answers) > 20 and all('"X-Hello"' in answer for answer in answers)
+    assert "Replacing the filter in the running Envoy by the chain one, two\n" in again.stderr
     assert lost == []
     swapped = json.loads(again.stdout)
     assert (swapped["url"], swapped["admin_url"]) == (deployed["url"], deployed["admin_url"])
@@ -234,19 +236,20 @@ def test_a_chain_is_deployed_swapped_and_ended_as_one(root, run):
     assert status["plugins"] == swapped["plugins"]
     assert json.loads(run(*SCAFFOLD, "status", "--json", cwd=root / "plugins/one").stdout) == []
     ended = json.loads(run(*SCAFFOLD, "undeploy", "--json", cwd=root).stdout)
-    assert [each["name"] for each in ended] == ["one, two"]
+    assert [each["name"] for each in ended] == ["the chain one, two"]
 
 
 @contextmanager
 def traffic(url: str):
-    """Requests, one after the other, while the block runs; those that got no good answer are in the list."""
+    """Requests, one after the other, while the block runs: the good answers, and what else came."""
+    answers: list[str] = []
     lost: list[str] = []
     stop = threading.Event()
 
     def ask() -> None:
         while not stop.is_set():
             try:
-                seen(url)
+                answers.append(seen(url))
             except OSError as error:
                 lost.append(repr(error))
 
@@ -254,7 +257,7 @@ def traffic(url: str):
     for client in clients:
         client.start()
     try:
-        yield lost
+        yield answers, lost
     finally:
         stop.set()
         for client in clients:
@@ -266,8 +269,10 @@ def test_filters_that_change_their_places_are_never_missing(root, run):
     first = json.loads(run(*SCAFFOLD, "deploy", "--port", 0, "--json", cwd=root).stdout)
     with (root / "Cargo.toml").open("a") as file:
         file.write('[workspace.metadata.proxy-wasm]\nchain = ["two", "one"]\n')
-    again = run(*SCAFFOLD, "deploy", "--json", cwd=root)
+    with traffic(first["url"]) as (answers, _):
+        again = run(*SCAFFOLD, "deploy", "--json", cwd=root)
     assert "filters: one, two -> two, one; so Envoy restarts, and connections drop\n" in again.stderr
+    assert all('"X-Hello"' in answer for answer in answers)
     second = json.loads(again.stdout)
     assert [plugin["name"] for plugin in second["plugins"]] == ["two", "one"]
     assert (second["url"], second["admin_url"] != first["admin_url"]) == (first["url"], True)
@@ -275,7 +280,6 @@ def test_filters_that_change_their_places_are_never_missing(root, run):
     (root / "Cargo.toml").write_text(text)
     alone = run(*SCAFFOLD, "deploy", "--json", cwd=root)
     assert "filters: two, one -> two; so Envoy restarts, and connections drop\n" in alone.stderr
-    assert run(*SCAFFOLD, "undeploy", cwd=root).returncode == 0
 
 
 def test_a_link_that_envoy_refuses_leaves_the_chain_as_it_was(root, run):
@@ -289,7 +293,6 @@ def test_a_link_that_envoy_refuses_leaves_the_chain_as_it_was(root, run):
     assert '"X-Hello"' in seen(deployed["url"]) and '"X-Other"' not in seen(deployed["url"])
     (status,) = json.loads(run(*SCAFFOLD, "status", "--json", cwd=root).stdout)
     assert status["plugins"] == deployed["plugins"]
-    assert run(*SCAFFOLD, "undeploy", cwd=root).returncode == 0
 
 
 def test_a_chain_has_tests_of_its_own_where_it_has_any(root, run):
@@ -301,11 +304,20 @@ def test_a_chain_has_tests_of_its_own_where_it_has_any(root, run):
     assert [report["plugin"] for report in reports] == ["one", "two", "the chain"]
     assert [report["plays"][0]["passed"] for report in reports] == [4, 4, 1]
     assert run(*SCAFFOLD, "deploy", "--port", 0, cwd=root).returncode == 0
+    (root / "tests/test_chain.py").rename(root / "chain.py")
+    untested = run(*SCAFFOLD, "test", "--deployed", cwd=root)
+    assert (
+        untested.returncode,
+        "the chain is deployed, and there are no tests of it" in untested.stderr,
+    ) == (
+        3,
+        True,
+    )
+    (root / "chain.py").rename(root / "tests/test_chain.py")
     against = run(*SCAFFOLD, "test", "--deployed", "--json", cwd=root)
     assert [(each["plugin"], each["plays"][0]["passed"]) for each in json.loads(against.stdout)] == [
         ("the chain", 1)
     ], against.stderr
-    assert run(*SCAFFOLD, "undeploy", cwd=root).returncode == 0
 
 
 def test_a_test_of_a_chain_says_whose_configuration_it_changes(root, run):
@@ -326,6 +338,26 @@ def test_a_test_of_a_chain_says_whose_configuration_it_changes(root, run):
     assert ran.returncode == 0, ran.stderr
 
 
+def test_what_was_said_of_one_plugin_is_not_said_of_those_that_came(root, run):
+    manifest = root / "Cargo.toml"
+    whole = manifest.read_text()
+    manifest.write_text(f'{whole}[workspace.metadata.proxy-wasm]\nchain = ["one"]\n')
+    assert run(*SCAFFOLD, "deploy", "--port", 0, "--id", "mine", cwd=root).returncode == 0
+    manifest.write_text(whole)
+    ran = run(*SCAFFOLD, "deploy", "--json", cwd=root)
+    assert ran.returncode == 0, ran.stderr
+    assert [plugin["name"] for plugin in json.loads(ran.stdout)["plugins"]] == ["one", "two"]
+
+
+def test_the_chains_log_comes_before_a_members(root, run):
+    assert run(*SCAFFOLD, "deploy", "--port", 0, cwd=root / "plugins/two").returncode == 0
+    assert run(*SCAFFOLD, "deploy", "--port", 0, cwd=root).returncode == 0
+    said = run(*SCAFFOLD, "logs", cwd=root)
+    assert (said.returncode, "[info] one: Got " in said.stdout) == (0, True), said.stderr
+    both = json.loads(run(*SCAFFOLD, "status", "--json", cwd=root).stdout)
+    assert [each["root"] for each in both] == [str(root), str(root / "plugins/two")]
+
+
 def test_a_chain_runs_in_the_foreground_and_in_an_envoy_of_ones_own(root, run):
     ran = run(*SCAFFOLD, "bootstrap", "--out", "envoy.json", cwd=root)
     assert ran.returncode == 0, ran.stderr
@@ -338,7 +370,9 @@ def test_a_chain_runs_in_the_foreground_and_in_an_envoy_of_ones_own(root, run):
     )
     try:
         url = next(
-            found[1] for line in child.stderr if (found := re.match(r"one, two answer at (http:\S+), ", line))
+            found[1]
+            for line in child.stderr
+            if (found := re.match(r"the chain one, two answers at (http:\S+), ", line))
         )
         assert '"X-Hello"' in seen(url)
         assert child.stdout.readline().startswith("[info] one: Got ")

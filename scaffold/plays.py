@@ -1,0 +1,148 @@
+"""Whose tests are played, against what, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaffold import deployments, together
+from scaffold.errors import ProjectError, ScaffoldError, UsageError
+from scaffold.hosts import envoys
+from scaffold.options import Options
+from scaffold.project import Project
+from scaffold.wasm import WasmModule
+
+_KINDS = ("passed", "failed", "error", "skipped")
+_CHAIN = "the chain"
+_TESTS = ("test_*.py", "*_test.py")  # as pytest finds them
+
+
+@dataclass(frozen=True)
+class Play:
+    """The tests played once: against what, how many ended how, in how many seconds, and what was wrong."""
+
+    host: str
+    passed: int
+    failed: int
+    errors: int
+    skipped: int
+    seconds: float
+    error: ScaffoldError | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Whose tests are played, a plugin's or a chain's, and against which modules, if they are given."""
+
+    name: str
+    root: Path
+    modules: Sequence[WasmModule]
+    pytest: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """What pytest is told of it."""
+        return [*(f"--proxy-module={module.path}" for module in self.modules), *self.pytest]
+
+
+@dataclass(frozen=True)
+class Job:
+    """The tests of a plugin, or of a chain, to be played in one place by pytest with these `words`."""
+
+    name: str
+    root: Path
+    place: str
+    words: list[str]
+
+    @property
+    def title(self) -> str:
+        """What is done, in a line."""
+        return f"Testing {self.name} in {self.place}"
+
+    def program(self, counts: Path, *more: str) -> together.Program:
+        """pytest, which leaves the numbers in the file `counts`."""
+        # the project's own configuration loads the plugin; said here too for one that has none yet
+        begin = [sys.executable, "-m", "pytest", "-p", "scaffold.pytest_plugin", f"--proxy-counts={counts}"]
+        return together.Program([*begin, *more, *self.words], self.root)
+
+    def play(self, counts: Path, seconds: float, error: ScaffoldError | None) -> Play:
+        """What came of it."""
+        read = json.loads(counts.read_text()) if counts.exists() else {}
+        passed, failed, errors, skipped = (read.get(kind, 0) for kind in _KINDS)
+        return Play(self.place, passed, failed, errors, skipped, seconds, error)
+
+
+def parts(
+    projects: Sequence[Project],
+    chain: Sequence[Project],
+    root: Path,
+    modules: Sequence[WasmModule],
+    *,
+    deployed: bool,
+) -> list[Part]:
+    """What is tested of a workspace: each plugin alone, and its chain where there are tests of that.
+
+    Of what is `deployed`, that which is; if nothing is, the first says so.
+    Raises `ProjectError` when only the chain is, and has none.
+    """
+    built = dict(zip((project.root for project in projects), modules, strict=False))
+    alone = [Part(each.name, each.root, [built[each.root]] if built else []) for each in projects]
+    # without a pytest.ini there, pytest would take `tests` itself for the project's folder
+    words = (f"--rootdir={root}", str(root / "tests"))
+    whole = Part(_CHAIN, root, [built[each.root] for each in chain] if built else [], words)
+    tested = any(any((root / "tests").rglob(pattern)) for pattern in _TESTS)
+    if not deployed:
+        return [*alone, whole] if tested else alone
+    running = [part for part in [*alone, whole] if (now := deployments.load(part.root)) and now.alive]
+    if running == [whole] and not tested:
+        hint = f"put them in {root}/tests/test_*.py"
+        raise ProjectError("the chain is deployed, and there are no tests of it", hint=hint)
+    return [part for part in running if tested or part is not whole] or alone[:1]
+
+
+def places(host: str, options: Options, deployed: bool) -> dict[str, list[str]]:
+    """What the tests are played against, by its name on screen, and pytest's options for it."""
+    if deployed and options != Options():
+        raise UsageError("a deployment has its Envoy already", hint="give --deployed or --envoy")
+    if deployed:
+        return {"the deployment": ["--proxy-deployed"]}
+    options.check_for(host)
+    # with `=`, since pytest takes a path that stands alone for a place to look for its configuration
+    on = f"--proxy-host={host}"
+    if host == "docker":
+        from scaffold.hosts import container
+
+        container.check(options.settings())
+        given = f"--proxy-docker-args={options.docker_args or ''}"
+        return {f"{options.envoy_image}": [on, f"--proxy-envoy-image={options.envoy_image}", given]}
+    if options.envoy is None:
+        return {host: [on]}
+    found = envoys.several(options.envoy)
+    places = {f"Envoy {name}": [on, f"--proxy-envoy={binary.path}"] for name, binary in found.items()}
+    return places if len(places) > 1 else {host: next(iter(places.values()))}
+
+
+def jobs(
+    played: Sequence[Part],
+    where: Mapping[str, list[str]],
+    words: Sequence[str],
+    junitxml: Path | None,
+    *,
+    by_name: bool,
+) -> list[Job]:
+    """Each of `played` in each place; the reports are named after the places, and `by_name`, if several."""
+    made = []
+    for part in played:
+        for place, chosen in where.items():
+            named = [part.name] * by_name + [place.removeprefix("Envoy ")] * (len(where) > 1)
+            report = [f"--junitxml={_report(junitxml, named)}"] if junitxml else []
+            made.append(Job(part.name, part.root, place, [*chosen, *part.words, *report, *words]))
+    return made
+
+
+def _report(junitxml: Path, names: Sequence[str]) -> Path:
+    words = [word for name in names for word in name.split()]
+    return junitxml.with_stem("-".join((junitxml.stem, *words))).resolve()

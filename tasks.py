@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent
 BIN = Path(sys.executable).parent
 OWN_WORKFLOW = {"command": "bash .ci/run"}  # what CI does here, in the place of a project's jobs
 QUICK = (BIN / "pytest", "-m", "not e2e", "-n", "2", "--dist", "worksteal", "-q")
+REAL = (BIN / "pytest", "-m", "e2e and not faults", "-n", "2", "--dist", "loadgroup", "-q")
 FAULTS = (BIN / "pytest", "tests/faults", "-m", "faults", "-n", "2", "--dist", "worksteal", "-q")
 
 
@@ -42,7 +43,7 @@ def test(_: Context) -> None:
 def every_test(_: Context) -> None:
     """Every test, those with real cargo, Envoy and servers too; of the fault suite 20 kills a command."""
     _run(*QUICK)
-    _run(BIN / "pytest", "-m", "e2e and not faults", "-q", "--durations=15")
+    _run(*REAL, "--durations=15")
     _run(*FAULTS, "--durations=15")
 
 

@@ -644,7 +644,7 @@ def test_a_projects_tests_pass_in_a_container_and_against_a_deployment(crate, im
 
 
 def test_what_a_killed_test_run_left_is_swept_by_the_next(crate, images, docker, run):
-    ours = {"label": f"{daemon.DEPLOYMENT}="}
+    ours = {"label": f"{daemon.DEPLOYMENT}=", "ancestor": images.envoy}  # which is this process's own
     (crate_tests := crate / "tests" / "test_waits.py").write_text(
         "import time\n\n\ndef test_it(proxy):\n    print('waits', flush=True)\n    time.sleep(60)\n"
     )

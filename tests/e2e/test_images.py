@@ -288,7 +288,8 @@ def test_an_image_is_pulled_to_be_deployed(pushed, scaffold, tmp_path):
             == json.loads(scaffold("inspect", name, "--json"))["module"]["module"]["digest"]
         )
         (shown,) = json.loads(scaffold("status", "--all", "--json", **env))
-        assert (deployed["image"], shown["image"]) == (f"{name}@{pin}",) * 2
+        assert deployed["plugins"] == shown["plugins"]
+        assert shown["plugins"][0]["image"] == f"{name}@{pin}"
         assert f"  image     {name}@{pin}\n" in scaffold("status", "--all", **env)
         answer = subprocess.run(
             ["curl", "-s", f"{deployed['url']}/headers"], capture_output=True, text=True

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from crates import touch_what_differs
 
 import scaffold
 from scaffold import toolchain
@@ -59,14 +60,11 @@ def built(tmp_path_factory, state, crate) -> Path:
 
 @pytest.fixture
 def root(built, tmp_path) -> Iterator[Path]:
-    """A workspace of the test's own. Copies share a target folder, which knows edits by their times."""
+    """A workspace of the test's own."""
     root = Path(shutil.copytree(built, tmp_path / "ws", ignore=shutil.ignore_patterns("target")))
     yield root
     scaffold.undeploy(root)
-    for source in built.rglob("*.rs"):
-        copy = root / source.relative_to(built)
-        if not copy.exists() or copy.read_bytes() != source.read_bytes():
-            source.touch()
+    touch_what_differs(built, root)
 
 
 def digests(root: Path) -> dict[str, str]:

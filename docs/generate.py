@@ -39,6 +39,7 @@ ENVIRONMENT = {  # in the order of the table; the first group is read by scaffol
     "SCAFFOLD_DEBIAN_MIRROR": "where the private toolchain's packages come from; default: apt's mirror",
     "CI": "set: nothing is asked; a missing toolchain is installed, a template takes its defaults",
     "GITHUB_ACTIONS": "set: the output is folded as GitHub shows it",
+    "NO_COLOR": "set: what the tests of a workspace's plugins say, side by side, has no colours",
     "RUSTUP_AUTO_INSTALL": "`0`: what `rust-toolchain.toml` asks for isn't installed",
     "CARGO_TARGET_DIR": "where cargo builds; `doctor` looks whether one can write there",
     "CARGO_HOME": "where cargo keeps its downloads and settings; `doctor` reads them",
@@ -137,6 +138,10 @@ def _settings() -> Iterator[str]:
     yield "## Settings\n"
     yield f"In the project's `Cargo.toml`, in the table `[{TABLE}]`. Any other key is an error.\n"
     yield from _table("key | what it says | values | default", rows)
+    yield "In a workspace's, in the table `[workspace.metadata.proxy-wasm]`:\n"
+    order = "the names of plugins, in the order in which a request meets them"
+    row = ["`chain`", "what `run`, `deploy`, `bootstrap` and `test` put into one Envoy", order]
+    yield from _table("key | what it says | values | default", [[*row, "all, in the order of `members`"]])
 
 
 def _environment() -> Iterator[str]:

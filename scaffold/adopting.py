@@ -64,7 +64,10 @@ def adopt(root: Path = Path(), *, dry_run: bool = False) -> Adoption:
     makes no plugin.
     """
     root = locate(root).resolve()
-    read_manifest(root / FILE)
+    if "package" not in read_manifest(root / FILE) and Workspace.at(root):
+        raise ProjectError(
+            f"{root / FILE} is a workspace's", hint="give --root the folder of one of its members"
+        )
     work = Worktree(root)
     with scratch(work) as repository, step(f"Adopting {root}"):
         crate = _Crate(work, repository)

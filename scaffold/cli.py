@@ -93,7 +93,8 @@ def clean(**options: Any) -> None:
 def run(**options: Any) -> None:
     """Build the plugin and run it in an Envoy, until Ctrl-C.
 
-    With MODULE, a .wasm file or an image, run that instead.
+    With MODULE, a .wasm file or an image, run that instead. At a workspace's root it is the chain of its
+    plugins.
     """
     scaffold.run(**options)
 
@@ -122,7 +123,8 @@ def run(**options: Any) -> None:
 def bootstrap(**options: Any) -> object:
     """Print the configuration that runs the plugin in an Envoy of yours.
 
-    With MODULE, a .wasm file or an image, that which runs it instead.
+    With MODULE, a .wasm file or an image, that which runs it instead. At a workspace's root it is for the
+    chain of its plugins.
     """
     return scaffold.bootstrap(**options)
 
@@ -176,7 +178,8 @@ def deploy(**options: Any) -> object:
     """Run the plugin in the background; again, and it is replaced without losing a request.
 
     TARGET is `envoy`, a local process, or `docker`, a container of --envoy-image. With MODULE, a .wasm
-    file or an image, deploy that instead of building.
+    file or an image, deploy that instead of building. At a workspace's root it is the chain of its plugins,
+    in the order of `members`, or of `chain` in [workspace.metadata.proxy-wasm].
 
     TARGET may be a cluster's control plane, too: `istio`, `istio-envoyfilter`, `envoy-gateway` or `higress`.
     Then MODULE is an image that was pushed, and kubectl applies what `scaffold manifest` prints.

@@ -200,6 +200,8 @@ class _Renderer:
                 self._line("::endgroup::") if self._folds else None
             case events.Noted(text):
                 self._line(_tame(text))
+            case events.Quoted(text):
+                self._line(text)
             case events.Warned(text):
                 self._line(f"{click.style('warning:', fg='yellow', bold=True)} {_tame(text)}")
             case events.Logged(level, text):

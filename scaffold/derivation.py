@@ -40,7 +40,7 @@ def derive(project: Project, tools: Toolchain, env: Mapping[str, str]) -> None:
     comment = schema.comment(project.root)  # of what cargo is about to read: an edit meanwhile makes it due
     path = project.root / schema.FILE
     try:
-        with step(f"Deriving {schema.FILE}"):
+        with step(f"Deriving {schema.FILE} of {project.name}"):
             made = _printed(project, tools, env)
             content = {"$schema": made.get("$schema"), "$comment": comment} | made | {"$comment": comment}
             Schema(str(path), content).validator()

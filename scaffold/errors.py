@@ -41,6 +41,8 @@ class ScaffoldError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")  # where a traceback shows it, as in a test
 
 
 class TestsFailed(ScaffoldError):

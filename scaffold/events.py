@@ -48,6 +48,13 @@ class Noted:
 
 
 @dataclass(frozen=True)
+class Quoted:
+    """What a tool said to a terminal of its own, colours and all."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Warned:
     """Worth a line that isn't overlooked."""
 
@@ -78,7 +85,7 @@ class Prompt:
     hidden: bool = False
 
 
-Event = Started | Finished | Failed | Progressed | Noted | Warned | Logged | Question | Prompt
+Event = Started | Finished | Failed | Progressed | Noted | Quoted | Warned | Logged | Question | Prompt
 Answer = bool | str | None
 Listener = Callable[[Event], Answer]
 

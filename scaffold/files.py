@@ -14,7 +14,7 @@ from typing import IO
 
 import platformdirs
 
-from scaffold.errors import MachineError
+from scaffold.errors import MachineError, UsageError
 from scaffold.events import Noted, emit
 
 APP = "proxy-wasm-scaffold"
@@ -34,6 +34,13 @@ def data_dir() -> Path:
 def state_dir() -> Path:
     """Where what is running now is recorded (XDG_STATE_HOME)."""
     return Path(platformdirs.user_state_dir(APP, appauthor=False))
+
+
+def check_out(out: Path) -> None:
+    """Raise `UsageError` where what `--out` names can't be a file; `-` is none, but the terminal."""
+    if out.is_dir() or not out.parent.is_dir():
+        why = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
+        raise UsageError(f"cannot write {out}: {why}", hint="--out takes a file's name")
 
 
 def write(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:

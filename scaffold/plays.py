@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold import deployments, together
-from scaffold.errors import ProjectError, ScaffoldError, UsageError
+from scaffold.errors import ProjectError, ScaffoldError, TargetError, UsageError
 from scaffold.hosts import envoys
 from scaffold.options import Options
 from scaffold.project import Project
@@ -40,12 +40,13 @@ class Part:
     name: str
     root: Path
     modules: Sequence[WasmModule]
-    pytest: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()  # where they are, unless that is said
 
     @property
     def words(self) -> list[str]:
         """What pytest is told of it."""
-        return [*(f"--proxy-module={module.path}" for module in self.modules), *self.pytest]
+        return [*(f"--proxy-module={module.path}" for module in self.modules), *self.options]
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,14 @@ def parts(
 ) -> list[Part]:
     """What is tested of a workspace: each plugin alone, and its chain where there are tests of that.
 
-    Of what is `deployed`, that which is; if nothing is, the first says so.
+    Of what is `deployed`, that which is.
     Raises `ProjectError` when only the chain is, and has none.
     """
     built = dict(zip((project.root for project in projects), modules, strict=False))
     alone = [Part(each.name, each.root, [built[each.root]] if built else []) for each in projects]
     # without a pytest.ini there, pytest would take `tests` itself for the project's folder
-    words = (f"--rootdir={root}", str(root / "tests"))
-    whole = Part(_CHAIN, root, [built[each.root] for each in chain] if built else [], words)
+    links = [built[each.root] for each in chain] if built else []
+    whole = Part(_CHAIN, root, links, (f"--rootdir={root}",), (str(root / "tests"),))
     tested = any(any((root / "tests").rglob(pattern)) for pattern in _TESTS)
     if not deployed:
         return [*alone, whole] if tested else alone
@@ -100,7 +101,15 @@ def parts(
     if running == [whole] and not tested:
         hint = f"put them in {root}/tests/test_*.py"
         raise ProjectError("the chain is deployed, and there are no tests of it", hint=hint)
-    return [part for part in running if tested or part is not whole] or alone[:1]
+    return [part for part in running if tested or part is not whole]
+
+
+def check_deployed(root: Path, projects: Sequence[Project]) -> None:
+    """Raise `TargetError` unless one of the plugins runs, or their chain from `root`."""
+    for place in [*(project.root for project in projects), root]:
+        if (now := deployments.load(place)) and now.alive:
+            return
+    raise TargetError(f"nothing is deployed from {root}", hint="run `scaffold deploy` first")
 
 
 def places(host: str, options: Options, deployed: bool) -> dict[str, list[str]]:
@@ -135,12 +144,49 @@ def jobs(
 ) -> list[Job]:
     """Each of `played` in each place; the reports are named after the places, and `by_name`, if several."""
     made = []
+    shares = _shared_out(played, words) if by_name else {part.root: list(words) for part in played}
     for part in played:
-        for place, chosen in where.items():
+        for place, chosen in where.items() if part.root in shares else ():
             named = [part.name] * by_name + [place.removeprefix("Envoy ")] * (len(where) > 1)
             report = [f"--junitxml={_report(junitxml, named)}"] if junitxml else []
-            made.append(Job(part.name, part.root, place, [*chosen, *part.words, *report, *words]))
+            said = shares[part.root]
+            tests = () if any(_path(word, part.root) for word in said) else part.tests
+            made.append(Job(part.name, part.root, place, [*chosen, *part.words, *report, *said, *tests]))
     return made
+
+
+def _shared_out(played: Sequence[Part], words: Sequence[str]) -> dict[Path, list[str]]:
+    """What pytest is told of each: a file or folder of tests goes to those in which it is, and to no others.
+
+    It is named from here, or as in each of them.
+    """
+    places = {
+        word: {part.root: path for part in played if (path := _path(word, part.root))} for word in words
+    }
+    here = {word: path for word in words if (path := _path(word, Path()))}
+    for word, path in here.items():
+        inner = [part.root for part in played if path.is_relative_to(part.root.resolve())]
+        if inner:
+            places[word] = {max(inner, key=lambda root: len(root.parts)): path}
+    some = any(places.values())
+    shares = {}
+    for part in played:
+        own = [word for word in words if not places[word] or part.root in places[word]]
+        if not some or any(part.root in places[word] for word in own):
+            shares[part.root] = [_named(word, places[word].get(part.root)) for word in own]
+    return shares
+
+
+def _path(word: str, root: Path) -> Path | None:
+    """The file or folder that a word to pytest names, from `root`; None where it is something else."""
+    name = word.partition("::")[0]
+    path = (root / name).resolve()
+    return path if name and not name.startswith("-") and path.exists() else None
+
+
+def _named(word: str, path: Path | None) -> str:
+    """The same word with an absolute path, if it is one."""
+    return word if path is None else "::".join([str(path), *word.split("::")[1:]])
 
 
 def _report(junitxml: Path, names: Sequence[str]) -> Path:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from scaffold import files
 from scaffold.cargo_toml import locate
-from scaffold.crates import chain_at
+from scaffold.crates import called, chain_at, chain_of, plugins_at
 from scaffold.errors import ModuleError, UsageError
 from scaffold.events import Noted, emit
 from scaffold.options import OF_ONE, Options
 from scaffold.project import RUNNABLE, Plugin, Project, read_configuration
 from scaffold.wasm import WasmModule
-from scaffold.workspace import top
+from scaffold.workspace import Workspace, top
 
 _MODULES_LIMIT = 512 * 2**20  # bytes of the cached modules
 _UNUSED = 30 * 86400.0  # seconds after which one goes
@@ -101,7 +101,8 @@ def load(given: str | Path | None, root: Path, *, profile: str, rustc: str | Non
 
         return Source(cargo.build_one(root, profile=profile, rustc=rustc, yes=yes), root)
     if is_file(given):
-        return Source(WasmModule.read(Path(given)), root)
+        module = WasmModule.read(Path(given))
+        return Source(module, _crate_of(module, root))
     image = held(str(given))
     if image.facts.type not in RUNNABLE:
         kind = image.facts.type
@@ -113,11 +114,14 @@ def load_all(
     given: str | Path | None, root: Path, *, profile: str, rustc: str | None, yes: bool
 ) -> list[Source]:
     """As `load`; but at a workspace's root its chain, in the order in which traffic meets it."""
-    projects = chain_at(root) if given is None else None
-    if projects is None:
+    several = plugins_at(root) if given is None else None
+    if several is None:
         return [load(given, root, profile=profile, rustc=rustc, yes=yes)]
     from scaffold import cargo
 
+    projects = chain_of(several)
+    if left := [project for project in several if project not in projects]:
+        emit(Noted(f"not in the chain: {called(left)}"))
     modules = cargo.build_all(projects, top(root), profile=profile, rustc=rustc, yes=yes)
     return [Source(module, project.root) for project, module in zip(projects, modules, strict=True)]
 
@@ -134,6 +138,15 @@ def _refuse_for_many(many: int, options: Options) -> None:
             option = f"--{name.replace('_', '-')}"
             hint = "each member's own settings count; or give --root the folder of one"
             raise UsageError(f"{option} is of one plugin, and this is a workspace", hint=hint)
+
+
+def _crate_of(module: WasmModule, root: Path) -> Path:
+    """Whose a module's file is: at a workspace's root the member's that makes one of its name, or none's."""
+    workspace = Workspace.meant(root)
+    if workspace is None:
+        return root
+    named = {Project.load(folder).name.replace("-", "_"): folder for folder in workspace.plugins()}
+    return named.get(module.path.stem, module.path.parent)
 
 
 def is_file(given: str | Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -109,10 +110,10 @@ class Project:
         if schema and given is not None:
             schema.check(content, "--config", UsageError)
         elif schema and self.settings.configuration:
-            schema.check(content, self.settings.configuration, ProjectError)
+            schema.check(content, os.path.relpath(self.root / self.settings.configuration), ProjectError)
         elif schema:
             hint = f'name a file in [{TABLE}] of Cargo.toml: `configuration = "config.json"`'
-            schema.check(content, "an empty configuration", ProjectError, hint=hint)
+            schema.check(content, f"an empty configuration of {self.name}", ProjectError, hint=hint)
         return content
 
 

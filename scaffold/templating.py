@@ -63,6 +63,9 @@ def new(
         workspace = Workspace.of(target)
         if target.exists() or target.is_symlink():
             raise UsageError(f"{target} exists already", hint=_what_then(target, workspace))
+        if workspace and (other := workspace.member(name)):
+            why = f"the workspace in {workspace.root} has a package `{name}` already, in {other}"
+            raise UsageError(why, hint="choose another name: cargo takes no two of one")
         source.check_fits()
         require_trust(source, trust)
         settled = answers.settle(source, name, answers.parse(variable), no_input=no_input)

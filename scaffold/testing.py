@@ -20,7 +20,7 @@ from scaffold.errors import (
     choose,
     of_exit_code,
 )
-from scaffold.events import Noted, emit, step
+from scaffold.events import Noted, Quoted, emit, step
 from scaffold.hosts import HOSTS
 from scaffold.options import Options
 from scaffold.plays import Job, Play
@@ -121,6 +121,8 @@ def test(
     given = WasmModule.read(module) if module else None
     options = Options(envoy=envoy, envoy_image=envoy_image, docker_args=docker_args)
     where = plays.places(host, options, deployed)
+    if deployed:
+        plays.check_deployed(place, projects)
     tools = toolchain.find(projects[0].settings.triple, root=place, rustc=rustc, yes=yes)
     with step(f"Testing {called(projects)} natively"):
         _native(projects, place, tools)
@@ -169,12 +171,13 @@ def _side_by_side(jobs: Sequence[Job], *, some: bool) -> Reports:
     nothing: list[ScaffoldError] = []
     with files.scratch() as folder:
         counts = [folder / f"{number}.json" for number in range(len(jobs))]
-        colour = ["--color=yes"] if os.isatty(process.standard_error()) else []
+        coloured = os.isatty(process.standard_error()) and not os.environ.get("NO_COLOR")
+        colour = ["--color=yes"] if coloured else []
         programs = [job.program(file, *colour) for job, file in zip(jobs, counts, strict=True)]
         for ended in together.run(programs, env=os.environ, limit=limit):
             job = jobs[ended.number]
             with step(job.title):
-                emit(Noted(ended.words.rstrip("\n")))
+                emit(Quoted(ended.words.rstrip("\n")))
             wrong = _meaning(ended.code)
             if some and wrong and ended.code == _NONE:
                 nothing.append(wrong)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from scaffold import __version__, answers, files, members, releases, rendering, templating, workflows
-from scaffold.cargo_toml import FILE, NAME, locate, parse_manifest, read_manifest
+from scaffold.cargo_toml import FILE, NAME, locate, parse_manifest
 from scaffold.errors import ProjectError, UsageError
 from scaffold.events import Noted, Warned, emit, step
 from scaffold.migrations import CONCERNED, migrate
+from scaffold.project import Project
 from scaffold.rendered import KEY, Rendered
 from scaffold.template_sources import Template, fetched
 from scaffold.trust import require as require_trust
@@ -142,8 +143,8 @@ def _merge(
 
 def _located(root: Path) -> Path:
     root = locate(root).resolve()
-    if not (root / FILE).exists():
-        read_manifest(root / FILE)  # which says so
+    if Workspace.meant(root) or not (root / FILE).exists():
+        Project.load(root)  # which says what is meant, or lacking
     return root
 
 

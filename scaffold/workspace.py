@@ -68,6 +68,13 @@ class Workspace:
             found += [(self.root / name).resolve() for name in names if (self.root / name / FILE).is_file()]
         return [folder for folder in dict.fromkeys(found) if not self.excludes(folder)]
 
+    def member(self, name: str) -> Path | None:
+        """The folder of the member whose package has that name."""
+        for folder in self.members():
+            if table(read_manifest(folder / FILE), "package").get("name") == name:
+                return folder
+        return None
+
     def plugins(self) -> list[Path]:
         """The folders of those that are plugins."""
         return [folder for folder in self.members() if is_plugin(read_manifest(folder / FILE))]

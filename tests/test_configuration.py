@@ -164,7 +164,7 @@ def test_a_project_without_a_configuration_must_fit_as_if_it_were_an_empty_objec
     (crate / "Cargo.toml").write_text(CARGO_TOML)
     with pytest.raises(ProjectError) as caught:
         Project.load(crate).configured()
-    said = "an empty configuration does not fit config.schema.json: 'keys' is a required property"
+    said = "an empty configuration of gate does not fit config.schema.json: 'keys' is a required property"
     assert caught.value.message == said
     assert caught.value.hint.endswith('of Cargo.toml: `configuration = "config.json"`')
     (crate / "config.schema.json").write_text(json.dumps(SCHEMA | {"required": []}))

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from commands import entered, error
+from wasm_asm import plugin as assembled
 
 import scaffold
-from scaffold import targets
+from scaffold import plugins, targets
 from scaffold.crates import chain_at, plugins_at, triples
 from scaffold.errors import ProjectError
+from scaffold.plays import Part, jobs
 from scaffold.project import Project
 from scaffold.workspace import Workspace, about, top
 
@@ -207,6 +209,111 @@ def test_a_chain_that_is_said_elsewhere_is_not_passed_over(said, message, hint, 
         file.write(said)
     ran = entered(capsys, "deploy", "--root", root)
     assert (ran.code, ran.err) == (3, error(message.format(root / "Cargo.toml"), hint))
+
+
+def test_no_two_of_a_workspace_have_a_name(root, capsys):
+    chained(root)
+    before = sorted(root.rglob("*"))
+    ran = entered(capsys, "new", "a", "--output-dir", root / "elsewhere", "--no-input")
+    message = f"the workspace in {root} has a package `a` already, in {root / 'a'}"
+    hint = "choose another name: cargo takes no two of one"
+    assert (ran.code, ran.err, sorted(root.rglob("*"))) == (2, error(message, hint), before)
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        ("update", "hint: choose a plugin: --root b, --root a, --root c\n"),
+        ("adopt", "hint: give --root the folder of one of its members\n"),
+    ],
+)
+def test_what_is_for_a_member_is_not_done_to_the_workspace(command, hint, root, capsys, monkeypatch):
+    chained(root)
+    monkeypatch.chdir(root)
+    ran = entered(capsys, command)
+    assert (ran.code, ran.err.endswith(hint)) == (3, True), "not that git should take all of it"
+
+
+def test_a_workspace_that_ignores_nothing_ignores_its_target_folder(root):
+    write(root, "[workspace]\n")
+    scaffold.new("one", output_dir=root, no_input=True)
+    assert (root / ".gitignore").read_text() == "/target\n"
+    (root / ".gitignore").write_text("mine\n")
+    scaffold.new("two", output_dir=root, no_input=True)
+    assert (root / ".gitignore").read_text() == "mine\n"
+
+
+def test_a_modules_file_at_a_workspaces_root_is_the_members_of_its_name(root, tmp_path):
+    chained(root)
+    crate(root / "a-b")
+    (root / "Cargo.toml").write_text('[workspace]\nmembers = ["*"]\nexclude = ["library"]\n')
+    for name, home in (("a_b", root / "a-b"), ("other", tmp_path)):
+        path = tmp_path / f"{name}.wasm"
+        path.write_bytes(assembled())
+        source = plugins.load(path, root, profile="release", rustc=None, yes=False)
+        assert source.root == home
+
+
+@pytest.mark.parametrize("out", ["nowhere/x.yaml", "."])
+@pytest.mark.parametrize("line", ["bootstrap", "manifest envoy"])
+def test_what_cannot_be_a_file_is_said_before_anything_is_built(line, out, root, capsys, monkeypatch):
+    chained(root)
+    monkeypatch.chdir(root)
+    ran = entered(capsys, *line.split(), "--out", out)
+    why = "it is a folder" if out == "." else "there is no folder nowhere"
+    assert (ran.code, ran.err) == (2, error(f"cannot write {out}: {why}", "--out takes a file's name"))
+
+
+@pytest.mark.parametrize("where", ["root", "member"])
+def test_nothing_deployed_is_said_before_anything_is_tested(where, root, capsys):
+    chained(root)
+    folder = root if where == "root" else root / "a"
+    ran = entered(capsys, "test", "--deployed", "--root", folder)
+    assert ran.code == 9
+    assert ran.err == error(f"nothing is deployed from {folder}", "run `scaffold deploy` first")
+
+
+def shared(root, *words):
+    """Which words go to whom."""
+    for folder in ("a", "b", "."):
+        (root / folder / "tests").mkdir(parents=True)
+        (root / folder / "tests/test_plugin.py").touch()
+    (root / "tests/test_chain.py").touch()
+    parts = [Part(name, root / name, []) for name in "ab"]
+    parts.append(Part("chain", root, [], ("--rootdir=x",), (str(root / "tests"),)))
+    made = jobs(parts, {"envoy": ["--on"]}, words, None, by_name=True)
+    return {job.name: [word.replace(f"{root}/", "") for word in job.words[1:]] for job in made}
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ([], {"a": [], "b": [], "chain": ["--rootdir=x", "tests"]}),
+        (["-k", "x"], {"a": ["-k", "x"], "b": ["-k", "x"], "chain": ["--rootdir=x", "-k", "x", "tests"]}),
+        (["tests/test_chain.py"], {"chain": ["--rootdir=x", "tests/test_chain.py"]}),
+        (
+            ["-x", "tests/test_chain.py::test_it[1::2]"],
+            {"chain": ["--rootdir=x", "-x", "tests/test_chain.py::test_it[1::2]"]},
+        ),
+        (["a/tests/test_plugin.py"], {"a": ["a/tests/test_plugin.py"]}),
+        (["a/tests", "tests"], {"a": ["a/tests"], "chain": ["--rootdir=x", "tests"]}),
+        (["no.py"], {"a": ["no.py"], "b": ["no.py"], "chain": ["--rootdir=x", "no.py", "tests"]}),
+    ],
+)
+def test_a_file_of_tests_goes_to_those_that_it_is_of(words, wanted, root, monkeypatch):
+    root.mkdir(exist_ok=True)
+    monkeypatch.chdir(root)
+    assert shared(root, *words) == wanted
+
+
+def test_a_file_of_tests_that_is_named_as_in_a_member_goes_to_each(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    got = shared(root, "tests/test_plugin.py")
+    assert {name: words[-1] for name, words in got.items()} == {
+        "a": "a/tests/test_plugin.py",
+        "b": "b/tests/test_plugin.py",
+        "chain": "tests/test_plugin.py",
+    }
 
 
 def test_a_service_is_in_no_chain(root):

@@ -149,6 +149,7 @@ def bootstrap(
     from scaffold.hosts import envoy_files, envoys
 
     options = Options(port, config, upstream, envoy, None, bootstrap, None, id, root_id).over({})
+    files.check_out(out)
     root = plugins.check(module, root, options)
     settings = options.settings()
     binary = envoys.find(envoy)

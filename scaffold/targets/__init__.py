@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
 from importlib import import_module
 from inspect import signature
@@ -14,7 +16,7 @@ from scaffold.deployments import Ended, Status
 from scaffold.errors import ProjectError, TargetError, UsageError, choose
 from scaffold.events import Noted, emit
 from scaffold.options import ONLY, Options
-from scaffold.project import read_configuration
+from scaffold.project import Project, read_configuration
 from scaffold.targets.applied import Applied, ClusterStatus, Removed
 from scaffold.targets.failures import Failures
 from scaffold.workspace import Workspace, choices
@@ -154,9 +156,9 @@ def _refuse(target: str, given: dict[str, Any]) -> None:
 
 
 def _remembered(root: Path, target: str) -> dict[str, Any]:
-    """What was said of what runs now, as far as it fits the target."""
+    """What was said of what is deployed, be it that it ended by itself, as far as it fits the target."""
     now = deployments.load(root)
-    said = now.options if now and now.alive else {}
+    said = now.options if now else {}
     return {name: value for name, value in said.items() if ONLY.get(name, target) == target}
 
 
@@ -246,7 +248,10 @@ def logs(root: Path = Path(), *, follow: bool = False) -> None:
 
         raise kubernetes.no_logs(*projects)
     if not found:
-        raise TargetError("nothing is deployed from here", hint="run `scaffold deploy`, or pass --root")
+        chain = _chain_with(roots[0])
+        there = f"--root {shlex.quote(os.path.relpath(chain.root))}: it runs in {chain.name}" if chain else ""
+        hint = there or "run `scaffold deploy`, or pass --root"
+        raise TargetError("nothing is deployed from here", hint=hint)
     deployment, *others = found
     if others and deployment.root != str(roots[0]):  # which is the chain's, where there are more
         hint = f"choose one: {choices([Path(each.root) for each in found])}"
@@ -262,6 +267,18 @@ def attach(deployment: deployments.Deployment) -> Host:
 
 def _say_there_is_none(root: Path, everything: bool) -> None:
     emit(Noted("nothing is deployed" if everything else f"nothing is deployed from {root.resolve()}"))
+    if not everything and (chain := _chain_with(root)):
+        emit(Noted(f"it runs in {chain.name}: --root {shlex.quote(os.path.relpath(chain.root))}"))
+
+
+def _chain_with(root: Path) -> deployments.Deployment | None:
+    """The deployed chain that the plugin in `root` is a link of."""
+    try:
+        workspace, name = Workspace.of(root), Project.load(root).name
+    except ProjectError:
+        return None
+    chain = deployments.load(workspace.root) if workspace else None
+    return chain if chain and name in [plugin.name for plugin in chain.plugins] else None
 
 
 def _status(deployment: deployments.Deployment) -> Status:

@@ -69,7 +69,7 @@ class Background:
         now = deployments.load(root)
         swaps = now and now.alive and now.target == self.name and settings.fit(now.settings, now.port)
         if now and swaps and not changes.of_places(now.plugins, plugins):
-            with step(f"Replacing the filter in the running Envoy by {chained(plugins)}"):
+            with step(f"Replacing the filter in the running Envoy by {chained(plugins)}"), _going_on():
                 self.attach(now).replace(*plugins)
             deployment = dataclasses.replace(
                 now,
@@ -184,12 +184,9 @@ class Background:
     def _validate(self, plugins: Sequence[Plugin], settings: HostSettings) -> None:
         """See whether Envoy takes the plugins, before what serves is ended for them."""
         with files.scratch() as folder:
-            try:
-                trial = dataclasses.replace(settings, port=0, anywhere=True)
-                with hosts.find(self.name)(*plugins, folder=folder, settings=trial):
-                    pass
-            except ModuleError as error:
-                raise ModuleError(f"{error.message}; what is deployed goes on", hint=error.hint) from error
+            trial = dataclasses.replace(settings, port=0, anywhere=True)
+            with _going_on(), hosts.find(self.name)(*plugins, folder=folder, settings=trial):
+                pass
 
     def _see_it_work(self, deployment: Deployment, probe: str | None) -> None:
         """Send a request through the filter. Without a built-in upstream only where we were told to."""
@@ -232,6 +229,15 @@ class Background:
             raise HostError(ended[0])
         if not came:
             emit(Noted("the filter let no HTTP request through; --probe PATH asks for an answer"))
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Say of a plugin that Envoy refuses that it took nothing away."""
+    try:
+        yield
+    except ModuleError as error:
+        raise ModuleError(f"{error.message}; what is deployed goes on", hint=error.hint) from error
 
 
 def end(folder: Path) -> None:

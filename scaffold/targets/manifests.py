@@ -89,6 +89,7 @@ def manifest(
         file=file,
         upstream=upstream,
     )
+    files.check_out(out)
     _, documents = prepare(target, image, root, options, Build(profile, rustc, yes), plain_http=plain_http)
     text = render(documents)
     if out == Path("-"):

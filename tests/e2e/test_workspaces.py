@@ -287,7 +287,7 @@ def test_a_link_that_envoy_refuses_leaves_the_chain_as_it_was(root, run):
     two.write_text(two.read_text().replace("proxy_wasm::main! {{", 'proxy_wasm::main! {{ panic!("no");'))
     refused = run(*SCAFFOLD, "deploy", cwd=root)
     assert refused.returncode == 6, refused.stderr
-    assert refused.stderr.endswith("Envoy refused the plugin two\n")
+    assert refused.stderr.endswith("Envoy refused the plugin two; what is deployed goes on\n")
     assert '"X-Hello"' in seen(deployed["url"]) and '"X-Other"' not in seen(deployed["url"])
     (status,) = json.loads(run(*SCAFFOLD, "status", "--json", cwd=root).stdout)
     assert status["plugins"] == deployed["plugins"]
@@ -354,6 +354,10 @@ def test_the_chains_log_comes_before_a_members(root, run):
     assert (said.returncode, "[info] one: Got " in said.stdout) == (0, True), said.stderr
     both = json.loads(run(*SCAFFOLD, "status", "--json", cwd=root).stdout)
     assert [each["root"] for each in both] == [str(root), str(root / "plugins/two")]
+    member = run(*SCAFFOLD, "status", cwd=root / "plugins/one")
+    assert member.stderr.endswith("it runs in the chain one, two: --root ../..\n")
+    lost = run(*SCAFFOLD, "logs", cwd=root / "plugins/one")
+    assert lost.stderr.endswith("hint: --root ../..: it runs in the chain one, two\n")
 
 
 def test_a_chain_runs_in_the_foreground_and_in_an_envoy_of_ones_own(root, run):

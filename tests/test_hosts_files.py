@@ -14,7 +14,7 @@ from wasm_asm import plugin as assembled
 from scaffold.envoy_config import Address
 from scaffold.errors import ModuleError, ProjectError
 from scaffold.hosts.envoy_files import LARGEST_LOG, Folder
-from scaffold.hosts.envoy_log import Log
+from scaffold.hosts.envoy_log import Log, lines_from
 from scaffold.project import HostSettings, Plugin
 from scaffold.wasm import WasmModule
 
@@ -99,6 +99,23 @@ def test_a_line_of_the_log_ends_where_envoy_ends_it(folder):
     record = {"level": "info", "logger": "wasm", "message": f"wasm log p r v: {text}"}
     folder.log.write_text(json.dumps(record, ensure_ascii=False) + "\n")
     assert [line.text for line in Log(folder.log).since(0)] == [text]
+
+
+def test_lines_are_whole_wherever_a_file_ended_when_its_size_was_taken(tmp_path):
+    path = tmp_path / "log"
+    lines = [b"one", b"", b"two", b"three"]
+    content = b"\n".join(lines) + b"\n"
+    path.write_bytes(content + b"half")
+    for position in range(len(content) + 5):
+        later = [line for at, line in ((0, b"one"), (4, b""), (5, b"two"), (9, b"three")) if at >= position]
+        got, end = lines_from(path, position)
+        assert got == later, position
+        assert end == (len(content) if position <= len(content) else position)
+    assert lines_from(path, 1000) == (lines, len(content)), "it was begun anew"
+    with path.open("ab") as file:
+        file.write(b" of it\nlast\n")
+    assert lines_from(path, len(content) + 2)[0] == [b"last"], "what began before isn't ours"
+    assert lines_from(path, len(content))[0] == [b"half of it", b"last"]
 
 
 def test_a_log_that_has_grown_large_begins_anew_and_its_reader_with_it(folder):

@@ -15,6 +15,7 @@ from scaffold.envoy_config import REQUEST_ID, UPSTREAM
 from scaffold.errors import HostError, UsageError
 from scaffold.exchange import Exchange, Headers, LogLines, Request, Response
 from scaffold.hosts.connection import Connection
+from scaffold.hosts.envoy_log import lines_from
 
 if TYPE_CHECKING:
     from scaffold.hosts.envoy_host import EnvoyHost
@@ -124,9 +125,7 @@ class Meanwhile:
         host opened since must have ended.
         """
         access_log = self._host.folder.access_log
-        with access_log.open("rb") as file:
-            file.seek(self._access_log if self._access_log <= access_log.stat().st_size else 0)
-            records = [json.loads(line) for line in file.read().split(b"\n")[:-1]]
+        records = [json.loads(line) for line in lines_from(access_log, self._access_log)[0]]
         unnamed = [record for record in records if not record["request_id"]]
         if self._host.folder.enclosed:
             found = unnamed[self._host.opened - self._opened - 1 :]

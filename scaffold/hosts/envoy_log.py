@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,25 @@ class Line:
         return self.level in SERIOUS
 
 
+def lines_from(path: Path, position: int) -> tuple[list[bytes], int]:
+    """The whole lines of a file that begin at `position` or after it, and where to go on from.
+
+    Envoy may write a line in two parts, so a file may have ended in the middle of one when its size was
+    taken. One that is shorter than that was begun anew.
+    """
+    with path.open("rb") as file:
+        at = position if position <= file.seek(0, os.SEEK_END) else 0
+        file.seek(max(at - 1, 0))
+        content = file.read()
+    if at:
+        before, end, content = content.partition(b"\n")
+        at += len(before + end) - 1
+        if not end:
+            return [], position
+    whole = content[: content.rfind(b"\n") + 1]
+    return whole.split(b"\n")[:-1], at + len(whole)  # splitlines() knows other ends of a line
+
+
 class Log:
     """The file that Envoy's log goes to, a JSON object a line; positions are in bytes."""
 
@@ -60,16 +80,10 @@ class Log:
     def read(self, position: int) -> tuple[list[Line], int]:
         """The whole lines from `position` on, and where to go on from."""
         try:
-            with self._path.open("rb") as file:
-                # a log that was begun anew is shorter than where we were
-                file.seek(position if position <= self.size() else 0)
-                position = file.tell()
-                content = file.read()
+            lines, position = lines_from(self._path, position)
         except FileNotFoundError:
             return [], position
-        whole = content[: content.rfind(b"\n") + 1]
-        lines = whole.decode(errors="replace").split("\n")[:-1]  # splitlines() knows other ends of a line
-        return [_line(raw) for raw in lines], position + len(whole)
+        return [_line(raw.decode(errors="replace")) for raw in lines], position
 
 
 def _line(raw: str) -> Line:

@@ -101,6 +101,7 @@ def tree(target: Path) -> Iterator[Path]:
             if error.errno in (errno.ENOTEMPTY, errno.ENOTDIR):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
             if error.errno != errno.EXDEV:  # one device, two mounts: rename is refused all the same
+                error.filename, error.filename2 = str(target), None  # not ours, which it was to come from
                 raise
             with temporary(target.parent) as beside:
                 shutil.copytree(made, beside / target.name, symlinks=True)

@@ -283,13 +283,17 @@ def by_tarfile(tar):
         return None
 
 
+# behind the pax records, where some versions of tarfile look for more of them
+PADDING = range(SOURCE.index(b"\0", 512), 1024)
+
+
 @settings(deadline=None, max_examples=500)
 @given(st.data())
 def test_a_changed_tar_is_refused_or_read_as_tarfile_reads_it(data):
     """The checksums are right again, so that the change is not refused for them."""
     tar = bytearray(SOURCE)
     for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(tar) - 1))
+        at = data.draw(st.integers(0, len(tar) - 1).filter(lambda at: at not in PADDING))
         tar[at] = data.draw(st.sampled_from(b"\0 01579LKxgS\x80\xff./=") | st.integers(0, 255))
     for at in range(0, len(SOURCE), 512):
         if SOURCE[at + 257 : at + 262] == b"ustar":

@@ -65,9 +65,7 @@ def adopt(root: Path = Path(), *, dry_run: bool = False) -> Adoption:
     """
     root = locate(root).resolve()
     if "package" not in read_manifest(root / FILE) and Workspace.at(root):
-        raise ProjectError(
-            f"{root / FILE} is a workspace's", hint="give --root the folder of one of its members"
-        )
+        raise _no_package(root / FILE)
     work = Worktree(root)
     with scratch(work) as repository, step(f"Adopting {root}"):
         crate = _Crate(work, repository)
@@ -104,6 +102,10 @@ def settled(text: str, settings: Mapping[str, str], *, profile: bool) -> str:
             profiles = manifest.setdefault("profile", tomlkit.table(is_super_table=True))
         profiles["release"] = _PROFILE
     return tomlkit.dumps(manifest)
+
+
+def _no_package(path: Path) -> ProjectError:
+    return ProjectError(f"no [package] in {path}", hint="give --root a filter's crate, not a workspace")
 
 
 class _Crate:
@@ -149,8 +151,7 @@ class _Crate:
     def _check(self, path: Path) -> None:
         """Raise `ProjectError` unless the manifest is of a crate that makes a module with the SDK."""
         if not isinstance(self._manifest.get("package"), dict):
-            hint = "give --root a filter's crate, not a workspace"
-            raise ProjectError(f"no [package] in {path}", hint=hint)
+            raise _no_package(path)
         if not makes_cdylib(self._manifest):
             hint = 'add `[lib]` with `crate-type = ["cdylib"]`'
             raise ProjectError(f"{path} does not build a cdylib, which a wasm module is", hint=hint)

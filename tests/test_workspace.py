@@ -224,7 +224,7 @@ def test_no_two_of_a_workspace_have_a_name(root, capsys):
     ("command", "hint"),
     [
         ("update", "hint: choose a plugin: --root b, --root a, --root c\n"),
-        ("adopt", "hint: give --root the folder of one of its members\n"),
+        ("adopt", "hint: give --root a filter's crate, not a workspace\n"),
     ],
 )
 def test_what_is_for_a_member_is_not_done_to_the_workspace(command, hint, root, capsys, monkeypatch):

@@ -28,7 +28,7 @@ _MOUNTED = "/scaffold"  # at the same path as here an image's own folder, such a
 
 class Link:
     """A filter's file in a swap: `version` is the text that Envoy will have once it has taken the new one,
-    and `before` that of the old one; "" where there was none.
+    and `before` that of the old one; "" where there was none that can be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +42,8 @@ class Link:
         """Write the new one, and a copy of the old one, beside it."""
         if self._path.exists():
             old = self._path.read_bytes()
-            self.before = json.loads(old)["version_info"]
+            with suppress(ValueError, LookupError, TypeError):  # somebody damaged it
+                self.before = str(json.loads(old)["version_info"])
             files.write(self._old, old, mode=mode)
         files.write(self._new, content, mode=mode)
 

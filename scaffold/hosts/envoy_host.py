@@ -124,7 +124,7 @@ class EnvoyHost:
                     taken.append((place, plugin, link))
         except Exception:
             with suppress(ScaffoldError):  # what was wrong first is what counts
-                for place, plugin, link in taken:
+                for place, plugin, link in [each for each in taken if each[2].before]:
                     self._await(link.before, plugin, place, self.log.size())
             raise
         self.folder.prune()

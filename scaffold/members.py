@@ -16,7 +16,6 @@ from scaffold.cargo_toml import FILE, parse_manifest, table
 from scaffold.errors import ProjectError
 from scaffold.workspace import Workspace
 
-_IGNORE = ".gitignore"
 _HEADER = re.compile(r"\s*\[.*\]\s*(#.*)?")
 
 
@@ -42,8 +41,7 @@ def join(root: Path, folder: Path, profiles: Sequence[str]) -> bool:
     """Make the new crate in `folder` a member of the workspace in `root`, or remove it again.
 
     The workspace's Cargo.toml names it, unless a glob does, and gets those `profiles` that it lacks; all else
-    stays as it is written, but a .gitignore comes where none is. False where the crate is a workspace of its
-    own.
+    stays as it is written. False where the crate is a workspace of its own.
     """
     if Workspace.at(folder):
         return False
@@ -77,10 +75,6 @@ def _add(root: Path, folder: Path, profiles: Sequence[str]) -> None:
         text = text.replace("\r\n", "\n").replace("\n", "\r\n")
     if text != before:
         files.write(path.resolve(), text, mode=path.stat().st_mode & 0o777)
-    if not (
-        root / _IGNORE
-    ).exists():  # the members' own leave out their own target folders, and this is shared
-        files.write(root / _IGNORE, "/target\n")
 
 
 def _with_member(text: str, name: str, path: Path) -> str:

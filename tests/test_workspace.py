@@ -234,15 +234,6 @@ def test_what_is_for_a_member_is_not_done_to_the_workspace(command, hint, root, 
     assert (ran.code, ran.err.endswith(hint)) == (3, True), "not that git should take all of it"
 
 
-def test_a_workspace_that_ignores_nothing_ignores_its_target_folder(root):
-    write(root, "[workspace]\n")
-    scaffold.new("one", output_dir=root, no_input=True)
-    assert (root / ".gitignore").read_text() == "/target\n"
-    (root / ".gitignore").write_text("mine\n")
-    scaffold.new("two", output_dir=root, no_input=True)
-    assert (root / ".gitignore").read_text() == "mine\n"
-
-
 def test_a_modules_file_at_a_workspaces_root_is_the_members_of_its_name(root, tmp_path):
     chained(root)
     crate(root / "a-b")

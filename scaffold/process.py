@@ -148,12 +148,14 @@ def spawn(
                 child.wait(grace)
         raise
     finally:
+        ended = False
         try:
             if child and guard:
                 _end(child, grace, guard.group)
-        finally:
+            ended = True
+        finally:  # where a second Ctrl-C came, the guard ends the child
             if guard:
-                guard.close()
+                guard.close(ended)
             for pipe in (child.stdin, child.stdout, child.stderr) if child else ():
                 if pipe:
                     pipe.close()
@@ -267,7 +269,8 @@ class _Guard:
         self.watch(os.getpid())
         signal.signal(signal.SIGPIPE, before)
 
-    def close(self) -> None:
-        """End it, without a word to the child."""
+    def close(self, ended: bool) -> None:
+        """End it, without a word to the child where that has `ended`; else it does what it is for."""
         with self._shell:
-            self._shell.kill()
+            if ended:
+                self._shell.kill()

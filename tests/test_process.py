@@ -501,6 +501,21 @@ def test_a_second_ctrl_c_waits_for_no_grace(tmp_path):
         assert gone(*pids)
 
 
+def test_an_interrupt_at_any_moment_of_the_end_leaves_nothing(tmp_path):
+    """It comes before the program was asked to end."""
+    body = """
+def interrupted(*_):
+    raise KeyboardInterrupt
+process._signal = interrupted
+with process.spawn(sys.argv[1:]):
+    while not Path(sys.argv[-1]).exists() or len(Path(sys.argv[-1]).read_text().split()) < 2:
+        time.sleep(0.01)
+"""
+    with tool(body, *FAMILY, tmp_path / "pids", stderr=subprocess.DEVNULL) as parent:
+        parent.wait(10)
+        assert gone(*numbers(tmp_path / "pids", 2))
+
+
 def test_a_ctrl_c_at_a_terminal_reaches_the_program_and_leaves_nothing(tmp_path):
     """A real terminal's: the program shares it, is interrupted with us, and may put its things in order."""
     program = (

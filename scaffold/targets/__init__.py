@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Sequence
 from importlib import import_module
 from inspect import signature
@@ -249,7 +247,7 @@ def logs(root: Path = Path(), *, follow: bool = False) -> None:
         raise kubernetes.no_logs(*projects)
     if not found:
         chain = _chain_with(roots[0])
-        there = f"--root {shlex.quote(os.path.relpath(chain.root))}: it runs in {chain.name}" if chain else ""
+        there = f"{choices([Path(chain.root)])}: it runs in {chain.name}" if chain else ""
         hint = there or "run `scaffold deploy`, or pass --root"
         raise TargetError("nothing is deployed from here", hint=hint)
     deployment, *others = found
@@ -268,7 +266,7 @@ def attach(deployment: deployments.Deployment) -> Host:
 def _say_there_is_none(root: Path, everything: bool) -> None:
     emit(Noted("nothing is deployed" if everything else f"nothing is deployed from {root.resolve()}"))
     if not everything and (chain := _chain_with(root)):
-        emit(Noted(f"it runs in {chain.name}: --root {shlex.quote(os.path.relpath(chain.root))}"))
+        emit(Noted(f"it runs in {chain.name}: {choices([Path(chain.root)])}"))
 
 
 def _chain_with(root: Path) -> deployments.Deployment | None:

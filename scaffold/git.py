@@ -1,4 +1,4 @@
-"""Git as we run it, and fetching a state of a repository: it asks nobody and runs nothing of that.
+"""Fetch a state of a git repository: it asks nobody, and runs nothing of what it fetches.
 
 What is fetched may be hostile. So git gets no hooks and no templates of ours, only the transports of the
 address, and a secret in an address goes to it by a file.
@@ -17,7 +17,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from scaffold import process, snapshots
-from scaffold.errors import MachineError, ScaffoldError, ToolFailed, UsageError
+from scaffold.core import git
+from scaffold.errors import ScaffoldError, ToolFailed, UsageError
 from scaffold.events import Noted, emit
 from scaffold.registry.address import is_loopback
 
@@ -26,17 +27,12 @@ COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
 _REF = re.compile(r"[\w.@][\w./@+-]*")  # nothing that is an option, or a refspec
 _URL = re.compile(r"(?:git\+)?((?:https?|ssh|git|file)://.+)|([\w.-]+@[\w.-]+:.+)")
-# what a user says of any repository; the rest is another git's, whose hook or alias runs us
-_SETTINGS = re.compile(
-    r"GIT_(CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)|(AUTHOR|COMMITTER)_(NAME|EMAIL)|ASKPASS"
-    r"|TERMINAL_PROMPT|EXEC_PATH|SSH.*|SSL_.*|HTTP_.*|PROXY_.*)"
-)
-# without the user's settings: an attribute in a repository may name a program of theirs
-ALONE = {
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_COUNT": "0",
-    "GIT_ATTR_NOSYSTEM": "1",
+_ASKING_NOBODY = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "",
+    "GCM_INTERACTIVE": "never",  # the credential manager that opens windows
+    "GIT_LFS_SKIP_SMUDGE": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",
 }
 _ASKS = ("could not read Username", "could not read Password", "Authentication failed", "Permission denied (")
 _NO_REF = ("remote ref", "invalid refspec", "unadvertised object")
@@ -88,13 +84,6 @@ def without_secret(text: str) -> str:
     return re.sub(r"//[^/]*@", "//", text)[:200]
 
 
-def environment() -> dict[str, str]:
-    """Ours, with the user's settings for git, but not what another git says of the repository it is in."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    said = {key: value for key, value in os.environ.items() if _SETTINGS.fullmatch(key)}
-    return kept | said
-
-
 def fetch(address: Address, ref: str | None, folder: Path) -> str:
     """Put the state `ref` of a repository into `folder`, which is made; returns the commit.
 
@@ -102,8 +91,7 @@ def fetch(address: Address, ref: str | None, folder: Path) -> str:
     Raises `UsageError` when there is no such repository or state, or a password is asked for;
     `ToolFailed` when git fails otherwise; `MachineError` when there is no git.
     """
-    if not shutil.which("git"):
-        raise MachineError("no git on PATH, which fetches templates", hint="install git")
+    git.program()  # said before anything else
     if ref is not None and not _REF.fullmatch(ref):
         raise UsageError(f"{ref!r} names no branch, tag or commit")
     made = _git(folder.parent, "init", "-q", "--template=", str(folder))
@@ -121,7 +109,7 @@ def fetch(address: Address, ref: str | None, folder: Path) -> str:
     if not COMMIT.fullmatch(commit):
         raise _unknown(address, ref)
     _check_size(folder, commit)
-    made = _git(folder, "checkout", "-q", "--detach", commit, env=ALONE)
+    made = _git(folder, "checkout", "-q", "--detach", commit, env=git.ALONE)
     if made.code:
         raise _failed(address, ref, made.stderr)
     shutil.rmtree(folder / ".git")
@@ -179,25 +167,14 @@ def _transport(address: Address) -> dict[str, str]:
 
 
 def _git(folder: Path | None, *words: str, env: Mapping[str, str] | None = None) -> process.Completed:
-    return process.run(["git", *words], cwd=folder, env=_env() | dict(env or {}), timeout=PATIENCE)
-
-
-def _env() -> dict[str, str]:
-    return environment() | {
-        "LC_ALL": "C",  # its words are read
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_ASKPASS": "",
-        "GCM_INTERACTIVE": "never",  # the credential manager that opens windows
-        "GIT_LFS_SKIP_SMUDGE": "1",
-        "GIT_NO_REPLACE_OBJECTS": "1",
-    }
+    return git.run(*words, cwd=folder, env=_ASKING_NOBODY | dict(env or {}), timeout=PATIENCE)
 
 
 def _check_size(folder: Path, commit: str) -> None:
     """Before anything is written: a few objects of git's can stand for any number of files."""
-    argv = ["git", "ls-tree", "-r", "-l", "-z", commit]
+    argv = ["ls-tree", "-r", "-l", "-z", commit]
     limit = snapshots.Limit()
-    with process.spawn(argv, cwd=folder, env=_env(), stdout=subprocess.PIPE) as child:
+    with git.spawn(*argv, cwd=folder, env=_ASKING_NOBODY, stdout=subprocess.PIPE) as child:
         assert child.stdout  # noqa: S101 - for the type checker
         rest = b""
         while block := child.stdout.read(65536):

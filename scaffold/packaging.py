@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scaffold import facts, plugins, process, workspace
+from scaffold import facts, plugins, workspace
+from scaffold.core import git
 from scaffold.crates import plugins_at
 from scaffold.errors import MachineError, ModuleError, UsageError, choose
 from scaffold.events import Noted, emit, step
@@ -186,12 +186,12 @@ def _revision(root: Path) -> str:
 
     All of the repository counts: the crate may be built with others in it, and by its workspace's lock file.
     """
-    env = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+    env = {"GIT_OPTIONAL_LOCKS": "0"}
     try:
-        head = process.run(["git", "rev-parse", "--verify", "HEAD"], cwd=root, env=env)
+        head = git.run("rev-parse", "--verify", "HEAD", cwd=root, env=env)
         if head.code:
             return ""
-        changed = process.run(["git", "status", "--porcelain"], cwd=root, env=env)
+        changed = git.run("status", "--porcelain", cwd=root, env=env)
     except MachineError:  # no git here
         return ""
     if changed.code or changed.stdout:

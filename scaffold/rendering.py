@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scaffold import files, git, process, snapshots
+from scaffold import files, process, snapshots
+from scaffold.core import git
 from scaffold.errors import ProjectError, UsageError, of_exit_code
 
 HOOKS = ("pre_prompt", "pre_gen_project", "post_gen_project")

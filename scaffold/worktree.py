@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold import files, git, process
+from scaffold import files, process
+from scaffold.core import git
 from scaffold.errors import MachineError, ToolFailed, UsageError
 
 LINK = "120000"  # git's mode of a symbolic link
@@ -28,7 +28,6 @@ _AUTHOR = {
     for who in ("AUTHOR", "COMMITTER")
     for what, value in (("NAME", "scaffold"), ("EMAIL", "scaffold"), ("DATE", "2000-01-01T00:00:00Z"))
 }
-_WORDS = {"LC_ALL": "C"}  # they are read
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Worktree:
 
     def __init__(self, root: Path) -> None:
         self.root = self._top = root.resolve()
-        self.git = _program()
+        _check_version()
         commit = f"`cd {shlex.quote(str(self.root))} && git init && git add -A && git commit -m 'as it was'`"
         said = self._run("rev-parse", "--show-toplevel", "--show-prefix", "--git-path", "objects")
         if said.code != 0:
@@ -155,10 +154,10 @@ class Worktree:
         if entry.mode == LINK:
             made.symlink_to(scratch.text(entry.name))
             return
-        env = git.environment() | {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(scratch.objects)}
-        argv = [self.git, "cat-file", "--filters", f"--path={self._prefix}{path}", entry.name]
+        env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(scratch.objects)}
+        argv = ["cat-file", "--filters", f"--path={self._prefix}{path}", entry.name]
         with made.open("wb") as file:
-            with process.spawn(argv, cwd=self._top, env=env, stdout=file) as child:
+            with git.spawn(*argv, cwd=self._top, env=env, stdout=file) as child:
                 if child.wait():
                     raise ToolFailed(f"git can't write {path}: `git cat-file --filters` failed")
             files.settle(file)
@@ -168,14 +167,14 @@ class Worktree:
 
     def _run(self, *words: str, text: str | None = None) -> process.Completed:
         """Run git at the top of the repository; to find that, in the project."""
-        return process.run([self.git, *words], cwd=self._top, env=git.environment() | _WORDS, input=text)
+        return git.run(*words, cwd=self._top, text=text)
 
 
 class Scratch:
     """A repository of ours in `folder`, which reads the objects of a project's."""
 
     def __init__(self, folder: Path, work: Worktree) -> None:
-        self._folder, self._git = folder, work.git
+        self._folder = folder
         self.objects = folder / "objects"
         self._run("init", "--quiet", "--bare", "--template=", f"--object-format={work.hash}", str(folder))
         (self.objects / "info").mkdir(exist_ok=True)
@@ -248,9 +247,9 @@ class Scratch:
     def _run(
         self, *words: str, cwd: Path | None = None, text: str | None = None, fine: Sequence[int] = (0,)
     ) -> str:
-        env = git.environment() | git.ALONE | _AUTHOR | _WORDS | {"GIT_DIR": str(self._folder)}
-        argv = [self._git, "-c", f"core.attributesFile={os.devnull}", "-c", "core.autocrlf=false", *words]
-        ran = process.run(argv, cwd=cwd or self._folder, env=env, input=text)
+        env = git.ALONE | _AUTHOR | {"GIT_DIR": str(self._folder)}
+        settings = ("-c", f"core.attributesFile={os.devnull}", "-c", "core.autocrlf=false")
+        ran = git.run(*settings, *words, cwd=cwd or self._folder, env=env, text=text)
         if ran.code not in fine:
             raise ToolFailed(f"git failed: {ran.stderr.strip() or ran.code}")
         return ran.stdout
@@ -265,18 +264,16 @@ def scratch(work: Worktree) -> Iterator[Scratch]:
         yield Scratch(made, work)
 
 
-def _program() -> str:
-    found = shutil.which("git")
-    if found is None:
-        raise MachineError("there is no `git` on PATH", hint="install it: `apt-get install git`, say")
-    said = process.run([found, "--version"]).stdout
-    version = re.search(r"(\d+)\.(\d+)", said)
-    if version and (int(version[1]), int(version[2])) < _OLDEST:
+def _check_version() -> None:
+    """Raise `MachineError` unless git is there, and new enough to merge without a checkout."""
+    version = git.run("--version").stdout
+    found = re.search(r"(\d+)\.(\d+)", version)
+    if found and (int(found[1]), int(found[2])) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         raise MachineError(
-            f"{found} is {said.strip()}; merging takes {oldest} or later", hint="install a newer git"
+            f"{git.program()} is {version.strip()}; merging takes {oldest} or later",
+            hint="install a newer git",
         )
-    return found
 
 
 def _remove(path: Path, root: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 import wasm_asm
 from commands import entered
+from repositories import commit
 
 from scaffold.contents import layout_of
 from scaffold.facts import plugin_facts
@@ -143,6 +144,22 @@ def test_the_revision_is_named_when_it_is_the_whole_truth(crate, capsys):
     assert "changes that aren't committed" in ran.err
     assert "org.opencontainers.image.revision" not in annotations("dirty:1")
     assert made["manifest_digest"] != Store().find(Reference.parse("dirty:1")).digest
+
+
+@pytest.mark.parametrize("variable", ["GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"])
+def test_the_revision_is_the_crates_when_a_hook_of_another_repository_runs_us(
+    crate, tmp_path, capsys, monkeypatch, variable
+):
+    git(crate, "init", "-q")
+    git(crate, "add", ".")
+    git(crate, "commit", "-q", "-m", "one")
+    other = tmp_path / "other"
+    other.mkdir()
+    commit(other)
+    places = {"GIT_DIR": other / ".git", "GIT_INDEX_FILE": other / ".git/index", "GIT_WORK_TREE": other}
+    monkeypatch.setenv(variable, str(places[variable]))
+    packaged(capsys, "filter.wasm", "-t", "hooked:1")
+    assert annotations("hooked:1")["org.opencontainers.image.revision"] == git(crate, "rev-parse", "HEAD")
 
 
 def test_no_revision_is_named_that_another_crate_of_the_repository_isnt_at(home, module, capsys):

@@ -1,0 +1,70 @@
+"""Git, run in one way: with the user's settings, and without what another git says of its repository.
+
+A git hook or alias that runs us sets GIT_DIR, GIT_INDEX_FILE and their like; a git that we run would then
+read that repository instead of the one in its working folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from scaffold import process
+from scaffold.errors import MachineError
+
+# what a user says of any repository; all other variables of git's belong to the git that runs us
+_SETTINGS = re.compile(
+    r"GIT_(CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)|(AUTHOR|COMMITTER)_(NAME|EMAIL)|ASKPASS"
+    r"|TERMINAL_PROMPT|EXEC_PATH|SSH.*|SSL_.*|HTTP_.*|PROXY_.*)"
+)
+# without the user's settings: an attribute in a repository may name a program of theirs
+ALONE = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_COUNT": "0",
+    "GIT_ATTR_NOSYSTEM": "1",
+}
+
+
+def program() -> str:
+    """The path of git. Raises `MachineError` when there is none."""
+    if found := shutil.which("git"):
+        return found
+    raise MachineError("there is no `git` on PATH", hint="install it: `apt-get install git`, for example")
+
+
+def environment() -> dict[str, str]:
+    """Our environment with the user's settings for git, but without another git's repository."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    settings = {key: value for key, value in os.environ.items() if _SETTINGS.fullmatch(key)}
+    return kept | settings
+
+
+def run(
+    *words: str,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    text: str | None = None,
+    timeout: float | None = None,
+) -> process.Completed:
+    """Run git to its end; `text` is its input. What it prints is English, so that it can be read."""
+    return process.run([program(), *words], cwd=cwd, env=_with(env), input=text, timeout=timeout)
+
+
+@contextmanager
+def spawn(
+    *words: str, cwd: Path, stdout: int | IO[Any], env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A git that runs while the block does, for output that is read or written as a stream."""
+    with process.spawn([program(), *words], cwd=cwd, env=_with(env), stdout=stdout) as child:
+        yield child
+
+
+def _with(env: Mapping[str, str] | None) -> dict[str, str]:
+    return environment() | {"LC_ALL": "C"} | dict(env or {})

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from invoke import Collection, Context, Exit, task
 
-from scaffold import files, workflows
+from scaffold.commands import ci as workflows
+from scaffold.core import files
 from scaffold.tasks import ns
 
 ROOT = Path(__file__).parent

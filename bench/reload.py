@@ -17,8 +17,8 @@ import psutil
 import scaffold
 from bench.by_hand import Envoy, await_answer
 from bench.measure import BIN, ROOT, Row, interleaved, run
-from scaffold import deployments
 from scaffold.errors import ModuleError
+from scaffold.hosts.background import record as deployments
 
 RATE = 500
 

@@ -13,12 +13,12 @@ from typing import Any
 import click
 from _pytest.config.argparsing import Parser
 
-from scaffold import errors, exchange, pytest_plugin
-from scaffold.cli import cli
-from scaffold.cli_group import Operation
-from scaffold.hosts import connection
-from scaffold.project import TABLE, TRIPLES, TYPES, Settings
-from scaffold.upstream import routes
+from scaffold import errors, pytest_plugin
+from scaffold.cli.group import Operation
+from scaffold.cli.main import cli
+from scaffold.hosts import connection, exchange
+from scaffold.hosts.upstream import routes
+from scaffold.project.model import TABLE, TRIPLES, TYPES, Settings
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parent / "scaffold"

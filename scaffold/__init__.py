@@ -13,57 +13,57 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from scaffold.adopting import adopt
-    from scaffold.cargo import build, clean
-    from scaffold.catalogue import templates
-    from scaffold.diagnosis import doctor
-    from scaffold.hosts import bootstrap, run
-    from scaffold.hosts.envoys import envoys
-    from scaffold.packaging import package
-    from scaffold.registry import login, logout, tags
-    from scaffold.registry.transfer import pull, push
-    from scaffold.stored import images, rmi, tag
-    from scaffold.stories import inspect
-    from scaffold.targets import deploy, logs, status, undeploy
-    from scaffold.targets.manifests import manifest
-    from scaffold.templating import new
-    from scaffold.testing import test
-    from scaffold.toolchain import setup
-    from scaffold.updating import update
-    from scaffold.wasme import import_wasme
-    from scaffold.workflows import ci
+    from scaffold.commands.adopt import adopt
+    from scaffold.commands.ci import ci
+    from scaffold.commands.deploy import deploy, logs, status, undeploy
+    from scaffold.commands.doctor.command import doctor
+    from scaffold.commands.images import images, rmi, tag
+    from scaffold.commands.import_wasme import import_wasme
+    from scaffold.commands.inspect import inspect
+    from scaffold.commands.manifest import manifest
+    from scaffold.commands.new import new
+    from scaffold.commands.package import package
+    from scaffold.commands.registry import login, logout, tags
+    from scaffold.commands.templates import templates
+    from scaffold.commands.test import test
+    from scaffold.commands.update import update
+    from scaffold.hosts.envoy.installs import envoys
+    from scaffold.hosts.host import bootstrap, run
+    from scaffold.oci.registry.transfer import pull, push
+    from scaffold.toolchain.cargo import build, clean
+    from scaffold.toolchain.find import setup
 
 # the table of operations: a command's name, and the module of the function of that name
 OPERATIONS = {
-    "new": "scaffold.templating",
-    "update": "scaffold.updating",
-    "adopt": "scaffold.adopting",
-    "templates": "scaffold.catalogue",
-    "setup": "scaffold.toolchain",
-    "doctor": "scaffold.diagnosis",
-    "build": "scaffold.cargo",
-    "clean": "scaffold.cargo",
-    "run": "scaffold.hosts",
-    "bootstrap": "scaffold.hosts",
-    "test": "scaffold.testing",
-    "deploy": "scaffold.targets",
-    "manifest": "scaffold.targets.manifests",
-    "undeploy": "scaffold.targets",
-    "status": "scaffold.targets",
-    "logs": "scaffold.targets",
-    "package": "scaffold.packaging",
-    "images": "scaffold.stored",
-    "tag": "scaffold.stored",
-    "rmi": "scaffold.stored",
-    "push": "scaffold.registry.transfer",
-    "pull": "scaffold.registry.transfer",
-    "tags": "scaffold.registry",
-    "inspect": "scaffold.stories",
-    "login": "scaffold.registry",
-    "logout": "scaffold.registry",
-    "import_wasme": "scaffold.wasme",
-    "ci": "scaffold.workflows",
-    "envoys": "scaffold.hosts.envoys",
+    "new": "scaffold.commands.new",
+    "update": "scaffold.commands.update",
+    "adopt": "scaffold.commands.adopt",
+    "templates": "scaffold.commands.templates",
+    "setup": "scaffold.toolchain.find",
+    "doctor": "scaffold.commands.doctor.command",
+    "build": "scaffold.toolchain.cargo",
+    "clean": "scaffold.toolchain.cargo",
+    "run": "scaffold.hosts.host",
+    "bootstrap": "scaffold.hosts.host",
+    "test": "scaffold.commands.test",
+    "deploy": "scaffold.commands.deploy",
+    "manifest": "scaffold.commands.manifest",
+    "undeploy": "scaffold.commands.deploy",
+    "status": "scaffold.commands.deploy",
+    "logs": "scaffold.commands.deploy",
+    "package": "scaffold.commands.package",
+    "images": "scaffold.commands.images",
+    "tag": "scaffold.commands.images",
+    "rmi": "scaffold.commands.images",
+    "push": "scaffold.oci.registry.transfer",
+    "pull": "scaffold.oci.registry.transfer",
+    "tags": "scaffold.commands.registry",
+    "inspect": "scaffold.commands.inspect",
+    "login": "scaffold.commands.registry",
+    "logout": "scaffold.commands.registry",
+    "import_wasme": "scaffold.commands.import_wasme",
+    "ci": "scaffold.commands.ci",
+    "envoys": "scaffold.hosts.envoy.installs",
 }
 
 __all__ = [

@@ -10,7 +10,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)
 gc.set_threshold(100_000)
 atexit.register(gc.freeze)
 
-from scaffold.cli import main  # noqa: E402
+from scaffold.cli.main import main  # noqa: E402
 
 __all__ = ["main"]
 

@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from scaffold import hosts
-from scaffold.crates import called, chain_at
+from scaffold.commands.test import OURS
 from scaffold.errors import HostError, ScaffoldError, UsageError, choose
-from scaffold.exchange import Exchange, HeaderInput, Headers, Request, Response
+from scaffold.hosts import host as hosts
 from scaffold.hosts.connection import Connection
-from scaffold.options import Options
-from scaffold.plugins import Source, chain, load_all
-from scaffold.project import Plugin
-from scaffold.schema import Schema
-from scaffold.testing import OURS
-from scaffold.upstream import Origin
-from scaffold.wasm import WasmModule
+from scaffold.hosts.exchange import Exchange, HeaderInput, Headers, Request, Response
+from scaffold.hosts.options import Options
+from scaffold.hosts.plugin import Source, chain, load_all
+from scaffold.hosts.upstream.serve import Origin
+from scaffold.project.model import Plugin
+from scaffold.project.plugins import called, chain_at
+from scaffold.project.schema import Schema
+from scaffold.wasm.module import WasmModule
 
 Begun = Callable[[], AbstractContextManager[hosts.Host]]
 
@@ -257,9 +257,9 @@ def _sources(config: pytest.Config) -> list[Source]:
 
 
 def _deployed(root: Path) -> hosts.Host:
-    from scaffold import deployments
+    from scaffold.commands.deploy import attach
     from scaffold.errors import TargetError
-    from scaffold.targets import attach
+    from scaffold.hosts.background import record as deployments
 
     deployment = deployments.load(root)
     if deployment is None or not deployment.alive:

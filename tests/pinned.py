@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scaffold.kubernetes.pins import ManifestDigest, ModuleDigest, Pin, PinnedImage
-from scaffold.reference import Reference
+from scaffold.oci.reference import Reference
 
 MODULE = ModuleDigest("sha256:" + "1e" * 32)
 MANIFEST = ManifestDigest("sha256:" + "2" * 64)  # as YAML, both would be numbers without quotes

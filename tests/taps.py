@@ -6,8 +6,8 @@ from pathlib import Path
 
 import wasm_asm as asm
 
-from scaffold.project import Plugin
-from scaffold.wasm import WasmModule
+from scaffold.project.model import Plugin
+from scaffold.wasm.module import WasmModule
 
 TRAP, REFUSE = b"\x00", asm.const(0)
 OVER_A_BYTE = asm.local(1) + asm.const(1) + b"\x46\x04\x40" + TRAP + b"\x0b"  # if size == 1: trap

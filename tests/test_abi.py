@@ -6,8 +6,8 @@ import pytest
 import wasm_asm as asm
 from odd_modules import ODD, WASI, build, env, of_abi, wasi, without
 
-from scaffold import abi
-from scaffold.anatomy import Anatomy, Extern
+from scaffold.wasm import check as abi
+from scaffold.wasm.anatomy import Anatomy, Extern
 
 DATA = tomllib.loads(Path(abi.__file__).with_suffix(".toml").read_text())
 NEWEST = (1, 40)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from repositories import commit, contents, git, own
 
 import scaffold
-from scaffold.adopting import _PROFILE
+from scaffold.commands.adopt import _PROFILE
+from scaffold.core.events import Warned, listening
 from scaffold.errors import ProjectError, ScaffoldError, UsageError
-from scaffold.events import Warned, listening
-from scaffold.migrations import SDK
-from scaffold.project import Project
+from scaffold.project.model import Project
+from scaffold.project.templates.migrate import SDK
 
 MANIFEST = """\
 [package]
@@ -297,7 +297,7 @@ PARTS = [
 
 @given(st.permutations(PARTS), st.sets(st.sampled_from(PARTS[3:])))
 def test_whatever_the_order_of_the_manifest_only_what_lacks_is_added(tmp_path_factory, parts, without):
-    from scaffold.adopting import settled
+    from scaffold.commands.adopt import settled
 
     text = "\n".join(part for part in parts if part not in without)
     before, after = tomllib.loads(text), tomllib.loads(settled(text, {"type": "http"}, profile=True))

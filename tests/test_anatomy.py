@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_modules import build, module, wasi
 
-from scaffold import abi
-from scaffold.anatomy import Anatomy, Extern, plain, readable
-from scaffold.wasm import NotAPlugin, WasmModule
+from scaffold.wasm import check as abi
+from scaffold.wasm.anatomy import Anatomy, Extern, plain, readable
+from scaffold.wasm.module import NotAPlugin, WasmModule
 
 COMPONENT = b"\0asm\x0d\0\x01\0"
 

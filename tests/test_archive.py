@@ -14,8 +14,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from layers import END, file, header, layer, pax
 
-from scaffold.archive import Archive, Entry
-from scaffold.oci import ImageError
+from scaffold.oci.spec import ImageError
+from scaffold.oci.tar import Archive, Entry
 
 untimed = settings(deadline=None)
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from scaffold import clusters, envoy_bootstrap
-from scaffold.envoy_config import Address, Chain, ecds_filter
 from scaffold.errors import ProjectError
-from scaffold.hosts.envoy_clusters import LONGEST_SOCKET, placed
-from scaffold.hosts.envoy_files import Folder, generated
-from scaffold.project import HostSettings
+from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
+from scaffold.hosts.envoy.config import Chain, ecds_filter
+from scaffold.hosts.envoy.folder import Folder, generated
+from scaffold.hosts.envoy.origins import LONGEST_SOCKET, placed
+from scaffold.project import clusters
+from scaffold.project.clusters import Address
+from scaffold.project.model import HostSettings
 
 ORIGIN = Address(pipe="/tmp/origin.sock")
 CHAIN = Chain([ecds_filter("/tmp/filter.json")], [])

@@ -7,15 +7,16 @@ import wasm_asm
 from commands import entered, error
 from documents import ROOT
 
-from scaffold import readme, schema
 from scaffold.errors import ProjectError, UsageError
-from scaffold.oci import ImageError
-from scaffold.project import Plugin, Project
-from scaffold.reference import Reference
-from scaffold.schema import Schema
-from scaffold.store import Store
-from scaffold.variants import Metadata, compat
-from scaffold.wasm import WasmModule
+from scaffold.oci.reference import Reference
+from scaffold.oci.spec import ImageError
+from scaffold.oci.store import Store
+from scaffold.oci.variants import Metadata, compat
+from scaffold.project import schema
+from scaffold.project.model import Plugin, Project
+from scaffold.project.schema import Schema
+from scaffold.toolchain import readme
+from scaffold.wasm.module import WasmModule
 
 CARGO_TOML = '[package]\nname = "gate"\nversion = "0.1.0"\n[lib]\ncrate-type = ["cdylib"]\n'
 SETTING = '[package.metadata.proxy-wasm]\nconfiguration = "config.json"\n'
@@ -195,7 +196,7 @@ def test_what_checks_is_imported_only_where_there_is_a_schema(crate):
     import sys
 
     program = (
-        "import sys; from pathlib import Path; from scaffold.project import Project;"
+        "import sys; from pathlib import Path; from scaffold.project.model import Project;"
         "Project.load(Path()).configured(); print('jsonschema' in sys.modules)"
     )
 

@@ -16,9 +16,9 @@ import pytest
 from commands import SCAFFOLD, entered, error, listing, run, terminal
 from signs import heed_hangups
 
-from scaffold import console, errors
-from scaffold.errors import ScaffoldError
-from scaffold.events import (
+from scaffold import errors
+from scaffold.cli import console
+from scaffold.core.events import (
     Failed,
     Finished,
     Logged,
@@ -31,6 +31,7 @@ from scaffold.events import (
     prompt,
     step,
 )
+from scaffold.errors import ScaffoldError
 
 
 @pytest.fixture(autouse=True)
@@ -298,7 +299,7 @@ def test_a_full_disk_leaves_nothing(tmp_path):
 
 WAITS = """
 import sys, time
-from scaffold.console import reporting
+from scaffold.cli.console import reporting
 with reporting():
     try:
         print("ready", flush=True)
@@ -418,8 +419,8 @@ def test_colours_are_for_the_terminal_alone(tmp_path):
 
 def test_a_bar_goes_and_the_cursor_comes_back_however_it_ends(tmp_path):
     shows = """
-from scaffold.console import narrating, reporting
-from scaffold.events import Progressed, emit
+from scaffold.cli.console import narrating, reporting
+from scaffold.core.events import Progressed, emit
 with reporting(), narrating():
     emit(Progressed("Loading", 5_000_000, 10_000_000, "B"))
     raise {}
@@ -456,7 +457,7 @@ def test_a_signal_that_comes_where_python_can_raise_nothing_comes_again(name, co
     """In a weak reference's callback an exception is dropped, and its traceback printed."""
     program = f"""
 import signal, sys, time, weakref
-from scaffold.console import reporting
+from scaffold.cli.console import reporting
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 class Thing: pass
 with reporting():
@@ -473,7 +474,7 @@ with reporting():
 def test_ctrl_c_while_an_error_is_explained_ends_it_silently():
     program = """
 import os, signal
-from scaffold import console
+from scaffold.cli import console
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 console._say = lambda *_: signal.raise_signal(signal.SIGINT)
 with console.reporting():

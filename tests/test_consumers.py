@@ -1,10 +1,11 @@
 import pytest
 from odd_modules import build, env, wasi
 
-from scaffold import consumers, contents, variants
-from scaffold.anatomy import Anatomy
-from scaffold.consumers import CONSUMERS, Packed
-from scaffold.oci import DOCKER_MANIFEST, Descriptor, Manifest
+from scaffold.oci import consumers, variants
+from scaffold.oci import layout as contents
+from scaffold.oci.consumers import CONSUMERS, Packed
+from scaffold.oci.spec import DOCKER_MANIFEST, Descriptor, Manifest
+from scaffold.wasm.anatomy import Anatomy
 
 FAMILY = ["Istio 1.16 and later", "Envoy Gateway", "Higress"]  # they share the code that fetches
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"

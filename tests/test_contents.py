@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers import file, header, layer
 
-from scaffold.archive import Entry
-from scaffold.contents import choose_child, layout_of, read_contents, read_module, verify
-from scaffold.facts import PluginFacts, plugin_facts, read_runtime_config
-from scaffold.oci import (
+from scaffold.oci.layout import choose_child, layout_of, read_contents, read_module, verify
+from scaffold.oci.metadata import PluginFacts, plugin_facts, read_runtime_config
+from scaffold.oci.spec import (
     BLOB_LIMIT,
     DOCKER_MANIFEST,
     INDEX,
@@ -25,7 +24,8 @@ from scaffold.oci import (
     digest,
     dump,
 )
-from scaffold.variants import VARIANTS, Metadata
+from scaffold.oci.tar import Entry
+from scaffold.oci.variants import VARIANTS, Metadata
 
 MODULE = wasm_asm.plugin()
 OTHER = MODULE + wasm_asm.custom("other")

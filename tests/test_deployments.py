@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from scaffold import deployments, pids
-from scaffold.deployments import Deployed, Deployment
-from scaffold.events import Warned, listening
-from scaffold.project import HostSettings
+from scaffold.core import pids
+from scaffold.core.events import Warned, listening
+from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background.record import Deployed, Deployment
+from scaffold.project.model import HostSettings
 
 
 @pytest.fixture(autouse=True)

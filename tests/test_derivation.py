@@ -8,10 +8,12 @@ import os
 
 import pytest
 
-from scaffold import derivation, events, schema
-from scaffold.events import Failed, Finished, Warned
-from scaffold.project import Project
-from scaffold.toolchain import Toolchain
+from scaffold.core import events
+from scaffold.core.events import Failed, Finished, Warned
+from scaffold.project import schema
+from scaffold.project.model import Project
+from scaffold.toolchain import config_schema as derivation
+from scaffold.toolchain.find import Toolchain
 
 CARGO_TOML = '[package]\nname = "gate"\nversion = "0.1.0"\n[lib]\ncrate-type = ["cdylib"]\n'
 PRINTED = {"$schema": "https://json-schema.org/draft/2020-12/schema", "properties": {"ü": {"type": "string"}}}

@@ -16,7 +16,7 @@ import pytest
 from faults import table
 from faults.elsewhere import ELSEWHERE
 
-from scaffold.cli import cli
+from scaffold.cli.main import cli
 from scaffold.pytest_plugin import pytest_addoption
 
 PAGES = documents.pages()

@@ -18,12 +18,14 @@ import pytest
 from commands import INVOKE, SCAFFOLD, TASKS, Ran, entered, run
 
 import scaffold
-from scaffold import deployments, events, pids
-from scaffold.deployments import Deployed, Deployment
-from scaffold.diagnosis import Diagnosis, Finding, folders, packages, system
-from scaffold.diagnosis.finding import Patient, settle
+from scaffold.commands.doctor import folders, packages, system
+from scaffold.commands.doctor.command import Diagnosis, Finding
+from scaffold.commands.doctor.finding import Patient, settle
+from scaffold.core import events, pids
 from scaffold.errors import UsageError
-from scaffold.project import HostSettings
+from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background.record import Deployed, Deployment
+from scaffold.project.model import HostSettings
 
 WASI = "wasm32-wasip1"
 NOBODY = 65534
@@ -179,7 +181,7 @@ def test_it_asks_side_by_side(machine):
 
 
 def test_it_ends_what_hangs(machine, monkeypatch):
-    monkeypatch.setattr("scaffold.diagnosis.programs._SECONDS", 0.2)
+    monkeypatch.setattr("scaffold.commands.doctor.programs._SECONDS", 0.2)
     machine.program("docker", f"exec {shutil.which('sleep', path='/bin:/usr/bin')} 60")
     explained(machine("docker"), "warning", "gave no answer within 0.2 s")
 

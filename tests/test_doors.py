@@ -18,10 +18,10 @@ from commands import INVOKE, SCAFFOLD, TASKS, entered, error, run
 from invoke.collection import Collection
 
 import scaffold
-from scaffold.cli import cli
-from scaffold.cli_group import _ELSEWHERE
+from scaffold.cli.group import _ELSEWHERE
+from scaffold.cli.main import cli
 from scaffold.errors import ProjectError
-from scaffold.project import Project
+from scaffold.project.model import Project
 from scaffold.tasks import ns
 
 COMMANDS = {name.replace("-", "_"): command for name, command in cli.commands.items() if name != "completion"}
@@ -334,15 +334,18 @@ def test_it_starts_light(words):
     modules = loaded(*words.split())
     assert modules & set(HEAVY.split()) == set()
     ours = {name for name in modules if name.startswith("scaffold.")}
-    doors = {f"scaffold.{name}" for name in ("cli", "cli_group", "cli_images", "cli_options", "cli_projects")}
-    assert ours == doors | {"scaffold.console", "scaffold.interrupts", "scaffold.errors"}
+    cli = {f"scaffold.cli.{name}" for name in "console group images interrupts main options projects".split()}
+    assert ours == cli | {"scaffold.cli", "scaffold.errors"}
 
 
 @pytest.mark.parametrize("command", ["status", "deploy"])
 def test_what_is_heavy_waits_until_it_is_used(command, tmp_path):
     """In a folder where there is nothing to ask about, or to deploy."""
     modules = loaded(command, "--root", tmp_path)
-    assert f"scaffold.{'deployments' if command == 'status' else 'targets.envoy'}" in modules
+    assert (
+        f"scaffold.{'hosts.background.record' if command == 'status' else 'hosts.background.envoy'}"
+        in modules
+    )
     assert modules & set(f"{HEAVY} http.client ssl yaml".split()) == {"platformdirs"}
 
 
@@ -351,7 +354,7 @@ def loaded(*words):
     shows = (
         "import atexit, sys\n"
         "atexit.register(lambda: print('loaded:', *sys.modules, file=sys.stderr))\n"
-        "from scaffold.cli import main\n"
+        "from scaffold.cli.main import main\n"
         "main()\n"
     )
     ran = run(sys.executable, "-c", shows, *words)

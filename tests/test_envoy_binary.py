@@ -19,13 +19,14 @@ import pytest
 from commands import SCAFFOLD, entered, error, run
 
 import scaffold
-from scaffold import deployments, files, pids
-from scaffold.deployments import Deployed, Deployment
+from scaffold.core import files, pids
+from scaffold.core.events import Noted, Started, Warned, listening
 from scaffold.errors import MachineError, UsageError
-from scaffold.events import Noted, Started, Warned, listening
-from scaffold.hosts import envoys
-from scaffold.hosts.envoy_binary import Binary
-from scaffold.project import HostSettings
+from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background.record import Deployed, Deployment
+from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts.envoy.binary import Binary
+from scaffold.project.model import HostSettings
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 ENVOY = """#!/bin/sh

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scaffold import envoy_bootstrap, envoy_config
 from scaffold.errors import ProjectError
+from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
+from scaffold.hosts.envoy import config as envoy_config
 
 
 def at(address, port):

@@ -6,19 +6,19 @@ import certifi
 import pytest
 import wasm_asm as asm
 
-from scaffold.envoy_config import (
+from scaffold.hosts.envoy.config import (
     FILTER,
     TYPES,
-    UPSTREAM,
-    Address,
     bootstrap,
     cluster,
     ecds_filter,
     ecds_response,
     listener,
+    socket_address,
     tcp_listener,
     wasm_filter,
 )
+from scaffold.project.clusters import UPSTREAM, Address
 
 
 def plugin_filter(module="/p.wasm", configuration=b"", version=(1, 40, 0), kind="http"):
@@ -60,8 +60,8 @@ def test_a_configuration_goes_as_text_where_it_is_text(content, kind, value):
 
 
 def test_an_address_is_a_socket_or_a_host_and_port():
-    assert Address(pipe="/run/s").config() == {"pipe": {"path": "/run/s"}}
-    assert Address("::1", 80).config() == {"socket_address": {"address": "::1", "port_value": 80}}
+    assert socket_address(Address(pipe="/run/s")) == {"pipe": {"path": "/run/s"}}
+    assert socket_address(Address("::1", 80)) == {"socket_address": {"address": "::1", "port_value": 80}}
 
 
 def test_nobody_outside_reaches_the_admin_interface():

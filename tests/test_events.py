@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from scaffold.events import (
+from scaffold.core.events import (
     Failed,
     Finished,
     Noted,

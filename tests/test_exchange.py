@@ -1,6 +1,6 @@
 import pytest
 
-from scaffold.exchange import Exchange, Headers, LogLines, Request, Response
+from scaffold.hosts.exchange import Exchange, Headers, LogLines, Request, Response
 
 
 def test_the_path_is_the_target_without_its_query():

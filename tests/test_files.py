@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scaffold import files
+from scaffold.core import files
+from scaffold.core.events import Noted, listening
 from scaffold.errors import MachineError
-from scaffold.events import Noted, listening
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +38,8 @@ def open_folder():
 
 
 def script(body, *arguments):
-    return [sys.executable, "-c", "import sys\nfrom pathlib import Path\nfrom scaffold import files\n" + body,
-            *map(str, arguments)]  # fmt: skip
+    begin = "import sys\nfrom pathlib import Path\nfrom scaffold.core import files\n"
+    return [sys.executable, "-c", begin + body, *map(str, arguments)]
 
 
 @contextmanager

@@ -6,11 +6,11 @@ import pytest
 import wasm_asm
 from commands import SCAFFOLD, run, terminal
 
-from scaffold.fitting import cut, fit
-from scaffold.oci import digest
-from scaffold.reference import Reference
-from scaffold.store import Store
-from scaffold.variants import Metadata, compat
+from scaffold.core.files import digest
+from scaffold.core.text import cut, fit
+from scaffold.oci.reference import Reference
+from scaffold.oci.store import Store
+from scaffold.oci.variants import Metadata, compat
 
 DIGEST = digest(b"x")
 LONG = "registry.example.com:5000/a-team/with-a-long-name/hello_world_of_filters"

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from scaffold.errors import HostError, UsageError
-from scaffold.exchange import Headers, Request
 from scaffold.hosts import client
 from scaffold.hosts.connection import Connection
+from scaffold.hosts.exchange import Headers, Request
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from wasm_asm import plugin as assembled
 
-from scaffold.envoy_config import Address
 from scaffold.errors import ModuleError, ProjectError
-from scaffold.hosts.envoy_files import LARGEST_LOG, Folder
-from scaffold.hosts.envoy_log import Log, lines_from
-from scaffold.project import HostSettings, Plugin
-from scaffold.wasm import WasmModule
+from scaffold.hosts.envoy.folder import LARGEST_LOG, Folder
+from scaffold.hosts.envoy.log import Log, lines_from
+from scaffold.project.clusters import Address
+from scaffold.project.model import HostSettings, Plugin
+from scaffold.wasm.module import WasmModule
 
 
 @pytest.fixture

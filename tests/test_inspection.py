@@ -4,9 +4,9 @@ import pytest
 import wasm_asm as asm
 from odd_modules import BROKEN, ODD, PLUGIN, WASI, build, env, wasi, without
 
-from scaffold import console
-from scaffold.inspection import inspect_module
-from scaffold.wasm import NotAPlugin
+from scaffold.cli import console
+from scaffold.wasm.module import NotAPlugin
+from scaffold.wasm.report import inspect_module
 
 COMPONENT = b"\0asm\x0d\0\x01\0"
 RUSTC = asm.custom(

@@ -11,11 +11,11 @@ import pytest
 from commands import SCAFFOLD, entered, error, listing, run
 
 import scaffold
-from scaffold import files
+from scaffold.core import files
 from scaffold.errors import ProjectError
-from scaffold.members import fit
-from scaffold.project import Project
-from scaffold.workspace import Workspace
+from scaffold.project.model import Project
+from scaffold.project.templates.members import fit
+from scaffold.project.workspace import Workspace
 
 VIRTUAL = '# ours\n[workspace]\nmembers = [\n    "lib", # shared\n]\nresolver = "2"\n'
 

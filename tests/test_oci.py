@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaffold.errors import ScaffoldError, UsageError
-from scaffold.oci import (
+from scaffold.oci.reference import Reference, default_name
+from scaffold.oci.spec import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     DOCKER_SCHEMA_1,
@@ -24,7 +25,6 @@ from scaffold.oci import (
     kind_of,
     shown,
 )
-from scaffold.reference import Reference, default_name
 
 PIN = "sha256:" + "0123456789abcdef" * 4
 COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"  # as the distribution specification has it

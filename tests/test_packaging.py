@@ -8,12 +8,12 @@ import wasm_asm
 from commands import entered
 from repositories import commit
 
-from scaffold.contents import layout_of
-from scaffold.facts import plugin_facts
-from scaffold.plugins import held
-from scaffold.reference import Reference
-from scaffold.store import Store
-from scaffold.variants import VARIANTS, Metadata, cncf
+from scaffold.hosts.plugin import held
+from scaffold.oci.layout import layout_of
+from scaffold.oci.metadata import plugin_facts
+from scaffold.oci.reference import Reference
+from scaffold.oci.store import Store
+from scaffold.oci.variants import VARIANTS, Metadata, cncf
 
 SCHEMA = "proxy-wasm.plugin/configuration-schema"
 
@@ -341,7 +341,7 @@ WASME = {
 
 
 def test_wasmes_store_is_taken_over(home, module, capsys, tmp_path):
-    from scaffold.wasm import WasmModule
+    from scaffold.wasm.module import WasmModule
 
     def place(name, digest):
         folder = tmp_path / "store" / name

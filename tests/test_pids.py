@@ -12,7 +12,7 @@ import psutil
 import pytest
 from signs import FAMILY, STUBBORN, alive, eventually, gone, numbers
 
-from scaffold import pids, process
+from scaffold.core import pids, process
 
 # --- end
 

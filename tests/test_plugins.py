@@ -8,10 +8,11 @@ import time
 import pytest
 import wasm_asm
 
-from scaffold import files, plugins
-from scaffold.reference import Reference
-from scaffold.store import Store
-from scaffold.variants import TITLE, Metadata, compat
+from scaffold.core import files
+from scaffold.hosts import plugin as plugins
+from scaffold.oci.reference import Reference
+from scaffold.oci.store import Store
+from scaffold.oci.variants import TITLE, Metadata, compat
 
 DAY = 86400
 MIB = 2**20

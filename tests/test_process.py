@@ -12,10 +12,12 @@ import psutil
 import pytest
 from signs import FAMILY, GONE_WITHIN, STUBBORN, alive, eventually, gone, heed_hangups, numbers
 
-from scaffold import process
+from scaffold.core import process
 from scaffold.errors import MachineError
 
-PREAMBLE = "import os, signal, sys, threading, time\nfrom pathlib import Path\nfrom scaffold import process\n"
+PREAMBLE = (
+    "import os, signal, sys, threading, time\nfrom pathlib import Path\nfrom scaffold.core import process\n"
+)
 
 
 @contextmanager

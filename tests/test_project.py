@@ -6,10 +6,10 @@ import wasm_asm as asm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scaffold.cargo_toml import read_manifest
 from scaffold.errors import ProjectError, UsageError
-from scaffold.project import HostSettings, Plugin, Project, Settings, read_configuration
-from scaffold.wasm import WasmModule
+from scaffold.project.manifest import read_manifest
+from scaffold.project.model import HostSettings, Plugin, Project, Settings, read_configuration
+from scaffold.wasm.module import WasmModule
 
 CRATE = '[package]\nname = "hello"\nversion = "1.2.3"\n\n[lib]\ncrate-type = ["cdylib"]\n'
 TABLE = "\n[package.metadata.proxy-wasm]\n"

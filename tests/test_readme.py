@@ -5,7 +5,7 @@ import json
 import pytest
 from configured import CONTENT
 
-from scaffold import readme
+from scaffold.toolchain import readme
 
 TEXT = {"type": "string"}
 

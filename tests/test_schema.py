@@ -10,10 +10,10 @@ from configured import CONTENT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaffold import misfits, schema
 from scaffold.errors import ProjectError, UsageError
-from scaffold.oci import ImageError
-from scaffold.schema import Schema
+from scaffold.oci.spec import ImageError
+from scaffold.project import misfits, schema
+from scaffold.project.schema import Schema
 
 
 def faults(configuration, content=CONTENT):

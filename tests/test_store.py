@@ -10,18 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import wasm_asm
 
-from scaffold import stored
+from scaffold.commands import images as stored
+from scaffold.core.files import digest
 from scaffold.errors import MachineError, UsageError
-from scaffold.oci import digest
-from scaffold.reference import Reference
-from scaffold.store import Store
-from scaffold.variants import Metadata, compat, oci
+from scaffold.oci.reference import Reference
+from scaffold.oci.store import Store
+from scaffold.oci.variants import Metadata, compat, oci
 
 ADD = """
 import sys
-from scaffold.reference import Reference
-from scaffold.store import Store
-from scaffold.variants import Metadata, compat
+from scaffold.oci.reference import Reference
+from scaffold.oci.store import Store
+from scaffold.oci.variants import Metadata, compat
 number = int(sys.argv[1])
 module = b"\\0asm\\1\\0\\0\\0" + number.to_bytes(4, "big") * 50_000
 Store().add(compat(module, Metadata("n")), Reference.parse(f"n:{number % 7}"))

@@ -21,11 +21,12 @@ from foreign import INSIDE, commit, git, hook, served, template, zipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaffold import git as git_module
-from scaffold import snapshots, zips
+from scaffold.core.events import Noted, listening
 from scaffold.errors import MachineError, ProjectError, ScaffoldError, ToolFailed, UsageError
-from scaffold.events import Noted, listening
-from scaffold.template_sources import bundled, fetched
+from scaffold.project.templates import download as zips
+from scaffold.project.templates import git as git_module
+from scaffold.project.templates import snapshot as snapshots
+from scaffold.project.templates.source import bundled, fetched
 
 FILES = ["cookiecutter.json", INSIDE, f"{INSIDE}/Cargo.toml", f"{INSIDE}/src", f"{INSIDE}/src/lib.rs"]
 
@@ -532,8 +533,8 @@ def test_without_git_that_is_said_and_folders_do(mine, monkeypatch, tmp_path):
     with pytest.raises(MachineError) as caught, fetched(url(mine)):
         pass
     assert (caught.value.message, caught.value.hint) == (
-        "no git on PATH, which fetches templates",
-        "install git",
+        "there is no `git` on PATH",
+        "install it: `apt-get install git`, for example",
     )
     assert state(mine)[0].startswith("sha256:")
 

@@ -21,9 +21,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import scaffold
-from scaffold import derivation, readme, template_sources, templating
+from scaffold.commands import new as templating
 from scaffold.errors import UsageError
-from scaffold.project import Project
+from scaffold.project.model import Project
+from scaffold.project.templates import source as template_sources
+from scaffold.toolchain import config_schema as derivation
+from scaffold.toolchain import readme
 
 COOKIECUTTERS = Path(__file__).parent.parent / "cookiecutters"
 TEMPLATES = sorted(path.parent.name for path in COOKIECUTTERS.glob("*/cookiecutter.json"))

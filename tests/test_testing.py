@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import scaffold
-from scaffold import console
+from scaffold.cli import console
+from scaffold.commands.test import Play, Report, Reports
 from scaffold.errors import ModuleError, ProjectError, TestsFailed, UsageError
-from scaffold.testing import Play, Report, Reports
 
 GOOD = Play("Envoy 1.36.4", 4, 0, 0, 1, 1.23, None)
 BAD = Play("Envoy 1.40.0", 12, 3, 0, 0, 12.5, TestsFailed("tests failed"))

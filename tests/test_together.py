@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scaffold import pids, together
-from scaffold.together import Program
+from scaffold.core import pids, together
+from scaffold.core.together import Program
 
 MEETS = """
 import os, sys, time

@@ -16,10 +16,11 @@ import pytest
 from commands import INVOKE, SCAFFOLD, TASKS, entered, error, listing, run
 from foreign import INSIDE, commit, hook, template, zipped
 
-from scaffold import answers, files, trust
+from scaffold.core import files
 from scaffold.errors import ProjectError, UsageError
-from scaffold.project import Project
-from scaffold.template_sources import fetched
+from scaffold.project.model import Project
+from scaffold.project.templates import answers, trust
+from scaffold.project.templates.source import fetched
 
 MADE = ["Cargo.toml", "src", "src/lib.rs"]
 

@@ -18,12 +18,17 @@ from commands import SCAFFOLD, entered, run
 from repositories import commit, contents, git, own
 
 import scaffold
-from scaffold import __version__, answers, files, members, templating, workflows, worktree
+from scaffold import __version__
+from scaffold.commands import ci as workflows
+from scaffold.commands import new as templating
+from scaffold.core import files
+from scaffold.core.events import Noted, Started, Warned, listening
 from scaffold.errors import MachineError, ProjectError, UsageError
-from scaffold.events import Noted, Started, Warned, listening
-from scaffold.project import Project
-from scaffold.rendered import Rendered
-from scaffold.template_sources import Template
+from scaffold.project.model import Project
+from scaffold.project.provenance import Rendered
+from scaffold.project.templates import answers, members
+from scaffold.project.templates import merge as worktree
+from scaffold.project.templates.source import Template
 
 HTTP = Path(__file__).parent.parent / "cookiecutters" / "http"
 CI = HTTP.parent.parent / "ci"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import wasm_asm
 
-from scaffold.oci import Manifest, digest
-from scaffold.variants import VARIANTS, Metadata
+from scaffold.core.files import digest
+from scaffold.oci.spec import Manifest
+from scaffold.oci.variants import VARIANTS, Metadata
 
 GOLDEN = Path(__file__).parent / "golden"
 MODULE = wasm_asm.plugin()

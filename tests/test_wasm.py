@@ -8,7 +8,7 @@ import wasm_asm as asm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scaffold.wasm import ABI_VERSIONS, Import, NotAPlugin, WasmModule
+from scaffold.wasm.module import ABI_VERSIONS, Import, NotAPlugin, WasmModule
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import yaml
 from commands import entered, error, listing, run
 
 import scaffold
-from scaffold import workflows
+from scaffold.commands import ci as workflows
 from scaffold.errors import UsageError
 
 ROOT = Path(__file__).parent.parent

@@ -10,12 +10,13 @@ from commands import entered, error
 from wasm_asm import plugin as assembled
 
 import scaffold
-from scaffold import plugins, targets
-from scaffold.crates import chain_at, plugins_at, triples
+from scaffold.commands import deploy as targets
+from scaffold.commands.test_jobs import Part, jobs
 from scaffold.errors import ProjectError
-from scaffold.plays import Part, jobs
-from scaffold.project import Project
-from scaffold.workspace import Workspace, about, top
+from scaffold.hosts import plugin as plugins
+from scaffold.project.model import Project
+from scaffold.project.plugins import chain_at, plugins_at, triples
+from scaffold.project.workspace import Workspace, about, top
 
 LIB = '[lib]\ncrate-type = ["cdylib"]\n'
 SDK = '[dependencies]\nproxy-wasm = "0.2.5"\n'

@@ -1,1 +1,1 @@
-"""What knows nothing of wasm: events, files, processes, records, text, versions, git."""
+"""What knows nothing of wasm: events, files, processes, caches, text, versions, git."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from scaffold import process
+from scaffold.core import process
 from scaffold.errors import MachineError
 
 # what a user says of any repository; all other variables of git's belong to the git that runs us

@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from scaffold.envoy_config import REQUEST_ID, UPSTREAM
 from scaffold.errors import HostError, UsageError
-from scaffold.exchange import Exchange, Headers, LogLines, Request, Response
 from scaffold.hosts.connection import Connection
-from scaffold.hosts.envoy_log import lines_from
+from scaffold.hosts.envoy.config import REQUEST_ID
+from scaffold.hosts.envoy.log import lines_from
+from scaffold.hosts.exchange import Exchange, Headers, LogLines, Request, Response
+from scaffold.project.clusters import UPSTREAM
 
 if TYPE_CHECKING:
-    from scaffold.hosts.envoy_host import EnvoyHost
+    from scaffold.hosts.envoy.running import EnvoyHost
 
 LOG_SECONDS = 5.0
 

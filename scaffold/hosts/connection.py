@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from scaffold.errors import HostError, UsageError
-from scaffold.exchange import LogLines, Request
+from scaffold.hosts.exchange import LogLines, Request
 
 _CHUNK = 1 << 16  # bytes
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scaffold.errors import UsageError
-from scaffold.kubernetes import common, versions, wasm
+from scaffold.kubernetes import common
+from scaffold.kubernetes import filter_config as wasm
 from scaffold.kubernetes.common import Document
 from scaffold.kubernetes.options import ClusterOptions
 from scaffold.kubernetes.pins import FileSource, HttpSource, Pin, fetched
+from scaffold.wasm import compat as versions
 
 TARGET = "istio-envoyfilter"
 NAMESPACE = "default"

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from scaffold import envoy_config
-from scaffold.envoy_config import Address
+from scaffold.core.files import digest
 from scaffold.errors import UsageError
-from scaffold.kubernetes import common, versions, wasm
+from scaffold.hosts.envoy import config as envoy_config
+from scaffold.kubernetes import common
+from scaffold.kubernetes import filter_config as wasm
 from scaffold.kubernetes.common import Document
 from scaffold.kubernetes.names import resource_name
 from scaffold.kubernetes.options import ClusterOptions
 from scaffold.kubernetes.pins import HttpSource, Pin, fetched
-from scaffold.oci import digest, dump
+from scaffold.oci.spec import dump
+from scaffold.project.clusters import UPSTREAM, Address
+from scaffold.wasm import compat as versions
 
 TARGET = "envoy"
 PORT = 8080
@@ -47,7 +50,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
     source = fetched(pin, options, TARGET)
     clusters = []
     if options.upstream:
-        clusters.append(envoy_config.cluster(envoy_config.UPSTREAM, _address(options.upstream)))
+        clusters.append(envoy_config.cluster(UPSTREAM, _address(options.upstream)))
     if isinstance(source, HttpSource):
         clusters.append(envoy_config.cluster(SOURCE, _address(source.url)))
     slot = envoy_config.ecds_filter(RESOURCE, kind=pin.plugin_type)

@@ -6,11 +6,12 @@ Source: istio/api, extensions/v1alpha1/{wasm,traffic_extension}.proto.
 from __future__ import annotations
 
 from scaffold.errors import UsageError
-from scaffold.kubernetes import common, versions
+from scaffold.kubernetes import common
 from scaffold.kubernetes.common import Document, without_none
 from scaffold.kubernetes.names import TargetRef
 from scaffold.kubernetes.options import MODES, PHASES, ClusterOptions
 from scaffold.kubernetes.pins import HttpSource, Pin, hexadecimal, pulled
+from scaffold.wasm import compat as versions
 
 TARGET = "istio"
 NAMESPACE = "default"

@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from scaffold.clusters import parse_upstream
+from scaffold.core.versions import Version
 from scaffold.errors import UsageError, choose
-from scaffold.kubernetes import names, versions
+from scaffold.kubernetes import names
 from scaffold.kubernetes.names import TargetRef
-from scaffold.kubernetes.versions import Version
+from scaffold.project.clusters import parse_upstream
+from scaffold.wasm import compat as versions
 
 PHASES = {"authn": "AUTHN", "authz": "AUTHZ", "stats": "STATS"}
 MODES = {"client": "CLIENT", "server": "SERVER", "both": "CLIENT_AND_SERVER"}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NewType
 
+from scaffold.core.versions import Version
 from scaffold.errors import UsageError
-from scaffold.kubernetes import versions
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.kubernetes.versions import Version
-from scaffold.oci import ImageError
-from scaffold.reference import Reference
+from scaffold.oci.reference import Reference
+from scaffold.oci.spec import ImageError
+from scaffold.wasm import compat as versions
 
 ManifestDigest = NewType("ManifestDigest", str)  # "sha256:" and 64 hexadecimal digits, as is the other
 ModuleDigest = NewType("ModuleDigest", str)

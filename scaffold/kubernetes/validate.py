@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from scaffold.errors import ScaffoldError
 from scaffold.kubernetes.common import Document
-from scaffold.misfits import sentences
+from scaffold.project.misfits import sentences
 
 SCHEMAS = Path(__file__).parent / "schemas"
 _SCHEMES = ("http", "https", "file", "oci")

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from scaffold.errors import MachineError
-from scaffold.toolchain.compiler import Toolchain, cargo_for, env_for, probe, wasm_linker
+from scaffold.toolchain.rustc import Toolchain, cargo_for, env_for, probe, wasm_linker
 
 
 def take(name: str, by: str, triple: str, root: Path) -> Toolchain:

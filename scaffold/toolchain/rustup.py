@@ -6,10 +6,10 @@ import os
 import re
 from pathlib import Path
 
-from scaffold import files, process
+from scaffold.core import files, process
+from scaffold.core.events import step
 from scaffold.errors import MachineError
-from scaffold.events import step
-from scaffold.toolchain.compiler import (
+from scaffold.toolchain.rustc import (
     Toolchain,
     Unfit,
     cargo_for,

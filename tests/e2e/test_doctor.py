@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import scaffold
-from scaffold import deployments
+from scaffold.hosts.background import record as deployments
 
 DOCTOR = (sys.executable, "-m", "scaffold", "doctor")
 COMPILERS = ("cc", "gcc", "clang", "c99", "c89")

@@ -13,12 +13,15 @@ import pytest
 from taps import tap
 
 import scaffold
-from scaffold import deployments, files
+from scaffold.core import files
+from scaffold.core.events import Noted, listening
 from scaffold.errors import MachineError, ModuleError, UsageError
-from scaffold.events import Noted, listening
-from scaffold.exchange import Headers, Request
-from scaffold.hosts import Host, envoy, envoys
-from scaffold.project import HostSettings, Plugin
+from scaffold.hosts.background import record as deployments
+from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts.envoy import local as envoy
+from scaffold.hosts.exchange import Headers, Request
+from scaffold.hosts.host import Host
+from scaffold.project.model import HostSettings, Plugin
 
 OLD, NEW, WITHOUT_V8 = "1.36.4", "1.39.3", "1.38.3"
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from taps import tap
 
-from scaffold import hosts
 from scaffold.errors import HostError, ModuleError, ProjectError
-from scaffold.exchange import Headers, Request, Response
-from scaffold.hosts import Host, Start
-from scaffold.project import HostSettings, Plugin
-from scaffold.wasm import WasmModule
+from scaffold.hosts import host as hosts
+from scaffold.hosts.exchange import Headers, Request, Response
+from scaffold.hosts.host import Host, Start
+from scaffold.project.model import HostSettings, Plugin
+from scaffold.wasm.module import WasmModule
 
 
 @pytest.fixture(scope="module", params=hosts.HOSTS)

@@ -16,10 +16,11 @@ import oras.client
 import pytest
 from registries import PASSWORD, USER, registry
 
-from scaffold.oci import MANIFEST, digest
-from scaffold.reference import Reference
-from scaffold.store import Store
-from scaffold.wasm import WasmModule
+from scaffold.core.files import digest
+from scaffold.oci.reference import Reference
+from scaffold.oci.spec import MANIFEST
+from scaffold.oci.store import Store
+from scaffold.wasm.module import WasmModule
 
 VARIANTS = ("compat", "oci", "cncf")
 WASME = "application/vnd.module.wasm"

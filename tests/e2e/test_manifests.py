@@ -11,13 +11,16 @@ import pytest
 import wasm_asm
 from pinned import HTTP, NETWORK
 
-from scaffold import envoy_config, kubernetes
+from scaffold.core.files import digest
 from scaffold.errors import ProjectError
-from scaffold.hosts import envoy, envoys
+from scaffold.hosts.envoy import config as envoy_config
+from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts.envoy import local as envoy
+from scaffold.kubernetes import documents as kubernetes
 from scaffold.kubernetes import fleet
 from scaffold.kubernetes.options import ClusterOptions
 from scaffold.kubernetes.pins import ModuleDigest
-from scaffold.oci import digest
+from scaffold.project.clusters import Address
 
 URL = "http://modules.example/plugin.wasm"
 EVERY_FIELD = {
@@ -103,9 +106,7 @@ def test_a_slot_that_waits_for_its_filter_is_one_that_envoy_knows(taken):
     bootstrap["dynamic_resources"] = {
         "ads_config": {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [server]}
     }
-    bootstrap["static_resources"]["clusters"] = [
-        envoy_config.cluster("mesh", envoy_config.Address("127.0.0.1", 1))
-    ]
+    bootstrap["static_resources"]["clusters"] = [envoy_config.cluster("mesh", Address("127.0.0.1", 1))]
     taken(bootstrap)
 
 

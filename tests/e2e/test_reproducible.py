@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from scaffold import cargo, toolchain
-from scaffold.project import Project
-from scaffold.wasm import WasmModule
+from scaffold.project.model import Project
+from scaffold.toolchain import cargo
+from scaffold.toolchain import find as toolchain
+from scaffold.wasm.module import WasmModule
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")
 PLACE = "pub fn place() -> &'static str { file!() }\npub fn at(v: &[u8], i: usize) -> u8 { v[i] }\n"

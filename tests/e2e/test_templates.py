@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 import scaffold
-from scaffold import deployments, rendering, toolchain
 from scaffold.errors import ModuleError
+from scaffold.hosts.background import record as deployments
+from scaffold.project.templates import render as rendering
+from scaffold.toolchain import find as toolchain
 
 TEMPLATES = list(rendering.bundled("cookiecutters"))
 LARGEST = dict.fromkeys(TEMPLATES, 150_000) | {"body": 300_000, "grpc": 300_000}  # bytes of a release module

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from scaffold import hosts
-from scaffold.exchange import Headers, Request
-from scaffold.project import HostSettings, Plugin
+from scaffold.hosts import host as hosts
+from scaffold.hosts.exchange import Headers, Request
+from scaffold.project.model import HostSettings, Plugin
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,14 @@ import odd_modules
 import pytest
 from odd_modules import BYTECODE, CORRUPTED, CRASH, ODD, WASI, build, of_abi
 
-from scaffold import abi, envoy_config, process
-from scaffold.anatomy import Anatomy
-from scaffold.hosts import envoys
-from scaffold.hosts.envoy_binary import Binary
-from scaffold.wasm import NotAPlugin
+from scaffold.core import process
+from scaffold.hosts.envoy import config as envoy_config
+from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts.envoy.binary import Binary
+from scaffold.project.clusters import Address
+from scaffold.wasm import check as abi
+from scaffold.wasm.anatomy import Anatomy
+from scaffold.wasm.module import NotAPlugin
 
 DATA = tomllib.loads(Path(abi.__file__).with_suffix(".toml").read_text())
 INSTALLED = {envoy.version: envoy.path for envoy in envoys.installed() if envoy.fault is None}
@@ -42,7 +45,7 @@ def load(envoy: Binary, tmp_path: Path) -> Callable[[bytes], process.Completed]:
         "http_filters": [{"name": "plugin", "typed_config": plugin}, envoy_config.router()],
     }
     listener = {
-        "address": envoy_config.Address("127.0.0.1", 0).config(),
+        "address": envoy_config.socket_address(Address("127.0.0.1", 0)),
         "filter_chains": [{"filters": [{"name": "manager", "typed_config": manager}]}],
     }
     bootstrap.write_text(json.dumps({"static_resources": {"listeners": [listener]}}))

@@ -21,8 +21,8 @@ import pytest
 from crates import touch_what_differs
 
 import scaffold
-from scaffold import toolchain
-from scaffold.workspace import Workspace
+from scaffold.project.workspace import Workspace
+from scaffold.toolchain import find as toolchain
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")
 MANIFEST = """[workspace]

@@ -322,7 +322,7 @@ def envoys(place: Place) -> list[psutil.Process]:
 
 def supervisors(place: Place) -> list[str]:
     """The supervisors that run for a place."""
-    return [line for line in place.left() if "scaffold.targets.supervisor" in line]
+    return [line for line in place.left() if "scaffold.hosts.background.supervisor" in line]
 
 
 def as_root() -> None:

@@ -391,7 +391,7 @@ def test_every_file_of_the_cache_is_damaged(here, record, chance, capsys):
 @pytest.mark.faults("R8")
 def test_every_file_of_the_private_toolchain_is_damaged(machine, debian, record, chance, tmp_path, capsys):
     """Of stand-ins. What doesn't run is said, with how to get rid of it, and that works."""
-    from scaffold.toolchain import private
+    from scaffold.toolchain.debian import install as private
 
     debian()
     place = Place(tmp_path, dict(os.environ))

@@ -301,7 +301,7 @@ READ = """
 import sys
 from pathlib import Path
 from scaffold.errors import ModuleError
-from scaffold.wasm import WasmModule
+from scaffold.wasm.module import WasmModule
 try:
     print(WasmModule.read(Path(sys.argv[1])).size)
 except ModuleError as error:

@@ -15,10 +15,11 @@ from faults.images import User, manifest, on_sale, put, sha256
 from faults.kills import SIGNALS, Command, kill, seen, told
 from faults.place import digest, names
 
-from scaffold import events, stored
-from scaffold.reference import Reference
-from scaffold.store import Store
-from scaffold.variants import Metadata, compat
+from scaffold.commands import images as stored
+from scaffold.core import events
+from scaffold.oci.reference import Reference
+from scaffold.oci.store import Store
+from scaffold.oci.variants import Metadata, compat
 
 SIZE = 300_000  # bytes of a module that makes the moment count, and costs little
 LAYOUT = ["blobs", "index.json", "oci-layout"]

@@ -11,7 +11,7 @@ import pytest
 import wasm_asm
 from faults.place import TINY, Place, in_this_process, names, supervisors
 
-from scaffold.envoy_bootstrap import MANAGER, ROUTER
+from scaffold.hosts.envoy.bootstrap import MANAGER, ROUTER
 
 MANIFEST = TINY["Cargo.toml"]
 DEEP = 100_000

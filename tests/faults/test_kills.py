@@ -110,7 +110,7 @@ def test_build(place, record, chance, numbers, times):
 @SIGNALS
 def test_setup(machine, debian, record, chance, numbers, times, tmp_path):
     """apt-get and dpkg-deb are stand-ins; their real ones: tests/toolchain/test_private_e2e.py."""
-    from scaffold.toolchain import private
+    from scaffold.toolchain.debian import install as private
 
     debian()
     place = Place(tmp_path, dict(os.environ))

@@ -12,8 +12,8 @@ from faults.images import User
 from faults.place import digest, until
 from faulty import Answer, Faulty, Reply, Seen, error, faulty
 
-from scaffold.registry.client import Client
-from scaffold.registry.http import Pace
+from scaffold.oci.registry.client import Client
+from scaffold.oci.registry.http import Pace
 
 CANARY = "canary-that-nobody-may-hear"
 BASIC = base64.b64encode(f"alice:{CANARY}".encode()).decode()

@@ -175,7 +175,7 @@ def test_the_guard_is_killed_and_still_all_ends(place, probe, record, command):
 
 def is_supervisor(place: Place, process: psutil.Process) -> bool:
     words = process.info["cmdline"] or []
-    return "scaffold.targets.supervisor" in words and str(place.folder) in str(process.environ())
+    return "scaffold.hosts.background.supervisor" in words and str(place.folder) in str(process.environ())
 
 
 @pytest.mark.faults("R9")

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from pinned import HTTP, MANIFEST, MODULE, NETWORK, SERVICE, image
 
-from scaffold import kubernetes
 from scaffold.errors import UsageError
+from scaffold.kubernetes import documents as kubernetes
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.kubernetes.render import render
-from scaffold.oci import ImageError
+from scaffold.kubernetes.yaml import render
+from scaffold.oci.spec import ImageError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "manifests"
 URL = "https://modules.example/hello.wasm"

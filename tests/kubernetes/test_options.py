@@ -3,8 +3,9 @@
 import pytest
 
 from scaffold.errors import UsageError
-from scaffold.kubernetes import names, versions
+from scaffold.kubernetes import names
 from scaffold.kubernetes.options import ClusterOptions, Match, Variable
+from scaffold.wasm import compat as versions
 
 LONG = "a" * 63
 

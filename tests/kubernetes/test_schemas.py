@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pinned import HTTP, NETWORK
 
-from scaffold import kubernetes
 from scaffold.errors import ScaffoldError
+from scaffold.kubernetes import documents as kubernetes
 from scaffold.kubernetes import names, validate
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.kubernetes.render import render
+from scaffold.kubernetes.yaml import render
 
 CRDS = Path(__file__).parents[3] / "shared" / "crds"
 # our schema -> the CRD

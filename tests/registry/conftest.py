@@ -6,7 +6,7 @@ import pytest
 import trustme
 from faulty import faulty
 
-from scaffold import events
+from scaffold.core import events
 
 CLEAN = (
     "DOCKER_CONFIG REGISTRY_AUTH_FILE XDG_RUNTIME_DIR XDG_CONFIG_HOME REQUESTS_CA_BUNDLE CURL_CA_BUNDLE"

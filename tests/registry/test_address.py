@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scaffold.core import net
 from scaffold.errors import RegistryError
-from scaffold.registry import address
+from scaffold.oci.registry import address
 
 LOOPBACK = ["localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "127.9.9.9", "::1", "[::1]", "127.1"]
 LOOPBACK += ["0x7f000001", "2130706433", "::ffff:127.0.0.1", "017700000001"]
@@ -23,30 +24,30 @@ OUTSIDE = [
 
 @pytest.mark.parametrize("host", LOOPBACK)
 def test_what_is_this_machine(host):
-    assert address.is_loopback(host)
-    assert address.is_own(host)
+    assert net.is_loopback(host)
+    assert net.is_own(host)
 
 
 @pytest.mark.parametrize("host", INNER)
 def test_what_only_an_inner_network_has(host):
-    assert address.is_inner(host)
+    assert net.is_inner(host)
 
 
 @pytest.mark.parametrize("host", OUTSIDE)
 def test_what_is_outside(host):
-    assert not address.is_inner(host)
-    assert not address.is_loopback(host)
-    assert not address.is_own(host)
+    assert not net.is_inner(host)
+    assert not net.is_loopback(host)
+    assert not net.is_own(host)
 
 
 def test_where_a_cloud_keeps_its_secrets_is_nobody_elses():
-    assert address.is_own("169.254.169.254")
-    assert not address.is_own("10.0.0.1")
+    assert net.is_own("169.254.169.254")
+    assert not net.is_own("10.0.0.1")
 
 
 @given(st.text())
 def test_any_text_is_this_machine_or_it_isnt(host):
-    assert isinstance(address.is_inner(host), bool)
+    assert isinstance(net.is_inner(host), bool)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaffold.errors import RegistryError
-from scaffold.oci import Descriptor
-from scaffold.reference import Reference
-from scaffold.registry.auth import Access, challenges, check_realm
-from scaffold.registry.client import Client
-from scaffold.registry.credentials import Credentials
-from scaffold.registry.http import Pace
+from scaffold.oci.reference import Reference
+from scaffold.oci.registry.auth import Access, challenges, check_realm
+from scaffold.oci.registry.client import Client
+from scaffold.oci.registry.credentials import Credentials
+from scaffold.oci.registry.http import Pace
+from scaffold.oci.spec import Descriptor
 
 QUICK = Pace(total=10, silence=5, pause=0.001, tries=3)
 ALICE = Credentials("alice", "open sesame")

@@ -11,12 +11,20 @@ import pytest
 from faulty import Reply, digest, error, faulty, manifest_reply
 
 from scaffold.errors import RegistryError
-from scaffold.oci import DOCKER_LIST, DOCKER_SCHEMA_1, INDEX, MANIFEST, Descriptor, ImageError, Manifest
-from scaffold.reference import Reference
-from scaffold.registry import client as client_module
-from scaffold.registry.client import Client
-from scaffold.registry.credentials import Credentials
-from scaffold.registry.http import Pace
+from scaffold.oci.reference import Reference
+from scaffold.oci.registry import client as client_module
+from scaffold.oci.registry.client import Client
+from scaffold.oci.registry.credentials import Credentials
+from scaffold.oci.registry.http import Pace
+from scaffold.oci.spec import (
+    DOCKER_LIST,
+    DOCKER_SCHEMA_1,
+    INDEX,
+    MANIFEST,
+    Descriptor,
+    ImageError,
+    Manifest,
+)
 
 QUICK = Pace(total=10, silence=5, pause=0.001, tries=3)
 IMPATIENT = Pace(total=0.6, silence=0.2, pause=0.001, tries=3)

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from scaffold.errors import MachineError
-from scaffold.registry import credentials
-from scaffold.registry.credentials import Credentials
+from scaffold.oci.registry import credentials
+from scaffold.oci.registry.credentials import Credentials
 
 
 def auth(text):

@@ -11,11 +11,11 @@ import pytest
 from commands import terminal
 from faulty import Reply, error
 
-from scaffold import events
+from scaffold.commands.registry import Login, Logout, login, logout, tags
+from scaffold.core import events
 from scaffold.errors import RegistryError, UsageError
-from scaffold.oci import MANIFEST
-from scaffold.registry import Login, Logout, login, logout, tags
-from scaffold.registry.credentials import Credentials, find
+from scaffold.oci.registry.credentials import Credentials, find
+from scaffold.oci.spec import MANIFEST
 
 BASIC = "Basic " + base64.b64encode(b"alice:open sesame").decode()
 
@@ -76,8 +76,8 @@ def test_a_registry_that_lets_anybody_in_is_named(server, said):
 
 def test_a_password_is_typed_unseen(closed, tmp_path):
     code = f"""
-from scaffold import console
-from scaffold.registry import login
+from scaffold.cli import console
+from scaffold.commands.registry import login
 with console.reporting(), console.narrating():
     console.show(login({closed.name!r}))
 """
@@ -96,7 +96,7 @@ with console.reporting(), console.narrating():
 )
 def test_a_password_may_be_piped_in(server, typed, password):
     call = f"login({server.name!r}, username='a', password_stdin=True)"
-    code = f"from scaffold.registry import login; print({call})"
+    code = f"from scaffold.commands.registry import login; print({call})"
     ran = subprocess.run([sys.executable, "-c", code], input=typed.encode(), capture_output=True)
     assert ran.returncode == 0, ran.stderr
     assert find(server.name) == Credentials("a", password)
@@ -166,9 +166,7 @@ def test_a_name_without_a_registry_has_no_remote_tags():
 
 
 def test_the_operations_are_quick_to_import():
-    code = (
-        "import sys, scaffold.registry; print([name for name in ('requests', 'ssl') if name in sys.modules])"
-    )
+    code = "import sys, scaffold.commands.registry; print([name for name in ('requests', 'ssl') if name in sys.modules])"
     env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env).stdout == "[]\n"

@@ -7,10 +7,10 @@ import wasm_asm
 from faulty import Reply
 
 from scaffold.errors import UsageError
-from scaffold.reference import Reference
-from scaffold.registry.transfer import push
-from scaffold.store import Store
-from scaffold.variants import Metadata, compat
+from scaffold.oci.reference import Reference
+from scaffold.oci.registry.transfer import push
+from scaffold.oci.store import Store
+from scaffold.oci.variants import Metadata, compat
 
 MODULE = wasm_asm.plugin()
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaffold.registry.trouble import clean, said
+from scaffold.oci.registry.errors import clean, said
 
 
 @pytest.mark.parametrize(

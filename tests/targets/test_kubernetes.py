@@ -14,12 +14,13 @@ import yaml
 from clusters import KINDS, cluster, kubeconfig
 from pinned import HTTP, image
 
-from scaffold import files, kubernetes
+from scaffold.core import files
 from scaffold.errors import MachineError, TargetError, UsageError
+from scaffold.kubernetes import apply as target
+from scaffold.kubernetes import documents as kubernetes
+from scaffold.kubernetes import record as applied
+from scaffold.kubernetes.kubectl import Kubectl, Unreachable
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.targets import applied
-from scaffold.targets import kubernetes as target
-from scaffold.targets.kubectl import Kubectl, Unreachable
 
 pytestmark = pytest.mark.e2e  # kubectl is a real one
 

@@ -7,15 +7,17 @@ import wasm_asm
 import yaml
 from faulty import faulty
 
+from scaffold.commands import manifest as manifests
+from scaffold.commands.deploy import deploy, to_cluster
+from scaffold.commands.manifest import manifest
+from scaffold.core.files import digest
 from scaffold.errors import ProjectError, UsageError
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.oci import ImageError, digest
-from scaffold.reference import Reference
-from scaffold.registry import transfer
-from scaffold.store import Store
-from scaffold.targets import deploy, kubernetes, manifests
-from scaffold.targets.manifests import manifest
-from scaffold.variants import VARIANTS, Metadata
+from scaffold.oci.reference import Reference
+from scaffold.oci.registry import transfer
+from scaffold.oci.spec import ImageError
+from scaffold.oci.store import Store
+from scaffold.oci.variants import VARIANTS, Metadata
 
 MODULE = wasm_asm.plugin()
 CARGO_TOML = """
@@ -124,7 +126,7 @@ def test_an_unknown_target_comes_before_everything_else():
 def test_it_is_deployed_as_it_is_printed(here, pushed, tmp_path):
     name, pinned = pushed
     options = ClusterOptions(selector=("app=web",), namespace="shop")
-    made = kubernetes.deploy("istio", name, tmp_path, options, manifests.Build(), wait=0)
+    made = to_cluster("istio", name, tmp_path, options, manifests.Build(), wait=0)
     assert made.manifest_digest == pinned
     printed = yaml.safe_load(manifest("istio", name, selector=["app=web"], namespace="shop"))
     assert yaml.safe_load(here.changes()[0].body) == printed
@@ -132,7 +134,7 @@ def test_it_is_deployed_as_it_is_printed(here, pushed, tmp_path):
 
 def test_a_plain_fleet_has_no_cluster(tmp_path):
     with pytest.raises(UsageError, match="`envoy` has no cluster"):
-        kubernetes.deploy("envoy", None, tmp_path, ClusterOptions(), manifests.Build())
+        to_cluster("envoy", None, tmp_path, ClusterOptions(), manifests.Build())
 
 
 def test_nothing_is_applied_that_was_not_pushed(here, tmp_path):
@@ -141,7 +143,7 @@ def test_nothing_is_applied_that_was_not_pushed(here, tmp_path):
         Store().add(VARIANTS["compat"](MODULE, Metadata("hello_world")), Reference.parse(name))
         options = ClusterOptions(selector=("app=web",))
         with pytest.raises(Exception, match="has no acme/hello:1") as caught:
-            kubernetes.deploy("istio", name, tmp_path, options, manifests.Build())
+            to_cluster("istio", name, tmp_path, options, manifests.Build())
         assert "scaffold push" in caught.value.hint
         assert here.changes() == []
-        assert kubernetes.deploy("istio", name, tmp_path, options, manifests.Build(), dry_run=True).dry_run
+        assert to_cluster("istio", name, tmp_path, options, manifests.Build(), dry_run=True).dry_run

@@ -8,13 +8,14 @@ import pytest
 import wasm_asm
 from faulty import Reply, faulty
 
+from scaffold.core.files import digest
 from scaffold.errors import RegistryError, UsageError
-from scaffold.oci import Descriptor, Image, ImageError, Manifest, digest
-from scaffold.reference import Reference
-from scaffold.registry import transfer
-from scaffold.store import Store
-from scaffold.targets.pinning import pin
-from scaffold.variants import DOCKER_TAR_GZIP, VARIANTS, Metadata
+from scaffold.kubernetes.resolve import pin
+from scaffold.oci.reference import Reference
+from scaffold.oci.registry import transfer
+from scaffold.oci.spec import Descriptor, Image, ImageError, Manifest
+from scaffold.oci.store import Store
+from scaffold.oci.variants import DOCKER_TAR_GZIP, VARIANTS, Metadata
 
 MODULE = wasm_asm.plugin()
 OTHER = MODULE + wasm_asm.custom("more", b"x")

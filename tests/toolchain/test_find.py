@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from scaffold import toolchain
 from scaffold.errors import MachineError
+from scaffold.toolchain import find as toolchain
 from scaffold.toolchain import rustup
-from scaffold.toolchain.compiler import Unfit
+from scaffold.toolchain.rustc import Unfit
 
 WASI = "wasm32-wasip1"
 

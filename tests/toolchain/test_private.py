@@ -10,12 +10,13 @@ import time
 
 import pytest
 
-from scaffold import events, files, toolchain
+from scaffold.core import events, files
 from scaffold.errors import MachineError
-from scaffold.toolchain import private
+from scaffold.toolchain import find as toolchain
+from scaffold.toolchain.debian import install as private
 
 WASI = "wasm32-wasip1"
-INSTALL = f"from scaffold import toolchain; print(toolchain.find({WASI!r}).origin)"
+INSTALL = f"from scaffold.toolchain import find as toolchain; print(toolchain.find({WASI!r}).origin)"
 
 
 def home():

@@ -18,16 +18,16 @@ from pathlib import Path
 
 import pytest
 
-from scaffold import toolchain
-from scaffold.toolchain import private
-from scaffold.wasm import WasmModule
+from scaffold.toolchain import find as toolchain
+from scaffold.toolchain.debian import install as private
+from scaffold.wasm.module import WasmModule
 
 pytestmark = pytest.mark.e2e
 
 TRIPLES = ("wasm32-wasip1", "wasm32-unknown-unknown")
 INSTALL = """
 import sys
-from scaffold import events, toolchain
+from scaffold.core import events; from scaffold.toolchain import find as toolchain
 def hear(event):
     if isinstance(event, events.Progressed):
         print(event.title, int(event.done), flush=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from scaffold import toolchain
-from scaffold.toolchain import remap
-from scaffold.toolchain.compiler import Toolchain
+from scaffold.toolchain import find as toolchain
+from scaffold.toolchain import reproducible as remap
+from scaffold.toolchain.rustc import Toolchain
 
 WASI = "wasm32-wasip1"
 WORDS = ["--crate-name", "a_b", "--target", WASI, "-C", "metadata=0123", "src/lib.rs"]

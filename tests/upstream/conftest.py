@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scaffold.exchange import Headers, Response
-from scaffold.upstream import serve
+from scaffold.hosts.exchange import Headers, Response
+from scaffold.hosts.upstream.serve import serve
 
 
 @pytest.fixture

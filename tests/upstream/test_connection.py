@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from scaffold.exchange import Headers
-from scaffold.upstream import serve
+from scaffold.hosts.exchange import Headers
+from scaffold.hosts.upstream.serve import serve
 
 GET = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n"
 

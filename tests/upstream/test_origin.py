@@ -8,8 +8,8 @@ import time
 import pytest
 
 from scaffold.errors import HostError, UsageError
-from scaffold.exchange import Headers, Response
-from scaffold.upstream import Origin, serve
+from scaffold.hosts.exchange import Headers, Response
+from scaffold.hosts.upstream.serve import Origin, serve
 
 
 def test_what_arrived_is_told_as_it_arrived(origin, say):
@@ -107,7 +107,7 @@ def test_another_process_asks_and_tells_at_the_same_door(origin, folder, ask):
     ask("/anything", "PUT", {"x-request-id": "7"}, b"abc")
     script = (
         "import sys; from pathlib import Path\n"
-        "from scaffold.upstream import Origin; from scaffold.exchange import Response\n"
+        "from scaffold.hosts.upstream.serve import Origin; from scaffold.hosts.exchange import Response\n"
         "origin = Origin(Path(sys.argv[1]))\n"
         "origin.answer(Response(418, body=b'told'))\n"
         "print(origin.port(), origin.mark(), origin.requests('7')[0].text)\n"

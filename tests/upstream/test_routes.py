@@ -3,8 +3,8 @@ import select
 
 import pytest
 
-from scaffold.upstream.connection import Received
-from scaffold.upstream.routes import answer
+from scaffold.hosts.upstream.http1 import Received
+from scaffold.hosts.upstream.routes import answer
 
 
 def test_headers_are_shown_as_httpbin_does(ask, say):

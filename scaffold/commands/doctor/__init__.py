@@ -1,0 +1,1 @@
+"""Check this machine: one module per group of checks."""

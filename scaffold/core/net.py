@@ -1,0 +1,43 @@
+"""Whose address a host is, by its name or number alone: nothing is looked up."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host is this machine by its very name or number."""
+    address = _address(host or "")
+    return address.is_loopback if address else _is_localhost(host or "")
+
+
+def is_inner(host: str | None) -> bool:
+    """Whether a host is one, by its very name or number, that only an inner network has."""
+    address = _address(host or "")
+    return not address.is_global if address else _is_localhost(host or "")
+
+
+def is_own(host: str | None) -> bool:
+    """Whether a host is this machine or its link, where a cloud keeps its secrets."""
+    address = _address(host or "")
+    return is_loopback(host) or bool(address and (address.is_link_local or address.is_unspecified))
+
+
+def _is_localhost(host: str) -> bool:
+    name = host.lower().rstrip(".")
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The number that a host is, in the short forms that `connect` takes, too: 127.1, 0x7f000001."""
+    bare = host.strip("[]").rstrip(".").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(bare))
+        except (OSError, ValueError):
+            return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

@@ -1,0 +1,1 @@
+"""Deployments on this machine: a host that runs on after the command has ended."""

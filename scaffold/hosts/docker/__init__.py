@@ -1,0 +1,1 @@
+"""Envoy in a container of an image that the user names."""

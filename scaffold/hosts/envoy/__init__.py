@@ -1,0 +1,1 @@
+"""Envoy as a local process: its binary, configuration, files, log and admin interface."""

@@ -1,0 +1,161 @@
+"""An Envoy as a program: which version it is, and whether it runs wasm at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaffold.core import cache as memory
+from scaffold.core import process
+from scaffold.core.versions import Version
+from scaffold.errors import MachineError
+from scaffold.hosts.envoy import config as envoy_config
+from scaffold.project.clusters import Address
+
+ANSWER_SECONDS = 20.0
+_BUILD = re.compile(r"version: ([0-9a-f]+/(\d+\.\d+\.\d+)\S*)")
+_QUESTION = "envoy's build, and whether it has V8: {}"
+_WITH_V8 = " with V8"
+# the smallest plugin: a memory, the ABI's marker, `_initialize` and a `malloc` that returns 0
+_PLUGIN = (
+    b"\0asm\x01\0\0\0\x01\x09\x02`\0\0`\x01\x7f\x01\x7f\x03\x03\x02\0\x01\x05\x03\x01\0\x01\x07;\x04\x06memory\x02\0"
+    b"\x17proxy_abi_version_0_2_1\0\0\x0b_initialize\0\0\x06malloc\0\x01\n\x09\x02\x02\0\x0b\x04\0A\0\x0b"
+)
+
+
+@dataclass(frozen=True)
+class Binary:
+    """An Envoy that runs on this machine.
+
+    `build` is in its own words: commit, version, state of the tree, kind and TLS library, as in
+    "bad8280/1.36.4/Clean/RELEASE/BoringSSL". Without `v8` it runs no wasm.
+    """
+
+    path: Path
+    build: str
+    v8: bool
+
+    @property
+    def version(self) -> Version:
+        """Its three numbers."""
+        return version_of(self.build)
+
+    @property
+    def version_text(self) -> str:
+        """Its version, as "1.36.4"."""
+        return ".".join(map(str, self.version))
+
+    @classmethod
+    def at(cls, path: Path) -> Binary:
+        """The Envoy in that file: asked once, and then remembered as long as the file is the same.
+
+        Raises `MachineError` when it is none, or doesn't run here.
+        """
+        question = _QUESTION.format(path)
+        known = memory.recall(question, path)
+        if known is not None:
+            return cls(path, known.removesuffix(_WITH_V8), known.endswith(_WITH_V8))
+        asked = cls.asked(path)
+        memory.remember(question, path, asked.build + (_WITH_V8 if asked.v8 else ""))
+        return asked
+
+    @classmethod
+    def asked(cls, path: Path) -> Binary:
+        """As `at`, whatever was remembered: takes 0.1 s."""
+        _check_runnable(path)
+        ran = _run(path, "--version")
+        build = build_of(ran)
+        if build is None:
+            words = ran.stderr.strip().splitlines()[-1:]  # a library that is missing, a libc too old
+            raise MachineError("\n  ".join([f"{path} is no Envoy that runs here", *words]), hint=_ANOTHER)
+        return cls(path, build, _has_v8(path))
+
+
+def build_of(ran: process.Completed) -> str | None:
+    """The build that an Envoy told when it was asked for its `--version`; None where it isn't one."""
+    found = _BUILD.search(ran.stdout)
+    return found[1] if found and ran.code == 0 else None
+
+
+_ANOTHER = "leave --envoy out for the one that came with us"
+
+
+def _check_runnable(path: Path) -> None:
+    if not path.exists():
+        raise MachineError(f"there is no {path}", hint=_ANOTHER)
+    if path.is_dir():
+        raise MachineError(f"{path} is a folder", hint="name the program in it")
+    if not os.access(path, os.X_OK):
+        raise MachineError(f"{path} may not be executed", hint=f"`chmod +x {path}`")
+
+
+def _run(path: Path, *words: str | Path) -> process.Completed:
+    try:
+        return process.run([path, *words], timeout=ANSWER_SECONDS)
+    except MachineError as error:
+        why = getattr(error.__cause__, "errno", None)
+        if why == errno.ENOEXEC:
+            machine = f"{platform.system()} on {platform.machine()}"
+            raise MachineError(f"{path} is no program for this machine, {machine}", hint=_ANOTHER) from error
+        if why == errno.ENOENT:  # of what starts it: the file itself is there
+            message = f"{path} needs a loader that isn't here: made for another C library?"
+            raise MachineError(message, hint=_ANOTHER) from error
+        raise
+
+
+def _has_v8(path: Path) -> bool:
+    """Let Envoy load the smallest plugin: one without V8 knows the runtime's name, but loads nothing."""
+    with tempfile.TemporaryDirectory(prefix="scaffold-envoy-") as name:
+        ran = _run(path, *trial(Path(name), name))
+    return passed(ran, name, str(path), _ANOTHER)
+
+
+def version_of(build: str) -> Version:
+    """The three numbers in a build."""
+    found = _BUILD.match(f"version: {build}")
+    return tuple(int(number) for number in found[2].split(".")) if found else (0, 0, 0)
+
+
+def trial(folder: Path, within: str) -> list[str]:
+    """Write the smallest plugin and a configuration for it; the arguments by which Envoy tries to load it.
+
+    `within` is where Envoy has the folder.
+    """
+    module = f"{within}/plugin.wasm"
+    (folder / "plugin.wasm").write_bytes(_PLUGIN)
+    plugin = envoy_config.wasm_filter(
+        name="plugin", root_id="", vm_id="", module=module, configuration=b"", version=(0,)
+    )
+    filters = [{"name": envoy_config.FILTER, "typed_config": plugin}, envoy_config.router()]
+    (folder / "bootstrap.json").write_text(json.dumps(_bootstrap(filters)))
+    return ["--mode", "validate", "-l", "error", "-c", f"{within}/bootstrap.json"]
+
+
+def passed(ran: process.Completed, folder: str, envoy: str, hint: str) -> bool:
+    """Whether an Envoy loads wasm, by its `trial`. Raises `MachineError` when that failed otherwise."""
+    said = (ran.stdout + ran.stderr).replace(folder, "")
+    if ran.code and not re.search("wasm", said, re.IGNORECASE):
+        words = said.strip().splitlines()[-5:]
+        raise MachineError("\n  ".join([f"{envoy} refuses the smallest configuration", *words]), hint=hint)
+    return ran.code == 0
+
+
+def _bootstrap(filters: list[envoy_config.Config]) -> envoy_config.Config:
+    """As little around the filters as Envoy takes, so that only they can be refused."""
+    manager = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+        ".HttpConnectionManager",
+        "stat_prefix": "ingress",
+        "route_config": {},
+        "http_filters": filters,
+    }
+    network = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+    address = envoy_config.socket_address(Address("127.0.0.1", 0))
+    listener = {"name": "ingress", "address": address, "filter_chains": [{"filters": [network]}]}
+    return {"static_resources": {"listeners": [listener]}}

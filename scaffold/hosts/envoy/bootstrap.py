@@ -1,0 +1,209 @@
+"""A bootstrap of the user's own, with our filter put before the router of its connection managers.
+
+Source: envoyproxy/data-plane-api, envoy/config/bootstrap/v3; v2 left Envoy with 1.18.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from scaffold.errors import ProjectError
+from scaffold.hosts.envoy import config as envoy_config
+from scaffold.hosts.envoy.config import Chain, Config
+
+MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+ROUTER = "envoy.extensions.filters.http.router.v3.Router"
+LARGEST = 4_000_000  # bytes of a file, and values in it: reading one takes a second a MB
+FIRST_PORT = 10000  # that a listener gets where any will do: what Envoy's own examples use
+_V2_NAMES = ("envoy.http_connection_manager", "envoy.router")
+
+
+def read(path: Path) -> Config:
+    """The bootstrap in a YAML or JSON file. Raises `ProjectError`, with the place, where it is neither."""
+    import yaml
+
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ProjectError(f"{path} is larger than {LARGEST // 1_000_000} MB, and no bootstrap")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        whole = _nodes(content, {}) < LARGEST
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProjectError(
+            f"cannot read the bootstrap {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        deep = isinstance(error, RecursionError)
+        said = "nested too deeply" if deep else " ".join(str(error).split())
+        raise ProjectError(f"{path} is neither YAML nor JSON: {said}") from error
+    if not whole:
+        raise ProjectError(f"{path} grows without end where its aliases are written out")
+    if not isinstance(content, dict):
+        raise ProjectError(
+            f"{path} is no bootstrap: it holds no mapping", hint="`scaffold bootstrap` prints one"
+        )
+    return content
+
+
+def insert(
+    bootstrap: Config,
+    filters: Chain,
+    *,
+    access_log: str | None,
+    source: Path,
+) -> Config:
+    """A copy of `bootstrap` with `filters` before the router of every HTTP connection manager.
+
+    Network filters go before every TCP proxy and, in a chain with others, every manager. What we need
+    beside it is added where it is missing: an admin interface on loopback, the node's names, a watchdog
+    that ends a looping filter, our access log. `source` names it in errors. Raises `ProjectError` when it
+    is for v2, or has no place for the filters.
+    """
+    changed = copy.deepcopy(bootstrap)
+    _refuse_v2(changed, source)
+    found = False
+    for listener in _dicts(changed.get("static_resources"), "listeners"):
+        managers = _before_routers(listener, filters, source) if filters.http else []
+        proxies = _before(envoy_config.TCP_PROXY, listener, filters.network) if filters.network else []
+        for end in [*managers, *proxies]:
+            if access_log:
+                end.setdefault("access_log", []).append(envoy_config.access_log(access_log))
+        if managers or proxies:
+            listener.setdefault("enable_reuse_port", False)
+        found = found or bool(managers if filters.http else proxies)
+    if not found:
+        what = "TCP proxy" if filters.kind == "network" else "HTTP connection manager"
+        where = "before one" if filters.kind == "network" else "before the router of one"
+        raise ProjectError(
+            f"{source} has no {what} in a static listener",
+            hint=f"the filter goes {where}; listeners that come by LDS can't be changed",
+        )
+    ours = envoy_config.bootstrap(listeners=[], clusters=[])
+    for key in ("node", "admin", "watchdogs"):
+        changed.setdefault(key, ours[key])
+    return changed
+
+
+def on_any_port(bootstrap: Config) -> Config:
+    """A copy of `bootstrap` whose listeners and admin interface take any port that is free."""
+    changed = copy.deepcopy(bootstrap)
+    for socket in _sockets(changed):
+        socket["port_value"] = 0
+    return changed
+
+
+def open_up(bootstrap: Config) -> tuple[Config, dict[int, int]]:
+    """A copy of `bootstrap` for a container, where only what listens on all addresses is reached.
+
+    Every listener and the admin interface do, each on a port of its own. Returned too is, for each of
+    these, the port that was asked for, 0 for any: the first listener's first, the admin interface's last.
+    """
+    changed = copy.deepcopy(bootstrap)
+    sockets = _sockets(changed)
+    taken = {int(socket["port_value"]) for socket in sockets}
+    free = (port for port in itertools.count(FIRST_PORT) if port not in taken)
+    asked: dict[int, int] = {}
+    for socket in sockets:
+        wanted = int(socket["port_value"])
+        socket["address"] = "::" if ":" in str(socket.get("address")) else "0.0.0.0"  # noqa: S104 - within
+        socket["port_value"] = wanted or next(free)
+        asked[socket["port_value"]] = wanted
+    return changed, asked
+
+
+def dump(bootstrap: Config, *, as_json: bool = False) -> str:
+    """The bootstrap as a file's text: YAML, or JSON."""
+    if as_json:
+        return json.dumps(bootstrap, indent=2) + "\n"
+    import yaml
+
+    return str(yaml.safe_dump(bootstrap, sort_keys=False, width=110))
+
+
+def _nodes(value: object, known: dict[int, float]) -> float:
+    """How many values there are once every alias is written out; infinitely many where one holds itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf
+        items = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_nodes(item, known) for item in items)
+    return known[id(value)]
+
+
+def _before_routers(listener: Config, filters: Chain, source: Path) -> list[Config]:
+    """Put filters into, or before, every connection manager; returns these."""
+    managers = _before(MANAGER, listener, filters.network)
+    for manager in managers:
+        _insert(manager, filters.http, source)
+        manager["preserve_external_request_id"] = True
+    return managers
+
+
+def _before(kind: str, listener: Config, filters: list[Config]) -> list[Config]:
+    """Put network filters before every one of that kind; returns the configurations of these."""
+    found = _ending_with(kind, listener)
+    for chain, place, _ in found:
+        chain["filters"][place:place] = copy.deepcopy(filters)
+    return [config for _, _, config in found]
+
+
+def _ending_with(kind: str, listener: Config) -> list[tuple[Config, int, Config]]:
+    """The chains that have a filter of that kind, its place there, and its configuration."""
+    default = listener.get("default_filter_chain")
+    return [
+        (chain, place, config)
+        for chain in [*_dicts(listener, "filter_chains"), *([default] if isinstance(default, dict) else [])]
+        for place, network_filter in enumerate(_dicts(chain, "filters"))
+        if isinstance(config := network_filter.get("typed_config", {}), dict)
+        and str(config.get("@type", "")).endswith(kind)
+    ]
+
+
+def _sockets(bootstrap: Config) -> list[Config]:
+    """Where the listeners, and last the admin interface, listen; what is no port is left to Envoy to say."""
+    listeners = _dicts(bootstrap.get("static_resources"), "listeners")
+    admin = bootstrap.get("admin")
+    every = [*listeners, *([admin] if isinstance(admin, dict) else [])]
+    addresses = [each.get("address") for each in every]
+    found = [each.get("socket_address") for each in addresses if isinstance(each, dict)]
+    return [each for each in found if isinstance(each, dict) and str(each.get("port_value")).isdecimal()]
+
+
+def _insert(manager: Config, filters: list[Config], source: Path) -> None:
+    chain = manager.get("http_filters", [])
+    for place, http_filter in enumerate(chain):
+        if str(http_filter.get("typed_config", {}).get("@type", "")).endswith(ROUTER):
+            chain[place:place] = copy.deepcopy(filters)
+            return
+    name = manager.get("stat_prefix", "unnamed")
+    raise ProjectError(
+        f"the HTTP connection manager `{name}` of {source} has no router among its http_filters",
+        hint="a filter goes before `envoy.filters.http.router`, which ends every chain",
+    )
+
+
+def _refuse_v2(value: Any, source: Path) -> None:
+    """Raise for what only the v2 API had: untyped `config`, its filters' names, its types."""
+    if isinstance(value, dict):
+        kind, name = str(value.get("@type", "")), value.get("name")
+        v2_type = "/envoy.api.v2." in kind or ("/envoy.config.filter." in kind and ".v2" in kind)
+        if v2_type or (name in _V2_NAMES and "typed_config" not in value) or (name and "hosts" in value):
+            raise ProjectError(
+                f"{source} is for Envoy's v2 API ({kind or name}), which ended with Envoy 1.18",
+                hint="write it for v3: `scaffold bootstrap` prints one that works",
+            )
+        for item in value.values():
+            _refuse_v2(item, source)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_v2(item, source)
+
+
+def _dicts(parent: object, key: str) -> list[Config]:
+    found = parent.get(key) if isinstance(parent, dict) else None
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []

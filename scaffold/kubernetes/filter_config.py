@@ -1,0 +1,64 @@
+"""The plugin as Envoy's own configuration has it, for targets that write that themselves.
+
+Source: envoyproxy/data-plane-api, envoy/extensions/wasm/v3/wasm.proto.
+"""
+
+from __future__ import annotations
+
+from scaffold.hosts.envoy import config as envoy_config
+from scaffold.kubernetes import common
+from scaffold.kubernetes.common import Document
+from scaffold.kubernetes.options import FAILURE_POLICIES, ClusterOptions
+from scaffold.kubernetes.pins import FileSource, HttpSource, Pin, hexadecimal
+from scaffold.wasm import compat as versions
+
+DOWNLOAD_TIMEOUT = "30s"
+_TRIES = 5  # Envoy's own default is two, and then never again
+
+
+def typed_config(
+    pin: Pin, options: ClusterOptions, source: HttpSource | FileSource, *, name: str, cluster: str
+) -> Document:
+    """The filter's configuration; `cluster` is the one that an http source is asked through.
+
+    Raises `UsageError` for what this Envoy can't take.
+    """
+    vm: Document = {
+        # with the digest in it another module is another VM: Envoy doesn't read a file again otherwise
+        "vm_id": f"{name}-{hexadecimal(pin.module_digest)[:12]}",
+        "runtime": "envoy.wasm.runtime.v8",
+        "code": _code(source, cluster),
+    }
+    if variables := options.variables:
+        versions.require(versions.ENVIRONMENT, options.envoy_version)
+        host = [one.name for one in variables if one.value is None]
+        own = {one.name: one.value for one in variables if one.value is not None}
+        vm["environment_variables"] = ({"host_env_keys": host} if host else {}) | (
+            {"key_values": own} if own else {}
+        )
+    plugin: Document = {"name": name, "root_id": common.root_id(pin, options), "vm_config": vm}
+    if content := common.configuration(pin, options):
+        plugin["configuration"] = envoy_config.any_value(content)
+    plugin |= _failure(options)
+    if options.allow_stop_iteration:
+        versions.require(versions.STOP_ITERATION, options.envoy_version)
+        plugin["allow_on_headers_stop_iteration"] = True
+    return {"@type": envoy_config.TYPES[pin.plugin_type], "config": plugin}
+
+
+def _code(source: HttpSource | FileSource, cluster: str) -> Document:
+    if isinstance(source, FileSource):
+        return {"local": {"filename": source.path}}
+    http_uri = {"uri": source.url, "cluster": cluster, "timeout": DOWNLOAD_TIMEOUT}
+    remote: Document = {"http_uri": http_uri, "sha256": hexadecimal(source.digest)}
+    return {"remote": remote | {"retry_policy": {"num_retries": _TRIES}}}
+
+
+def _failure(options: ClusterOptions) -> Document:
+    """What happens when the plugin fails, in the field that this Envoy has for it."""
+    policy, version = options.failure_policy, options.envoy_version
+    if policy == "fail-reload":
+        versions.require(versions.FAILURE_POLICY, version)
+    if versions.has(versions.FAILURE_POLICY, version):
+        return {"failure_policy": FAILURE_POLICIES[policy]}
+    return {"fail_open": policy == "fail-open"}

@@ -1,0 +1,1 @@
+"""What an image is: spec, reference, layout, tar, variants, the local store, and registries."""

@@ -1,0 +1,138 @@
+"""The names of images: registry, repository, tag and digest.
+
+Source: opencontainers/distribution-spec, spec.md; distribution/reference for how a name without a
+registry is meant.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, replace
+from typing import Self
+
+from scaffold.errors import UsageError
+from scaffold.oci.spec import is_digest
+
+DOCKER_HUB = "docker.io"
+
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[([0-9a-fA-F:.]+)\])(?::([0-9]{{1,5}}))?")
+_NAME_LIMIT = 255
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The name of an image: `localhost:5000/acme/hello:0.1.0`, `hello`, `acme/hello@sha256:...`.
+
+    A first part without a dot or a colon is no registry: then it is Docker Hub, "docker.io". With a
+    `digest` the image is that one, whatever the tag says.
+    """
+
+    registry: str
+    repository: str
+    tag: str | None = None
+    digest: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a reference, `oci://` or `docker://` before it left out.
+
+        Without tag and digest it is `latest`. Raises `UsageError`, naming the part that is wrong.
+        """
+        name, at, pin = text.removeprefix("oci://").removeprefix("docker://").partition("@")
+        if at and not is_digest(pin):
+            raise UsageError(
+                f"`{text}`: `{pin}` is no digest", hint="write @sha256: and 64 hexadecimal digits"
+            )
+        tag: str | None = None
+        if ":" in name.rpartition("/")[2]:
+            name, _, tag = name.rpartition(":")
+            _check_tag(text, tag)
+        registry, repository = _split(name)
+        _check_name(text, registry, repository)
+        return cls(registry, repository, tag if tag or pin else "latest", pin or None)
+
+    @property
+    def name(self) -> str:
+        """Registry and repository, as people write them: Docker Hub's without `docker.io/library/`."""
+        short = self.repository.removeprefix("library/")
+        if (self.registry, self.repository) == _split(short):
+            return short
+        return f"{self.registry}/{self.repository}"
+
+    @property
+    def local(self) -> bool:
+        """Whether it names no registry: such an image can't be pushed."""
+        return "/" not in self.name
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.name}{tag}{'@' + self.digest if self.digest else ''}"
+
+    def pinned(self, digest: str) -> Self:
+        """The same image by its manifest's digest."""
+        return replace(self, digest=digest)
+
+
+def _split(name: str) -> tuple[str, str]:
+    first, slash, rest = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        if first not in (DOCKER_HUB, "index.docker.io"):
+            return first.lower(), rest
+        name = rest
+    return DOCKER_HUB, name if "/" in name else f"library/{name}"
+
+
+def _check_tag(text: str, tag: str) -> None:
+    if _TAG.fullmatch(tag):
+        return
+    if "+" in tag:
+        raise UsageError(
+            f"`{text}`: a tag can't hold a `+`", hint=f"write `{tag.replace('+', '_')}`, as others do"
+        )
+    if len(tag) > 128:
+        raise UsageError(f"`{text}`: a tag has at most 128 characters, this one has {len(tag)}")
+    raise UsageError(
+        f"`{text}`: `{tag}` is no tag", hint="letters, digits, `_`, `.` and `-`, the first no `.` or `-`"
+    )
+
+
+def _check_name(text: str, registry: str, repository: str) -> None:
+    if not _is_registry(registry):
+        raise UsageError(f"`{text}`: `{registry}` is no registry", hint="write host or host:port")
+    if len(registry) + len(repository) + 1 > _NAME_LIMIT:
+        raise UsageError(f"`{text}`: a name has at most {_NAME_LIMIT} characters")
+    if repository != repository.lower():
+        where = f"{registry}/" if registry != DOCKER_HUB else ""
+        lower = where + repository.removeprefix("library/").lower()
+        raise UsageError(f"`{text}`: a repository is written in lower case", hint=f"did you mean `{lower}`?")
+    for part in repository.split("/"):
+        if not _COMPONENT.fullmatch(part):
+            raise UsageError(
+                f"`{text}`: `{part}` can't be part of a repository's name",
+                hint="lower-case letters and digits, with `.`, `_`, `__` or `-` between them",
+            )
+
+
+def _is_registry(text: str) -> bool:
+    found = _REGISTRY.fullmatch(text)
+    if not found or int(found[2] or 1) not in range(1, 2**16):
+        return False
+    try:
+        return not found[1] or bool(ipaddress.IPv6Address(found[1]))
+    except ValueError:
+        return False
+
+
+def default_name(crate_name: str) -> str:
+    """What a crate's image is called: the crate's name as a repository, which can't hold all of it.
+
+    "A_B" gives "a_b", "_a___b-" gives "a-b"; "plugin" is for a name of which nothing is left.
+    """
+    parts = re.split(r"([^a-z0-9]+)", crate_name.lower()[:128])
+    legal = [at % 2 == 0 or re.fullmatch(r"[._]|__|-+", part) for at, part in enumerate(parts)]
+    name = "".join(part if fine else "-" for part, fine in zip(parts, legal, strict=True))
+    return name.strip("-_.") or "plugin"

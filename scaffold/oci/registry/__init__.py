@@ -1,0 +1,1 @@
+"""Speak to a registry: addresses, credentials, sessions, uploads and downloads."""

@@ -1,0 +1,1 @@
+"""Where templates come from, whether they are trusted, and how they are rendered and merged."""

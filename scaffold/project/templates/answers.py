@@ -1,0 +1,162 @@
+"""What a template's variables are given: by the user, an earlier answer, or the template's own defaults."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from scaffold.core.events import prompt
+from scaffold.errors import ProjectError, UsageError, choose
+from scaffold.project.templates import render as rendering
+from scaffold.project.templates.render_child import failure
+from scaffold.project.templates.source import Template
+
+# what no line of a UTF-8 file has: control characters, ends of lines, bytes that weren't UTF-8
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_YES = ("1", "true", "t", "yes", "y", "on")  # as cookiecutter takes them
+_NO = ("0", "false", "f", "no", "n", "off")
+
+
+def parse(pairs: Sequence[str]) -> dict[str, str]:
+    """The values of "key=value" each. Raises `UsageError` for what sets nothing."""
+    given = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"`{pair}` sets no variable", hint="write it as key=value")
+        given[key] = value
+    return given
+
+
+def settle(
+    template: Template, name: str, given: Mapping[str, Any], *, no_input: bool = False
+) -> dict[str, Any]:
+    """The template's variables with their values, its settings among them, as cookiecutter wants them.
+
+    `name` is the crate's. What isn't `given` is asked for, where somebody can answer; with `no_input` it is
+    the default. A foreign template's are rendered, which may run any code: ask `trust.require` first.
+    Raises `UsageError` for a variable that there isn't, or a value that it can't have.
+    """
+    if template.foreign:
+        rendering.prepare(template.folder)
+    raw = rendering.variables(template.folder)
+    prompts = raw.pop("__prompts__", {})
+    public = {key: value for key, value in raw.items() if not key.startswith("_") and key != "name"}
+    for key in given:
+        choose("variable", key, public)
+    render = _Defaults(template, raw).render
+    settled: dict[str, Any] = {"name": name}
+    for key, default in raw.items():
+        if key.startswith("__"):
+            settled[key] = render(default, settled)
+        elif key not in public:
+            settled[key] = name if key == "name" else default
+        elif not isinstance(default, dict):
+            default = render(default, settled)
+            value = given.get(key)
+            if value is None:
+                value = default if no_input else _asked(_question(key, prompts), default)
+            settled[key] = _fit(key, value, default)
+    for key, default in public.items():
+        if isinstance(default, dict):  # last, as cookiecutter has it: they may speak of all others
+            settled[key] = _fit(key, given[key], {}) if key in given else render(default, settled)
+    return settled
+
+
+def _question(key: str, prompts: Any) -> str:
+    text = prompts.get(key, key) if isinstance(prompts, dict) else key
+    return str(text.get("__prompt__", key) if isinstance(text, dict) else text)
+
+
+def _asked(question: str, default: Any) -> Any:
+    """The answer to a question about a value such as the default; that itself where nobody answers."""
+    if isinstance(default, list):
+        return prompt(f"{question} ({', '.join(map(str, default))})", str(default[0])) if default else default
+    if isinstance(default, bool):
+        return prompt(f"{question} (yes or no)", "yes" if default else "no")
+    return prompt(question, str(default))
+
+
+def _fit(key: str, value: Any, default: Any) -> Any:
+    """The value as its default's kind has it: one of a list, yes or no, an object of JSON, a line of text."""
+    if not isinstance(default, list) and (value is default or value == default == str(default)):
+        return value
+    if isinstance(default, list):
+        return _choice(key, value, default)
+    if isinstance(default, bool):
+        return _yes_or_no(key, value)
+    if isinstance(default, dict):
+        return _object(key, value)
+    if _UNFIT.search(str(value)):
+        raise UsageError(f"the variable `{key}` must be one line of plain text, not {value!r}")
+    return str(value)
+
+
+def _choice(key: str, value: Any, options: list[Any]) -> Any:
+    if not options:
+        raise ProjectError(f"the template's variable `{key}` has no value to choose")
+    if value is options:
+        return options[0]
+    return choose(f"value for the variable `{key}`", str(value), {str(each): each for each in options})
+
+
+def _yes_or_no(key: str, value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word not in (*_YES, *_NO):
+        raise UsageError(f"the variable `{key}` is yes or no, not {value!r}")
+    return word in _YES
+
+
+def _object(key: str, value: Any) -> Any:
+    try:
+        read = value if isinstance(value, dict) else json.loads(value)
+    except (ValueError, RecursionError):
+        read = None
+    if not isinstance(read, dict):
+        raise UsageError(f"the variable `{key}` is an object of JSON, not {value!r}")
+    return read
+
+
+class _Defaults:
+    """Renders a foreign template's defaults, which may speak of the variables before them; ours are plain."""
+
+    def __init__(self, template: Template, raw: dict[str, Any]) -> None:
+        self._template = template
+        self._raw = raw
+
+    @cached_property
+    def _environment(self) -> Any:
+        from cookiecutter.utils import create_env_with_context
+
+        with _importing_from(self._template.folder):
+            return create_env_with_context({"cookiecutter": self._raw})
+
+    def render(self, default: Any, settled: dict[str, Any]) -> Any:
+        if not self._template.foreign:
+            return default
+        from cookiecutter.prompt import render_variable
+
+        try:
+            return render_variable(self._environment, default, settled)
+        except Exception as error:  # it may be any code's
+            known = failure(error)
+            raise type(known)(f"{known.message} (in a variable's default)", hint=known.hint) from error
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """As cookiecutter does, for the extensions that lie in a template; another state of it has its own."""
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name, module in list(sys.modules.items()):
+            if Path(getattr(module, "__file__", None) or "").is_relative_to(folder):
+                del sys.modules[name]

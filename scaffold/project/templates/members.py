@@ -1,0 +1,120 @@
+"""New members of a cargo workspace: what is taken out of their manifest, and put into the workspace's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scaffold.core import files, process
+from scaffold.errors import ProjectError
+from scaffold.project.manifest import FILE, parse_manifest, table
+from scaffold.project.workspace import Workspace
+
+_HEADER = re.compile(r"\s*\[.*\]\s*(#.*)?")
+
+
+def fit(made: Path) -> list[str]:
+    """Take the profiles out of the crate in `made`, for cargo reads them at a workspace's root alone.
+
+    They are returned as they stood, with the comments above them.
+    """
+    path = made / FILE
+    text = path.read_text(encoding="utf-8")
+    sections = _sections(text)
+    profiles = [section for section in sections if _tables(section).keys() == {"profile"}]
+    rest = "".join(section for section in sections if section not in profiles).rstrip("\n") + "\n"
+    wanted = {key: value for key, value in parse_manifest(text, path).items() if key != "profile"}
+    own_root = "workspace" in wanted
+    if own_root or not profiles or _tables(rest) != wanted:  # cargo says then what it ignores
+        return []
+    files.write(path, rest)
+    return profiles
+
+
+def join(root: Path, folder: Path, profiles: Sequence[str]) -> bool:
+    """Make the new crate in `folder` a member of the workspace in `root`, or remove it again.
+
+    The workspace's Cargo.toml names it, unless a glob does, and gets those `profiles` that it lacks; all else
+    stays as it is written. False where the crate is a workspace of its own.
+    """
+    if Workspace.at(folder):
+        return False
+    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
+    place = files.state_dir() / "workspaces" / f"{digest}.lock"
+    joined = False
+    try:
+        with files.lock(place, doing="changing this workspace"), process.uninterrupted():
+            _add(root, folder.resolve(), profiles)
+            joined = True
+    except BaseException:
+        if not joined:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return True
+
+
+def _add(root: Path, folder: Path, profiles: Sequence[str]) -> None:
+    path = root / FILE
+    workspace = Workspace.at(root)
+    if workspace is None:
+        raise ProjectError(f"{path} is no workspace's any more")
+    before = text = path.read_bytes().decode("utf-8-sig")
+    if folder not in workspace.members():
+        text = _with_member(text, folder.relative_to(root).as_posix(), path)
+    own = table(workspace.manifest, "profile")
+    missing = [section for section in profiles if not own.keys() & _tables(section)["profile"].keys()]
+    if missing:
+        text = text.rstrip("\n") + "\n\n" + "".join(missing).rstrip("\n") + "\n"
+    if "\r\n" in before:
+        text = text.replace("\r\n", "\n").replace("\n", "\r\n")
+    if text != before:
+        files.write(path.resolve(), text, mode=path.stat().st_mode & 0o777)
+
+
+def _with_member(text: str, name: str, path: Path) -> str:
+    """The manifest `path` with one member more. Raises `ProjectError` where tomlkit makes no TOML of it.
+
+    As it does after a list that ends with a comment, without a comma before that.
+    """
+    import tomlkit
+
+    document: Any = tomlkit.parse(text)
+    workspace = document["workspace"]
+    workspace["members"] = workspace.get("members", tomlkit.array())
+    if isinstance(workspace["members"], list):
+        workspace["members"].append(name)
+    made = tomlkit.dumps(document)
+    listed = _tables(made).get("workspace", {}).get("members")
+    if not isinstance(listed, list) or listed[-1:] != [name]:
+        hint = f'add "{name}" by hand, or write that list otherwise'
+        raise ProjectError(f"cannot add to `members` of {path}", hint=hint)
+    return made
+
+
+def _sections(text: str) -> list[str]:
+    """A manifest cut before each header, and before the comments that stand right above it."""
+    sections: list[list[str]] = [[]]
+    for line in text.splitlines(keepends=True):
+        if _HEADER.fullmatch(line):
+            above = sections[-1]
+            begin = len(above)
+            while begin and above[begin - 1].startswith("#"):
+                begin -= 1
+            sections[-1], comments = above[:begin], above[begin:]
+            sections.append(comments)
+        sections[-1].append(line)
+    return ["".join(lines) for lines in sections]
+
+
+def _tables(section: str) -> dict[str, Any]:
+    """What a part of a manifest says; nothing where the cut went through a value."""
+    try:
+        return tomllib.loads(section)
+    except ValueError:
+        return {}

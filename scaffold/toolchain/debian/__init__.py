@@ -1,0 +1,1 @@
+"""A private Rust toolchain from Debian's packages, installed without root."""

@@ -1,0 +1,134 @@
+"""The story of a module: what is in it, what it was made with, and where it loads."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaffold.wasm import check as abi
+from scaffold.wasm.anatomy import Anatomy, plain
+from scaffold.wasm.check import Verdict
+
+_WIDTH = 80
+_MOST = 60  # names, or lines, of a kind that are shown; `--json` has them all
+
+
+@dataclass(frozen=True)
+class Story:
+    """What is known of a module. `imports` are names by their group; `envoys` what the Envoys do with it."""
+
+    module: Anatomy
+    imports: dict[str, tuple[str, ...]]
+    callbacks: tuple[str, ...]
+    other_exports: tuple[str, ...]
+    envoys: tuple[Verdict, ...]
+
+    def summary(self) -> str:
+        """A page for people."""
+        parts = (
+            _module(self.module),
+            self._imports(),
+            self._exports(),
+            _sections(self.module),
+            self._loads(),
+        )
+        return "\n\n".join("\n".join(part) for part in parts if part)
+
+    def _imports(self) -> list[str]:
+        if not any(self.imports.values()):
+            return []
+        titled = {f"{name} ({len(names)})": _shown(names) for name, names in self.imports.items() if names}
+        return ["imports", *_details(titled)]
+
+    def _exports(self) -> list[str]:
+        groups = {"callbacks": self.callbacks, "others": self.other_exports}
+        titled = {f"{name} ({len(names)})": _shown(names) for name, names in groups.items() if names}
+        return ["exports", *_details(titled)] if titled else []
+
+    def _loads(self) -> list[str]:
+        lines = ["loads in (Istio, Envoy Gateway and Higress run an Envoy)"]
+        for verdict in self.envoys:
+            lines.append(f"  Envoy {verdict.envoys}: {'yes' if verdict.loads else 'no'}")
+            for problem in sorted(verdict.problems, key=lambda each: not each.fatal):
+                kind = "" if problem.fatal else "warning: "
+                lines += _wrapped(kind + problem.message, 4)
+                lines += _wrapped(f"hint: {problem.hint}", 6) if problem.hint else []
+        return lines
+
+
+def inspect_module(path: Path) -> Story:
+    """Tell what a wasm file is, be it a plugin, another module or a component.
+
+    Raises `NotAPlugin` when it is no wasm at all, or broken.
+    """
+    anatomy = Anatomy.read(path)
+    imports: dict[str, list[str]] = {"hostcalls": [], "WASI": [], "others": []}
+    for each in anatomy.imports:
+        group = abi.group(each)
+        imports[group].append(each.name if group != "others" else str(each))
+    names = [each.name for each in anatomy.exports]
+    return Story(
+        module=anatomy,
+        imports={group: tuple(sorted(found)) for group, found in imports.items()},
+        callbacks=tuple(sorted(name for name in names if abi.is_callback(name))),
+        other_exports=tuple(sorted(name for name in names if not abi.is_callback(name))),
+        envoys=abi.verdicts(anatomy),
+    )
+
+
+def _module(module: Anatomy) -> list[str]:
+    languages, tools = (module.producers.get(field, {}) for field in ("language", "processed-by"))
+    details = {
+        "size": f"{module.size:,} bytes",
+        "ABI": "none: a WebAssembly component" if module.component else module.abi_version or "none",
+        "SDK": module.sdk,
+        "languages": _shown(languages),
+        "made by": _shown(f"{tool} {version.split(' (')[0]}".strip() for tool, version in tools.items()),
+        "features": _shown(module.features),
+        "functions": "" if module.component else f"{module.functions:,}",
+        "memory": f"{module.memory_pages:,} pages ({module.memory_pages / 16:,.1f} MiB) in the beginning"
+        if module.memory_pages
+        else "",
+        "module digest": module.digest,
+    }
+    return [str(module.path), *_details({name: text for name, text in details.items() if text})]
+
+
+def _sections(module: Anatomy) -> list[str]:
+    lines = ["sections"]
+    largest = sorted(module.sections, key=lambda section: -section.size)
+    for section in largest[:_MOST]:
+        name = f'custom "{plain(section.name)}"' if section.kind == "custom" else section.name
+        lines.append(f"  {section.size:>13,}  {section.size / module.size:>4.0%}  {name}")
+    if len(largest) > _MOST:
+        lines.append(f"  and {len(largest) - _MOST:,} more")
+    return lines if largest else []
+
+
+def _details(texts: dict[str, str]) -> Iterator[str]:
+    """A line for each, and more where it is too long."""
+    width = max(map(len, texts), default=0) + 4
+    for name, text in texts.items():
+        first, *rest = _wrapped(text, width)
+        yield f"  {name}".ljust(width) + first[width:]
+        yield from rest
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    margin = " " * indent
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=margin,
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _shown(names: Iterable[str]) -> str:
+    listed = [plain(name) for name in names]
+    more = f", and {len(listed) - _MOST:,} more" if len(listed) > _MOST else ""
+    return ", ".join(listed[:_MOST]) + more

@@ -166,10 +166,10 @@ def test_a_name_without_a_registry_has_no_remote_tags():
 
 
 def test_the_operations_are_quick_to_import():
-    code = "import sys, scaffold.commands.registry; print([name for name in ('requests', 'ssl') if name in sys.modules])"
+    code = "import sys, scaffold.commands.registry; print(*({'requests', 'ssl'} & set(sys.modules)))"
     env = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env).stdout == "[]\n"
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env).stdout == "\n"
     )
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -85,20 +86,30 @@ def test_the_page_of_faults_shows_every_fault(shown):
     assert {f"R{number}" for number in promised} <= {fault for fault, _ in shown}
 
 
-def test_the_readme_and_the_reference_agree_on_exit_codes():
-    def codes(page: str) -> list[int]:
-        _, _, section = (documents.ROOT / page).read_text().partition("## Exit codes")
-        return [
-            int(code) for code in re.findall(r"^\| (\d+) \|", section.partition("\n## ")[0], re.MULTILINE)
-        ]
-
-    assert codes("README.md") == codes("docs/reference.md")
+def section(page: str, title: str) -> str:
+    """A page's text below one of its headings, up to the next of the same level."""
+    _, found, text = (documents.ROOT / page).read_text().partition(f"## {title}\n")
+    assert found, f"{page} has no section {title}"
+    return text.partition("\n## ")[0]
 
 
-def test_the_readme_lists_every_command():
-    _, _, section = (documents.ROOT / "README.md").read_text().partition("## Commands")
-    table = section.partition("\n## ")[0]
-    assert not [name for name in COMMANDS if not re.search(rf"`(scaffold )?{name}\b", table)]
+def test_the_reference_lists_every_exit_code_and_the_readme_links_it():
+    codes = re.findall(r"^\| (\d+) \|", section("docs/reference.md", "Exit codes"), re.MULTILINE)
+    assert [int(code) for code in codes] == [*range(10), 70, 130]
+    assert "docs/reference.md#exit-codes" in documents.links((documents.ROOT / "README.md").read_text())
+
+
+def test_the_reference_lists_every_command_and_the_readme_links_it():
+    table = section("docs/reference.md", "Commands").partition("\n### ")[0]
+    assert not [name for name in COMMANDS if f"| [`scaffold {name}`](#scaffold-{name}) |" not in table]
+    assert "docs/reference.md#commands" in documents.links((documents.ROOT / "README.md").read_text())
+
+
+def test_the_page_of_dependencies_says_why_for_each():
+    project = tomllib.loads((documents.ROOT / "pyproject.toml").read_text())["project"]
+    required = [re.split("[^a-z0-9-]", line)[0] for line in project["dependencies"]]
+    page = (documents.ROOT / "docs/dependencies.md").read_text()
+    assert re.findall(r"^\| ([a-z0-9-]+) \|", page, re.MULTILINE)[1:] == required
 
 
 @pytest.mark.parametrize("page", PAGES, ids=identify)

@@ -14,7 +14,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from scaffold.commands.adopt import adopt
+    from scaffold.commands.bootstrap import bootstrap
+    from scaffold.commands.build import build
     from scaffold.commands.ci import ci
+    from scaffold.commands.clean import clean
     from scaffold.commands.deploy import deploy, logs, status, undeploy
     from scaffold.commands.doctor.command import doctor
     from scaffold.commands.images import images, rmi, tag
@@ -24,14 +27,13 @@ if TYPE_CHECKING:
     from scaffold.commands.new import new
     from scaffold.commands.package import package
     from scaffold.commands.registry import login, logout, tags
+    from scaffold.commands.run import run
+    from scaffold.commands.setup import setup
     from scaffold.commands.templates import templates
     from scaffold.commands.test import test
     from scaffold.commands.update import update
     from scaffold.hosts.envoy.installs import envoys
-    from scaffold.hosts.host import bootstrap, run
     from scaffold.oci.registry.transfer import pull, push
-    from scaffold.toolchain.cargo import build, clean
-    from scaffold.toolchain.find import setup
 
 # the table of operations: a command's name, and the module of the function of that name
 OPERATIONS = {
@@ -39,12 +41,12 @@ OPERATIONS = {
     "update": "scaffold.commands.update",
     "adopt": "scaffold.commands.adopt",
     "templates": "scaffold.commands.templates",
-    "setup": "scaffold.toolchain.find",
+    "setup": "scaffold.commands.setup",
     "doctor": "scaffold.commands.doctor.command",
-    "build": "scaffold.toolchain.cargo",
-    "clean": "scaffold.toolchain.cargo",
-    "run": "scaffold.hosts.host",
-    "bootstrap": "scaffold.hosts.host",
+    "build": "scaffold.commands.build",
+    "clean": "scaffold.commands.clean",
+    "run": "scaffold.commands.run",
+    "bootstrap": "scaffold.commands.bootstrap",
     "test": "scaffold.commands.test",
     "deploy": "scaffold.commands.deploy",
     "manifest": "scaffold.commands.manifest",

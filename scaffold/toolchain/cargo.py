@@ -13,7 +13,7 @@ from scaffold.core import files, process
 from scaffold.core.events import Warned, emit, step
 from scaffold.errors import MachineError, ToolFailed
 from scaffold.project.model import Project
-from scaffold.project.plugins import called, plugins_at
+from scaffold.project.plugins import called
 from scaffold.project.workspace import top
 from scaffold.toolchain import config_schema as derivation
 from scaffold.toolchain import find as toolchain
@@ -21,20 +21,6 @@ from scaffold.toolchain import reproducible as remap
 from scaffold.wasm.module import WasmModule
 
 _SPARE = 4_000_000  # bytes: with fewer free, that is likely why cargo failed
-
-
-def build(
-    root: Path = Path(), *, profile: str = "release", rustc: str | None = None, yes: bool = False
-) -> WasmModule | list[WasmModule]:
-    """Compile the plugin to a wasm module; at a workspace's root, all its plugins, by one call of cargo.
-
-    cargo's own words go to the terminal as it writes them. `rustc` names a compiler, `yes` answers
-    the question whether one may be installed. Raises `ToolFailed` when cargo says no.
-    """
-    projects = plugins_at(root)
-    if projects is None:
-        return build_one(root, profile=profile, rustc=rustc, yes=yes)
-    return build_all(projects, top(projects[0].root), profile=profile, rustc=rustc, yes=yes)
 
 
 def build_one(
@@ -70,9 +56,8 @@ def build_all(
     return [made[project.root] for project in projects]
 
 
-def clean(root: Path = Path()) -> None:
+def clean(project: Project) -> None:
     """Remove what cargo built: of the whole workspace, where the crate is in one."""
-    project, *_ = plugins_at(root) or [Project.load(root)]
     try:
         tools = toolchain.find(project.settings.triple, root=project.root, install=False)
     except MachineError:  # nothing here can build: then nothing needs cargo to say where its folder is

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scaffold.errors import MachineError
-from scaffold.project.plugins import triples
 from scaffold.toolchain import named, rustup, system
 from scaffold.toolchain.rustc import Toolchain, Unfit
 
-__all__ = ["Toolchain", "find", "setup"]
+__all__ = ["Toolchain", "find"]
 
 
 def find(
@@ -55,19 +54,3 @@ def _nothing(triple: str, refused: list[Unfit]) -> MachineError:
     remedies = [unfit.remedy for unfit in refused if unfit.remedy]
     hint = ", or ".join(remedies) or None
     return MachineError(f"no Rust toolchain here compiles to {triple}{reasons}", hint=hint)
-
-
-def setup(
-    root: Path = Path(), *, rustc: str | None = None, yes: bool = False, remove: bool = False
-) -> Toolchain | None:
-    """Find or install the toolchain for the project in `root`, or for the default triple without one.
-
-    With `remove`, remove the private toolchain and what was downloaded for it instead, and return None.
-    """
-    if remove:
-        from scaffold.toolchain.debian import install as private
-
-        private.remove()
-        return None
-    found = [find(triple, root=root, rustc=rustc, yes=yes) for triple in triples(root)]
-    return found[0]

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from scaffold.commands.setup import setup
 from scaffold.errors import MachineError
 from scaffold.toolchain import find as toolchain
 from scaffold.toolchain import rustup
@@ -193,5 +194,5 @@ def test_setup_takes_the_triple_of_the_project(machine, tmp_path):
         '[package]\nname = "x"\n[lib]\ncrate-type = ["cdylib"]\n'
         '[package.metadata.proxy-wasm]\ntriple = "wasm32-unknown-unknown"\n'
     )
-    found = toolchain.setup(tmp_path)
+    found = setup(tmp_path)
     assert found and found.origin == "the system's"

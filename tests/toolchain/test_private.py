@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from scaffold.commands.setup import setup
 from scaffold.core import events, files
 from scaffold.errors import MachineError
 from scaffold.toolchain import find as toolchain
@@ -175,12 +176,12 @@ def test_it_is_removed_with_all_that_belongs_to_it(machine, debian):
     downloads = files.cache_dir() / "toolchains/archives"
     downloads.mkdir(parents=True)
     (downloads / "rust.deb").write_bytes(bytes(5000))
-    assert toolchain.setup(remove=True) is None
+    assert setup(remove=True) is None
     assert lying_about() == [".lock"]
     assert not downloads.exists()
     assert any(note.startswith(f"removed {private.folder()} (") for note in machine.notes())
     assert "removed what an unfinished installation left (5 kB)" in machine.notes()
-    toolchain.setup(remove=True)
+    setup(remove=True)
     assert machine.notes()[-1] == "there is no private toolchain to remove"
 
 

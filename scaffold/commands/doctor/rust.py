@@ -11,6 +11,7 @@ from pathlib import Path
 from scaffold.commands.doctor import folders
 from scaffold.commands.doctor.finding import Finding, Patient, State
 from scaffold.commands.doctor.packages import install_line
+from scaffold.commands.setup import setup
 from scaffold.core import files, process
 from scaffold.errors import MachineError
 from scaffold.toolchain import find as toolchain
@@ -39,7 +40,7 @@ def look(patient: Patient) -> list[Finding]:
 
 def install(patient: Patient) -> None:
     """Install the toolchain that is missing."""
-    toolchain.setup(patient.root, rustc=patient.rustc)
+    setup(patient.root, rustc=patient.rustc)
 
 
 def _data_folder(*, missing: bool) -> Finding:

@@ -50,6 +50,13 @@ def test_the_reference_says_what_the_code_does(generate):
     assert written == generate.reference(), "it has drifted: run `python docs/generate.py`"
 
 
+def test_the_map_shows_every_module_with_its_docstring(generate):
+    written = (documents.ROOT / "CONTRIBUTING.md").read_text()
+    assert written == generate.contributing(), "it has drifted: run `python docs/generate.py`"
+    modules = [path for path in generate.SOURCES.rglob("*.py") if path.name != "__init__.py"]
+    assert not [path for path in modules if f"{path.stem}`: " not in written]
+
+
 def test_the_reference_names_no_variable_that_nobody_reads(generate):
     sources = "".join(path.read_text() for path in generate.SOURCES.rglob("*.py")).lower()
     assert not [name for name in generate.ENVIRONMENT if name.lower() not in sources]

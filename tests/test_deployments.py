@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scaffold.core import pids
+from scaffold.core import process
 from scaffold.core.events import Warned, listening
 from scaffold.hosts.background import record as deployments
 from scaffold.hosts.background.record import Deployed, Deployment
@@ -38,7 +38,7 @@ def saved(tmp_path) -> Deployment:
         options={"port": 8080, "bootstrap": "/somewhere/envoy.yaml"},
         envoy_version=[1, 40, 0],
         pid=os.getpid(),
-        started=pids.start_time(os.getpid()) or 0.0,
+        started=process.start_time(os.getpid()) or 0.0,
         since=1.0,
     )
     deployments.save(made)

@@ -21,7 +21,7 @@ import scaffold
 from scaffold.commands.doctor import folders, packages, system
 from scaffold.commands.doctor.command import Diagnosis, Finding
 from scaffold.commands.doctor.finding import Patient, settle
-from scaffold.core import events, pids
+from scaffold.core import events, process
 from scaffold.errors import UsageError
 from scaffold.hosts.background import record as deployments
 from scaffold.hosts.background.record import Deployed, Deployment
@@ -183,7 +183,7 @@ def test_it_asks_side_by_side(machine):
 def test_it_ends_what_hangs(machine, monkeypatch):
     monkeypatch.setattr("scaffold.commands.doctor.programs._SECONDS", 0.2)
     machine.program("docker", f"exec {shutil.which('sleep', path='/bin:/usr/bin')} 60")
-    explained(machine("docker"), "warning", "gave no answer within 0.2 s")
+    explained(machine("docker"), "warning", "didn't answer within 0.2 s")
 
 
 def test_a_check_that_cannot_look_is_a_finding_and_the_others_go_on(machine):
@@ -641,7 +641,7 @@ def record(machine: Machine, *, port: int = 1, pid: int = 0, name: str = "hello"
         "port": port,
         "settings": HostSettings(),
         "pid": pid or DEAD,
-        "started": pids.start_time(pid) if pid else 1.0,
+        "started": process.start_time(pid) if pid else 1.0,
     }
     unimportant = {"options": {}, "envoy_version": [1, 40, 0], "since": 0.0}
     deployments.save(Deployment(**unimportant | known))

@@ -19,7 +19,7 @@ import pytest
 from commands import SCAFFOLD, entered, error, run
 
 import scaffold
-from scaffold.core import files, pids
+from scaffold.core import files, process
 from scaffold.core.events import Noted, Started, Warned, listening
 from scaffold.errors import MachineError, UsageError
 from scaffold.hosts.background import record as deployments
@@ -631,7 +631,7 @@ def deployment(root, envoy, *, pid):
         envoy_version=[1, 36, 4],
         options={},
         pid=pid,
-        started=pids.start_time(os.getpid()) or 0.0,
+        started=process.start_time(os.getpid()) or 0.0,
         since=time.time(),
     )
     deployments.save(record)

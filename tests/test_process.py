@@ -96,13 +96,13 @@ def test_run_ends_what_takes_too_long_with_all_it_started(tmp_path):
     began = time.monotonic()
     with pytest.raises(MachineError) as caught:
         process.run([*FAMILY, tmp_path / "pids"], timeout=0.5)
-    assert caught.value.message == "sh gave no answer within 0.5 s"
+    assert caught.value.message == "sh didn't answer within 0.5 s"
     assert time.monotonic() - began < 10
     assert gone(*numbers(tmp_path / "pids", 2))
 
 
 def test_run_ends_what_holds_its_output_beyond_its_end():
-    with pytest.raises(MachineError, match="gave no answer within"):
+    with pytest.raises(MachineError, match="didn't answer within"):
         process.run(["sh", "-c", "sleep 300 &"], timeout=0.3)
 
 
@@ -190,14 +190,6 @@ def test_show_ends_the_program_when_a_line_is_too_much(tmp_path):
             ["sh", "-c", 'echo $$ > "$1"; echo hi; exec sleep 300', "sh", tmp_path / "pid"], on_line=objects
         )
     assert gone(*numbers(tmp_path / "pid", 1))
-
-
-def test_show_passes_descriptors_on():
-    reads, writes = os.pipe()
-    with os.fdopen(reads) as end:
-        process.show(["sh", "-c", f"echo hi > /dev/fd/{writes}"], pass_fds=[writes])
-        os.close(writes)
-        assert end.read() == "hi\n"
 
 
 # --- spawn
@@ -309,6 +301,9 @@ AWAY = {
 }
 
 
+WITH_A_GUARD = ["process.run(sys.argv[1:], guarded=True)", "process.show(sys.argv[1:])"]
+
+
 @pytest.mark.parametrize("family", AWAY.values(), ids=AWAY)
 def test_what_leaves_its_group_ends_with_its_block(tmp_path, family):
     with process.spawn([*family, tmp_path / "pids"]) as child:
@@ -318,24 +313,26 @@ def test_what_leaves_its_group_ends_with_its_block(tmp_path, family):
     assert gone(*pids)
 
 
-@pytest.mark.parametrize("family", AWAY.values(), ids=AWAY)
-def test_what_leaves_its_group_does_not_hold_up_its_end(tmp_path, family):
-    with pytest.raises(MachineError, match="gave no answer within"):
-        process.run([*family, tmp_path / "pids"], timeout=0.5)
+@pytest.mark.parametrize(
+    ("family", "guarded"), [*((each, True) for each in AWAY.values()), (AWAY["a group of its own"], False)]
+)
+def test_what_leaves_its_group_does_not_hold_up_its_end(tmp_path, family, guarded):
+    with pytest.raises(MachineError, match="didn't answer within"):
+        process.run([*family, tmp_path / "pids"], timeout=0.5, guarded=guarded)
     assert gone(*numbers(tmp_path / "pids", 2))
 
 
 @pytest.mark.parametrize("family", AWAY.values(), ids=AWAY)
 def test_a_kill_ends_what_leaves_its_group(tmp_path, family):
-    with tool("process.run(sys.argv[1:])", *family, tmp_path / "pids") as parent:
+    with tool("process.run(sys.argv[1:], guarded=True)", *family, tmp_path / "pids") as parent:
         pids = numbers(tmp_path / "pids", 2)
         parent.kill()
         assert gone(*pids)
 
 
-@pytest.mark.parametrize("way", ["run", "show"])
-def test_a_kill_ends_what_we_run_to_the_end(tmp_path, way):
-    with tool(f"process.{way}(sys.argv[1:])", *FAMILY, tmp_path / "pids") as parent:
+@pytest.mark.parametrize("call", WITH_A_GUARD)
+def test_a_kill_ends_what_we_run_to_the_end(tmp_path, call):
+    with tool(call, *FAMILY, tmp_path / "pids") as parent:
         pids = numbers(tmp_path / "pids", 2)
         parent.kill()
         parent.wait()
@@ -343,13 +340,13 @@ def test_a_kill_ends_what_we_run_to_the_end(tmp_path, way):
 
 
 @pytest.mark.e2e  # it kills again and again
-@pytest.mark.parametrize("way", ["run", "show"])
-def test_a_kill_right_when_a_program_begins_leaves_no_orphan(tmp_path, way):
+@pytest.mark.parametrize("call", WITH_A_GUARD)
+def test_a_kill_right_when_a_program_begins_leaves_no_orphan(tmp_path, call):
     """It kills its parent by itself, as its first step: nobody could be quicker."""
     for turn in range(20):
         place = tmp_path / str(turn)
         family = ["sh", "-c", f"kill -9 $PPID; {FAMILY[2]}", "sh", place]
-        with tool(f"process.{way}(sys.argv[1:])", *family) as parent:
+        with tool(call, *family) as parent:
             assert parent.wait(10) == -signal.SIGKILL
             assert eventually(lambda: not of_line(str(place))), f"turn {turn}"  # noqa: B023
             assert gone(*map(int, place.read_text().split() if place.exists() else ())), f"turn {turn}"
@@ -427,13 +424,15 @@ time.sleep(300)
         assert alive(parent.pid)
 
 
-def test_nothing_is_left_beside_us_of_what_has_ended():
+@pytest.mark.parametrize("guarded", [False, True])
+def test_nothing_is_left_beside_us_of_what_has_ended(guarded):
     for _ in range(3):
-        process.run(["true"])
+        process.run(["true"], guarded=guarded)
     assert psutil.Process().children() == []
 
 
-def test_an_interrupt_while_a_guard_begins_leaves_none(monkeypatch):
+@pytest.mark.parametrize("guarded", [False, True])
+def test_an_interrupt_while_a_program_begins_leaves_none(monkeypatch, guarded):
     starts = subprocess.Popen
 
     def interrupted(*arguments, **options):
@@ -442,7 +441,7 @@ def test_an_interrupt_while_a_guard_begins_leaves_none(monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        process.run(["true"])
+        process.run(["sleep", "300"], guarded=guarded)
     assert eventually(lambda: psutil.Process().children() == [])
 
 
@@ -472,6 +471,13 @@ with process.spawn(["sleep", "300"]):
         assert gone(*(each.pid for each in family))
 
 
+def test_a_short_run_needs_no_guard():
+    with tool("process.run(['sleep', '300'])") as parent:
+        assert eventually(
+            lambda: [each.name() for each in psutil.Process(parent.pid).children()] == ["sleep"]
+        )
+
+
 # --- Ctrl-C
 
 
@@ -480,6 +486,7 @@ with process.spawn(["sleep", "300"]):
     [
         "with process.spawn(sys.argv[1:]): time.sleep(300)",
         "process.run(sys.argv[1:])",
+        "process.run(sys.argv[1:], guarded=True)",
         "process.show(sys.argv[1:])",
     ],
 )
@@ -488,6 +495,23 @@ def test_a_ctrl_c_leaves_nothing(tmp_path, body):
         pids = numbers(tmp_path / "pids", 2)
         os.killpg(parent.pid, signal.SIGINT)
         assert parent.wait(GONE_WITHIN) == -signal.SIGINT
+        assert gone(*pids)
+
+
+@pytest.mark.parametrize("call", ["process.run(sys.argv[1:])", *WITH_A_GUARD])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_unwinds_the_stack_leaves_nothing(tmp_path, call, number):
+    """As the command line's handler does."""
+    body = f"""
+def interrupted(*_):
+    raise KeyboardInterrupt
+signal.signal({number:d}, interrupted)
+{call}
+"""
+    with tool(body, *FAMILY, tmp_path / "pids", stderr=subprocess.DEVNULL) as parent:
+        pids = numbers(tmp_path / "pids", 2)
+        parent.send_signal(number)
+        parent.wait(GONE_WITHIN)
         assert gone(*pids)
 
 

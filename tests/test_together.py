@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scaffold.core import pids, together
-from scaffold.core.together import Program
+from scaffold.core import process
+from scaffold.core.process import Program
 
 MEETS = """
 import os, sys, time
@@ -32,16 +32,16 @@ def python(code: str, *words: object, cwd: Path = Path()) -> Program:
 def test_each_ones_words_stay_together_and_its_exit_code_is_its_own(tmp_path):
     code = "import os, sys; [os.write(n % 2 + 1, f'{sys.argv[1]} {n}\\n'.encode()) for n in range(200)]"
     programs = [python(f"{code}; sys.exit({number})", number, cwd=tmp_path) for number in range(5)]
-    ended = sorted(together.run(programs, env=os.environ, limit=3), key=lambda each: each.number)
+    ended = sorted(process.run_many(programs, env=os.environ, limit=3), key=lambda each: each.index)
     assert [each.code for each in ended] == [0, 1, 2, 3, 4]
     for each in ended:
-        assert each.words == "".join(f"{each.number} {line}\n" for line in range(200))
+        assert each.output == "".join(f"{each.index} {line}\n" for line in range(200))
         assert 0 < each.seconds < 60
 
 
 def test_they_run_at_once(tmp_path):
     programs = [python(MEETS, tmp_path, 3)] * 3
-    assert [each.code for each in together.run(programs, env=os.environ, limit=3)] == [0, 0, 0]
+    assert [each.code for each in process.run_many(programs, env=os.environ, limit=3)] == [0, 0, 0]
 
 
 def test_never_more_than_the_limit(tmp_path):
@@ -51,7 +51,7 @@ def test_never_more_than_the_limit(tmp_path):
         "time.sleep(0.05); print(len(os.listdir(here))); os.remove(mine)"
     )
     programs = [python(code, tmp_path)] * 6
-    seen = [int(each.words) for each in together.run(programs, env=os.environ, limit=2)]
+    seen = [int(each.output) for each in process.run_many(programs, env=os.environ, limit=2)]
     assert len(seen) == 6
     assert max(seen) <= 2
 
@@ -59,10 +59,10 @@ def test_never_more_than_the_limit(tmp_path):
 def test_the_first_to_end_is_the_first_to_be_told(tmp_path):
     waits = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)"
     programs = [python(waits, tmp_path / "go"), python("pass")]
-    run = together.run(programs, env=os.environ, limit=2)
-    assert next(run).number == 1
+    run = process.run_many(programs, env=os.environ, limit=2)
+    assert next(run).index == 1
     (tmp_path / "go").touch()
-    assert [each.number for each in run] == [0]
+    assert [each.index for each in run] == [0]
 
 
 def test_what_still_runs_ends_with_the_loop(tmp_path):
@@ -71,8 +71,8 @@ def test_what_still_runs_ends_with_the_loop(tmp_path):
         "import subprocess, sys, time; child = subprocess.Popen(['sleep', '100']);"
         "open(f'{sys.argv[1]}/{child.pid}', 'w').close(); time.sleep(100)"
     )
-    run = together.run([python(code, tmp_path), python(MEETS, tmp_path, 2)], env=os.environ, limit=2)
-    assert next(run).number == 1
+    run = process.run_many([python(code, tmp_path), python(MEETS, tmp_path, 2)], env=os.environ, limit=2)
+    assert next(run).index == 1
     (pid,) = [int(path.name) for path in tmp_path.iterdir() if is_sleep(int(path.name))]
     run.close()
     deadline = time.monotonic() + 10
@@ -82,7 +82,7 @@ def test_what_still_runs_ends_with_the_loop(tmp_path):
 
 def is_sleep(pid: int) -> bool:
     with suppress(psutil.Error):
-        return pids.start_time(pid) is not None and psutil.Process(pid).name() == "sleep"
+        return process.start_time(pid) is not None and psutil.Process(pid).name() == "sleep"
     return False
 
 
@@ -90,9 +90,9 @@ def test_a_program_that_cannot_start_ends_the_rest(tmp_path):
     from scaffold.errors import MachineError
 
     with pytest.raises(MachineError, match="cannot run /nowhere"):
-        list(together.run([python("import time; time.sleep(100)"), Program(["/nowhere"], tmp_path)],
+        list(process.run_many([python("import time; time.sleep(100)"), Program(["/nowhere"], tmp_path)],
                           env=os.environ, limit=2))  # fmt: skip
 
 
 def test_this_machine_has_a_core():
-    assert 1 <= together.cores() <= (os.cpu_count() or 1)
+    assert 1 <= process.cores() <= (os.cpu_count() or 1)

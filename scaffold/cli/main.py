@@ -258,7 +258,7 @@ def completion(shell: str) -> None:
 
     script = get_completion_class(shell)
     assert script  # noqa: S101 - click knows the three
-    click.echo(script(cli, {}, "scaffold", _COMPLETE).source())
+    console.show(script(cli, {}, "scaffold", _COMPLETE).source())
 
 
 def enter(command: click.Command, words: Sequence[str], name: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scaffold.commands import test_jobs as plays
 from scaffold.commands.test_jobs import Job, Play
-from scaffold.core import files, process, together
+from scaffold.core import files, process
 from scaffold.core.events import Noted, Quoted, emit, step
 from scaffold.errors import (
     MachineError,
@@ -167,7 +167,7 @@ def _side_by_side(jobs: Sequence[Job], *, some: bool) -> Reports:
 
     Where `some` tests were asked for, a plugin may have none of them, but not every plugin.
     """
-    limit = min(together.cores(), len(jobs))
+    limit = min(process.cores(), len(jobs))
     if len(jobs) > 1:
         emit(Noted(f"{len(jobs)} runs of pytest, {limit} at once"))
     made: dict[int, Play] = {}
@@ -177,15 +177,15 @@ def _side_by_side(jobs: Sequence[Job], *, some: bool) -> Reports:
         coloured = os.isatty(process.standard_error()) and not os.environ.get("NO_COLOR")
         colour = ["--color=yes"] if coloured else []
         programs = [job.program(file, *colour) for job, file in zip(jobs, counts, strict=True)]
-        for ended in together.run(programs, env=os.environ, limit=limit):
-            job = jobs[ended.number]
+        for ended in process.run_many(programs, env=os.environ, limit=limit):
+            job = jobs[ended.index]
             with step(job.title):
-                emit(Quoted(ended.words.rstrip("\n")))
+                emit(Quoted(ended.output.rstrip("\n")))
             wrong = _meaning(ended.code)
             if some and wrong and ended.code == _NONE:
                 nothing.append(wrong)
                 wrong = None
-            made[ended.number] = job.play(counts[ended.number], ended.seconds, wrong)
+            made[ended.index] = job.play(counts[ended.index], ended.seconds, wrong)
     if nothing and len(nothing) == len(jobs):
         raise nothing[0]
     of: dict[str, list[Play]] = {}

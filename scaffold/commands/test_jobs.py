@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.core import together
+from scaffold.core import process
 from scaffold.errors import ProjectError, ScaffoldError, TargetError, UsageError
 from scaffold.hosts.background import record as deployments
 from scaffold.hosts.envoy import installs as envoys
@@ -64,11 +64,11 @@ class Job:
         """What is done, in a line."""
         return f"Testing {self.name} in {self.place}"
 
-    def program(self, counts: Path, *more: str) -> together.Program:
+    def program(self, counts: Path, *more: str) -> process.Program:
         """pytest, which leaves the numbers in the file `counts`."""
         # the project's own configuration loads the plugin; said here too for one that has none yet
         begin = [sys.executable, "-m", "pytest", "-p", "scaffold.pytest_plugin", f"--proxy-counts={counts}"]
-        return together.Program([*begin, *more, *self.words], self.root)
+        return process.Program([*begin, *more, *self.words], self.root)
 
     def play(self, counts: Path, seconds: float, error: ScaffoldError | None) -> Play:
         """What came of it."""

@@ -9,11 +9,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
 
 from scaffold.core import process
 from scaffold.errors import MachineError
@@ -52,15 +50,18 @@ def run(
     env: Mapping[str, str] | None = None,
     text: str | None = None,
     timeout: float | None = None,
+    guarded: bool = False,
 ) -> process.Completed:
-    """Run git to its end; `text` is its input. What it prints is English, so that it can be read."""
-    return process.run([program(), *words], cwd=cwd, env=_with(env), input=text, timeout=timeout)
+    """Run git to its end; `text` is its input. It prints English, whatever the user's locale."""
+    return process.run(
+        [program(), *words], cwd=cwd, env=_with(env), input=text, timeout=timeout, guarded=guarded
+    )
 
 
 @contextmanager
 def spawn(
-    *words: str, cwd: Path, stdout: int | IO[Any], env: Mapping[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
+    *words: str, cwd: Path, stdout: process.Output, env: Mapping[str, str] | None = None
+) -> Iterator[process.Child]:
     """A git that runs while the block does, for output that is read or written as a stream."""
     with process.spawn([program(), *words], cwd=cwd, env=_with(env), stdout=stdout) as child:
         yield child

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -158,7 +157,7 @@ def _run(argv: Sequence[str], scratch: Path) -> tuple[int, list[str]]:
     """Run an installer to its end: its exit code, and the lines it said."""
     said = []
     env = os.environ | _ENV | {"TMPDIR": str(scratch)}
-    with process.spawn(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+    with process.spawn(argv, env=env, stdout=process.PIPE, stderr=process.STDOUT) as child:
         for raw in child.stdout or ():
             said.append(raw.decode(errors="replace").rstrip())
             if size := _TO_DOWNLOAD.search(said[-1]):

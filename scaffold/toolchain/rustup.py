@@ -90,7 +90,7 @@ def _add(rustup: Path, triple: str, name: str, rustc: Path, root: Path, patience
 def _ask(rustup: Path, *words: str, root: Path, patience: float = 30.0) -> str:
     """What rustup prints. Raises `MachineError` with its own words, of which the first line says it."""
     env = {"RUSTUP_MAX_RETRIES": "1", "RUSTUP_DOWNLOAD_TIMEOUT": "20"} | probing()
-    ran = process.run([rustup, *words], cwd=root, env=env, timeout=patience)
+    ran = process.run([rustup, *words], cwd=root, env=env, timeout=patience, guarded=True)
     if ran.code == 0:
         return ran.stdout.strip()
     said = ran.stderr.strip().splitlines() or [f"exit code {ran.code}"]

@@ -27,7 +27,7 @@ from containers import Between, broken_off
 from docker.errors import NotFound
 
 import scaffold
-from scaffold.core import events, pids
+from scaffold.core import events, process
 from scaffold.errors import (
     HostError,
     MachineError,
@@ -657,7 +657,7 @@ def test_what_a_killed_test_run_left_is_swept_by_the_next(crate, images, docker,
                 assert dying.poll() is None
             (left,) = docker.api.containers(filters=ours)
             dying.kill()
-        until(lambda: pids.start_time(dying.pid) is None)
+        until(lambda: process.start_time(dying.pid) is None)
     finally:
         crate_tests.unlink()
     ran = run("scaffold", "test", "--host", "docker", "--envoy-image", images.envoy, "--root", crate)

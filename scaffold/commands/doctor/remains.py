@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scaffold.commands.deploy import TARGETS
 from scaffold.commands.doctor.finding import Finding, Patient
-from scaffold.core import files, pids
+from scaffold.core import files, process
 from scaffold.errors import choose
 from scaffold.hosts.background import record as deployments
 
@@ -68,7 +68,7 @@ def leftovers(_patient: Patient) -> list[Finding]:
 def _half_made() -> Iterator[Path]:
     for path in (files.cache_dir() / "staging").glob(".scaffold-*-*"):
         owner = path.name.split("-")[1]
-        if owner.isdecimal() and pids.start_time(int(owner)) is None:
+        if owner.isdecimal() and process.start_time(int(owner)) is None:
             yield path
     toolchains = files.data_dir() / "toolchains"
     for pattern in (".debian-*", ".removed-*"):

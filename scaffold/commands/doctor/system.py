@@ -10,7 +10,7 @@ import sys
 from contextlib import closing
 
 from scaffold.commands.doctor.finding import Finding, Patient
-from scaffold.core import pids
+from scaffold.core import process
 from scaffold.hosts.background import record as deployments
 
 OLDEST_PYTHON = (3, 11)
@@ -100,6 +100,6 @@ def port(_patient: Patient, number: int = PORT) -> list[Finding]:
     for deployment in deployments.every():
         if deployment.port == number and deployment.alive:
             return [Finding(name, "ok", f"{deployment.name} answers there, deployed from {deployment.root}")]
-    owner = pids.port_owner(number) or "another process"
+    owner = process.port_owner(number) or "another process"
     why = "`run` and `deploy` take it unless told otherwise"
     return [Finding(name, "warning", f"taken by {owner}", why, "scaffold run --port 0")]

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
-from scaffold.core import files, pids
+from scaffold.core import files, process
 from scaffold.core.events import Noted, Warned, emit
 from scaffold.hosts.options import Options
 from scaffold.project.model import HostSettings, Plugin
@@ -48,7 +48,7 @@ class Deployment:
     """A plugin that runs in the background, or a chain of them; `plugins` in the order of the chain.
 
     `root` is the project's real folder, or the workspace's, `folder` where the host's files are. `pid` is the
-    supervisor's, `started` tells it from a later process of that number (`pids.start_time`).
+    supervisor's, `started` tells it from a later process of that number (`process.start_time`).
     `options` is what was typed (`Options.record`). `since` is in seconds since 1970.
     """
 
@@ -72,7 +72,7 @@ class Deployment:
     @property
     def alive(self) -> bool:
         """Whether its supervisor still runs."""
-        return pids.start_time(self.pid) == self.started
+        return process.start_time(self.pid) == self.started
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def supervisors() -> dict[int, Path]:
     home = os.path.realpath(_home())
     return {
         pid: _home() / place.name
-        for pid, place in pids.find("-m", SUPERVISOR).items()
+        for pid, place in process.find("-m", SUPERVISOR).items()
         if str(place.parent) == home
     }
 
@@ -212,10 +212,10 @@ def end(place: Path) -> None:
     """End what serves in a deployment's folder: the supervisor that is recorded, and any that isn't."""
     now = read(place)
     if now and now.alive:
-        pids.end(now.pid, STOP_SECONDS)
+        process.end(now.pid, STOP_SECONDS)
     for pid, at in supervisors().items():
         if at == place:
-            pids.end(pid, STOP_SECONDS)
+            process.end(pid, STOP_SECONDS)
             emit(Noted(f"ended a supervisor that no record names (pid {pid})"))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from scaffold.core import process
 from scaffold.errors import INTERNAL, ScaffoldError, of_os_error
 from scaffold.hosts import host as hosts
 from scaffold.hosts.envoy.running import EnvoyHost, died
@@ -93,7 +93,7 @@ def _live(running: EnvoyHost, log: Path) -> None:
     assert running.process  # noqa: S101 - we started it
     mark = running.log.size()
     while (code := running.process.poll()) is None:
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(process.TimeoutExpired):
             running.process.wait(CAP_SECONDS)
         running.folder.cap_logs()
     _log(log, died(code, running.log.since(mark)).message)

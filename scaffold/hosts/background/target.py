@@ -11,7 +11,6 @@ import json
 import os
 import select
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import files, pids, process
+from scaffold.core import files, process
 from scaffold.core.events import Noted, emit, step
 from scaffold.errors import HostError, ModuleError, TargetError, of_exit_code
 from scaffold.hosts import host as hosts
@@ -139,7 +138,7 @@ class Background:
                 settings=settings,
                 options=options.record() | {"port": ready["port"]},
                 pid=supervisor.pid,
-                started=pids.start_time(supervisor.pid) or 0.0,
+                started=process.start_time(supervisor.pid) or 0.0,
                 since=time.time(),
                 **ready,
             )
@@ -150,7 +149,7 @@ class Background:
     @contextmanager
     def _supervisor(
         self, folder: Path, plugins: Sequence[Plugin], settings: HostSettings
-    ) -> Iterator[subprocess.Popen[bytes]]:
+    ) -> Iterator[process.Child]:
         """A supervisor that ends with the block, unless it was told to commit."""
         order = {
             "host": self.name,
@@ -178,8 +177,8 @@ class Background:
                     child.stdin.close()
             try:
                 child.wait(deployments.STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                pids.end(child.pid, deployments.STOP_SECONDS)
+            except process.TimeoutExpired:
+                process.end(child.pid, deployments.STOP_SECONDS)
             forget(folder)
             raise
 
@@ -268,7 +267,7 @@ def _check_free(root: Path, port: int, now: Deployment | None) -> None:
             raise
 
 
-def _await_ready(supervisor: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
+def _await_ready(supervisor: process.Child, log: Path) -> dict[str, Any]:
     """What the supervisor says when Envoy serves; its error is raised as ours."""
     assert supervisor.stdout  # noqa: S101 - for the type checker
     readable, _, _ = select.select([supervisor.stdout], [], [], START_SECONDS)
@@ -283,7 +282,7 @@ def _await_ready(supervisor: subprocess.Popen[bytes], log: Path) -> dict[str, An
     return said
 
 
-def _say(supervisor: subprocess.Popen[bytes], line: str) -> None:
+def _say(supervisor: process.Child, line: str) -> None:
     assert supervisor.stdin  # noqa: S101 - for the type checker
     try:
         supervisor.stdin.write(line.encode())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import pids, process
+from scaffold.core import process
 from scaffold.core.events import Progressed, emit, step
 from scaffold.errors import HostError, MachineError
 from scaffold.hosts.docker.refusals import not_to_be_had, refused, system_error, unreachable
@@ -245,10 +245,10 @@ def _user() -> str:
 
 def _owner() -> str:
     pid = os.getpid()
-    return f"{_user()}/{pid}/{pids.start_time(pid):.2f}"
+    return f"{_user()}/{pid}/{process.start_time(pid):.2f}"
 
 
 def _is_gone(owner: str) -> bool:
     """Whether the process of that label has ended; another machine's, or user's, may be hidden from us."""
     user, pid, started = owner.rsplit("/", 2)
-    return user == _user() and f"{pids.start_time(int(pid)) or 0:.2f}" != started
+    return user == _user() and f"{process.start_time(int(pid)) or 0:.2f}" != started

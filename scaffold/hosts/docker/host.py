@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from scaffold.core import files
+from scaffold.core import files, process
 from scaffold.core.events import Warned, emit
 from scaffold.core.versions import Version
 from scaffold.errors import ProjectError, ScaffoldError
@@ -135,7 +134,7 @@ class _Contained:
                 yield running
             finally:
                 self.daemon.remove(container.name)
-                with suppress(subprocess.TimeoutExpired):
+                with suppress(process.TimeoutExpired):
                     running.wait(_WAIT_SECONDS)
 
     def port(self, admin: Admin) -> int:
@@ -143,7 +142,7 @@ class _Contained:
 
 
 class _Running:
-    """A container's process, as far as `subprocess.Popen` goes; what it says goes to the two logs.
+    """A container's process, as far as `process.Child` goes; what it says goes to the two logs.
 
     It says all on one stream, so that a request's own lines are there before the line of its end.
     """
@@ -163,9 +162,9 @@ class _Running:
         return self._code if self._ended.is_set() else None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end. Raises `subprocess.TimeoutExpired`."""
+        """Wait for its end. Raises `process.TimeoutExpired`."""
         if not self._ended.wait(timeout) or self._code is None:
-            raise subprocess.TimeoutExpired("envoy", timeout or 0)
+            raise process.TimeoutExpired("envoy", timeout or 0)
         return self._code
 
     def _watch(self) -> None:

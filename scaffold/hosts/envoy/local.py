@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaffold.core import pids, process
+from scaffold.core import process
 from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError, ProjectError
 from scaffold.hosts.background import record as deployments
@@ -70,7 +70,8 @@ class _Local:
 
 def validate(binary: Binary, config: Path, name: str) -> None:
     """Let Envoy itself read a configuration; raises as `check_accepted` does."""
-    check_accepted(process.run([binary.path, *VALIDATE, "-c", config], timeout=60), name)
+    ran = process.run([binary.path, *VALIDATE, "-c", config], timeout=60, guarded=True)
+    check_accepted(ran, name)
 
 
 def check_accepted(ran: process.Completed, name: str) -> None:
@@ -101,5 +102,5 @@ def check_free(port: int) -> None:
             f"port {port} is taken by the deployment of {ours.root}",
             hint=f"--port 0 takes any free one, `scaffold undeploy --root {ours.root}` ends that",
         )
-    owner = pids.port_owner(port) or "another process"
+    owner = process.port_owner(port) or "another process"
     raise HostError(f"port {port} is taken by {owner}", hint="--port 0 takes any free one")

@@ -30,14 +30,14 @@ LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e","level":"%l","logger":"%n","message":"%j"
 
 
 class Child(Protocol):
-    """An Envoy that was started, as far as `subprocess.Popen` goes."""
+    """An Envoy that was started, as far as `process.Child` goes."""
 
     def poll(self) -> int | None:
         """Its exit code, a signal's number below zero; None while it runs."""
         ...
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code once it ends. Raises `subprocess.TimeoutExpired`."""
+        """The exit code once it ends. Raises `process.TimeoutExpired`."""
         ...
 
 

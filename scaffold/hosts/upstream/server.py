@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scaffold.core.pids import port_owner
+from scaffold.core.process import port_owner
 from scaffold.errors import HostError
 from scaffold.hosts.upstream.http1 import BODY_LIMIT, Connection, Handler
 from scaffold.hosts.upstream.origin import Origin

@@ -215,7 +215,9 @@ def _ask(helper: str, verb: str, told: str) -> None:
 
 
 def _run(helper: str, verb: str, told: str) -> process.Completed:
-    return process.run([f"docker-credential-{helper}", verb], input=told, timeout=_HELPER_SECONDS)
+    return process.run(
+        [f"docker-credential-{helper}", verb], input=told, timeout=_HELPER_SECONDS, guarded=True
+    )
 
 
 def _failed(helper: str, verb: str, ran: process.Completed) -> MachineError:

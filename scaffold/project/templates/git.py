@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,14 +166,14 @@ def _transport(address: Address) -> dict[str, str]:
 
 
 def _git(folder: Path | None, *words: str, env: Mapping[str, str] | None = None) -> process.Completed:
-    return git.run(*words, cwd=folder, env=_ASKING_NOBODY | dict(env or {}), timeout=PATIENCE)
+    return git.run(*words, cwd=folder, env=_ASKING_NOBODY | dict(env or {}), timeout=PATIENCE, guarded=True)
 
 
 def _check_size(folder: Path, commit: str) -> None:
     """Before anything is written: a few objects of git's can stand for any number of files."""
     argv = ["ls-tree", "-r", "-l", "-z", commit]
     limit = snapshots.Limit()
-    with git.spawn(*argv, cwd=folder, env=_ASKING_NOBODY, stdout=subprocess.PIPE) as child:
+    with git.spawn(*argv, cwd=folder, env=_ASKING_NOBODY, stdout=process.PIPE) as child:
         assert child.stdout  # noqa: S101 - for the type checker
         rest = b""
         while block := child.stdout.read(65536):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,7 +92,7 @@ def _apart(what: str, folder: Path, **more: Any) -> None:
     """Do something in `renderer`, a process of its own; its failure is raised as its own."""
     argv = [sys.executable, "-P", "-m", "scaffold.project.templates.render_child"]
     job = json.dumps({"do": what, "folder": str(folder), **more}).encode()
-    pipe, words = subprocess.PIPE, process.standard_error()
+    pipe, words = process.PIPE, process.standard_error()
     with files.scratch() as scratch:  # where cookiecutter leaves every hook that it ran
         env = git.environment() | {"TMPDIR": str(scratch)}  # a hook's git is for the project alone
         with process.spawn(argv, env=env, stdin=pipe, stdout=pipe, stderr=words) as child:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,13 +137,13 @@ class Apt:
         argv: process.Argv = ["apt-get", "-c", self.folder / "apt.conf", quiet, *words]
         env = os.environ | {"LC_ALL": "C", "LANGUAGE": "C"}
         if on_line is None:
-            ran = process.run(argv, env=env, timeout=timeout)
+            ran = process.run(argv, env=env, timeout=timeout, guarded=True)
             code, stdout, stderr = ran.code, ran.stdout, ran.stderr
         else:
             stdout = ""
             with (
                 tempfile.TemporaryFile() as errors,
-                process.spawn(argv, env=env, stdout=subprocess.PIPE, stderr=errors) as child,
+                process.spawn(argv, env=env, stdout=process.PIPE, stderr=errors) as child,
             ):
                 assert child.stdout  # noqa: S101 - for the type checker
                 for line in child.stdout:

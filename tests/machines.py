@@ -13,9 +13,11 @@ from scaffold.toolchain.debian import install as private
 
 WASI = "wasm32-wasip1"
 GNU = f"{platform.machine()}-linux-gnu"
+HOST = f"{platform.machine()}-unknown-linux-gnu"
 
 _RUSTC = """#!/bin/sh
 case "$*" in
+-vV) echo "rustc {version} (0123456 2025-03-15)"; echo "commit-hash: 0ddba11"; echo "host: {host}" ;;
 --version) echo "rustc {version} (0123456 2025-03-15)" ;;
 "--print target-libdir --target "*) echo "{home}/lib/rustlib/$4/lib" ;;
 *" -o "*) exit 0 ;;
@@ -52,7 +54,11 @@ class Machine:
         linker.parent.mkdir(parents=True)
         linker.touch()
         self.program("cargo", 'echo "cargo 1.85.1"', folder)
-        return self.program("rustc", _RUSTC.format(version=version, home=home), folder)
+        return self.program(
+            "rustc",
+            _RUSTC.format(version=version, home=home, host=HOST),
+            folder,
+        )
 
     def rustup(self, rustc: Path, *, name: str = "stable-here", add: str = "") -> Path:
         """A rustup whose active toolchain has this rustc; `add` is what adding a target runs."""
@@ -144,7 +150,7 @@ def debian(machine, monkeypatch):
         f"bin/{GNU}-gcc-14",
     ):
         machine.program(name, "echo stand-in", usr)
-    rustc = _RUSTC.format(version="1.85.1", home="${0%/*}/..")
+    rustc = _RUSTC.format(version="1.85.1", home="${0%/*}/..", host=HOST)
     machine.program("rustc", rustc, usr / "bin")
     give_std(usr, WASI)
 

@@ -15,7 +15,7 @@ from scaffold.oci.variants import Metadata, compat
 from scaffold.project import schema
 from scaffold.project.model import Plugin, Project
 from scaffold.project.schema import Schema
-from scaffold.toolchain import readme
+from scaffold.toolchain import config_schema
 from scaffold.wasm.module import WasmModule
 
 CARGO_TOML = '[package]\nname = "gate"\nversion = "0.1.0"\n[lib]\ncrate-type = ["cdylib"]\n'
@@ -220,5 +220,5 @@ def test_a_templates_schema_table_and_configuration_are_of_its_source(template):
     assert found.comment == schema.comment(template)
     text = (template / "README.md").read_bytes()
     assert b"<!-- options -->\n|" in text
-    assert readme.with_table(text, found.content) == text
+    assert config_schema.with_table(text, found.content) == text
     assert found.faults((template / "config.json").read_bytes()) == []

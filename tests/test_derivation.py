@@ -13,7 +13,7 @@ from scaffold.core.events import Failed, Finished, Warned
 from scaffold.project import schema
 from scaffold.project.model import Project
 from scaffold.toolchain import config_schema as derivation
-from scaffold.toolchain.find import Toolchain
+from scaffold.toolchain.rustc import Toolchain
 
 CARGO_TOML = '[package]\nname = "gate"\nversion = "0.1.0"\n[lib]\ncrate-type = ["cdylib"]\n'
 PRINTED = {"$schema": "https://json-schema.org/draft/2020-12/schema", "properties": {"ü": {"type": "string"}}}
@@ -41,12 +41,13 @@ def derive(project, tmp_path):
         said.write_bytes(printed if isinstance(printed, bytes) else json.dumps(printed).encode())
         cargo, rustc = tmp_path / "cargo", tmp_path / "rustc"
         cargo.write_text(f'#!/bin/sh\necho "$*" > {tmp_path}/asked\ncat {said}\nexit {code}\n')
-        rustc.write_text("#!/bin/sh\necho host: here-is-linux\n")
+        rustc.write_text("#!/bin/sh\nexit 1\n")
         for script in (cargo, rustc):
             script.chmod(0o755)
         heard = []
         with events.listening(lambda event: heard.append(event)):
-            derivation.derive(project, Toolchain("a test's", rustc, cargo, "1.85.0"), os.environ)
+            tools = Toolchain("a test's", rustc, cargo, "1.85.0", host_triple="here-is-linux")
+            derivation.derive(project, tools, os.environ)
         return heard
 
     return derive
@@ -117,10 +118,10 @@ def test_a_crate_that_derives_none_is_left_alone(project, missing):
     ("printed", "code", "why"),
     [
         (PRINTED, 101, "`cargo run --example config_schema --features schema` failed (exit code 101)"),
-        (b"", 0, "what examples/config_schema.rs prints is not JSON: Expecting value"),
-        (b"debug!\n{}", 0, "what examples/config_schema.rs prints is not JSON: Expecting value"),
-        (b"{}{}", 0, "what examples/config_schema.rs prints is not JSON: Extra data"),
-        (b"true", 0, "what examples/config_schema.rs prints is no JSON object"),
+        (b"", 0, "examples/config_schema.rs doesn't print JSON: Expecting value"),
+        (b"debug!\n{}", 0, "examples/config_schema.rs doesn't print JSON: Expecting value"),
+        (b"{}{}", 0, "examples/config_schema.rs doesn't print JSON: Extra data"),
+        (b"true", 0, "examples/config_schema.rs doesn't print a JSON object"),
         (PRINTED | {"type": 3}, 0, "{root}/config.schema.json is no JSON Schema: type: 3 "),
     ],
     ids=["cargo fails", "nothing", "more", "twice", "no object", "no schema"],
@@ -129,8 +130,8 @@ def test_what_hinders_is_a_warning_and_changes_nothing(project, derive, printed,
     (project.root / "config.schema.json").write_text('{"old": 1}')
     *_, failed, warned = derive(printed, code)
     assert isinstance(failed, Failed) and isinstance(warned, Warned)
-    said = "configurations aren't checked, since there is no config.schema.json of this src/config.rs: "
-    assert warned.text.startswith(said + why.format(root=project.root))
+    said = "configurations aren't checked, because config.schema.json couldn't be derived from src/config.rs"
+    assert warned.text.startswith(f"{said}: " + why.format(root=project.root))
     assert (project.root / "config.schema.json").read_text() == '{"old": 1}'
     assert (project.root / "README.md").read_text() == README
 

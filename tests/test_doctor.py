@@ -34,8 +34,7 @@ REQUIRED = ("temp folder", "state folder", "loopback", "rust", "cargo", "linker"
 PROXIES = ("https_proxy", "http_proxy", "all_proxy", "no_proxy")
 
 RUSTC = """case "$*" in
---version) echo "rustc 1.85.1 (0123456 2025-03-15)" ;;
--vV) echo "host: {host}" ;;
+-vV) echo "rustc 1.85.1 (0123456 2025-03-15)"; echo "host: {host}" ;;
 "--print target-libdir --target "*) echo "{home}/lib/rustlib/$4/lib" ;;
 *) exit 1 ;;
 esac"""
@@ -415,7 +414,7 @@ def test_no_rust_at_all(machine):
 
 def test_no_cargo_for_the_rustc(machine):
     (machine.bin / "cargo").unlink()
-    assert "no cargo that runs goes with" in machine("rust").found
+    assert "no working cargo beside it or on PATH" in machine("rust").found
     machine.program("cargo", "echo 'cargo 1.85.1'")
     assert fit(machine("cargo"))
 
@@ -432,7 +431,12 @@ def test_a_rustup_that_lacks_the_target_gets_it_by_fix(machine):
         "rustup",
         f'case "$*" in "which rustc") echo {home}/rustc ;; "target add "*) {add} ;; *) exit 1 ;; esac',
     )
-    found = explained(machine("rust"), "failed", "stable-here lacks wasm32-wasip1", "rustup target add")
+    found = explained(
+        machine("rust"),
+        "failed",
+        "stable-here can't be used: rustc 1.85.1 has no std for wasm32-wasip1",
+        "rustup target add",
+    )
     assert found.fixable
     diagnosis = machine.diagnose(fix=True)
     assert diagnosis.exit_code == 0

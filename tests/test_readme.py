@@ -5,13 +5,15 @@ import json
 import pytest
 from configured import CONTENT
 
-from scaffold.toolchain import readme
+from scaffold.toolchain import config_schema
 
 TEXT = {"type": "string"}
 
 
 def rows(content):
-    return [(option.name, option.type, option.default, option.about) for option in readme.options(content)]
+    return [
+        (option.name, option.type, option.default, option.about) for option in config_schema.options(content)
+    ]
 
 
 def of(**properties):
@@ -116,19 +118,19 @@ TABLE = r"""| option | type | default | what it does |
 def test_only_what_is_between_the_markers_changes():
     before = f"# ü\n{BEGIN}\nold\n{END}\n{BEGIN}\nkept\n{END}\n"
     after = f"# ü\n{BEGIN}\n{TABLE}{END}\n{BEGIN}\nkept\n{END}\n"
-    assert readme.with_table(before.encode(), ONE).decode() == after
-    assert readme.with_table(after.encode(), ONE).decode() == after
+    assert config_schema.with_table(before.encode(), ONE).decode() == after
+    assert config_schema.with_table(after.encode(), ONE).decode() == after
 
 
 def test_the_ends_of_lines_are_the_readmes():
     text = f"a\r\n{BEGIN}\r\n{END}\r\nb\xff".encode("latin-1")
-    assert readme.with_table(text, ONE).count(b"\r\n") == 6
-    assert readme.with_table(text, ONE).count(b"\n") == 6
+    assert config_schema.with_table(text, ONE).count(b"\r\n") == 6
+    assert config_schema.with_table(text, ONE).count(b"\n") == 6
 
 
 @pytest.mark.parametrize("text", ["", "no markers", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN} {END}"])
 def test_a_readme_without_the_markers_stays_as_it_is(text):
-    assert readme.with_table(text.encode(), ONE) == text.encode()
+    assert config_schema.with_table(text.encode(), ONE) == text.encode()
 
 
 def test_a_schema_that_takes_anything_has_no_options():

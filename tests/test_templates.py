@@ -25,8 +25,7 @@ from scaffold.commands import new as templating
 from scaffold.errors import UsageError
 from scaffold.project.model import Project
 from scaffold.project.templates import source as template_sources
-from scaffold.toolchain import config_schema as derivation
-from scaffold.toolchain import readme
+from scaffold.toolchain import config_schema
 
 COOKIECUTTERS = Path(__file__).parent.parent / "cookiecutters"
 TEMPLATES = sorted(path.parent.name for path in COOKIECUTTERS.glob("*/cookiecutter.json"))
@@ -141,11 +140,11 @@ def test_a_template_s_schema_is_the_one_of_its_types(template, tmp_path):
     assert (root / "examples" / "config_schema.rs").read_bytes() == (
         COOKIECUTTERS / "auth" / "{{cookiecutter.name}}" / "examples" / "config_schema.rs"
     ).read_bytes()
-    assert not derivation.is_due(Project.load(root))
+    assert not config_schema.is_due(Project.load(root))
     content = json.loads((root / "config.schema.json").read_text())
     table = (root / "README.md").read_bytes()
     assert b"<!-- options -->\n| option |" in table
-    assert readme.with_table(table, content) == table
+    assert config_schema.with_table(table, content) == table
     jsonschema.validate(json.loads((root / "config.json").read_text()), content)
 
 

@@ -1,4 +1,4 @@
-"""`build`: compile a plugin, or every plugin of a workspace."""
+"""`build`: compile a crate, or all plugins of a workspace."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scaffold.wasm.module import WasmModule
 def build(
     root: Path = Path(), *, profile: str = "release", rustc: str | None = None, yes: bool = False
 ) -> WasmModule | list[WasmModule]:
-    """Compile the plugin to a wasm module; at a workspace's root, all its plugins, by one call of cargo.
+    """Compile the plugin to a wasm module; at a workspace's root, all its plugins with one call of cargo.
 
-    cargo's own words go to the terminal as it writes them. `rustc` names a compiler, `yes` answers
-    the question whether one may be installed. Raises `ToolFailed` when cargo says no.
+    cargo's output goes to the terminal as cargo writes it. `rustc` names a compiler, `yes` agrees in
+    advance to install a toolchain. Raises `ToolFailed` when cargo fails.
     """
     projects = plugins_at(root)
     if projects is None:

@@ -10,6 +10,6 @@ from scaffold.toolchain import cargo
 
 
 def clean(root: Path = Path()) -> None:
-    """Remove what cargo built: of the whole workspace, where the crate is in one."""
+    """Remove what cargo built; in a workspace, for all its crates."""
     project, *_ = plugins_at(root) or [Project.load(root)]
     cargo.clean(project)

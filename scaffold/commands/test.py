@@ -28,7 +28,8 @@ from scaffold.project.model import Project
 from scaffold.project.plugins import called, chain_of, plugins_at
 from scaffold.project.workspace import top
 from scaffold.toolchain import cargo
-from scaffold.toolchain import find as toolchain
+from scaffold.toolchain.find import find
+from scaffold.toolchain.rustc import Toolchain
 from scaffold.wasm.module import WasmModule
 
 _NONE = 5  # pytest's exit code where no test ran
@@ -126,7 +127,7 @@ def test(
     where = plays.places(host, options, deployed)
     if deployed:
         plays.check_deployed(place, projects)
-    tools = toolchain.find(projects[0].settings.triple, root=place, rustc=rustc, yes=yes)
+    tools = find(projects[0].settings.triple, root=place, rustc=rustc, yes=yes)
     with step(f"Testing {called(projects)} natively"):
         _native(projects, place, tools)
     words = [*(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else [])]
@@ -194,7 +195,7 @@ def _side_by_side(jobs: Sequence[Job], *, some: bool) -> Reports:
     return Reports(Report(played, name) for name, played in of.items())
 
 
-def _native(projects: Sequence[Project], place: Path, tools: toolchain.Toolchain) -> None:
+def _native(projects: Sequence[Project], place: Path, tools: Toolchain) -> None:
     for project in projects:
         project.configured()  # the filter's own tests may read its configuration: their words are a panic's
     if cargo.run_tests(projects, place, tools, compile_only=True):

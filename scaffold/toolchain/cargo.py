@@ -1,4 +1,4 @@
-"""From a crate to a module: cargo, driven so that it says where the module is."""
+"""Run cargo: build modules, run native tests, clean."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from scaffold.errors import MachineError, ToolFailed
 from scaffold.project.model import Project
 from scaffold.project.plugins import called
 from scaffold.project.workspace import top
-from scaffold.toolchain import config_schema as derivation
-from scaffold.toolchain import find as toolchain
-from scaffold.toolchain import reproducible as remap
+from scaffold.toolchain import config_schema, reproducible
+from scaffold.toolchain.find import find
+from scaffold.toolchain.rustc import Toolchain
 from scaffold.wasm.module import WasmModule
 
-_SPARE = 4_000_000  # bytes: with fewer free, that is likely why cargo failed
+_SPARE = 4_000_000  # bytes: with fewer free, the full disk is the likely cause of a failure
 
 
 def build_one(
@@ -40,72 +40,77 @@ def build_all(
     rustc: str | None = None,
     yes: bool = False,
 ) -> list[WasmModule]:
-    """Compile plugins by one call of cargo for each triple, in `place`: a crate, or its workspace's root."""
+    """Compile plugins with one call of cargo per triple, in `place`: a crate's folder, or a workspace's root.
+
+    cargo's output goes to the terminal as cargo writes it. Raises `ToolFailed` when cargo fails.
+    """
     made: dict[Path, WasmModule] = {}
     for triple in dict.fromkeys(project.settings.triple for project in projects):
         some = [project for project in projects if project.settings.triple == triple]
-        tools = toolchain.find(triple, root=place, rustc=rustc, yes=yes)
+        tools = find(triple, root=place, rustc=rustc, yes=yes)
         with step(f"Building {called(some)}"):
             paths = _cargo_build(some, place, tools, profile)
         made |= {project.root: _module(project, paths) for project in some}
-        for project in filter(derivation.is_due, some):
-            derivation.derive(project, tools, _env(project.root, tools))
+        for project in filter(config_schema.is_due, some):
+            config_schema.derive(project, tools, _env(project.root, tools))
     outermost = top(place)
     for module in made.values():
-        _warn_of(module, outermost)
+        _warn_about(module, outermost)
     return [made[project.root] for project in projects]
 
 
 def clean(project: Project) -> None:
-    """Remove what cargo built: of the whole workspace, where the crate is in one."""
+    """Remove the target folder, which a workspace's crates share."""
     try:
-        tools = toolchain.find(project.settings.triple, root=project.root, install=False)
-    except MachineError:  # nothing here can build: then nothing needs cargo to say where its folder is
+        tools = find(project.settings.triple, root=project.root, install=False)
+    except MachineError:  # no cargo to ask: assume the default target folder
         shutil.rmtree(top(project.root) / "target", ignore_errors=True)
         return
     _cargo(["clean"], project.root, tools)
 
 
 def run_tests(
-    projects: Sequence[Project], place: Path, tools: toolchain.Toolchain, *, compile_only: bool = False
+    projects: Sequence[Project], place: Path, tools: Toolchain, *, compile_only: bool = False
 ) -> int:
-    """Run the native tests of plugins, or only compile them, in `place` as above; cargo's exit code."""
-    # said, since a crate's own .cargo/config.toml may make wasm the default, which runs nowhere here
-    argv = ["test", *_packages(projects, place), "--target", tools.host]
+    """Run the native tests of plugins in `place`, or only compile them; returns cargo's exit code."""
+    # natively by name: a crate's own .cargo/config.toml may make wasm the default, which can't run here
+    argv = ["test", *_packages(projects, place), "--target", tools.host_triple]
     argv += ["--no-run"] if compile_only else ["--no-fail-fast"] if len(projects) > 1 else []
     return process.show([tools.cargo, *argv], cwd=place, env=_env(place, tools))
 
 
 def _packages(projects: Sequence[Project], place: Path) -> list[str]:
-    """How cargo is told in `place` which packages are meant."""
+    """The arguments that select these projects' packages in `place`."""
     if [place] == [project.root for project in projects]:
         return []
-    # by version, too: a dependency may have the name of a plugin
+    # with the version: a dependency may have the same name
     return [word for project in projects for word in ("-p", f"{project.name}@{project.version}")]
 
 
 def _module(project: Project, paths: Mapping[Path, Path]) -> WasmModule:
     if project.root not in paths:
-        hint = "is the library's crate-type cdylib?"
-        raise ToolFailed(f"cargo built no module of {project.name}", hint=hint)
+        hint = 'set `crate-type = ["cdylib"]` in [lib] of Cargo.toml'
+        raise ToolFailed(f"cargo built no module for {project.name}", hint=hint)
     return WasmModule.read(paths[project.root])
 
 
-def _warn_of(module: WasmModule, root: Path) -> None:
-    """Say what is odd about what was built."""
+def _warn_about(module: WasmModule, root: Path) -> None:
+    """Warn about a module that registers nothing, or contains paths of this machine."""
     name = module.path.name
     if not {"_initialize", "_start"} & module.exports.keys():
-        emit(Warned(f"{name} sets nothing up: has src/lib.rs a `proxy_wasm::main!`?"))
-    named = remap.left_in(module.content(), root)
-    if named:
-        why = remap.hindrance() or "if a plain `cargo build` made it, `scaffold clean`, then build again"
-        emit(Warned(f"{name} names {named}, so another machine builds a different one: {why}"))
+        emit(Warned(f"{name} registers no plugin: is there a `proxy_wasm::main!` in src/lib.rs?"))
+    path = reproducible.left_in(module.content(), root)
+    if path:
+        why = (
+            reproducible.hindrance() or "if a plain `cargo build` made it, `scaffold clean`, then build again"
+        )
+        emit(Warned(f"{name} contains the path {path}, so another machine builds a different one: {why}"))
 
 
 def _cargo_build(
-    projects: Sequence[Project], place: Path, tools: toolchain.Toolchain, profile: str
+    projects: Sequence[Project], place: Path, tools: Toolchain, profile: str
 ) -> dict[Path, Path]:
-    """The modules by their crates' folders, as cargo's messages say: profiles and target folders differ."""
+    """Build, and return each crate's module by the crate's folder, as cargo's messages name them."""
     made: dict[Path, Path] = {}
 
     def on_line(line: str) -> None:
@@ -113,7 +118,7 @@ def _cargo_build(
             message: Any = json.loads(line)
         except ValueError:
             return
-        if not isinstance(message, dict):  # what a procedural macro printed
+        if not isinstance(message, dict):  # printed by a procedural macro
             return
         if message.get("reason") != "compiler-artifact":
             return
@@ -126,19 +131,19 @@ def _cargo_build(
     return made
 
 
-def _cargo(argv: list[str], place: Path, tools: toolchain.Toolchain, on_line: Any = None) -> None:
+def _cargo(argv: list[str], place: Path, tools: Toolchain, on_line: Any = None) -> None:
     code = process.show([tools.cargo, *argv], cwd=place, env=_env(place, tools), on_line=on_line)
     if code:
-        raise ToolFailed(f"cargo {argv[0]} failed (exit code {code})", hint=_no_room(place))
+        raise ToolFailed(f"cargo {argv[0]} failed (exit code {code})", hint=_full_disk(place))
 
 
-def _env(place: Path, tools: toolchain.Toolchain) -> dict[str, str]:
-    """The same for all that cargo does: with another wrapper it asks rustc everything again (70 ms)."""
-    return {**os.environ, **tools.env, **remap.env_for(tools, place)}
+def _env(place: Path, tools: Toolchain) -> dict[str, str]:
+    """cargo's environment, the same for every call: a changed wrapper makes it query rustc again (70 ms)."""
+    return {**os.environ, **tools.env, **reproducible.env_for(tools, place)}
 
 
-def _no_room(place: Path) -> str | None:
-    """Say that a disk is full: the linker dies by a signal then, without a word."""
+def _full_disk(place: Path) -> str | None:
+    """A hint when the disk is full: the linker is then killed by a signal, without a message."""
     folder = Path(os.environ.get("CARGO_TARGET_DIR") or place)
     free = shutil.disk_usage(folder if folder.is_dir() else place).free
-    return f"{files.human(free)} are free on the disk of {folder}: make room" if free < _SPARE else None
+    return f"only {files.human(free)} are free on the disk of {folder}: make room" if free < _SPARE else None

@@ -1,16 +1,32 @@
-"""A Rust toolchain that compiles plugins: find it, install it, explain what is missing."""
+"""Find a Rust toolchain that compiles plugins, or install one."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from scaffold.core import files, process
+from scaffold.core.events import step
 from scaffold.errors import MachineError
-from scaffold.toolchain import named, rustup, system
-from scaffold.toolchain.rustc import Toolchain, Unfit
+from scaffold.toolchain.debian import install as private
+from scaffold.toolchain.rustc import (
+    Problem,
+    Toolchain,
+    Unusable,
+    check,
+    is_proxy,
+    no_downloads,
+    probe,
+    programs,
+)
 
-__all__ = ["Toolchain", "find"]
+DOWNLOAD_SECONDS = 180.0  # for the std of one triple, some 20 MB
+_OS_RELEASE = Path("/etc/os-release")
+_NEW_ENOUGH = {"debian": (13,), "ubuntu": (25, 4)}  # the first with a rustc of 1.78 or later
 
 
 def find(
@@ -18,39 +34,160 @@ def find(
 ) -> Toolchain:
     """The first toolchain that compiles to `triple`.
 
-    Asked in this order: the rustc named by `rustc` or $RUSTC, and then no other; rustup's active
-    toolchain for the folder `root`; the system's rustc; a private one. With `install`, rustup's target
-    is added and the private one installed where it takes that; `yes` answers the question beforehand.
+    The order: the rustc that `rustc` or $RUSTC names, and then no other; rustup's active toolchain for
+    the folder `root`; the system's rustc; a private one. With `install`, a triple that rustup lacks is
+    added, and a missing private toolchain installed, once the user agrees; `yes` agrees in advance.
 
-    Raises `MachineError` when there is none, with the reason of each.
+    Raises `MachineError` when there is none, with the reason for each.
     """
-    for name, by in ((rustc, "--rustc"), (os.environ.get("RUSTC"), "$RUSTC")):
+    for name, source in ((rustc, "--rustc"), (os.environ.get("RUSTC"), "$RUSTC")):
         if name:
-            return named.take(name, by, triple, root)
-    refused: list[Unfit] = []
-    for found in _ways(triple, root, yes, install):
+            return _named(name, source, triple, root)
+    unusable: list[Unusable] = []
+    for found in _candidates(triple, root, yes, install):
         if isinstance(found, Toolchain):
             return found
-        refused.append(found)
-    raise _nothing(triple, refused)
+        unusable.append(found)
+    reasons = "".join(f"\n  {each.place}: {each.reason}" for each in unusable)
+    hint = ", or ".join(each.hint for each in unusable if each.hint) or None
+    raise MachineError(f"no Rust toolchain here compiles to {triple}{reasons}", hint=hint)
 
 
-def _ways(triple: str, root: Path, yes: bool, install: bool) -> Iterator[Toolchain | Unfit]:
-    found = rustup.find(triple, root, install=False)
-    if isinstance(found, Unfit) and install:
-        from scaffold.toolchain.debian import install as private
-
-        # once there is a private one, rustup isn't made to reach for its server at every build
-        found = found if private.folder().is_dir() else rustup.find(triple, root)
-    yield found
-    yield system.find(triple, root)
-    from scaffold.toolchain.debian import install as private
-
+def _candidates(triple: str, root: Path, yes: bool, install: bool) -> Iterator[Toolchain | Unusable]:
+    # once there is a private toolchain, builds don't make rustup contact its server
+    yield in_rustup(triple, root, install=install and not private.folder().is_dir())
+    yield _on_path(triple, root)
     yield private.find(triple, yes=yes, install=install)
 
 
-def _nothing(triple: str, refused: list[Unfit]) -> MachineError:
-    reasons = "".join(f"\n  {unfit.way}: {unfit.reason}" for unfit in refused)
-    remedies = [unfit.remedy for unfit in refused if unfit.remedy]
-    hint = ", or ".join(remedies) or None
-    return MachineError(f"no Rust toolchain here compiles to {triple}{reasons}", hint=hint)
+def _named(name: str, source: str, triple: str, root: Path) -> Toolchain:
+    """The toolchain of the rustc that `source` names, by its path or its name on PATH.
+
+    Raises `MachineError` when it can't be used: nobody who names one wants another.
+    """
+    path = shutil.which(name)
+    if path is None:
+        raise MachineError(
+            f"the rustc named by {source}, {name}, isn't there",
+            hint=f"name one that is, or leave {source} out to use the first that fits",
+        )
+    found = check(Path(path).absolute(), triple, root, f"named by {source}")
+    if isinstance(found, Toolchain):
+        return found
+    hint = {
+        "old": "name a newer one",
+        "std": f"`rustup target add {triple}` if it is rustup's, or name another",
+        "linker": "install lld, or name another",
+        "cargo": "put a cargo on PATH",
+    }.get(found.kind, f"name one that runs, or leave {source} out to use the first that fits")
+    raise MachineError(f"the rustc named by {source}, {name}, can't be used: {found.reason}", hint=hint)
+
+
+def in_rustup(
+    triple: str, root: Path, *, install: bool = True, timeout: float = DOWNLOAD_SECONDS
+) -> Toolchain | Unusable:
+    """The toolchain that rustup runs in `root`, following rust-toolchain.toml.
+
+    With `install`, what it lacks is downloaded, for `timeout` seconds at most.
+    """
+    rustup = next(programs("rustup"), None)
+    if rustup is None:
+        return Unusable("rustup", "not on PATH", "install rustup")
+    add_target = f"`rustup target add {triple}`"
+    try:
+        name, rustc = _active(rustup, root, install, timeout)
+        found = check(rustc, triple, root, f"rustup's {name}")
+        if install and isinstance(found, Problem) and found.kind == "std":
+            _add_target(rustup, triple, name, rustc, root, timeout)
+            found = check(rustc, triple, root, f"rustup's {name}")
+    except MachineError as error:
+        return Unusable("rustup", error.message, error.hint or add_target)
+    if isinstance(found, Problem):
+        hints = {"broken": "`rustup toolchain install stable`", "old": "`rustup update`", "std": add_target}
+        return Unusable("rustup", f"{name} can't be used: {found.reason}", hints.get(found.kind))
+    return replace(found, env={**found.env, "RUSTUP_TOOLCHAIN": name})
+
+
+def _active(rustup: Path, root: Path, install: bool, timeout: float) -> tuple[str, Path]:
+    """The name of the active toolchain and its rustc, installed first where rustup itself would do so."""
+    try:
+        rustc = Path(_rustup(rustup, "which", "rustc", root=root))
+    except MachineError as error:
+        _install_toolchain(rustup, root, install, timeout, error)
+        rustc = Path(_rustup(rustup, "which", "rustc", root=root))
+    if rustc.parents[2].name == "toolchains":  # not one linked from elsewhere
+        return rustc.parents[1].name, rustc
+    return _rustup(rustup, "show", "active-toolchain", root=root).split()[0], rustc
+
+
+def _install_toolchain(rustup: Path, root: Path, install: bool, timeout: float, error: MachineError) -> None:
+    """Install the toolchain of rust-toolchain.toml, if `error` says that it is missing."""
+    missing = re.search(r"toolchain '([^']+)' is not installed", error.message)
+    if not missing:
+        raise MachineError(error.message, hint="`rustup default stable`") from error
+    if not install or os.environ.get("RUSTUP_AUTO_INSTALL") == "0":
+        raise MachineError(error.message, hint=f"`rustup toolchain install {missing[1]}`") from error
+    with step(f"Installing {missing[1]}, which rust-toolchain.toml asks for"):
+        _rustup(rustup, "toolchain", "install", root=root, timeout=timeout * 4)
+
+
+def _add_target(rustup: Path, triple: str, name: str, rustc: Path, root: Path, timeout: float) -> None:
+    with files.lock(files.cache_dir() / "rustup.lock", doing="adding a target to rustup"):
+        probed = probe(rustc, triple, root)
+        if probed and probed.libdir:  # another process added it while we waited
+            return
+        with step(f"Adding {triple} to rustup's {name}"):
+            _rustup(rustup, "target", "add", triple, "--toolchain", name, root=root, timeout=timeout)
+
+
+def _rustup(rustup: Path, *words: str, root: Path, timeout: float = 30.0) -> str:
+    """What rustup prints. Raises `MachineError` with the first of its own error messages."""
+    env = {"RUSTUP_MAX_RETRIES": "1", "RUSTUP_DOWNLOAD_TIMEOUT": "20"} | no_downloads()
+    ran = process.run([rustup, *words], cwd=root, env=env, timeout=timeout, guarded=True)
+    if ran.code == 0:
+        return ran.stdout.strip()
+    lines = ran.stderr.strip().splitlines() or [f"exit code {ran.code}"]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    command = f"`rustup {' '.join(words)}`"
+    raise MachineError(f"{command}: {(errors or lines[-1:])[0]}", hint=command)
+
+
+def _on_path(triple: str, root: Path) -> Toolchain | Unusable:
+    """The first rustc on PATH that can be used, rustup's proxies aside: `in_rustup` has tried those."""
+    problems = []
+    for rustc in programs("rustc"):
+        if not is_proxy(rustc):
+            found = check(rustc, triple, root, "the system's")
+            if isinstance(found, Toolchain):
+                return found
+            problems.append(f"{rustc} can't be used: {found.reason}")
+    return Unusable("the system's rustc", (problems or ["none on PATH"])[0], _install_hint(triple))
+
+
+def _install_hint(triple: str) -> str | None:
+    try:
+        line = install_line(_OS_RELEASE.read_text(), triple)
+    except OSError:
+        return None
+    return f"`{line}`" if line else None
+
+
+def install_line(os_release: str, triple: str) -> str | None:
+    """The command that installs rustc with the triple's std on the system that an os-release(5) describes.
+
+    None where the system's packages are too old or the system isn't known.
+    """
+    fields = dict(re.findall(r"""^([A-Z_]+)=["']?([^"'\n]*)""", os_release, re.MULTILINE))
+    own = fields.get("ID", "")
+    version = tuple(int(part) for part in re.findall(r"\d+", fields.get("VERSION_ID", "")))
+    for name in (own, *fields.get("ID_LIKE", "").split()):
+        if name in _NEW_ENOUGH:  # a derivative has version numbers of its own; Debian's testing has none
+            new = own == name and (not version or version >= _NEW_ENOUGH[name])
+            return "sudo apt install rustc cargo libstd-rust-dev-wasm32 lld" if new else None
+        if name == "fedora":
+            return f"sudo dnf install rust cargo rust-std-static-{triple}"
+        if name == "alpine":
+            return "sudo apk add rust cargo rust-wasm lld"
+        if name == "arch":
+            return "sudo pacman -S rust rust-wasm lld"
+    return None

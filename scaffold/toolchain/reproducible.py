@@ -1,7 +1,7 @@
-"""The same module wherever it is built: rustc runs behind a script of ours that takes the paths out.
+"""Reproducible modules: a wrapper script around rustc removes this machine's paths from them.
 
-In RUSTFLAGS they would make a plain `cargo build` compile everything again, for cargo compares those; a
-wrapper it doesn't. What the script does is what cargo's own `trim-paths` will, once that is stable.
+Cargo compiles everything again when RUSTFLAGS change, but not when the wrapper does, so a plain
+`cargo build` stays fast. The script does what cargo's `trim-paths` will do once that is stable.
 Source: RFC 3127.
 """
 
@@ -19,14 +19,14 @@ from typing import Any
 from scaffold.core import files
 from scaffold.errors import ProjectError
 from scaffold.project.workspace import Workspace
-from scaffold.toolchain.rustc import Toolchain, answer
+from scaffold.toolchain.rustc import Toolchain
 
-# A path package outside the workspace has its place in cargo's `metadata`, and so has all that depends on it:
-# symbols are named after that, and functions ordered after them. Name and version tell path packages apart,
-# too; cargo holds back no warnings (--cap-lints) of those.
+# Cargo's `metadata` of a path package outside the workspace, and of everything that depends on it, contains
+# its path. Symbols are named after the metadata, and functions are ordered by symbol. Name and version
+# identify path packages just as well; they are those that cargo compiles without --cap-lints.
 _SCRIPT = """#!/bin/sh
 case "${CARGO_CRATE_NAME:+ $* }" in
-*" --target wasm32-"*)  # a crate that goes into a module; not a question, a build script or a native test
+*" --target wasm32-"*)  # a crate of a module, not a query, a build script or a native test
     crate="$CARGO_PKG_NAME-$CARGO_PKG_VERSION"
     case "${SCAFFOLD_OUTSIDE:+ $* }" in
     "" | *" --cap-lints "*) ;;
@@ -37,7 +37,7 @@ case "${CARGO_CRATE_NAME:+ $* }" in
             set -- "$@" "$word"
         done ;;
     esac
-    cd -P .  # PWD becomes what rustc takes for it
+    cd -P .  # sets PWD to the folder as rustc sees it
     set -- "$@" --remap-path-prefix "$PWD=/$crate" --remap-path-prefix "$CARGO_MANIFEST_DIR=/$crate"
     [ -z "${OUT_DIR-}" ] || set -- "$@" --remap-path-prefix "$OUT_DIR=/$crate/out"
     [ -z "${SCAFFOLD_RUST_SRC-}" ] || set -- "$@" --remap-path-prefix "$SCAFFOLD_RUST_SRC"
@@ -45,7 +45,7 @@ case "${CARGO_CRATE_NAME:+ $* }" in
 esac
 if [ "${SCAFFOLD_RUSTC_WRAPPER-}" ]; then
     set -- "$SCAFFOLD_RUSTC_WRAPPER" "$@"
-    unset SCAFFOLD_RUSTC_WRAPPER  # it may be such a script, too
+    unset SCAFFOLD_RUSTC_WRAPPER  # it may be such a script itself
 fi
 exec "$@"
 """
@@ -54,15 +54,15 @@ _SOURCE = re.compile(rb"/[^\0-\x1f]{1,200}?\.rs")
 
 
 def env_for(tools: Toolchain, root: Path) -> dict[str, str]:
-    """What to add to cargo's environment in the folder `root`; nothing where no script can be put or run.
+    """What to add to cargo's environment in the folder `root`; nothing where no script can be written or run.
 
-    A wrapper that the user has set goes on working, between the script and rustc.
+    A wrapper that the user has set keeps working, between the script and rustc.
     """
     script = _script()
     if script is None:
         return {}
     env = {"CARGO_BUILD_RUSTC_WRAPPER": str(script)}
-    if "RUSTC_WRAPPER" in os.environ:  # it would win; set only then, since build scripts look at it
+    if "RUSTC_WRAPPER" in os.environ:  # it takes precedence; otherwise unset, as build scripts read it
         env["RUSTC_WRAPPER"] = str(script)
     env["SCAFFOLD_RUSTC_WRAPPER"] = _users_wrapper(root)
     env["SCAFFOLD_OUTSIDE"] = "yes" if _reaches_out(root) else ""
@@ -72,21 +72,21 @@ def env_for(tools: Toolchain, root: Path) -> dict[str, str]:
 
 
 def hindrance() -> str | None:
-    """Why `env_for` adds nothing, where it doesn't."""
-    return None if _script() else f"no program in {files.cache_dir()} could take that out"
+    """Why `env_for` adds nothing, or None when it does."""
+    return None if _script() else f"the script that removes such paths can't be run in {files.cache_dir()}"
 
 
 def left_in(content: bytes, root: Path) -> Path | None:
-    """A source file of this machine that a module's bytes name, if there is one."""
+    """A source file of this machine whose path is in a module's bytes, if any."""
     home = os.environ.get("HOME", "/")
     for folder in (str(root), os.environ.get("CARGO_HOME", "/"), home):
         start = os.fsencode(folder.rstrip("/"))
         at = content.find(start + b"/") if start else -1
         while at >= 0:
-            named = _SOURCE.match(content, at + len(start))
-            found = Path(os.fsdecode(content[at : named.end()])) if named else None
-            if found and found.exists():  # strings lie end to end: what looks like a path may be none
-                return found
+            match = _SOURCE.match(content, at + len(start))
+            path = Path(os.fsdecode(content[at : match.end()])) if match else None
+            if path and path.exists():  # strings aren't separated: what looks like a path may not be one
+                return path
             at = content.find(start + b"/", at + 1)
     return None
 
@@ -98,18 +98,18 @@ def _script() -> Path | None:
         if not path.exists() or path.read_bytes() != _SCRIPT.encode():  # damaged
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write(path, _SCRIPT, mode=0o755)
-    return path if os.access(path, os.X_OK) else None  # which it isn't on a disk mounted noexec
+    return path if os.access(path, os.X_OK) else None  # not on a disk mounted noexec
 
 
 def _scoped(version: str) -> bool:
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    return numbers >= _SCOPED and "-" not in version  # the first nightlies of that number lack it
+    return numbers >= _SCOPED and "-" not in version  # the first nightlies with that number lack it
 
 
 def _users_wrapper(root: Path) -> str:
-    """The rustc wrapper that cargo would take in `root`, or "".
+    """The rustc wrapper that cargo would use in `root`, or "".
 
-    Source: cargo's reference, configuration; a config file's `include` isn't followed.
+    Source: cargo's reference, configuration; the `include` of a config file isn't followed.
     """
     for name in ("RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"):
         if name in os.environ:  # empty means none, whatever the files say
@@ -134,18 +134,18 @@ def _configs(root: Path) -> Iterator[Path]:
 def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # cargo says it better
+    except (OSError, ValueError):  # cargo has the better message
         return {}
 
 
 def _reaches_out(root: Path) -> bool:
-    """Whether a crate of the workspace, or the only one, names a package outside of it.
+    """Whether a crate of the workspace, or the single crate, depends on a path package outside of it.
 
-    All of them count: a module is the same, with which others it is built.
+    All crates count, so that a module doesn't depend on which others are built with it.
     """
     try:
         workspace = Workspace.of(root)
-    except ProjectError:  # cargo says it better
+    except ProjectError:  # cargo has the better message
         return False
     outermost, members = (workspace.root, workspace.members()) if workspace else (root.resolve(), [])
     return any(
@@ -160,7 +160,7 @@ def _below(path: Path, folder: Path) -> bool:
 
 
 def _paths(table: dict[str, Any]) -> Iterator[str]:
-    """What a manifest, or a table of one, says by `path`."""
+    """The values of all `path` keys in a manifest, or in a table of one."""
     for key, value in table.items():
         if isinstance(value, dict):
             yield from _paths(value)
@@ -168,16 +168,14 @@ def _paths(table: dict[str, Any]) -> Iterator[str]:
             yield value
 
 
-def _program(name: str, near: Path) -> str:
-    """A program as cargo takes it: a bare name is looked up on PATH, a path counts from `near`."""
-    return str(near / name) if "/" in name else name
+def _program(name: str, folder: Path) -> str:
+    """A program as cargo finds it: a bare name on PATH, a path relative to `folder`."""
+    return str(folder / name) if "/" in name else name
 
 
 def _library(tools: Toolchain) -> str:
-    """Where rustc finds the source of std, and the name it has where that isn't installed, as "from=to"."""
+    """The path of std's source, and the name that rustc gives it without that source, as "from=to"."""
     source = tools.rustc.resolve().parent.parent / "lib/rustlib/src/rust"
     if not (source / "library/std/src/lib.rs").is_file():
         return ""
-    said = answer([tools.rustc, "-vV"]) or ""
-    commit = re.search(r"^commit-hash: (\S+)", said, re.MULTILINE)
-    return f"{source.resolve()}=/rustc/{commit[1]}" if commit else ""
+    return f"{source.resolve()}=/rustc/{tools.commit}" if tools.commit else ""

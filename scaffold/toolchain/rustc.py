@@ -1,4 +1,4 @@
-"""A rustc and its cargo: what they are, and whether they compile to a triple."""
+"""A rustc and its cargo: their versions, and whether they compile to a triple."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from scaffold.core import cache as memory
 from scaffold.core import process
 from scaffold.errors import MachineError
 
 OLDEST = (1, 78)  # the first that knows a triple by the name wasm32-wasip1
-_PROBE_SECONDS = 30.0
+_ANSWER_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A rustc that compiles to the triple it was found for, and the cargo to drive it.
+    """A rustc that compiles to the triple it was looked for, and the cargo that drives it.
 
-    `origin` says in words where it comes from; `version` is rustc's, as "1.85.1"; `env` is what to add
-    to cargo's environment (RUSTC and the linkers), whatever the environment already says.
+    `origin` says in words where it comes from. `version` is rustc's, as "1.85.1", `host_triple` the one it
+    runs on, `commit` the hash it was built from, "" where it names none. `env` is what to add to cargo's
+    environment (RUSTC and the linkers), overriding what is there.
     """
 
     origin: str
@@ -29,53 +31,46 @@ class Toolchain:
     cargo: Path
     version: str
     env: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def host(self) -> str:
-        """The triple that this rustc itself runs on."""
-        said = answer([self.rustc, "-vV"]) or ""
-        found = re.search(r"^host: (\S+)", said, re.MULTILINE)
-        if not found:
-            raise MachineError(f"{self.rustc} doesn't say what it runs on")
-        return found[1]
+    host_triple: str = ""
+    commit: str = ""
 
     def summary(self) -> str:
-        """What it is, and where."""
+        """The version, the origin and the two paths."""
         return f"rustc {self.version}, {self.origin}\n  rustc  {self.rustc}\n  cargo  {self.cargo}"
 
 
 @dataclass(frozen=True)
-class Unfit:
-    """Why a way leads to no toolchain; `remedy` is what to type to change that, where something does."""
+class Unusable:
+    """Why a place has no toolchain for us; `hint` is the command that changes that, where there is one."""
 
-    way: str
+    place: str
     reason: str
-    remedy: str | None = None
+    hint: str | None = None
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What a rustc says of itself: its version, and the folder of the triple's std where it has that."""
+class Problem:
+    """Why a rustc can't be used; `reason` is a clause of its own."""
+
+    kind: Literal["broken", "old", "std", "linker", "cargo"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rustc:
+    """What a rustc reports about itself; `libdir` is the folder of the triple's std, None without one."""
 
     version: str
+    host_triple: str
+    commit: str
     libdir: Path | None
-
-    @property
-    def too_old(self) -> str | None:
-        """The sentence that says so, when it is."""
-        numbers = tuple(int(number) for number in re.findall(r"\d+", self.version)[:2])
-        if numbers >= OLDEST:
-            return None
-        return (
-            f"rustc {self.version} is older than {'.'.join(map(str, OLDEST))}, the first with wasm32-wasip1"
-        )
 
 
 def answer(argv: process.Argv, root: Path = Path()) -> str | None:
-    """What a program prints when it runs well in the folder `root`; None when it doesn't, or isn't there.
+    """What a program prints when run in the folder `root`; None when it fails or isn't there.
 
-    What a compiled program said is remembered in the cache as long as its file is the same: to ask
-    takes longer than a build with nothing to do. A proxy or a script may become another one any time.
+    The answer of a compiled program is cached until its file changes: asking takes longer than a build
+    with nothing to do. rustup's proxies and scripts are asked every time, as they may run another program.
     """
     question, program = " ".join(map(str, argv)), Path(argv[0])
     fixed = not is_proxy(program)
@@ -83,32 +78,55 @@ def answer(argv: process.Argv, root: Path = Path()) -> str | None:
     if known is not None:
         return known
     try:
-        ran = process.run(argv, cwd=root, env=probing(), timeout=_PROBE_SECONDS)
+        ran = process.run(argv, cwd=root, env=no_downloads(), timeout=_ANSWER_SECONDS)
     except MachineError:
         return None
-    said = ran.stdout.strip()
+    printed = ran.stdout.strip()
     if ran.code == 0 and fixed:
-        memory.remember(question, program, said)
-    return said if ran.code == 0 else None
+        memory.remember(question, program, printed)
+    return printed if ran.code == 0 else None
 
 
-def probing() -> dict[str, str]:
-    """The environment for a question to rustup's proxies: it must not start a download."""
+def no_downloads() -> dict[str, str]:
+    """The environment in which rustup's proxies answer without starting a download."""
     return os.environ | {"RUSTUP_AUTO_INSTALL": "0", "RUST_BACKTRACE": "0"}
 
 
-def probe(rustc: Path, triple: str, root: Path = Path()) -> Probe | None:
-    """Ask a rustc for its version and the triple's std; None when it doesn't run at all."""
-    said = answer([rustc, "--version"], root)
-    found = re.match(r"rustc (\S+)", said or "")
-    if not found:
+def probe(rustc: Path, triple: str, root: Path = Path()) -> Rustc | None:
+    """Ask a rustc for its version and the triple's std; None when it doesn't run."""
+    printed = answer([rustc, "-vV"], root) or ""
+    version = re.match(r"rustc (\S+)", printed)
+    fields = dict(re.findall(r"^([\w-]+): (\S+)", printed, re.MULTILINE))
+    if not version or "host" not in fields:
         return None
     libdir = Path(answer([rustc, "--print", "target-libdir", "--target", triple], root) or "/nowhere")
-    return Probe(found[1], libdir if any(libdir.glob("libstd-*.rlib")) else None)
+    has_std = any(libdir.glob("libstd-*.rlib"))
+    return Rustc(version[1], fields["host"], fields.get("commit-hash", ""), libdir if has_std else None)
+
+
+def check(rustc: Path, triple: str, root: Path, origin: str) -> Toolchain | Problem:
+    """The toolchain of a rustc, or the first reason why it can't compile plugins to the triple."""
+    probed = probe(rustc, triple, root)
+    if probed is None:
+        return Problem("broken", "it doesn't run")
+    name = f"rustc {probed.version}"
+    if tuple(int(number) for number in re.findall(r"\d+", probed.version)[:2]) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        return Problem("old", f"{name} is older than {oldest}, the first with wasm32-wasip1")
+    if probed.libdir is None:
+        return Problem("std", f"{name} has no std for {triple}")
+    linker = _wasm_linker(rustc, probed.libdir, triple)
+    if linker is None:
+        return Problem("linker", f"{name} comes without a linker for wasm")
+    cargo = _cargo_for(rustc, root)
+    if cargo is None:
+        return Problem("cargo", f"{name} has no working cargo beside it or on PATH")
+    env = _env_for(rustc) | linker
+    return Toolchain(origin, rustc, cargo, probed.version, env, probed.host_triple, probed.commit)
 
 
 def programs(pattern: str) -> Iterator[Path]:
-    """Every program on PATH whose name fits a glob pattern, in PATH's order."""
+    """Every program on PATH whose name matches a glob pattern, in PATH's order."""
     seen = set()
     for folder in os.get_exec_path():
         for path in sorted(Path(folder).glob(pattern)) if Path(folder).is_absolute() else ():
@@ -118,14 +136,19 @@ def programs(pattern: str) -> Iterator[Path]:
 
 
 def is_proxy(program: Path) -> bool:
-    """Whether a program is rustup under another name, which runs the toolchain that rustup chooses."""
+    """Whether a program is rustup under another name, which runs the toolchain that rustup selects."""
     if program.resolve().name.startswith("rustup"):
         return True
     rustup = program.with_name("rustup")
     return rustup.exists() and program.samefile(rustup)  # a hard link
 
 
-def cargo_for(rustc: Path, root: Path = Path()) -> Path | None:
+def linker_key(triple: str) -> str:
+    """The environment variable that names a triple's linker to cargo."""
+    return f"CARGO_TARGET_{triple.upper().replace('-', '_')}_LINKER"
+
+
+def _cargo_for(rustc: Path, root: Path) -> Path | None:
     """The cargo beside a rustc, or else the first on PATH that runs."""
     for cargo in (rustc.with_name("cargo"), *programs("cargo")):
         if answer([cargo, "--version"], root) is not None:
@@ -133,17 +156,12 @@ def cargo_for(rustc: Path, root: Path = Path()) -> Path | None:
     return None
 
 
-def linker_key(triple: str) -> str:
-    """The environment variable by which cargo takes a triple's linker."""
-    return f"CARGO_TARGET_{triple.upper().replace('-', '_')}_LINKER"
-
-
-def wasm_linker(rustc: Path, libdir: Path, triple: str) -> dict[str, str] | None:
-    """What cargo must be told of the linker for wasm: nothing where rustc has its own; None without any."""
+def _wasm_linker(rustc: Path, libdir: Path, triple: str) -> dict[str, str] | None:
+    """What names the linker for wasm to cargo: nothing where rustc has its own; None without any."""
     bundled = next(libdir.parents[1].glob("*/bin/rust-lld"), None) or next(programs("rust-lld"), None)
     if bundled or linker_key(triple) in os.environ:
         return {}
-    beside = rustc.with_name("rust-lld")  # as a private toolchain has it
+    beside = rustc.with_name("rust-lld")  # where a private toolchain has it
     if beside.exists():
         return {linker_key(triple): str(beside)}
     for name in ("wasm-ld", "wasm-ld-[0-9]*", "lld", "lld-[0-9]*"):
@@ -152,7 +170,7 @@ def wasm_linker(rustc: Path, libdir: Path, triple: str) -> dict[str, str] | None
     return None
 
 
-def env_for(rustc: Path) -> dict[str, str]:
-    """The environment that makes any cargo use this rustc and the rustdoc beside it."""
+def _env_for(rustc: Path) -> dict[str, str]:
+    """The environment in which any cargo uses this rustc and the rustdoc beside it."""
     rustdoc = rustc.with_name("rustdoc")
     return {"RUSTC": str(rustc)} | ({"RUSTDOC": str(rustdoc)} if rustdoc.exists() else {})

@@ -10,8 +10,7 @@ import pytest
 from scaffold.commands.setup import setup
 from scaffold.errors import MachineError
 from scaffold.toolchain import find as toolchain
-from scaffold.toolchain import rustup
-from scaffold.toolchain.rustc import Unfit
+from scaffold.toolchain.rustc import Unusable
 
 WASI = "wasm32-wasip1"
 
@@ -98,7 +97,7 @@ def test_a_target_is_not_added_unasked(machine):
     rustc = machine.rustc(elsewhere(machine), triples=())
     machine.rustup(rustc, add=give_std(rustc))
     error = refusal(install=False)
-    assert "rustup: stable-here lacks wasm32-wasip1" in error.message
+    assert "rustup: stable-here can't be used: rustc 1.85.1 has no std for wasm32-wasip1" in error.message
     assert "`rustup target add wasm32-wasip1`" in error.hint
 
 
@@ -112,11 +111,11 @@ def test_where_rustup_cannot_add_it_the_systems_is_taken(machine):
 def test_a_server_that_does_not_answer_is_not_waited_for_long(machine):
     machine.rustup(machine.rustc(elsewhere(machine), triples=()), add="/bin/sleep 60")
     begun = time.monotonic()
-    found = rustup.find(WASI, machine.folder, patience=0.5)
+    found = toolchain.in_rustup(WASI, machine.folder, timeout=0.5)
     assert time.monotonic() - begun < 10
-    assert isinstance(found, Unfit)
-    assert "no answer within 0.5 s" in found.reason
-    assert found.remedy == "`rustup target add wasm32-wasip1`"
+    assert isinstance(found, Unusable)
+    assert "didn't answer within 0.5 s" in found.reason
+    assert found.hint == "`rustup target add wasm32-wasip1`"
 
 
 def test_a_toolchain_file_is_installed_as_rustup_itself_would(machine):
@@ -149,7 +148,7 @@ def test_rustups_proxies_are_not_the_systems_rustc(machine, link):
 def test_a_broken_cargo_on_path_counts_as_absent(machine):
     machine.rustc()
     machine.program("cargo", "exit 1")
-    assert "no cargo that runs goes with" in refusal(install=False).message
+    assert "no working cargo beside it or on PATH" in refusal(install=False).message
 
 
 def test_a_rustc_without_a_linker_of_its_own_takes_one_on_path(machine):
@@ -169,7 +168,7 @@ def test_an_old_system_is_named_with_its_version(machine):
 def test_rustups_old_toolchain_is_to_be_updated(machine):
     machine.rustup(machine.rustc(elsewhere(machine), version="1.70.0"))
     error = refusal(install=False)
-    assert "rustup: stable-here is too old: rustc 1.70.0 is older than 1.78" in error.message
+    assert "rustup: stable-here can't be used: rustc 1.70.0 is older than 1.78" in error.message
     assert "`rustup update`" in error.hint
 
 

@@ -133,7 +133,7 @@ def test_without_debians_tools_it_says_so(machine, debian, missing):
             "apt-get failed: no such suite",
         ),
         ({"download": "echo 'E: Failed to fetch it' >&2; exit 100"}, "Failed to fetch it"),
-        ({"unpack": "echo 'not a Debian archive' >&2; exit 2"}, "cannot unpack rust_1%3a1.deb: not a Debian"),
+        ({"unpack": "echo 'not a Debian archive' >&2; exit 2"}, "can't unpack rust_1%3a1.deb: not a Debian"),
     ],
 )
 def test_a_tool_that_fails_is_quoted_and_the_next_try_works(machine, debian, broken, says):
@@ -180,7 +180,7 @@ def test_it_is_removed_with_all_that_belongs_to_it(machine, debian):
     assert lying_about() == [".lock"]
     assert not downloads.exists()
     assert any(note.startswith(f"removed {private.folder()} (") for note in machine.notes())
-    assert "removed what an unfinished installation left (5 kB)" in machine.notes()
+    assert "removed the remains of an unfinished installation (5 kB)" in machine.notes()
     setup(remove=True)
     assert machine.notes()[-1] == "there is no private toolchain to remove"
 

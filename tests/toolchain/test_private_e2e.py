@@ -167,6 +167,6 @@ def test_it_works_beside_the_machines_own_cc(alone, crate, monkeypatch, tmp_path
     if not shutil.which("cc", path="/usr/bin"):
         pytest.skip("this machine has no cc")
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    found = toolchain.private.find(TRIPLES[0], install=False)
+    found = private.find(TRIPLES[0], install=False)
     assert "PATH" not in found.env
     cargo(found, crate, "test", "--target-dir", str(tmp_path))

@@ -130,11 +130,9 @@ def test_messages_keep_their_paths_where_rustc_can_do_that(version, can, tools, 
 
 def test_the_source_of_std_has_the_name_it_has_where_it_is_not_installed(tools, place, machine):
     home = machine.folder / "tools"
-    rustc = machine.program(
-        "rustc", f'case "$*" in -vV) echo "commit-hash: 0ddba11" ;; *) {SHOW} ;; esac', home / "bin"
-    )
+    rustc = machine.program("rustc", SHOW, home / "bin")
     library = home / "lib/rustlib/src/rust/library/std/src"
-    found = Toolchain("", rustc, tools.cargo, "1.85.1")
+    found = Toolchain("", rustc, tools.cargo, "1.85.1", commit=tools.commit)
     assert len(added(found, place)) == 2
     library.mkdir(parents=True)
     (library / "lib.rs").touch()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scaffold.toolchain.debian.sources import mirror
+from scaffold.toolchain.debian.apt import mirror
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scaffold.toolchain.system import install_line
+from scaffold.toolchain.find import install_line
 
 APT = "sudo apt install rustc cargo libstd-rust-dev-wasm32 lld"
 

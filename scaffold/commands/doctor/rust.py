@@ -14,8 +14,8 @@ from scaffold.commands.doctor.packages import install_line
 from scaffold.commands.setup import setup
 from scaffold.core import files, process
 from scaffold.errors import MachineError
-from scaffold.toolchain import find as toolchain
-from scaffold.toolchain.rustc import answer, linker_key, programs
+from scaffold.toolchain.find import find
+from scaffold.toolchain.rustc import Toolchain, answer, linker_key, programs
 
 PRIVATE_BYTES = 1_400_000_000  # of a private toolchain: its packages, and what they unpack to
 _LINK_SECONDS = 20.0
@@ -24,7 +24,7 @@ _LINK_SECONDS = 20.0
 def look(patient: Patient) -> list[Finding]:
     """The data folder, where a toolchain of ours goes; rust, cargo and the linker."""
     try:
-        found = toolchain.find(patient.triple, root=patient.root, rustc=patient.rustc, install=False)
+        found = find(patient.triple, root=patient.root, rustc=patient.rustc, install=False)
     except MachineError as error:
         return [_data_folder(missing=True), *_without(patient, error)]
     rust = f"{found.version} for {patient.triple}, {found.origin}\n{found.rustc}"
@@ -34,7 +34,7 @@ def look(patient: Patient) -> list[Finding]:
         _data_folder(missing=False),
         Finding("rust", "ok", rust),
         Finding("cargo", "ok", f"{version[1] if version else cargo}, {found.cargo}"),
-        _linker(found, patient),
+        _linker(found),
     ]
 
 
@@ -64,11 +64,9 @@ def _without(patient: Patient, error: MachineError) -> list[Finding]:
     ]
 
 
-def _linker(found: toolchain.Toolchain, patient: Patient) -> Finding:
+def _linker(found: Toolchain) -> Finding:
     """What links build scripts and native tests: cargo's setting for the host, or else cc."""
-    said = answer([found.rustc, "-vV"], patient.root) or ""
-    host = re.search(r"^host: (\S+)", said, re.MULTILINE)
-    key = linker_key(host[1]) if host else ""
+    key = linker_key(found.host_triple)
     linker = found.env.get(key) or os.environ.get(key)
     if linker and key in found.env:
         return Finding("linker", "ok", f"the toolchain's own, {linker}")

@@ -11,13 +11,10 @@ from pathlib import Path
 import yaml
 from invoke import Collection, Context, Exit, task
 
-from scaffold.commands import ci as workflows
-from scaffold.core import files
 from scaffold.tasks import ns
 
 ROOT = Path(__file__).parent
 BIN = Path(sys.executable).parent
-OWN_WORKFLOW = {"command": "bash .ci/run"}  # what CI does here, in the place of a project's jobs
 QUICK = (BIN / "pytest", "-m", "not e2e", "-n", "2", "--dist", "worksteal", "-q")
 REAL = (BIN / "pytest", "-m", "e2e and not faults", "-n", "2", "--dist", "loadgroup", "-q")
 FAULTS = (BIN / "pytest", "tests/faults", "-m", "faults", "-n", "2", "--dist", "worksteal", "-q")
@@ -68,14 +65,6 @@ def lint(_: Context) -> None:
 
 
 @task
-def workflow(_: Context) -> None:
-    """Write this repository's own CI workflow, from the template that projects get."""
-    for path, content in workflows.render("github", **OWN_WORKFLOW).items():
-        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
-        files.write(ROOT / path, content)
-
-
-@task
 def bench(_: Context) -> None:
     """Every benchmark, each side by side with the real alternative; prints a table."""
     _run(BIN / "python", "-m", "bench")
@@ -117,4 +106,4 @@ def _free(wanted: int) -> int:
     raise Exit("no free port", code=8)
 
 
-ns.add_collection(Collection("dev", test, every_test, faults, lint, workflow, bench, demo))
+ns.add_collection(Collection("dev", test, every_test, faults, lint, bench, demo))

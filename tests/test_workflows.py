@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pipelines
@@ -28,7 +29,7 @@ SCHEMAS = {
     "gitlab": ["vendor.gitlab-ci", "--data-transform=gitlab-ci"],
 }
 CARGO_TOML = '[package]\nname = "a"\nversion = "1.0.0"\n[lib]\ncrate-type = ["cdylib"]\n'
-OWN = ROOT / FILES["github"]
+OWN = sorted((ROOT / ".github/workflows").iterdir())
 
 each_provider = pytest.mark.parametrize("provider", FILES)
 
@@ -177,15 +178,66 @@ def test_where_nobody_looks_for_it_there_is_a_warning(project, capsys):
 # --- this repository's own
 
 
-def test_our_own_workflow_is_the_templates():
+def own(name):
+    """One of our own workflows. YAML 1.1 reads the key `on` as true."""
+    read = yaml.safe_load((ROOT / ".github/workflows" / name).read_text())
+    return {"on" if key is True else key: value for key, value in read.items()}
+
+
+def own_tasks():
     spec = importlib.util.spec_from_file_location("tasks", ROOT / "tasks.py")
     tasks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tasks)
-    rendered = workflows.render("github", **tasks.OWN_WORKFLOW)
-    assert rendered == {Path(FILES["github"]): OWN.read_bytes()}, "it has drifted: run `invoke dev.workflow`"
-    (job,) = yaml.safe_load(OWN.read_text())["jobs"].values()
-    assert job["steps"][-1] == {"run": "bash .ci/run"}
-    assert (ROOT / ".ci" / "run").is_file()
+    return set(tasks.ns.task_names)
+
+
+def test_our_own_workflows_call_tasks_that_there_are():
+    called = [name for path in OWN for name in re.findall(r"invoke (dev\.\w+)", path.read_text())]
+    assert set(called) <= own_tasks()
+    assert "dev.test" in called and "dev.faults" in called
+
+
+def test_our_unit_tests_run_on_every_python_and_both_systems():
+    matrix = own("ci.yml")["jobs"]["unit"]["strategy"]["matrix"]
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert matrix["python"] == ["3.11", "3.12", "3.13", "3.14"]
+    assert required == f">={matrix['python'][0]}"
+    assert [system.partition("-")[0] for system in matrix["system"]] == ["ubuntu", "macos"]
+    assert "schedule" in own("nightly.yml")["on"]
+
+
+def test_a_release_is_tested_on_both_systems_before_it_is_published():
+    release = own("release.yml")
+    jobs = release["jobs"]
+    assert release["on"] == {"push": {"tags": ["v*"]}}
+    assert set(jobs["publish"]["needs"]) == {"build", "test"}
+    systems = jobs["test"]["strategy"]["matrix"]["system"]
+    assert [system.partition("-")[0] for system in systems] == ["ubuntu", "macos"]
+    assert [step["with"] for step in jobs["publish"]["steps"]][-1] == {"attestations": True}
+
+
+def test_a_tag_that_is_not_our_version_is_not_released(tmp_path):
+    (script,) = [
+        step["run"] for step in own("release.yml")["jobs"]["build"]["steps"] if "GITHUB_REF_NAME" in str(step)
+    ]
+    script = script.replace(".venv/bin/python", sys.executable)
+    assert shell(script, tmp_path, GITHUB_REF_NAME=f"v{scaffold.__version__}").returncode == 0
+    ran = shell(script, tmp_path, GITHUB_REF_NAME=f"v{scaffold.__version__}.1")
+    assert ran.returncode == 1
+    assert "nothing is published" in ran.stdout
+
+
+def test_each_of_our_own_jobs_may_do_only_what_it_needs_and_not_for_ever():
+    for path in OWN:
+        workflow = own(path.name)
+        assert workflow["permissions"] == {}
+        for name, job in workflow["jobs"].items():
+            publishes = (path.name, name) == ("release.yml", "publish")
+            assert job["permissions"] in (
+                ({"id-token": "write"},) if publishes else ({"contents": "read"}, {})
+            )
+            assert job["timeout-minutes"] <= 180
+            assert not [step for step in job["steps"] if "${{" in step.get("run", "")]
 
 
 # --- the providers' judges
@@ -194,7 +246,7 @@ def test_our_own_workflow_is_the_templates():
 @each_provider
 def test_the_schema_of_the_provider_is_met(provider, project):
     scaffold.ci(provider, project)
-    paths = [project / FILES[provider], *([OWN] if provider == "github" else [])]
+    paths = [project / FILES[provider], *(OWN if provider == "github" else [])]
     words = ("check-jsonschema", "--builtin-schema", *SCHEMAS[provider])
     ran = judged(*words, *paths, cwd=project)
     assert ran.returncode == 0, ran.stdout
@@ -208,7 +260,7 @@ ZIZMOR = ("zizmor", "--offline", "--no-config", "--persona", "pedantic")
 
 def test_zizmor_finds_nothing(project):
     scaffold.ci("github", project)
-    ran = judged(*ZIZMOR, project / FILES["github"], OWN, cwd=project)
+    ran = judged(*ZIZMOR, project / FILES["github"], *OWN, cwd=project)
     assert ran.returncode == 0, ran.stdout
     assert "No findings to report" in ran.stdout
 
@@ -240,7 +292,7 @@ def test_actionlint_finds_nothing_and_would_find_a_mistake(project):
     """With shellcheck, which judges the scripts."""
     scaffold.ci("github", project)
     path = project / FILES["github"]
-    ran = judged("actionlint", "-shellcheck=shellcheck", path, OWN, cwd=project)
+    ran = judged("actionlint", "-shellcheck=shellcheck", path, *OWN, cwd=project)
     assert (ran.returncode, ran.stdout) == (0, "")
     text = path.read_text()
     path.write_text(text.replace("        run: ", "        run: echo $UNQUOTED; ", 1))
@@ -249,7 +301,8 @@ def test_actionlint_finds_nothing_and_would_find_a_mistake(project):
 
 
 def test_actions_are_pinned_by_commit_with_their_version_beside():
-    text = workflows.render("github")[Path(FILES["github"])].decode() + OWN.read_text()
+    text = workflows.render("github")[Path(FILES["github"])].decode()
+    text += "".join(path.read_text() for path in OWN)
     used = re.findall(r"uses: (.*)", text)
     assert used
     assert [use for use in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use)] == []

@@ -22,7 +22,7 @@ import scaffold
 from scaffold import errors, pytest_plugin
 from scaffold.cli.group import Operation
 from scaffold.cli.main import cli
-from scaffold.hosts import connection, exchange
+from scaffold.hosts import client, exchange
 from scaffold.hosts.upstream import routes
 from scaffold.project.model import TABLE, TRIPLES, TYPES, Settings
 
@@ -197,7 +197,7 @@ def _fixture() -> Iterator[str]:
     for kind, called in (
         (pytest_plugin.Proxy, "proxy"),
         (pytest_plugin.Upstream, "proxy.upstream"),
-        (connection.Connection, "connection"),
+        (client.Connection, "connection"),
     ):
         yield f"### {called}\n"
         yield f"{_sentence(kind)}\n"

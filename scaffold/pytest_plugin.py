@@ -18,7 +18,7 @@ import pytest
 from scaffold.commands.test import OURS
 from scaffold.errors import HostError, ScaffoldError, UsageError, choose
 from scaffold.hosts import host as hosts
-from scaffold.hosts.connection import Connection
+from scaffold.hosts.client import Connection
 from scaffold.hosts.exchange import Exchange, HeaderInput, Headers, Request, Response
 from scaffold.hosts.options import Options
 from scaffold.hosts.plugin import Source, chain, load_all

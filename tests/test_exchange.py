@@ -101,6 +101,6 @@ def test_a_failed_assertion_shows_the_lines():
 
 
 def test_an_exchange_answers_with_its_response():
-    exchange = Exchange(Request("GET", "/"), Response(403), upstream=None, logs=LogLines())
+    exchange = Exchange(Request("GET", "/"), Response(403))
     assert exchange.status == 403
-    assert exchange.metrics == {}
+    assert (exchange.upstream, exchange.metrics) == (None, {})

@@ -68,7 +68,7 @@ def swap(folder, tmp_path, broken):
     with pytest.raises(KeyboardInterrupt), folder.staged(newer, (1, 40)) as links:
         assert [link.before for link in links] == [json.loads(old)["version_info"] for old in before]
         for link in links[:broken]:
-            link.take()
+            link.take_effect()
         assert [path.read_bytes() == old for path, old in zip(folder.filters(), before, strict=True)] == [
             place >= broken for place in range(2)
         ]
@@ -87,8 +87,10 @@ def test_what_cannot_be_written_is_known_before_the_first_filter_is_replaced(fol
     made = [Plugin(name, "", module(tmp_path / f"{name}.wasm", 1)) for name in ("one", "two")]
     folder.write_filters(made, (1, 40))
     before = [path.read_bytes() for path in folder.filters()]
+    marks = {"one": 2, "two": 3}
+    newer = [Plugin(name, "", module(tmp_path / f"{name}.wasm", mark)) for name, mark in marks.items()]
     (tmp_path / "two.wasm").unlink()
-    with pytest.raises(ModuleError), folder.staged(made, (1, 40)):
+    with pytest.raises(ModuleError), folder.staged(newer, (1, 40)):
         pytest.fail("nothing may be replaced yet")
     assert [path.read_bytes() for path in folder.filters()] == before
     assert sorted(path.name for path in folder.path.glob("ecds*")) == ["ecds-2.json", "ecds.json"]

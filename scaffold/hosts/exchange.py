@@ -1,19 +1,19 @@
-"""What a request and its answer were, seen from every side: client, origin, plugin."""
+"""A request and its answer, seen from every side: client, upstream, plugin."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 HeaderInput = Mapping[str, str] | Iterable[tuple[str, str]] | None
 
 
 class Headers(MutableMapping[str, str]):
-    """Header fields in their order, repeats kept; a name is the same in any case.
+    """Header fields in order, repeats included; names are compared without regard to case.
 
-    `headers[name]` joins the values of a name by ", " (RFC 9110, 5.3), `getlist` keeps them apart.
+    `headers[name]` joins the values of a name with ", " (RFC 9110, 5.3); `getlist` keeps them apart.
     """
 
     def __init__(self, fields: HeaderInput = None) -> None:
@@ -24,15 +24,15 @@ class Headers(MutableMapping[str, str]):
         self._fields = list(fields or ())
 
     def getlist(self, name: str) -> list[str]:
-        """The values of a name, in their order; none when it isn't there."""
+        """The values of a name, in order; empty when the name isn't there."""
         return [value for each, value in self._fields if each.lower() == name.lower()]
 
     def add(self, name: str, value: str) -> None:
-        """One more field, whether or not there are some of that name."""
+        """Add a field, whether or not others have that name."""
         self._fields.append((name, value))
 
     def iteritems(self) -> Iterator[tuple[str, str]]:
-        """Every field, repeats apart; `items` has each name once."""
+        """Every field, repeats included; `items` has each name once."""
         return iter(self._fields)
 
     def __getitem__(self, name: str) -> str:
@@ -72,10 +72,10 @@ class Headers(MutableMapping[str, str]):
 
 @dataclass(frozen=True)
 class Request:
-    """A request as one side saw it. `headers` keeps repeats; `target` is path and query.
+    """A request as one side saw it. `headers` keeps repeats; `target` is the path with its query.
 
-    At the origin `headers["host"]` is what the host sent on as its authority, and `cluster` the one by
-    which it came: "upstream", or one of the project's `clusters`.
+    At the upstream, `headers["host"]` is the authority that the host forwarded, and `cluster` is the one
+    that the request came by: "upstream", or one of the project's `clusters`.
     """
 
     method: str
@@ -95,13 +95,13 @@ class Request:
         return self.body.decode(errors="replace")
 
     def json(self) -> Any:
-        """The body as JSON. Raises `ValueError` when it is none."""
+        """The body as JSON. Raises `ValueError` when it isn't JSON."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True)
 class Response:
-    """An answer: `headers` keeps repeats, `body` is whole."""
+    """An answer: `headers` keeps repeats, `body` is complete."""
 
     status: int = 200
     headers: Headers = field(default_factory=Headers)
@@ -113,12 +113,12 @@ class Response:
         return self.body.decode(errors="replace")
 
     def json(self) -> Any:
-        """The body as JSON. Raises `ValueError` when it is none."""
+        """The body as JSON. Raises `ValueError` when it isn't JSON."""
         return json.loads(self.body)
 
 
 class LogLines(tuple[str, ...]):
-    """What the plugin logged, a message an entry; `in` looks for a part of any of them."""
+    """What the plugin logged, one message per entry; `in` looks for a part of any message."""
 
     def __contains__(self, part: object) -> bool:
         return any(part in line for line in self) if isinstance(part, str) else False
@@ -127,26 +127,68 @@ class LogLines(tuple[str, ...]):
         return "logs:\n" + "\n".join(f"  {line}" for line in self) if self else "logs: (none)"
 
 
+class Sides(Protocol):
+    """What a host can say of an exchange or a connection; a look may cost it a question."""
+
+    @property
+    def upstream(self) -> Request | None:
+        """The request as the upstream received it; None when it never arrived there."""
+        ...
+
+    @property
+    def requests(self) -> list[Request]:
+        """Everything that the upstream received meanwhile."""
+        ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The counters and gauges that changed meanwhile, and by how much."""
+        ...
+
+
 @dataclass(frozen=True)
+class Seen:
+    """`Sides` that are known from the start."""
+
+    upstream: Request | None = None
+    requests: list[Request] = field(default_factory=list)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, repr=False)
 class Exchange:
     """One request through a host, from every side.
 
-    `request` as the client sent it, `response` as the client saw it; `upstream` is the request as
-    the origin received it, None when it never got there; `logs` what the plugin logged meanwhile,
-    `on_log` included; `metrics` the host's counters and gauges that changed, by how much; `details`
-    the host's word for how it ended (Envoy's response code details); `trapped` whether the plugin
-    crashed on the way (a panic), which ends its virtual machine.
+    `request` is as the client sent it, `response` as the client received it. `logs` is what the plugin
+    logged during the request, `on_log` included. `details` is the host's word for how it ended (Envoy's
+    response code details). `trapped` says whether the plugin crashed (a panic), which ends its VM.
     """
 
     request: Request
     response: Response
-    upstream: Request | None
-    logs: LogLines
-    metrics: Mapping[str, float] = field(default_factory=dict, repr=False)
+    logs: LogLines = field(default_factory=LogLines)
     details: str = ""
     trapped: bool = False
+    _sides: Sides = field(default_factory=Seen)
+
+    def __repr__(self) -> str:
+        names = ("request", "response", "upstream", "logs", "details", "trapped")
+        return f"Exchange({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     @property
     def status(self) -> int:
         """The response's status."""
         return self.response.status
+
+    @property
+    def upstream(self) -> Request | None:
+        """The request as the upstream received it; None when it never arrived there."""
+        return self._sides.upstream
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The host's counters and gauges that changed, and by how much.
+
+        They are counted from just before the request until the first look, or until the next request.
+        """
+        return self._sides.metrics

@@ -12,7 +12,7 @@ from scaffold.hosts.exchange import Exchange, Request
 from scaffold.project.model import HostSettings, Plugin
 
 if TYPE_CHECKING:
-    from scaffold.hosts.connection import Connection
+    from scaffold.hosts.client import Connection
     from scaffold.hosts.upstream.serve import Origin
 
 

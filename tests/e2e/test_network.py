@@ -152,7 +152,7 @@ def test_bytes_that_never_come_are_an_error_that_says_what_came(host):
     with host.connect(timeout=0.3) as connection:
         connection.send(GET)
         connection.receive(until=b"\r\n\r\n")
-        with pytest.raises(HostError, match=r"no more came in 0.3 s; until then b'{"):
+        with pytest.raises(HostError, match=r"nothing more arrived within 0.3 s, after b'{"):
             connection.receive(10_000)
 
 

@@ -53,14 +53,13 @@ class Admin:
         """The version text of the configuration that Envoy accepted last for a place of the chain."""
         return str(self._ecds(place).get("version_text", ""))
 
+    def stats(self) -> str:
+        """All counters and gauges that were ever used, for `metrics` to read."""
+        return self._get("/stats?usedonly&format=json")
+
     def metrics(self) -> dict[str, float]:
-        """All counters and gauges that were ever used, by name; the plugin's under the name it gave them."""
-        stats = _stats(self._get("/stats?usedonly&format=json"))
-        return {
-            item["name"].removeprefix("wasmcustom."): item["value"]
-            for item in stats
-            if isinstance(item.get("value"), int | float) and not item["name"].startswith(OUR_DOING)
-        }
+        """All counters and gauges that were ever used, by name."""
+        return metrics(self.stats())
 
     def _ecds(self, place: int) -> dict[str, Any]:
         asked = rf"{ECDS}{filter_name(place)}\."
@@ -78,6 +77,15 @@ class Admin:
         except (OSError, http.client.HTTPException):
             connection.close()
             return ""
+
+
+def metrics(stats: str) -> dict[str, float]:
+    """Read what `Admin.stats` returned; a metric of the plugin's has the name that the plugin gave it."""
+    return {
+        item["name"].removeprefix("wasmcustom."): item["value"]
+        for item in _stats(stats)
+        if isinstance(item.get("value"), int | float) and not item["name"].startswith(OUR_DOING)
+    }
 
 
 def _stats(text: str) -> list[dict[str, Any]]:

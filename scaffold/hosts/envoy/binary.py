@@ -148,14 +148,9 @@ def passed(ran: process.Completed, folder: str, envoy: str, hint: str) -> bool:
 
 def _bootstrap(filters: list[envoy_config.Config]) -> envoy_config.Config:
     """As little around the filters as Envoy takes, so that only they can be refused."""
-    manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
-        ".HttpConnectionManager",
-        "stat_prefix": "ingress",
-        "route_config": {},
-        "http_filters": filters,
-    }
-    network = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+    network = envoy_config.http_manager(
+        {"stat_prefix": "ingress", "route_config": {}, "http_filters": filters}
+    )
     address = envoy_config.socket_address(Address("127.0.0.1", 0))
     listener = {"name": "ingress", "address": address, "filter_chains": [{"filters": [network]}]}
     return {"static_resources": {"listeners": [listener]}}

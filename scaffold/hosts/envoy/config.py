@@ -1,6 +1,7 @@
 """Envoy's configuration as plain dicts: bootstrap, listener, cluster, wasm filter, ECDS resource.
 
-Source: envoyproxy/data-plane-api, envoy/config/{bootstrap,listener,cluster}/v3, envoy/extensions/wasm/v3.
+Source: envoyproxy/data-plane-api, envoy/config/{bootstrap,listener,cluster}/v3, envoy/extensions/wasm/v3,
+grpc_http1_reverse_bridge/v3, bootstrap/internal_listener/v3.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ from scaffold.project.clusters import UPSTREAM, Address
 
 Config = dict[str, Any]
 
-WASM = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
+EXTENSIONS = "type.googleapis.com/envoy.extensions"
+WASM = f"{EXTENSIONS}.filters.http.wasm.v3.Wasm"
 TYPES = {"http": WASM, "network": WASM.replace(".http.", ".network.")}  # by the plugin's type
-TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
-FILTER = "scaffold"  # the name under which the listener finds its first ECDS resource
-CLUSTER = "x-cluster"  # the request header that names another one to go to
+TCP_PROXY = f"{EXTENSIONS}.filters.network.tcp_proxy.v3.TcpProxy"
+HTTP_MANAGER = f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"
+FILTER = "scaffold"  # the name of the first ECDS resource
+CLUSTER = "x-cluster"  # the request header that chooses another cluster
 FAIL_RELOAD_SINCE = (1, 33)
 REQUEST_ID = "x-request-id"
 STDERR = "/dev/stderr"  # as the path of an access log: Envoy's standard error, whoever owns it
+MESSAGE = "application/x-protobuf"  # the content type of a bare message behind the gRPC bridge
 
 
 def socket_address(place: Address) -> Config:
-    """Where an origin is, as Envoy's `Address`."""
+    """An address, as Envoy's `Address`."""
     if place.internal:
         return {"envoy_internal_address": {"server_listener_name": place.internal}}
     if place.pipe:
@@ -36,20 +40,20 @@ def socket_address(place: Address) -> Config:
 
 @dataclass(frozen=True)
 class Chain:
-    """Filters in the order in which traffic meets them; those of type "network" come before all of "http"."""
+    """Filters in the order in which traffic meets them; network filters come before all HTTP filters."""
 
     http: list[Config]
     network: list[Config]
 
     @classmethod
     def of(cls, filters: Iterable[Config], kinds: Iterable[str]) -> Self:
-        """A chain of `filters`, of the types `kinds`."""
+        """The chain of `filters`, whose types are `kinds`."""
         pairs = list(zip(filters, kinds, strict=True))
         return cls(*([each for each, kind in pairs if kind == wanted] for wanted in ("http", "network")))
 
     @property
     def kind(self) -> str:
-        """What it is put into: an HTTP connection manager, or before a TCP proxy."""
+        """Where the chain goes: into an HTTP connection manager ("http"), or before a TCP proxy."""
         return "http" if self.http else "network"
 
 
@@ -63,7 +67,7 @@ def wasm_filter(
     version: Version,
     kind: str = "http",
 ) -> Config:
-    """The filter that runs the module at the path `module`; `version` is the Envoy it is for."""
+    """The filter that runs the module at the path `module`; `version` is Envoy's."""
     plugin: Config = {
         "name": name,
         "root_id": root_id,
@@ -76,14 +80,14 @@ def wasm_filter(
     if configuration:
         plugin["configuration"] = any_value(configuration)
     if version >= FAIL_RELOAD_SINCE:
-        # a filter that panicked gets a new VM: without it every later request is a 503
+        # a plugin that panicked gets a new VM; otherwise every later request would get a 503
         plugin["failure_policy"] = "FAIL_RELOAD"
         plugin["reload_config"] = {"backoff": {"base_interval": "0.1s"}}
     return {"@type": TYPES[kind], "config": plugin}
 
 
 def any_value(content: bytes) -> Config:
-    """Bytes that reach the plugin as they are: Envoy unwraps these two types, others become JSON."""
+    """Bytes that reach the plugin unchanged: Envoy unwraps these two types, and turns others into JSON."""
     try:
         return {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": content.decode()}
     except UnicodeDecodeError:
@@ -94,12 +98,12 @@ def any_value(content: bytes) -> Config:
 
 
 def filter_name(place: int) -> str:
-    """What the filter at a place of the chain, 0 for the first, is called."""
+    """The name of the filter at a place of the chain; 0 is the first."""
     return f"{FILTER}-{place + 1}" if place else FILTER
 
 
 def ecds_response(typed_config: Config, version_info: str, place: int = 0) -> Config:
-    """The discovery response that brings the filter at one place of the chain to the listener."""
+    """The discovery response that brings the listener its filter for one place of the chain."""
     resource = {
         "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
         "name": filter_name(place),
@@ -109,12 +113,12 @@ def ecds_response(typed_config: Config, version_info: str, place: int = 0) -> Co
 
 
 def static_filter(typed_config: Config, place: int = 0) -> Config:
-    """The listener's slot for a filter that stays as it is."""
+    """The listener's slot for a filter that never changes."""
     return {"name": filter_name(place), "typed_config": typed_config}
 
 
 def ecds_filter(path: str, place: int = 0, *, kind: str = "http") -> Config:
-    """The listener's slot for a filter that is read from the file `path` whenever it is replaced."""
+    """The listener's slot for a filter that Envoy reads from the file `path` whenever that is replaced."""
     source = {"path_config_source": {"path": path}, "resource_api_version": "V3"}
     return {
         "name": filter_name(place),
@@ -134,9 +138,9 @@ def listener(
 ) -> Config:
     """An HTTP listener that sends everything through `filters` to the upstream cluster.
 
-    The network filters `before` get the bytes of a connection first. A request whose header `CLUSTER`
-    names one of `clusters` goes there. `log` is the path of an access log; with `answer`, Envoy gives
-    that itself, and asks no upstream.
+    The network filters `before` get a connection's bytes first. A request whose header `CLUSTER` names
+    one of `clusters` goes there. `log` is the path of an access log. With `answer`, Envoy itself answers
+    with that text, and needs no upstream.
     """
     every: Config = {"prefix": "/"}
     routes = [
@@ -149,25 +153,22 @@ def listener(
     if answer is None:
         routes.append({"match": every, "route": {"cluster": UPSTREAM, "timeout": "60s"}})
     else:
-        said = {"status": 200, "body": {"inline_string": answer}}
-        routes.append({"match": every, "direct_response": said})
+        response = {"status": 200, "body": {"inline_string": answer}}
+        routes.append({"match": every, "direct_response": response})
     manager: Config = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
-        ".HttpConnectionManager",
         "stat_prefix": "ingress",
         "codec_type": "AUTO",
         "route_config": {
             "name": "all",
             "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
         },
-        # the client's id stays, so that what the origin received can be told from other traffic
+        # keep the client's id, which tells its request from other traffic at the upstream
         "preserve_external_request_id": True,
         "http_filters": [*filters, router()],
     }
     if log:
         manager["access_log"] = [access_log(log)]
-    end = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
-    return _listener(host, port, [*before, end])
+    return _listener(host, port, [*before, http_manager(manager)])
 
 
 def tcp_listener(
@@ -175,10 +176,10 @@ def tcp_listener(
 ) -> Config:
     """A TCP listener that sends every connection through the network `filters` to the upstream cluster.
 
-    `log` is the path of an access log; with `echo` Envoy sends back what comes, and asks no upstream.
+    `log` is the path of an access log. With `echo`, Envoy sends everything back, and needs no upstream.
     """
     if echo:
-        end: Config = {"@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo"}
+        end: Config = {"@type": f"{EXTENSIONS}.filters.network.echo.v3.Echo"}
         return _listener(host, port, [*filters, {"name": "envoy.filters.network.echo", "typed_config": end}])
     end = {"@type": TCP_PROXY, "stat_prefix": "ingress", "cluster": UPSTREAM}
     if log:
@@ -190,31 +191,37 @@ def _listener(host: str, port: int, chain: list[Config]) -> Config:
     return {
         "name": "ingress",
         "address": socket_address(Address(host, port)),
-        # with it a second Envoy on the port starts without a word and takes half the traffic
+        # otherwise a second Envoy on the port would start silently and take half of the traffic
         "enable_reuse_port": False,
         "filter_chains": [{"filters": chain}],
     }
+
+
+def http_manager(config: Config) -> Config:
+    """The network filter that makes HTTP of a connection's bytes, which ends a chain of network filters."""
+    typed_config = {"@type": HTTP_MANAGER} | config
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": typed_config}
 
 
 def router() -> Config:
     """The filter that ends every HTTP filter chain."""
     return {
         "name": "envoy.filters.http.router",
-        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+        "typed_config": {"@type": f"{EXTENSIONS}.filters.http.router.v3.Router"},
     }
 
 
 def access_log(path: str) -> Config:
-    """A line when a stream has ended, after every filter's `on_log`: the sign that its log is whole.
+    """A line when a stream has ended, after every filter's `on_log`: then its log is complete.
 
-    Where it is a TCP connection's end, it has no request's id, and is known by the peer's address.
+    The line of a TCP connection has no request id; the peer's address identifies it.
     """
     fields = {"request_id": f"%REQ({REQUEST_ID})%", "status": "%RESPONSE_CODE%"}
     fields |= {"flags": "%RESPONSE_FLAGS%", "details": "%RESPONSE_CODE_DETAILS%"}
     fields |= {"peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%", "closed": "%CONNECTION_TERMINATION_DETAILS%"}
     kind = "stream.v3.StderrAccessLog" if path == STDERR else "file.v3.FileAccessLog"
     typed_config = {
-        "@type": f"type.googleapis.com/envoy.extensions.access_loggers.{kind}",
+        "@type": f"{EXTENSIONS}.access_loggers.{kind}",
         "log_format": {"json_format": fields},
     }
     if path == STDERR:
@@ -223,12 +230,12 @@ def access_log(path: str) -> Config:
 
 
 def cluster(name: str, address: Address) -> Config:
-    """The cluster `name`, of one origin; of none where that is nowhere, and whoever asks it is told so."""
+    """The cluster `name`, with one endpoint; with none (requests get a 503) if the address is empty."""
     if not address:
         return {"name": name, "type": "STATIC", "load_assignment": {"cluster_name": name}}
     made: Config = {
         "name": name,
-        # one origin of all the addresses its name has: `localhost` may listen on IPv4 or IPv6 only
+        # one endpoint for all addresses of the name: `localhost` may listen on IPv4 only, or IPv6 only
         "type": "STATIC" if address.pipe or address.internal else "LOGICAL_DNS",
         "dns_lookup_family": "ALL",
         "connect_timeout": "5s",
@@ -250,25 +257,66 @@ def cluster(name: str, address: Address) -> Config:
 
 
 def _tls(address: Address) -> Config:
-    """TLS towards an origin whose certificate must be its host's, signed by an authority in `address.tls`."""
+    """TLS to an upstream whose certificate must name its host, signed by an authority in `address.tls`."""
     kind = "IP_ADDRESS" if re.fullmatch(r"[0-9.]+|.*:.*", address.host) else "DNS"
     validation = {
         "trusted_ca": {"filename": address.tls},
         "match_typed_subject_alt_names": [{"san_type": kind, "matcher": {"exact": address.host}}],
     }
     made: Config = {
-        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "@type": f"{EXTENSIONS}.transport_sockets.tls.v3.UpstreamTlsContext",
         "common_tls_context": {"validation_context": validation},
     }
     return made if kind == "IP_ADDRESS" else made | {"sni": address.host}
 
 
 def bootstrap(*, listeners: list[Config], clusters: list[Config]) -> Config:
-    """A whole configuration that is safe to develop with: admin on loopback, a filter that loops ended."""
+    """A complete configuration for development: admin on loopback, a watchdog that ends a looping plugin."""
     worker = {"miss_timeout": "0.2s", "megamiss_timeout": "0.5s", "kill_timeout": "2s"}
     return {
-        "node": {"id": "scaffold", "cluster": "scaffold"},  # without them Envoy takes no ECDS
+        "node": {"id": "scaffold", "cluster": "scaffold"},  # Envoy needs both for ECDS
         "admin": {"address": socket_address(Address("127.0.0.1", 0))},
         "static_resources": {"listeners": listeners, "clusters": clusters},
         "watchdogs": {"worker_watchdog": worker},
     }
+
+
+def add_bridge(bootstrap: Config, name: str, address: Address) -> None:
+    """Add the cluster `name`, which is called by gRPC, for an upstream at `address` that speaks HTTP/1.
+
+    Another listener of the same Envoy translates: the upstream gets a call as a POST of the bare message,
+    and answers with one; a status other than 200 becomes one of gRPC's.
+    """
+    inside, behind = f"grpc {name}", f"http1 {name}"  # the space: no cluster of the user's has one
+    typed_config = {
+        "@type": f"{EXTENSIONS}.filters.http.grpc_http1_reverse_bridge.v3.FilterConfig",
+        "content_type": MESSAGE,
+        "withhold_grpc_frames": True,
+    }
+    translator = {"name": "envoy.filters.http.grpc_http1_reverse_bridge", "typed_config": typed_config}
+    route = {"match": {"prefix": "/"}, "route": {"cluster": behind, "timeout": "60s"}}
+    manager = {
+        "stat_prefix": inside,
+        "codec_type": "HTTP2",
+        "generate_request_id": False,  # at the upstream, the id tells a request from a callout
+        "preserve_external_request_id": True,
+        "route_config": {
+            "name": inside,
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}],
+        },
+        "http_filters": [translator, router()],
+    }
+    listener = {
+        "name": inside,
+        "internal_listener": {},
+        "filter_chains": [{"filters": [http_manager(manager)]}],
+    }
+    extension = {
+        "name": "envoy.bootstrap.internal_listener",
+        "typed_config": {"@type": f"{EXTENSIONS}.bootstrap.internal_listener.v3.InternalListener"},
+    }
+    asked = cluster(name, Address(internal=inside, http2=True))
+    resources = bootstrap["static_resources"]
+    resources["listeners"].append(listener)
+    resources["clusters"] += [asked, cluster(behind, address)]
+    bootstrap["bootstrap_extensions"] = [extension]  # once, for all bridges

@@ -1,4 +1,4 @@
-"""The files of a running Envoy: its bootstrap, the filter that it reads again, the modules, its logs."""
+"""The files of a running Envoy: its bootstrap, the filters that it reads again, the modules, its logs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from scaffold.core import files
 from scaffold.core.versions import Version
 from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy import config as envoy_config
-from scaffold.hosts.envoy import grpc as envoy_grpc
 from scaffold.hosts.envoy.config import Chain, Config
 from scaffold.project.clusters import UPSTREAM, Address
 from scaffold.project.model import HostSettings, Plugin
+from scaffold.wasm.module import WasmModule
 
 if TYPE_CHECKING:
     from scaffold.hosts.upstream.serve import Origin
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 LARGEST_LOG = 16 << 20  # bytes
 KEPT_MODULES = 3  # Envoy may read the file of the last accepted one again
 PRIVATE = 0o600  # a plugin's configuration may hold secrets
-_MOUNTED = "/scaffold"  # at the same path as here an image's own folder, such as /root, may be closed
+_MOUNTED = "/scaffold"  # in a container; at its own path, an image's folder such as /root may be closed
 
 
-class Link:
-    """A filter's file in a swap: `version` is the text that Envoy will have once it has taken the new one,
-    and `before` that of the old one; "" where there was none that can be read.
+class FilterFile:
+    """The file from which Envoy reads a filter, while it is being replaced.
+
+    `version` is the version text that Envoy will report once it has taken the new filter. `before` is the
+    old filter's, or "" where there was none that can be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,10 +43,10 @@ class Link:
         self.before = ""
         self._path = path
         self._new, self._old = (path.with_suffix(suffix) for suffix in (".new", ".old"))
-        self._taken = False
+        self._replaced = False
 
     def stage(self, content: str, mode: int) -> None:
-        """Write the new one, and a copy of the old one, beside it."""
+        """Write the new filter, and a copy of the old one, beside the file."""
         if self._path.exists():
             old = self._path.read_bytes()
             with suppress(ValueError, LookupError, TypeError):  # somebody damaged it
@@ -52,27 +54,27 @@ class Link:
             files.write(self._old, old, mode=mode)
         files.write(self._new, content, mode=mode)
 
-    def take(self) -> None:
-        """Put the new one in the old one's place, where Envoy sees it come."""
-        self._taken = True
+    def take_effect(self) -> None:
+        """Replace the file, which Envoy notices."""
+        self._replaced = True
         self._new.replace(self._path)
 
-    def give_back(self) -> None:
-        """Put the old one back, if it was replaced."""
-        if self._taken and self._old.exists():
+    def restore(self) -> None:
+        """Put the old filter back if the file was replaced."""
+        if self._replaced and self._old.exists():
             self._old.replace(self._path)
 
-    def forget(self) -> None:
-        """Remove what isn't needed any more."""
+    def clean_up(self) -> None:
+        """Remove what lies beside the file."""
         for path in (self._new, self._old):
             path.unlink(missing_ok=True)
 
 
 class Folder:
-    """The folder of one Envoy; it is this user's alone.
+    """The folder of one Envoy, which only this user may enter.
 
-    With `enclosed`, of one that runs in a container, as whatever user: there, what it reads may be read
-    by all, and what it logs comes out of it; the folder above is then this user's alone.
+    With `enclosed`, Envoy runs in a container as another user: the files that it reads are readable by
+    everyone (the folder above keeps others out), and its logs come out of the container.
     """
 
     def __init__(self, path: Path, *, enclosed: bool = False) -> None:
@@ -83,20 +85,20 @@ class Folder:
         self.log = path / "envoy.log"
         self.access_log = path / "access.log"
         self.authorities = path / "authorities.pem"
-        self.admin = path / "admin"  # where Envoy says its admin interface's address
-        self.sockets = path  # or elsewhere, where its own name is too long for a socket's
-        self.control = path / "control"  # where the upstream's control socket is, said when it serves
+        self.admin = path / "admin"  # Envoy writes the address of its admin interface there
+        self.sockets = path  # elsewhere if this path is too long for a socket
+        self.control = path / "control"  # names the upstream's control socket, while it serves
 
     def within(self, path: Path) -> str:
-        """A path of here as Envoy has it."""
+        """The path by which Envoy knows a file of this machine."""
         return mounted(path) if self.enclosed else str(path)
 
     def filter(self, place: int = 0) -> Path:
-        """The filter that Envoy has at a place of the chain, as it reads it."""
+        """The file from which Envoy reads its filter for a place of the chain."""
         return self.path / (f"ecds-{place + 1}.json" if place else "ecds.json")
 
     def filters(self) -> list[Path]:
-        """Those that were written."""
+        """The filters' files that exist."""
         return list(takewhile(Path.exists, map(self.filter, count())))
 
     @property
@@ -105,88 +107,96 @@ class Folder:
         return 0o644 if self.enclosed else PRIVATE
 
     def make_bootstrap(self, settings: HostSettings, clusters: Mapping[str, Address]) -> Config:
-        """Envoy's configuration, its filter read from a file here: our one listener, or the user's own."""
+        """Envoy's configuration: our one listener or the user's own, with filters that it reads from here."""
         slots = [
             envoy_config.ecds_filter(self.within(self.filter(place)), place, kind=kind)
             for place, kind in enumerate(settings.types)
         ]
         chain = Chain.of(slots, settings.types)
-        seen = {name: self._seen(address) for name, address in clusters.items()}
+        seen = {name: self._within(address) for name, address in clusters.items()}
         log = envoy_config.STDERR if self.enclosed else str(self.access_log)
         if settings.bootstrap:
             source = Path(settings.bootstrap)
-            given = envoy_bootstrap.read(source)
-            made = envoy_bootstrap.insert(given, chain, access_log=log, source=source)
+            own = envoy_bootstrap.read(source)
+            made = envoy_bootstrap.insert(own, chain, access_log=log, source=source)
             return envoy_bootstrap.on_any_port(made) if settings.anywhere else made
         return generated(settings.port, seen, chain, log=log)
 
-    def _seen(self, address: Address) -> Address:
-        """An address as Envoy has it: its socket and its authorities' file may lie in folders of ours."""
+    def _within(self, address: Address) -> Address:
+        """An address as Envoy knows it: its socket and its file of authorities may be in our folders."""
         if not self.enclosed:
             return address
-        pipe, tls = (at and self.within(Path(at)) for at in (address.pipe, address.tls))
+        pipe, tls = (path and self.within(Path(path)) for path in (address.pipe, address.tls))
         return dataclasses.replace(address, pipe=pipe, tls=tls)
 
     def write_bootstrap(self, bootstrap: Config) -> None:
-        """Put Envoy's configuration where it reads it."""
+        """Write Envoy's configuration."""
         files.write(self.bootstrap, json.dumps(bootstrap, indent=2), mode=self.mode)
 
     def write_filters(self, plugins: Sequence[Plugin], version: Version) -> None:
-        """Write the modules and the configurations that name them."""
-        with self.staged(plugins, version) as links:
-            for link in links:
-                link.take()
+        """Write the modules, and the filters that name them."""
+        with self.staged(plugins, version) as staged:
+            for file in staged:
+                file.take_effect()
 
     @contextmanager
     def staged(
         self, plugins: Sequence[Plugin], version: Version, *, fresh: bool = False
-    ) -> Iterator[list[Link]]:
-        """All is written that other filters need, and to have the old ones back: no rename fills a disk.
+    ) -> Iterator[list[FilterFile]]:
+        """Write everything that the new filters need, and copies of the old ones.
 
-        When the block fails, the filters' files are as they were: a new start of Envoy would read them.
+        After that only renames are left, which a full disk can't stop. When the block fails, the old
+        filters are restored, since Envoy would read the files again if it was restarted.
         """
-        links: list[Link] = []
+        staged: list[FilterFile] = []
         try:
             for place, plugin in enumerate(plugins):
-                links.append(Link(self.filter(place)))
-                self._stage(links[-1], plugin, version, place, fresh)
-            yield links
+                staged.append(FilterFile(self.filter(place)))
+                self._stage(staged[-1], plugin, version, place, fresh)
+            yield staged
         except BaseException:
-            for link in links:
-                link.give_back()
-            self.prune()  # or one refused module after the other would stay
+            for file in staged:
+                file.restore()
+            self.prune()  # otherwise refused modules would pile up
             raise
         finally:
-            for link in links:
-                link.forget()
+            for file in staged:
+                file.clean_up()
 
-    def _stage(self, link: Link, plugin: Plugin, version: Version, place: int, fresh: bool) -> None:
-        """The module's file is named by its digest: Envoy doesn't read the same name again."""
+    def _stage(self, file: FilterFile, plugin: Plugin, version: Version, place: int, fresh: bool) -> None:
+        module = self.within(self._stored(plugin.module))
+        typed_config = wasm(plugin, module, version, vm_id=file.version if fresh else "")
+        response = envoy_config.ecds_response(typed_config, file.version, place)
+        file.stage(json.dumps(response, indent=2), self.mode)
+
+    def _stored(self, module: WasmModule) -> Path:
+        """A copy of the module, named by its digest: Envoy doesn't read a file of the same name again."""
         self.modules.mkdir(parents=True, exist_ok=True)
-        self.modules.chmod(0o755)  # whatever the umask: `path` is what keeps others out
-        module = self.modules / f"{plugin.module.digest.removeprefix('sha256:')}.wasm"
-        files.write(module, plugin.module.content())
-        typed_config = wasm(plugin, self.within(module), version, vm_id=link.version if fresh else "")
-        response = envoy_config.ecds_response(typed_config, link.version, place)
-        link.stage(json.dumps(response, indent=2), self.mode)
+        self.modules.chmod(0o755)  # whatever the umask is: `path` keeps others out
+        path = self.modules / f"{module.digest.removeprefix('sha256:')}.wasm"
+        if path.exists() and path.stat().st_size == module.size:
+            path.touch()  # for `prune`
+        else:
+            files.write(path, module.content())
+        return path
 
     def prune(self) -> None:
-        """Remove the modules that no Envoy will ask for again; never those that the filters name."""
+        """Remove old modules, but never those that the filters name."""
         named = "".join(path.read_text() for path in self.filters())
         others = [path for path in self.modules.glob("*.wasm") if path.name not in named]
         for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[: 1 - KEPT_MODULES]:
             path.unlink(missing_ok=True)
 
     def cap_logs(self) -> None:
-        """Begin the logs anew when they have grown large; what they held last is kept beside them, once."""
+        """Empty the logs when they have grown large; their content is kept beside them, once."""
         for path in (self.log, self.access_log):
             with suppress(FileNotFoundError):
                 if path.stat().st_size > LARGEST_LOG:
                     shutil.copyfile(path, path.with_suffix(".old"))
-                    os.truncate(path, 0)  # Envoy appends, so it goes on at the beginning
+                    os.truncate(path, 0)  # Envoy appends, so it continues at the beginning
 
     def origin(self) -> Origin | None:
-        """The built-in upstream, when it is that which serves."""
+        """The built-in upstream, if it serves."""
         from scaffold.hosts.upstream.serve import Origin
 
         try:
@@ -195,7 +205,7 @@ class Folder:
             return None
 
     def admin_port(self) -> int | None:
-        """The port of Envoy's admin interface, once it has said it."""
+        """The port of Envoy's admin interface, once Envoy has written it."""
         try:
             return int(self.admin.read_text().rpartition(":")[2])
         except (FileNotFoundError, ValueError):
@@ -203,20 +213,14 @@ class Folder:
 
 
 def mounted(path: Path) -> str:
-    """Where a container has what is at `path` here."""
+    """Where a container has the file that is at `path` on this machine."""
     return f"{_MOUNTED}{path}"
 
 
-def generated(
-    port: int,
-    clusters: Mapping[str, Address],
-    chain: Chain,
-    *,
-    log: str | None = None,
-) -> Config:
-    """A whole bootstrap: one listener on loopback, `chain` before its last filter, the clusters behind it.
+def generated(port: int, clusters: Mapping[str, Address], chain: Chain, *, log: str | None = None) -> Config:
+    """A complete bootstrap: one listener on loopback with `chain`, and the clusters behind it.
 
-    They are named, `UPSTREAM` among them; where that is nowhere Envoy answers by itself.
+    The cluster `UPSTREAM` must be among them; if its address is empty, Envoy answers by itself.
     """
     common: dict[str, Any] = {"host": "127.0.0.1", "port": port, "log": log}
     upstream = clusters[UPSTREAM]
@@ -230,7 +234,7 @@ def generated(
     made = envoy_config.bootstrap(listeners=[listener], clusters=[])
     for name, address in clusters.items():
         if address and address.bridged:
-            envoy_grpc.add_bridge(made, name, address)
+            envoy_config.add_bridge(made, name, address)
         else:
             made["static_resources"]["clusters"].append(envoy_config.cluster(name, address))
     return made

@@ -1,9 +1,10 @@
-"""An Envoy that runs a plugin, wherever it does: started, asked, its filter replaced while it runs."""
+"""A running Envoy, wherever it runs: started, asked, its filters replaced while it serves."""
 
 from __future__ import annotations
 
 import math
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,33 +12,34 @@ from typing import TYPE_CHECKING, Protocol
 
 from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError, ScaffoldError
-from scaffold.hosts.envoy import origins as envoy_clusters
-from scaffold.hosts.envoy.config import Config
-from scaffold.hosts.envoy.folder import Folder, Link
+from scaffold.hosts.envoy import origins
+from scaffold.hosts.envoy.config import REQUEST_ID, Config
+from scaffold.hosts.envoy.folder import FilterFile, Folder
 from scaffold.hosts.envoy.log import Line, Log
-from scaffold.hosts.exchange import Exchange, Request
+from scaffold.hosts.envoy.observation import Observer
+from scaffold.hosts.exchange import Exchange, Headers, Request
 from scaffold.project.model import HostSettings, Plugin
 
 if TYPE_CHECKING:
-    from scaffold.hosts.connection import Connection
+    from scaffold.hosts.client import Connection
     from scaffold.hosts.envoy.admin import Admin
     from scaffold.hosts.upstream.serve import Origin
 
 READY_SECONDS = 30.0
 SWAP_SECONDS = 30.0  # and 2 for each MB of module: Envoy compiles about one a second
-FLUSH_MILLISECONDS = 5  # of the access log, which is our sign that a request has ended
+FLUSH_MILLISECONDS = 5  # of the access log, which tells us that a request has ended
 LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e","level":"%l","logger":"%n","message":"%j"}'
 
 
 class Child(Protocol):
-    """An Envoy that was started, as far as `process.Child` goes."""
+    """The part of `process.Child` that we need of a started Envoy."""
 
     def poll(self) -> int | None:
-        """Its exit code, a signal's number below zero; None while it runs."""
+        """Its exit code, negative for a signal; None while it runs."""
         ...
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code once it ends. Raises `process.TimeoutExpired`."""
+        """Its exit code, once it ends. Raises `process.TimeoutExpired`."""
         ...
 
 
@@ -45,46 +47,47 @@ class Program(Protocol):
     """An Envoy that can be started."""
 
     @property
-    def version(self) -> Version: ...  # noqa: D102 - Envoy's
+    def version(self) -> Version:
+        """Envoy's version."""
+        ...
 
     def adapt(self, bootstrap: Config) -> Config:
-        """The configuration as it must be where it runs."""
+        """Change the configuration to suit the place where this Envoy runs."""
         ...
 
     def validate(self, folder: Folder, name: str) -> None:
-        """Let it read its configuration, called `name`. Raises `ProjectError` when it refuses it."""
+        """Have Envoy read its configuration, called `name`. Raises `ProjectError` when it refuses."""
         ...
 
     def running(self, folder: Folder, settings: HostSettings) -> AbstractContextManager[Child]:
-        """It runs while the block does, its log goes to the folder's, and its admin's address is there."""
+        """Run while the block does, with the log and the admin interface's address in the folder."""
         ...
 
     def port(self, admin: Admin) -> int:
-        """The port of loopback where its listener is reached."""
+        """The loopback port of the listener."""
         ...
 
 
 @dataclass
 class EnvoyHost:
-    """An Envoy that runs with its files in `folder`, started by this process or by another.
+    """An Envoy that runs with its files in `folder`; a `Running` host.
 
-    `port` is the listener's, on loopback; `process` is None when another process started it. `opened` is
-    how many connections this process opened to it.
+    `port` is the listener's, on loopback. `process` is None when another process started this Envoy.
     """
 
     folder: Folder
     port: int
     version: Version
     process: Child | None = field(default=None, repr=False)
-    opened: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
-        from scaffold.hosts.envoy.admin import Admin  # http.client comes in when there is whom to ask
+        from scaffold.hosts.envoy.admin import Admin  # http.client is imported once there is someone to ask
 
         self.admin_port = self.folder.admin_port() or 0
         self.admin = Admin(self.admin_port)
         self.origin: Origin | None = self.folder.origin()
         self.log = Log(self.folder.log)
+        self._observer = Observer(self.folder, self.admin, self.origin, self.log)
 
     @property
     def url(self) -> str:
@@ -93,56 +96,68 @@ class EnvoyHost:
 
     @property
     def admin_url(self) -> str:
-        """Where Envoy's admin interface is."""
+        """Envoy's admin interface."""
         return f"http://localhost:{self.admin_port}"
 
     def play(self, request: Request, *, timeout: float = 10) -> Exchange:
-        """Send a request through the plugin, and gather what came of it on every side."""
+        """Send a request through the plugin, and gather what it did on every side."""
         from scaffold.hosts import client
 
-        return client.play(self, request, timeout)
+        headers = Headers(request.headers)
+        request_id = headers.setdefault(REQUEST_ID, uuid.uuid4().hex)  # else Envoy would set one
+        sent = Request(request.method, request.target, headers, request.body)
+        seen = self._observer.begin()
+        response, port = client.send(self.port, sent, timeout)
+        details = seen.await_end(request_id, port)
+        return Exchange(sent, response, seen.logs, details, seen.trapped, seen)
 
-    def connect(self, *, timeout: float = 10) -> AbstractContextManager[Connection]:
-        """A connection through the plugin while the block runs; then what came of it is in it."""
+    @contextmanager
+    def connect(self, *, timeout: float = 10) -> Iterator[Connection]:
+        """Open a TCP connection through the plugin; after the block it holds what the plugin did."""
         from scaffold.hosts import client
 
-        return client.connect(self, timeout)
+        seen = self._observer.begin()
+        with client.connected(self.port, timeout) as connection:
+            yield connection
+        connection.details = seen.await_end(None, connection.port)
+        connection.sides, connection.logs, connection.trapped = seen, seen.logs, seen.trapped
 
     def replace(self, *plugins: Plugin, fresh: bool = False) -> None:
-        """Put other plugins in the places of those that run, one after the other, without losing a request.
+        """Replace the running plugins one by one, without losing a request.
 
-        Envoy takes a new configuration when its file is replaced, and compiles the module beside the one
-        that serves. Raises `ModuleError`, with Envoy's words, when it refuses one; then all are as before.
+        Envoy takes a new configuration when its file is replaced, and compiles the module while the old
+        one serves. Raises `ModuleError`, with Envoy's words, when it refuses one; then all are restored.
         """
-        taken: list[tuple[int, Plugin, Link]] = []
+        self._observer.settle()
+        taken: list[tuple[int, Plugin, FilterFile]] = []
         try:
-            with self.folder.staged(plugins, self.version, fresh=fresh) as links:
-                for place, (plugin, link) in enumerate(zip(plugins, links, strict=True)):
+            with self.folder.staged(plugins, self.version, fresh=fresh) as staged:
+                for place, (plugin, file) in enumerate(zip(plugins, staged, strict=True)):
                     mark = self.log.size()
                     rejected = self.admin.counter("update_rejected", place)
-                    link.take()
-                    self._await(link.version, plugin, place, mark, rejected)
-                    taken.append((place, plugin, link))
+                    file.take_effect()
+                    self._await(file.version, plugin, place, mark, rejected)
+                    taken.append((place, plugin, file))
         except Exception:
-            with suppress(ScaffoldError):  # what was wrong first is what counts
-                for place, plugin, link in [each for each in taken if each[2].before]:
-                    self._await(link.before, plugin, place, self.log.size())
+            with suppress(ScaffoldError):  # the first error is the one to report
+                for place, plugin, file in [each for each in taken if each[2].before]:
+                    self._await(file.before, plugin, place, self.log.size())
             raise
         self.folder.prune()
 
     def _await(self, version: str, plugin: Plugin, place: int, mark: int, rejected: float = math.inf) -> None:
-        """Wait until Envoy has taken the configuration of that version for a place of the chain."""
+        """Wait until Envoy has taken a filter's configuration of that version."""
         deadline = time.monotonic() + SWAP_SECONDS + 2 * plugin.module.size / 1e6
         while self.admin.version_text(place) != version:
             if self.admin.counter("update_rejected", place) > rejected:
                 raise _refused(plugin.name, self.log.since(mark))
             if time.monotonic() > deadline:
-                raise HostError("Envoy took no new filter in all that time")
+                raise HostError("Envoy didn't take the new filter in time")
             self._check_alive(mark)
             time.sleep(0.005)
 
     def follow(self) -> Iterator[Line]:
-        """The log lines of the plugin as they come. Raises `HostError` when Envoy ends."""
+        """The plugin's log lines, as they come. Raises `HostError` when Envoy ends."""
         at = 0
         while True:
             lines, at = self.log.read(at)
@@ -157,55 +172,61 @@ class EnvoyHost:
         """Whether Envoy runs."""
         return self.process.poll() is None if self.process else self.admin.live()
 
+    def settle(self) -> None:
+        """Complete the exchanges that are still in use, before Envoy and its upstream end."""
+        self._observer.settle()
+
     def _check_alive(self, mark: int) -> None:
         if self.process and (code := self.process.poll()) is not None:
             raise died(code, self.log.since(mark))
         if not self.process and self.admin.gone():
-            raise HostError("Envoy doesn't answer any more", hint="`scaffold logs` may say why")
+            raise HostError("Envoy no longer answers", hint="`scaffold logs` may say why")
 
 
 @contextmanager
 def serve(
-    program: Program, plugins: Sequence[Plugin], place: Folder, settings: HostSettings
+    program: Program, plugins: Sequence[Plugin], folder: Folder, settings: HostSettings
 ) -> Iterator[EnvoyHost]:
-    """An Envoy that runs `plugins` while the block does, and its origin, unless the upstream is foreign.
+    """Run `plugins` in an Envoy while the block runs, and the built-in upstream unless another is set.
 
-    Traffic meets them in their order. Without any it goes on with those whose files are in `place`.
-    Raises `HostError` when it doesn't become ready, `ModuleError` when it refuses the plugin,
+    Traffic meets the plugins in their order. Without any, Envoy runs those whose files are in `folder`.
+    Raises `HostError` when Envoy doesn't become ready, `ModuleError` when it refuses a plugin, and
     `ProjectError` when it refuses the user's bootstrap.
     """
     settings = settings.serving(*plugins) if plugins else settings
     with ExitStack() as stack:
-        clusters = stack.enter_context(envoy_clusters.placed(settings, place))
-        origin = stack.enter_context(ExitStack())  # which ends after Envoy
+        clusters = stack.enter_context(origins.placed(settings, folder))
+        upstream = stack.enter_context(ExitStack())  # which ends after Envoy
         if plugins:
-            place.write_filters(plugins, program.version)
-        place.write_bootstrap(program.adapt(place.make_bootstrap(settings, clusters)))
+            folder.write_filters(plugins, program.version)
+        folder.write_bootstrap(program.adapt(folder.make_bootstrap(settings, clusters)))
         if settings.bootstrap:
-            program.validate(place, settings.bootstrap)
-        place.admin.unlink(missing_ok=True)
-        mark = Log(place.log).size()
-        child = stack.enter_context(program.running(place, settings))
-        # only now: its imports and Envoy's own start take a while each
-        origin.enter_context(envoy_clusters.served(clusters, place))
+            program.validate(folder, settings.bootstrap)
+        folder.admin.unlink(missing_ok=True)
+        mark = Log(folder.log).size()
+        child = stack.enter_context(program.running(folder, settings))
+        # only now: importing the upstream takes a while, and so does Envoy's start
+        upstream.enter_context(origins.served(clusters, folder))
         names = [plugin.name for plugin in plugins] or [""] * len(settings.types)
-        yield _ready(program, child, place, names, mark)
+        host = _ready(program, child, folder, names, mark)
+        stack.callback(host.settle)
+        yield host
 
 
 def arguments(folder: Folder, settings: HostSettings) -> list[str]:
-    """What Envoy is started with, wherever it runs."""
+    """Envoy's arguments, wherever it runs."""
     return [
         *("-c", folder.within(folder.bootstrap), "--disable-hot-restart"),
         *("-l", "warning", "--component-log-level", f"wasm:{settings.log_level}"),
         *("--log-format", LOG_FORMAT, "--file-flush-interval-msec", str(FLUSH_MILLISECONDS)),
-        # one worker, one VM: what a plugin keeps in memory is seen by all requests
+        # one worker, one VM: every request sees what the plugin keeps in memory
         *(() if "--concurrency" in settings.envoy_args else ("--concurrency", "1")),
         *settings.envoy_args,
     ]
 
 
 def died(code: int, lines: list[Line]) -> HostError:
-    """What ended Envoy, with its last words."""
+    """The error that says how Envoy ended, after its last words."""
     how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
     words = [line.text for line in lines if line.serious][-5:]
     if code == -6:
@@ -214,7 +235,7 @@ def died(code: int, lines: list[Line]) -> HostError:
 
 
 def _ready(program: Program, child: Child, folder: Folder, names: Sequence[str], mark: int) -> EnvoyHost:
-    """Wait until the listener serves with the filters in place; `names` are theirs."""
+    """Wait until the listener serves with all filters in place; `names` are the plugins'."""
     log = Log(folder.log)
     deadline = time.monotonic() + READY_SECONDS
     host: EnvoyHost | None = None

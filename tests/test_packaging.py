@@ -240,7 +240,7 @@ def test_the_schema_of_another_source_stays_out(crate, capsys):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["-t", "Hello"], 2, "a repository is written in lower case"),
+        (["-t", "Hello"], 2, "a repository's name must be in lower case"),
         (["-t", "hello:1+2"], 2, "a tag can't hold a `+`"),
         (["-t", f"hello@sha256:{'0' * 64}"], 2, "a digest is the image's own"),
         (["--variant", "docker"], 2, "no variant named `docker`"),

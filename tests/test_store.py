@@ -71,11 +71,11 @@ def test_it_is_an_image_layout(store):
 
 
 def test_a_name_that_isnt_there_is_said(store):
-    with pytest.raises(UsageError, match="no image `hello:1` here"):
+    with pytest.raises(UsageError, match="there is no local image `hello:1`"):
         store.find(ref("hello:1"))
-    with pytest.raises(UsageError, match="no image `hello:1` here"):
+    with pytest.raises(UsageError, match="there is no local image `hello:1`"):
         store.tag(ref("hello:1"), ref("hello:2"))
-    with pytest.raises(UsageError, match="no image `hello:1` here"):
+    with pytest.raises(UsageError, match="there is no local image `hello:1`"):
         store.remove([ref("hello:1")])
 
 
@@ -120,7 +120,7 @@ def test_an_image_is_removed_by_its_digest(store):
     store.tag(ref("hello:1"), ref("other:1"))
     store.remove([ref(f"whatever@{first.manifest.digest}")])
     assert blobs(store) == members(second)
-    with pytest.raises(UsageError, match="no image `whatever@"):
+    with pytest.raises(UsageError, match="no local image `whatever@"):
         store.remove([ref(f"whatever@{second.manifest.digest}")])
     store.remove([ref(f"hello@{second.manifest.digest}")])
     assert [entry.name for entry in store.entries()] == ["other:1"]

@@ -85,7 +85,7 @@ def login(
                 raise
             message = f"{name} doesn't let `{username}` in with that password"
             raise RegistryError(
-                f"{message}: {error.words}" if error.words else message,
+                f"{message}: {error.text}" if error.text else message,
                 hint="are both typed right? some registries want a token in the place of the password",
             ) from error
     kept = credentials.store(name, found)

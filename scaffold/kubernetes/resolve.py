@@ -8,11 +8,10 @@ from scaffold.core.events import Noted, Warned, emit
 from scaffold.core.files import digest
 from scaffold.errors import RegistryError, UsageError
 from scaffold.kubernetes.pins import ManifestDigest, ModuleDigest, Pin, PinnedImage
-from scaffold.oci.blobs import Blobs, Ingest
 from scaffold.oci.layout import Layout
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import DOCKER_MANIFEST, Manifest
-from scaffold.oci.store import Store
+from scaffold.oci.store import Blobs, Ingest, Store
 from scaffold.oci.unpack import unpack
 from scaffold.oci.variants import DOCKER_TAR_GZIP, SOURCE, title_of
 

@@ -1,7 +1,6 @@
 """The names of images: registry, repository, tag and digest.
 
-Source: opencontainers/distribution-spec, spec.md; distribution/reference for how a name without a
-registry is meant.
+Source: opencontainers/distribution-spec, spec.md; distribution/reference for names without a registry.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ _NAME_LIMIT = 255
 class Reference:
     """The name of an image: `localhost:5000/acme/hello:0.1.0`, `hello`, `acme/hello@sha256:...`.
 
-    A first part without a dot or a colon is no registry: then it is Docker Hub, "docker.io". With a
-    `digest` the image is that one, whatever the tag says.
+    A first part without a dot or a colon isn't a registry: the registry is Docker Hub, "docker.io", then.
+    A `digest` takes precedence over the tag.
     """
 
     registry: str
@@ -38,14 +37,14 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a reference, `oci://` or `docker://` before it left out.
+        """Read a reference, with or without `oci://` or `docker://` in front of it.
 
-        Without tag and digest it is `latest`. Raises `UsageError`, naming the part that is wrong.
+        Without tag and digest, the tag is `latest`. Raises `UsageError`, which names the part that is wrong.
         """
         name, at, pin = text.removeprefix("oci://").removeprefix("docker://").partition("@")
         if at and not is_digest(pin):
             raise UsageError(
-                f"`{text}`: `{pin}` is no digest", hint="write @sha256: and 64 hexadecimal digits"
+                f"`{text}`: `{pin}` isn't a digest", hint="write @sha256: and 64 hexadecimal digits"
             )
         tag: str | None = None
         if ":" in name.rpartition("/")[2]:
@@ -57,7 +56,7 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """Registry and repository, as people write them: Docker Hub's without `docker.io/library/`."""
+        """Registry and repository, as people write them: without `docker.io/library/`."""
         short = self.repository.removeprefix("library/")
         if (self.registry, self.repository) == _split(short):
             return short
@@ -65,7 +64,7 @@ class Reference:
 
     @property
     def local(self) -> bool:
-        """Whether it names no registry: such an image can't be pushed."""
+        """Whether it names no registry, so that the image can't be pushed."""
         return "/" not in self.name
 
     def __str__(self) -> str:
@@ -73,8 +72,16 @@ class Reference:
         return f"{self.name}{tag}{'@' + self.digest if self.digest else ''}"
 
     def pinned(self, digest: str) -> Self:
-        """The same image by its manifest's digest."""
+        """The reference with a manifest's digest."""
         return replace(self, digest=digest)
+
+    def require_no_digest(self) -> None:
+        """Raise `UsageError` if it has a digest, which can't be part of an image's new name."""
+        if self.digest:
+            raise UsageError(
+                f"`{self}` can't be an image's new name: its digest follows from its content",
+                hint="use a tag",
+            )
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -91,24 +98,27 @@ def _check_tag(text: str, tag: str) -> None:
         return
     if "+" in tag:
         raise UsageError(
-            f"`{text}`: a tag can't hold a `+`", hint=f"write `{tag.replace('+', '_')}`, as others do"
+            f"`{text}`: a tag can't hold a `+`", hint=f"the usual replacement is `{tag.replace('+', '_')}`"
         )
     if len(tag) > 128:
-        raise UsageError(f"`{text}`: a tag has at most 128 characters, this one has {len(tag)}")
+        raise UsageError(f"`{text}`: a tag has at most 128 characters, but this one has {len(tag)}")
     raise UsageError(
-        f"`{text}`: `{tag}` is no tag", hint="letters, digits, `_`, `.` and `-`, the first no `.` or `-`"
+        f"`{text}`: `{tag}` isn't a valid tag",
+        hint="use letters, digits, `_`, `.` and `-`, and don't begin with `.` or `-`",
     )
 
 
 def _check_name(text: str, registry: str, repository: str) -> None:
     if not _is_registry(registry):
-        raise UsageError(f"`{text}`: `{registry}` is no registry", hint="write host or host:port")
+        raise UsageError(f"`{text}`: `{registry}` isn't a valid registry", hint="write host or host:port")
     if len(registry) + len(repository) + 1 > _NAME_LIMIT:
         raise UsageError(f"`{text}`: a name has at most {_NAME_LIMIT} characters")
     if repository != repository.lower():
         where = f"{registry}/" if registry != DOCKER_HUB else ""
         lower = where + repository.removeprefix("library/").lower()
-        raise UsageError(f"`{text}`: a repository is written in lower case", hint=f"did you mean `{lower}`?")
+        raise UsageError(
+            f"`{text}`: a repository's name must be in lower case", hint=f"did you mean `{lower}`?"
+        )
     for part in repository.split("/"):
         if not _COMPONENT.fullmatch(part):
             raise UsageError(
@@ -118,21 +128,21 @@ def _check_name(text: str, registry: str, repository: str) -> None:
 
 
 def _is_registry(text: str) -> bool:
-    found = _REGISTRY.fullmatch(text)
-    if not found or int(found[2] or 1) not in range(1, 2**16):
+    match = _REGISTRY.fullmatch(text)
+    if not match or int(match[2] or 1) not in range(1, 2**16):
         return False
     try:
-        return not found[1] or bool(ipaddress.IPv6Address(found[1]))
+        return not match[1] or bool(ipaddress.IPv6Address(match[1]))
     except ValueError:
         return False
 
 
 def default_name(crate_name: str) -> str:
-    """What a crate's image is called: the crate's name as a repository, which can't hold all of it.
+    """The name of a crate's image: the crate's name, with what a repository's name can't have replaced.
 
-    "A_B" gives "a_b", "_a___b-" gives "a-b"; "plugin" is for a name of which nothing is left.
+    "A_B" gives "a_b", "_a___b-" gives "a-b"; "plugin" replaces a name of which nothing is left.
     """
     parts = re.split(r"([^a-z0-9]+)", crate_name.lower()[:128])
     legal = [at % 2 == 0 or re.fullmatch(r"[._]|__|-+", part) for at, part in enumerate(parts)]
-    name = "".join(part if fine else "-" for part, fine in zip(parts, legal, strict=True))
+    name = "".join(part if ok else "-" for part, ok in zip(parts, legal, strict=True))
     return name.strip("-_.") or "plugin"

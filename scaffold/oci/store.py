@@ -1,39 +1,145 @@
-"""The user's images: one OCI image-layout folder, which other tools read as it is.
+"""The user's images: one OCI image layout, which other tools can read.
 
-Whoever writes puts blobs into a temporary folder of its own first; under one lock they are moved to
-where they belong, and then the index is replaced. So a kill leaves at worst a blob that nothing refers
-to. Source: opencontainers/image-spec, image-layout.md.
+A writer first collects blobs in a temporary folder of its own; then, under a lock, they are moved into place
+and the index is replaced. So a killed process leaves at worst a blob that nothing refers to.
+Source: opencontainers/image-spec, image-layout.md.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from scaffold.core import files
 from scaffold.core.events import Warned, emit
 from scaffold.errors import MachineError, UsageError
-from scaffold.oci.blobs import Blobs, Ingest
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import INDEX, INDEXES, Descriptor, Image, ImageError, Manifest, document
 
 VERSION = "1.0.0"
 REF_NAME = "org.opencontainers.image.ref.name"
-ADDED = "org.opencontainers.image.created"  # in the index: when it came here
-_YOUNG = 3600.0  # seconds: another tool may be about to refer to a blob that is no older
-_AGAIN = "then package and pull the images again: their blobs are still there"
+ADDED = "org.opencontainers.image.created"  # in the index: when the image was added
+_GRACE = 3600.0  # seconds: another tool may be about to refer to a blob that is younger
+_REBUILD = "then package and pull the images again: their blobs are still there"
+
+
+class Blobs:
+    """The blobs below `folder`, in files named after their digests."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, digest: str) -> Path:
+        """Where a blob is or would be."""
+        algorithm, _, hexadecimal = digest.partition(":")
+        return self.folder / algorithm / hexadecimal
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[BufferedReader]:
+        """A blob to read, verified. Raises `MachineError` if its file is missing or damaged."""
+        return _verified(self.path(descriptor.digest), descriptor)
+
+    def read(self, descriptor: Descriptor) -> bytes:
+        """A blob's bytes, verified."""
+        with self.open(descriptor) as blob:
+            return blob.read()
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether a blob is here and intact."""
+        try:
+            with self.open(descriptor):
+                return True
+        except MachineError:
+            return False
+
+
+class Ingest:
+    """Blobs on their way into `blobs`, in a temporary folder. Whoever writes them verifies them first."""
+
+    def __init__(self, folder: Path, blobs: Blobs) -> None:
+        self._folder, self._blobs = folder, blobs
+
+    def put(self, name: str, content: bytes) -> None:
+        """Add the blob whose digest is `name`."""
+        with files.named(self._blobs.path(name)), self._staged(name).open("wb") as file:
+            file.write(content)
+            files.settle(file)
+
+    @contextmanager
+    def file(self, descriptor: Descriptor) -> Iterator[BinaryIO]:
+        """A file to write a blob into; the block must raise if what it wrote isn't that blob."""
+        path = self._staged(descriptor.digest)
+        try:
+            with files.named(self._blobs.path(descriptor.digest)), path.open("wb") as file:
+                yield file
+                files.settle(file)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def keep(self, descriptor: Descriptor) -> bool:
+        """Hold on to a blob even if its image is removed meanwhile; False if it isn't here or is damaged."""
+        if not self._blobs.has(descriptor):
+            return False
+        try:
+            self._staged(descriptor.digest).hardlink_to(self._blobs.path(descriptor.digest))
+        except OSError:  # just removed, or a file system without links
+            return False
+        return True
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[BufferedReader]:
+        """A blob to read, new or already in the store."""
+        staged = self._staged(descriptor.digest)
+        return staged.open("rb") if staged.exists() else self._blobs.open(descriptor)
+
+    def move(self, descriptor: Descriptor) -> None:
+        """Move a blob into the store. Raises `MachineError` if it is neither new nor intact in the store."""
+        staged, target = self._staged(descriptor.digest), self._blobs.path(descriptor.digest)
+        if not staged.exists():
+            with self._blobs.open(descriptor):
+                return
+        staged.chmod(0o644)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        staged.replace(target)
+
+    def _staged(self, digest: str) -> Path:
+        return self._folder / digest.partition(":")[2]
+
+
+@contextmanager
+def _verified(path: Path, descriptor: Descriptor) -> Iterator[BufferedReader]:
+    try:
+        blob = path.open("rb")
+    except FileNotFoundError:
+        raise _damaged_blob(path, "it is missing") from None
+    with blob:
+        size = blob.seek(0, 2)
+        if size != descriptor.size:
+            raise _damaged_blob(path, f"it has {size:,} bytes instead of {descriptor.size:,}")
+        blob.seek(0)
+        actual = f"sha256:{hashlib.file_digest(blob, 'sha256').hexdigest()}"
+        if actual != descriptor.digest:
+            raise _damaged_blob(path, f"its bytes have the digest {actual}")
+        blob.seek(0)
+        yield blob
+
+
+def _damaged_blob(path: Path, why: str) -> MachineError:
+    hint = "package or pull the image again, which replaces it"
+    return MachineError(f"the blob {path} is damaged: {why}", hint=hint)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the index. `name` is "" when another image took it; `added` RFC 3339 or ""."""
+    """An image in the index. `name` is "" once another image has taken it; `added` is RFC 3339 or ""."""
 
     name: str
     descriptor: Descriptor
@@ -41,7 +147,7 @@ class Entry:
 
     @property
     def reference(self) -> Reference | None:
-        """Its name as ours are; another tool may call an image anything."""
+        """Its name, unless another tool chose one that we can't read."""
         try:
             return Reference.parse(self.name) if self.name else None
         except UsageError:
@@ -49,7 +155,7 @@ class Entry:
 
     @property
     def age(self) -> float | None:
-        """Seconds since it came here."""
+        """Seconds since it was added; None when unknown."""
         try:
             return max(0.0, time.time() - datetime.fromisoformat(self.added).timestamp())
         except ValueError:
@@ -57,22 +163,22 @@ class Entry:
 
 
 class Store:
-    """The images below `folder`. Raises `MachineError`, naming the file, for what is damaged."""
+    """The images below `folder`. Raises `MachineError`, which names the file, when one is damaged."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or files.data_dir() / "images"
         self.blobs = Blobs(self.folder / "blobs")
 
     def entries(self) -> list[Entry]:
-        """Every image, in the order in which they came."""
-        layout = self._document(self.folder / "oci-layout", hint="move it away: it is written anew")
+        """Every image, in the order in which they were added."""
+        layout = self._document(self.folder / "oci-layout", hint="move it away: it will be written again")
         version = (layout or {}).get("imageLayoutVersion", VERSION)
         if version != VERSION:
             raise MachineError(
-                f"{self.folder} is a store of version {version}, and this scaffold knows {VERSION}",
+                f"{self.folder} is an image store of version {version}, but this scaffold supports {VERSION}",
                 hint="install a newer scaffold, or move the folder away",
             )
-        path, hint = self.folder / "index.json", f"move it away, and oci-layout with it; {_AGAIN}"
+        path, hint = self.folder / "index.json", f"move it and oci-layout away; {_REBUILD}"
         index = self._document(path, hint=hint)
         if index is None and layout is None:
             return []
@@ -93,23 +199,24 @@ class Store:
         except (ValueError, RecursionError) as error:
             raise _damaged(path, error, hint) from error
         if not isinstance(record, dict):
-            raise _damaged(path, "no JSON object", hint)
+            raise _damaged(path, "it isn't a JSON object", hint)
         return record
 
     def find(self, reference: Reference) -> Manifest:
-        """The image of that name, or of that digest. Raises `UsageError` when it isn't here."""
-        for entry in self.entries():
-            if _answers(entry, reference):
-                return self.manifest(entry.descriptor)
-        raise _missing(reference, self.entries())
+        """The image with that name or digest. Raises `UsageError` when there is none."""
+        entries = self.entries()
+        entry = _lookup(entries, reference)
+        if entry is None:
+            raise _missing(reference, entries)
+        return self.manifest(entry.descriptor)
 
     def holds(self, reference: Reference) -> bool:
-        """Whether there is an image of that name, or of that digest."""
-        return any(_answers(entry, reference) for entry in self.entries())
+        """Whether there is an image with that name or digest."""
+        return _lookup(self.entries(), reference) is not None
 
-    def alike(self, reference: Reference) -> list[str]:
-        """The names of images that end as this one does: one of them may be meant."""
-        return _alike(reference, self.entries())
+    def similar(self, reference: Reference) -> list[str]:
+        """The names of images that differ from this one only in registry, namespace and tag."""
+        return _similar(reference, self.entries())
 
     def manifest(self, descriptor: Descriptor) -> Manifest:
         """An image's manifest, verified."""
@@ -117,25 +224,26 @@ class Store:
 
     @contextmanager
     def receiving(self) -> Iterator[Ingest]:
-        """A place to gather an image's blobs in; what isn't committed vanishes with the block."""
+        """A place to collect an image's blobs; whatever isn't committed vanishes with the block."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with files.temporary(self.folder) as folder:
             yield Ingest(folder, self.blobs)
 
     def add(self, image: Image, reference: Reference) -> None:
-        """Take in an image that was made here, under that name."""
+        """Store an image that was made here."""
         with self.receiving() as ingest:
             for descriptor in image.manifest.blobs:
-                ingest.put(image.blobs[descriptor.digest])
+                ingest.put(descriptor.digest, image.blobs[descriptor.digest])
             self.commit(ingest, reference, image.manifest)
 
     def commit(self, ingest: Ingest, reference: Reference, manifest: Manifest) -> None:
-        """Make what came an image of the store, under that name, all at once.
+        """Make the collected blobs an image of the store under that name, atomically.
 
-        An image that had the name goes on without one. Raises `MachineError` when a blob is missing.
+        An image that had the name keeps its blobs and loses the name. Raises `MachineError` when a blob is
+        missing.
         """
-        ingest.put(manifest.raw)
-        own = Descriptor.of(manifest.media_type, manifest.raw)
+        own = Descriptor(manifest.media_type, manifest.digest, len(manifest.raw))
+        ingest.put(own.digest, manifest.raw)
         with self._changing() as entries:
             for descriptor in (*manifest.blobs, own):
                 ingest.move(descriptor)
@@ -144,47 +252,47 @@ class Store:
             self._write(entries)
 
     def tag(self, source: Reference, target: Reference) -> None:
-        """Give an image one more name. Raises `UsageError` when there is none of the name `source`."""
-        _refuse_digest(target)
+        """Give an image another name. Raises `UsageError` when there is no image `source`."""
+        target.require_no_digest()
         with self._changing() as entries:
-            found = next((entry for entry in entries if _answers(entry, source)), None)
-            if found is None:
+            entry = _lookup(entries, source)
+            if entry is None:
                 raise _missing(source, entries)
-            self.manifest(found.descriptor)
-            _name(entries, target, found.descriptor, self.blobs)
+            self.manifest(entry.descriptor)
+            _name(entries, target, entry.descriptor, self.blobs)
             self._write(entries)
 
     def remove(self, references: Iterable[Reference], *, untagged: bool = False) -> int:
-        """Forget these names, and the images that have none any more; returns how many bytes that freed.
+        """Remove these names, and the images that are left without one; returns the number of bytes freed.
 
-        By `NAME@DIGEST` all tags of that name for that image are meant, or the image that has no name.
-        Raises `UsageError`, and removes nothing, when one of them isn't here.
+        `NAME@DIGEST` stands for all tags with which that name refers to the image, or for the untagged image.
+        Raises `UsageError`, and removes nothing, when one of them doesn't exist.
         """
         with self._changing() as entries:
-            gone = [entry for entry in entries if untagged and not entry.name]
+            removed = [entry for entry in entries if untagged and not entry.name]
             for reference in references:
-                found = [entry for entry in entries if _named(entry, reference)]
-                found = found or [entry for entry in entries if _pinned(entry, reference)]
-                if not found:
+                matches = [entry for entry in entries if entry.reference == reference]
+                matches = matches or [entry for entry in entries if _pinned(entry, reference)]
+                if not matches:
                     raise _missing(reference, entries)
-                gone += found
-            kept = [entry for entry in entries if entry not in gone]
-            self._write(kept)  # first: then a kill leaves blobs too many, and never too few
-            return self._collect(kept, gone)
+                removed += matches
+            kept = [entry for entry in entries if entry not in removed]
+            self._write(kept)  # first: if we are killed, there are blobs too many, never too few
+            return self._collect_garbage(kept, removed)
 
-    def _collect(self, kept: list[Entry], gone: list[Entry]) -> int:
-        """Delete the blobs that nothing refers to: those of `gone`, and old ones that a kill left."""
+    def _collect_garbage(self, kept: list[Entry], removed: list[Entry]) -> int:
+        """Delete the blobs that nothing refers to: those of `removed`, and leftovers of killed processes."""
         try:
-            live = set().union(*(self._referred(entry.descriptor) for entry in kept))
+            live = set().union(*(self._digests(entry.descriptor) for entry in kept))
         except (MachineError, ImageError) as error:
-            emit(Warned(f"no blob was deleted, for one image doesn't say which are its own: {error.message}"))
+            emit(Warned(f"no blobs were deleted, as one image can't be read: {error.message}"))
             return 0
         doomed: set[str] = set()
-        for entry in gone:
+        for entry in removed:
             with suppress(MachineError, ImageError):
-                doomed |= self._referred(entry.descriptor)
+                doomed |= self._digests(entry.descriptor)
             doomed.add(entry.descriptor.digest)
-        freed, old = 0, time.time() - _YOUNG
+        freed, old = 0, time.time() - _GRACE
         for path in self.blobs.folder.glob("*/*"):
             name = f"{path.parent.name}:{path.name}"
             with suppress(FileNotFoundError):
@@ -194,30 +302,30 @@ class Store:
                     freed += stat.st_size
         return freed
 
-    def _referred(self, descriptor: Descriptor) -> set[str]:
-        """The digests of an image's manifest and blobs; of an index, another tool's, all below it."""
+    def _digests(self, descriptor: Descriptor) -> set[str]:
+        """The digests of an image's manifest and blobs; of another tool's index, those of all its images."""
         if descriptor.media_type in INDEXES:
             children = document(self.blobs.read(descriptor)).get("manifests", [])
-            below = (self._referred(Descriptor.read(child, "a manifest in an index")) for child in children)
+            below = (self._digests(Descriptor.read(child, "a manifest in an index")) for child in children)
             return {descriptor.digest}.union(*below)
         return {descriptor.digest, *(blob.digest for blob in self.manifest(descriptor).blobs)}
 
     @contextmanager
     def _changing(self) -> Iterator[list[Entry]]:
-        """The index, with nobody else changing it as long as the block runs."""
+        """The index, locked for the block."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with files.lock(self.folder.with_suffix(".lock"), doing="changing the local images"):
             yield self.entries()
 
     def _write(self, entries: list[Entry]) -> None:
-        """Replace the index; what a kill left of an earlier one goes."""
+        """Replace the index, and remove leftovers of killed processes."""
         index, layout = self.folder / "index.json", self.folder / "oci-layout"
         for path in (index, layout):
             for stale in self.folder.glob(f".{path.name}.*"):
                 stale.unlink(missing_ok=True)
-        record = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [_record(one) for one in entries]}
+        record = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [_record(entry) for entry in entries]}
         files.write(index, json.dumps(record, indent=1))
-        if not layout.exists():  # after the index, which is missing where only this one is there
+        if not layout.exists():  # after the index: this file without an index means a damaged store
             files.write(layout, json.dumps({"imageLayoutVersion": VERSION}))
 
 
@@ -226,53 +334,51 @@ def _damaged(path: Path, why: object, hint: str) -> MachineError:
 
 
 def _missing(reference: Reference, entries: list[Entry]) -> UsageError:
-    """That there is no such image, and which may have been meant: the nearest, or one that ends alike."""
+    """There is no such image; the hint suggests the most similar name."""
     names = [entry.name for entry in entries if entry.name]
-    near = _alike(reference, entries) or difflib.get_close_matches(str(reference), names, n=1)
-    hint = f"did you mean `{near[-1]}`?" if near else "`scaffold images` lists what there is"
-    return UsageError(f"no image `{reference}` here", hint=hint)
+    near = _similar(reference, entries) or difflib.get_close_matches(str(reference), names, n=1)
+    hint = f"did you mean `{near[-1]}`?" if near else "`scaffold images` lists the local images"
+    return UsageError(f"there is no local image `{reference}`", hint=hint)
 
 
-def _alike(reference: Reference, entries: list[Entry]) -> list[str]:
-    """The names that end as this one does, whatever their registry and their tag."""
+def _similar(reference: Reference, entries: list[Entry]) -> list[str]:
     last = reference.repository.rpartition("/")[2]
-    return [one.name for one in entries if one.name.rpartition("/")[2].partition(":")[0] == last]
+    return [entry.name for entry in entries if entry.name.rpartition("/")[2].partition(":")[0] == last]
 
 
-def _answers(entry: Entry, reference: Reference) -> bool:
-    """Whether an image is the one meant: by its digest, whatever its name, where the reference has one."""
-    if reference.digest:
-        return entry.descriptor.digest == reference.digest
-    return _named(entry, reference)
-
-
-def _named(entry: Entry, reference: Reference) -> bool:
-    return entry.reference == reference
+def _lookup(entries: list[Entry], reference: Reference) -> Entry | None:
+    """The image that a reference names: by its digest, whatever its name, if the reference has one."""
+    for entry in entries:
+        if entry.descriptor.digest == reference.digest or (
+            not reference.digest and entry.reference == reference
+        ):
+            return entry
+    return None
 
 
 def _pinned(entry: Entry, reference: Reference) -> bool:
+    """Whether `NAME@DIGEST` stands for an image in the index."""
     if reference.tag or entry.descriptor.digest != reference.digest:
         return False
     return not entry.name or bool(entry.reference and entry.reference.name == reference.name)
 
 
 def _name(entries: list[Entry], reference: Reference, descriptor: Descriptor, blobs: Blobs) -> None:
-    """Put an image under a name; one that had it goes on without, unless it has others, or isn't there."""
-    fresh = Entry(str(reference), descriptor, datetime.now(UTC).isoformat(timespec="seconds"))
-    former = next((entry for entry in entries if _named(entry, reference)), None)
+    """Name an image. One that had the name stays in the index, unless it has other names or is gone."""
+    new = Entry(str(reference), descriptor, datetime.now(UTC).isoformat(timespec="seconds"))
+    former = next((entry for entry in entries if entry.reference == reference), None)
     if former and former.descriptor.digest == descriptor.digest:
-        entries[entries.index(former)] = replace(fresh, descriptor=former.descriptor)
+        entries[entries.index(former)] = replace(new, descriptor=former.descriptor)
         return
     entries[:] = [replace(entry, name="") if entry is former else entry for entry in entries]
-    digests = {entry.descriptor.digest for entry in entries if entry.name} | {descriptor.digest}
-    digests |= {one.descriptor.digest for one in entries if not blobs.path(one.descriptor.digest).exists()}
-    entries[:] = [entry for entry in entries if entry.name or entry.descriptor.digest not in digests]
-    entries.append(fresh)
-
-
-def _refuse_digest(target: Reference) -> None:
-    if target.digest:
-        raise UsageError(f"`{target}` can't be given: a digest is the image's own", hint="name it by a tag")
+    named = {entry.descriptor.digest for entry in entries if entry.name} | {descriptor.digest}
+    entries[:] = [
+        entry
+        for entry in entries
+        if entry.name
+        or (entry.descriptor.digest not in named and blobs.path(entry.descriptor.digest).exists())
+    ]
+    entries.append(new)
 
 
 def _entry(record: Any) -> Entry:
@@ -283,5 +389,5 @@ def _entry(record: Any) -> Entry:
 
 
 def _record(entry: Entry) -> dict[str, Any]:
-    said = {key: value for key, value in ((REF_NAME, entry.name), (ADDED, entry.added)) if value}
-    return replace(entry.descriptor, annotations={**entry.descriptor.annotations, **said}).write()
+    own = {key: value for key, value in ((REF_NAME, entry.name), (ADDED, entry.added)) if value}
+    return replace(entry.descriptor, annotations={**entry.descriptor.annotations, **own}).write()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -130,7 +131,8 @@ def image(registry: registries.Registry, pin: str) -> Manifest:
     given = Credentials(registries.USER, registries.PASSWORD)
     with Client(registry.name, credentials=given) as client:
         manifest = Manifest.read(*client.manifest(reference))
-        assert all(client.has_blob(reference.repository, blob) for blob in manifest.blobs)
+        for blob in manifest.blobs:
+            client.blob(reference.repository, blob, io.BytesIO())
     contents.layout_of(manifest)
     return manifest
 

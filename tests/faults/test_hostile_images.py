@@ -99,7 +99,7 @@ def test_a_layer_whose_size_is_another_one(user, shop, record, capsys):
     huge = offer(shop, "hostile/huge", (TAR, PLUGIN), sizes={0: 2**40})
     refused(user, capsys, smaller, f"{len(PLUGIN)} bytes instead of 7", 7)
     refused(user, capsys, larger, f"{len(PLUGIN)} bytes instead of 1,048,576", 7)
-    seen = refused(user, capsys, huge, "1,099,511,627,776 bytes, and 268,435,456 is the most that is taken")
+    seen = refused(user, capsys, huge, "1,099,511,627,776 bytes: 268,435,456 is the limit")
     record("pull, inspect, bootstrap, deploy: a layer that is said to be smaller, larger, a terabyte", seen)
 
 

@@ -289,7 +289,7 @@ def test_everything_at_once(user, shop, record, capsys):
         ]
         ended = at_once(user, *lines)
         for line, (code, _, err) in zip(lines, ended, strict=True):
-            late = code == 2 and "no image `" in err
+            late = code == 2 and "no local image `" in err
             assert code == 0 or (late and line[0] in ("tag", "rmi", "push")), f"{line}: {code} {err}"
             codes.append(code)
         held = user.held()

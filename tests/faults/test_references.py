@@ -11,19 +11,22 @@ from registries import PASSWORD, USER, Registry, registry
 
 NO_DIGEST = f"sha256:{'0' * 63}"
 REFERENCES = {
-    "upper case": ("Acme/Hello:1", "a repository is written in lower case"),
+    "upper case": ("Acme/Hello:1", "a repository's name must be in lower case"),
     "256 characters": ("a" * 256, "a name has at most 255 characters"),
     "5,000 characters": ("registry.example/" + "a/" * 2500 + "a", "a name has at most 255 characters"),
-    "a digest cut short": (f"hello@{NO_DIGEST}", f"`{NO_DIGEST}` is no digest"),
-    "a digest of another kind": (f"hello@sha512:{'0' * 128}", "is no digest"),
-    "@ and nothing": ("hello@", "`` is no digest"),
+    "a digest cut short": (f"hello@{NO_DIGEST}", f"`{NO_DIGEST}` isn't a digest"),
+    "a digest of another kind": (f"hello@sha512:{'0' * 128}", "isn't a digest"),
+    "@ and nothing": ("hello@", "`` isn't a digest"),
     "a tag with +": ("hello:1.0+build", "a tag can't hold a `+`"),
     "a tag of 129 characters": ("hello:" + "1" * 129, "a tag has at most 128 characters"),
-    "a tag of nothing": ("hello:", "`` is no tag"),
-    "a URL": ("https://registry.example/hello", "`https:` is no registry"),
-    "a port that there isn't": ("registry.example:65536/hello", "`registry.example:65536` is no registry"),
-    "an option": ("hello:-rf", "`-rf` is no tag"),
-    "an escape": ("hello:\x1b[2J", "is no tag"),
+    "a tag of nothing": ("hello:", "`` isn't a valid tag"),
+    "a URL": ("https://registry.example/hello", "`https:` isn't a valid registry"),
+    "a port that there isn't": (
+        "registry.example:65536/hello",
+        "`registry.example:65536` isn't a valid registry",
+    ),
+    "an option": ("hello:-rf", "`-rf` isn't a valid tag"),
+    "an escape": ("hello:\x1b[2J", "isn't a valid tag"),
     "a path": ("registry.example/../../etc/passwd", "`..` can't be part of a repository's name"),
 }
 
@@ -64,7 +67,7 @@ def test_what_there_is_not(user, shop, record, capsys):
         f"{there.rpartition(':')[0]}@{sha256(b'')}": "has no there/hello@sha256:",
         f"{shop.name}/nowhere/hello:1": "has no nowhere/hello:1: manifest unknown",
         "127.0.0.1:1/hello:1": "nothing listens at 127.0.0.1:1",
-        "registry.invalid/hello:1": "there is no host of the name registry.invalid",
+        "registry.invalid/hello:1": "there is no host named registry.invalid",
     }
     for name, words in missing.items():
         for line in (
@@ -75,7 +78,7 @@ def test_what_there_is_not(user, shop, record, capsys):
             ran = user.quickly(capsys, *line, code=7)
             assert words in ran.sentence, f"{line}: {ran.err}"
     for line in (("push", name), ("tag", name, "x:1"), ("rmi", name)):
-        assert "no image `" in user.quickly(capsys, *line, code=2).sentence
+        assert "no local image `" in user.quickly(capsys, *line, code=2).sentence
     assert (user.held(), user.blobs()) == ({}, [])
     record("pull, inspect, deploy: no such tag, digest, repository, registry, host", "exit code 7, each said")
 

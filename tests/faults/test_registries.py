@@ -13,7 +13,7 @@ from faults.place import digest, until
 from faulty import Answer, Faulty, Reply, Seen, error, faulty
 
 from scaffold.oci.registry.client import Client
-from scaffold.oci.registry.http import Pace
+from scaffold.oci.registry.http import Timeouts
 
 CANARY = "canary-that-nobody-may-hear"
 BASIC = base64.b64encode(f"alice:{CANARY}".encode()).decode()
@@ -61,11 +61,11 @@ FAULTS: dict[str, tuple[Make, Sequence[tuple[str, str, str]], str]] = {
     "500": (always(error(500, "UNKNOWN", "boom")), ALL, "500 Internal Server Error"),
     "502, in HTML": (always(Reply(502, b"<html>nginx</html>")), ALL, "502 Bad Gateway"),
     "503": (always(error(503, "UNAVAILABLE", "later")), ALL, "503 Service Unavailable"),
-    "429": (always(error(429, "TOOMANYREQUESTS", "slow")), ALL, "has had too many requests"),
+    "429": (always(error(429, "TOOMANYREQUESTS", "slow")), ALL, "got too many requests"),
     "429, Retry-After an hour": (
         always(error(429, "TOOMANYREQUESTS", "slow", Retry_After="3600")),
         ALL,
-        "it asks to be left alone for 3600 s",
+        "it asks us to wait 3600 s",
     ),
     "401, whoever asks": (
         always(error(401, "UNAUTHORIZED", "no", WWW_Authenticate='Basic realm="r"')),
@@ -76,13 +76,13 @@ FAULTS: dict[str, tuple[Make, Sequence[tuple[str, str, str]], str]] = {
     "403": (always(error(403, "DENIED", "not yours")), ALL, "doesn't let you"),
     "403, with our own secrets": (always(parrot), ALL, "doesn't let you"),
     "404": (always(error(404, "NAME_UNKNOWN", "nothing")), (MANIFEST, LAYER, BEGIN, UPLOAD, TAG), "has no"),
-    "413": (always(error(413, "SIZE_INVALID", "too big")), (UPLOAD, TAG), "takes nothing that big"),
+    "413": (always(error(413, "SIZE_INVALID", "too big")), (UPLOAD, TAG), "as it is too large"),
     "a status that there isn't": (always(Reply(999)), ALL, "999"),
-    "silence": (stall, ALL, "fell silent"),
+    "silence": (stall, ALL, "stopped answering"),
     "silence in the middle": (
         always(Reply(200, b"{", length=1000, stalls=True)),
         (MANIFEST,),
-        "fell silent",
+        "stopped answering",
     ),
     "the connection ended": (always(hang_up), ALL, "was lost"),
     "the connection ended in the middle": (
@@ -93,7 +93,7 @@ FAULTS: dict[str, tuple[Make, Sequence[tuple[str, str, str]], str]] = {
     "a redirect in circles": (
         always(lambda seen: Reply(307, headers={"Location": seen.path})),
         ALL,
-        "redirects on and on",
+        "redirects in circles",
     ),
     "a redirect to no address": (always(Reply(307, headers={"Location": "ftp://x/"})), ALL, "is no address"),
     "HTML": (always(Reply(200, b"<html>")), (MANIFEST, LAYER, BEGIN), ""),
@@ -111,16 +111,16 @@ FAULTS: dict[str, tuple[Make, Sequence[tuple[str, str, str]], str]] = {
     "half, and then silence": (
         blob(lambda it: Reply(200, it[: len(it) // 2], length=len(it), stalls=True)),
         (LAYER,),
-        "fell silent",
+        "stopped answering",
     ),
 }
 
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """What would take minutes takes a second: another pace than the client's own, in this process."""
-    pace = Pace(total=5, silence=0.2, pause=0.01, tries=3)
-    monkeypatch.setitem(Client.__init__.__kwdefaults__, "pace", pace)
+    """What would take minutes takes a second: other timeouts than the client's own, in this process."""
+    timeouts = Timeouts(total=5, silence=0.2, pause=0.01, attempts=3)
+    monkeypatch.setitem(Client.__init__.__kwdefaults__, "timeouts", timeouts)
 
 
 @pytest.fixture
@@ -320,7 +320,7 @@ def test_tokens_that_have_expired_when_they_are_given(user, server, record, caps
 @pytest.mark.faults("R17")
 @pytest.mark.parametrize("kind", ["identitytoken", "registrytoken"])
 def test_a_kept_token_that_has_expired(user, server, record, capsys, impatient, kind):
-    """The server repeats it in its refusal, and lets nobody in without one."""
+    """The server repeats it in its refusal, and doesn't let you in without one."""
     name = stocked(user, capsys, server, "pull")
     user.log_in(server.name, **{kind: CANARY})
     hand_out_tokens(server, 0)

@@ -198,7 +198,9 @@ def test_every_file_of_a_store_is_damaged(user, shop, record, chance, capsys, va
                 become(path, content)
                 ran = user.quickly(capsys, *mending, code=None)
                 if ran.code == 4:
-                    assert str(path) in ran.err or "a store of version" in ran.err, f"{where}: {ran.err}"
+                    assert str(path) in ran.err or "an image store of version" in ran.err, (
+                        f"{where}: {ran.err}"
+                    )
                     assert "move" in ran.err, f"{where}: {ran.err}"
                     path.unlink(missing_ok=True)
                     if file.name == "index.json":
@@ -283,7 +285,7 @@ def test_a_store_of_a_newer_version(user, shop, record, capsys):
         ("deploy", "envoy", "hello:1", "--root", user.project(), "--port=0"),
     ):
         ran = user.quickly(capsys, *words, code=4)
-        assert "is a store of version 2.0.0, and this scaffold knows 1.0.0" in ran.sentence, ran.err
+        assert "is an image store of version 2.0.0, but this scaffold supports 1.0.0" in ran.sentence, ran.err
     assert tree(user.store) == before
     assert names(user.store) == ["blobs", "index.json", "oci-layout"]
     record("every command of images: a store of version 2.0.0", f"exit code 4: {ran.sentence}; left alone")

@@ -68,7 +68,7 @@ def test_any_text_is_this_machine_or_it_isnt(host):
     ],
 )
 def test_a_url_that_could_be_read_two_ways_is_refused(url):
-    with pytest.raises(RegistryError, match="is no address of a registry"):
+    with pytest.raises(RegistryError, match="isn't a valid registry address"):
         address.split(url)
 
 

@@ -96,7 +96,7 @@ def test_an_entry_is_read(docker, entry, found):
 def test_an_entry_that_makes_no_sense_is_warned_about(docker, said, entry):
     keep(docker, {"auths": {"r.example": entry}})
     assert credentials.find("r.example") is None
-    assert said == [f"the entry of r.example in {docker} can't be read, and isn't used"]
+    assert said == [f"the entry for r.example in {docker} can't be read, and isn't used"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_broken_file_is_warned_about_and_the_next_one_read(home, docker, said,
 def test_a_file_that_anybody_can_read_is_warned_about(docker, said):
     keep(docker, {"auths": {"r.example": auth("alice:p")}}, mode=0o644)
     assert credentials.find("r.example") == Credentials("alice", "p")
-    assert said == [f"anybody on this machine can read the credentials in {docker}: `chmod 600 {docker}`"]
+    assert said == [f"every user of this machine can read the credentials in {docker}: `chmod 600 {docker}`"]
     docker.chmod(0o600)
     said.clear()
     credentials.find("r.example")
@@ -212,7 +212,7 @@ def test_a_helper_that_fails_is_warned_about(docker, helper, said, get, complain
     helper("x", get=get)
     keep(docker, {"credsStore": "x", "auths": {"r.example": auth("file:3")}})
     assert credentials.find("r.example") == Credentials("file", "3")
-    assert said == [f"{docker} names a helper that doesn't help: {complaint}"]
+    assert said == [f"{docker} names a credential helper that doesn't work: {complaint}"]
 
 
 def test_a_helper_that_isnt_there_is_warned_about(docker, said):

@@ -22,7 +22,7 @@ BASIC = "Basic " + base64.b64encode(b"alice:open sesame").decode()
 
 @pytest.fixture
 def closed(server):
-    """A registry that lets nobody in but Alice."""
+    """A registry that doesn't let you in but Alice."""
     refusal = error(401, "UNAUTHORIZED", "authentication required", WWW_Authenticate='Basic realm="r"')
     server.on("GET", "/v2/", lambda seen: None if seen.headers.get("Authorization") == BASIC else refusal)
     return server

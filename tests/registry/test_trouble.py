@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaffold.oci.registry.errors import clean, said
+from scaffold.oci.registry.errors import clean, text_of
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from scaffold.oci.registry.errors import clean, said
     ],
 )
 def test_what_a_registry_says(body, words):
-    assert said(body) == words
+    assert text_of(body) == words
 
 
 @given(st.text())

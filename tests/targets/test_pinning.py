@@ -80,7 +80,7 @@ def test_a_local_name_is_the_local_image():
     wanted = keep("hello:1")
     found = pin("hello:1", pushed=True)
     assert (found.image.manifest_digest, found.image.reference.local) == (wanted, True)
-    with pytest.raises(UsageError, match="no image `other:1` here"):
+    with pytest.raises(UsageError, match="there is no local image `other:1`"):
         pin("other:1", pushed=False)
 
 

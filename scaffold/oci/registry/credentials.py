@@ -1,4 +1,4 @@
-"""Who we are to a registry, as Docker and Podman keep it: files of JSON, and helper programs.
+"""Credentials for registries, where Docker and Podman keep them: JSON files, and helper programs.
 
 Source: docker/cli, cli/config (configfile, credentials, types); docker/docker-credential-helpers;
 containers/image, docs/containers-auth.json.5.md; google/go-containerregistry, pkg/authn/keychain.go.
@@ -23,8 +23,8 @@ from scaffold.oci.reference import DOCKER_HUB
 
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 _DOCKER_HUB_HOSTS = (DOCKER_HUB, "index.docker.io", "registry-1.docker.io")
-_TOKEN_USER = "<token>"  # noqa: S105 - the name under which a helper keeps an identity token
-_HELPER_SECONDS = 120.0  # it may have to ask for a passphrase
+_TOKEN_USER = "<token>"  # noqa: S105 - the user name of an identity token in a helper
+_HELPER_SECONDS = 120.0  # it may ask for a passphrase
 _NOT_FOUND = "credentials not found"
 
 
@@ -38,7 +38,7 @@ class Credentials:
     registry_token: str = field(default="", repr=False)
 
     def basic(self) -> str:
-        """As Authorization has it."""
+        """The value of the Authorization header."""
         username = self.username or _TOKEN_USER
         return "Basic " + _encoded(f"{username}:{self.password or self.identity_token}")
 
@@ -48,38 +48,40 @@ def _encoded(text: str) -> str:
 
 
 def find(registry: str, repository: str = "") -> Credentials | None:
-    """Who we are to a registry, and there to a repository; None when nobody logged in.
+    """The credentials for a repository of a registry; None when nobody is logged in.
 
-    What can't be read is warned about, and counts as absent.
+    A file that can't be read gives a warning, and counts as absent.
     """
-    for path in _places():
+    for path in _files():
         try:
             record = _read(path)
         except MachineError as error:
-            emit(Warned(f"{error.message}: the credentials in it aren't used"))
+            emit(Warned(f"{error.message}: its credentials aren't used"))
             continue
-        found = _of_helpers(path, record, registry) or _of_entries(path, record, registry, repository)
-        if found:
-            return found
+        credentials = _from_helpers(path, record, registry) or _from_entries(
+            path, record, registry, repository
+        )
+        if credentials:
+            return credentials
     return None
 
 
 def store(registry: str, credentials: Credentials) -> str:
-    """Keep a name and a password where Docker does; returns the helper, or the file, that has them now.
+    """Keep a name and a password where Docker does; returns the name of the helper or the file.
 
-    Raises `MachineError` when the helper refuses, or the file can't be read: it is never overwritten then.
+    Raises `MachineError` when the helper refuses, or the file can't be read, which is left alone then.
     """
     path = _docker_config()
     with files.lock(files.state_dir() / "credentials.lock", doing="logging in or out"):
         record = _read(path)
         helper = _helper(record, registry)
         if helper:
-            told = {
+            request = {
                 "ServerURL": _key(registry),
                 "Username": credentials.username,
                 "Secret": credentials.password,
             }
-            _ask(helper, "store", json.dumps(told))
+            _command(helper, "store", json.dumps(request))
         entry = {} if helper else {"auth": _encoded(f"{credentials.username}:{credentials.password}")}
         auths = _without(record, registry) | {_key(registry): entry}
         _write(path, record | {"auths": auths})
@@ -87,31 +89,31 @@ def store(registry: str, credentials: Credentials) -> str:
 
 
 def erase(registry: str) -> bool:
-    """Forget what `store` kept; whether there was anything."""
+    """Delete what `store` kept; returns whether there was anything."""
     path = _docker_config()
     with files.lock(files.state_dir() / "credentials.lock", doing="logging in or out"):
         record = _read(path)
         helper = _helper(record, registry)
-        kept = helper and _get(helper, registry)
-        if helper and kept:
-            _ask(helper, "erase", _key(registry))
+        in_helper = bool(helper) and _get(helper, registry) is not None
+        if in_helper:
+            _command(helper, "erase", _key(registry))
         auths = _without(record, registry)
         changed = auths != record.get("auths", {})
         if changed:
             _write(path, record | {"auths": auths})
-    return bool(kept or changed)
+    return in_helper or changed
 
 
-def _places() -> Iterator[Path]:
-    """Where credentials may be, the most telling first; only files that are there."""
-    names = [_docker_config()]
-    if named := os.environ.get("REGISTRY_AUTH_FILE"):
-        names.append(Path(named))
+def _files() -> Iterator[Path]:
+    """The existing files that may hold credentials, the most specific one first."""
+    paths = [_docker_config()]
+    if auth_file := os.environ.get("REGISTRY_AUTH_FILE"):
+        paths.append(Path(auth_file))
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        names.append(Path(runtime) / "containers/auth.json")
+        paths.append(Path(runtime) / "containers/auth.json")
     config = os.environ.get("XDG_CONFIG_HOME")
-    names.append((Path(config) if config else _home() / ".config") / "containers/auth.json")
-    return (path for path in names if path.is_file())
+    paths.append((Path(config) if config else _home() / ".config") / "containers/auth.json")
+    return (path for path in paths if path.is_file())
 
 
 def _docker_config() -> Path:
@@ -120,11 +122,11 @@ def _docker_config() -> Path:
 
 
 def _home() -> Path:
-    return Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where there is none
+    return Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises without one
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A file's record; an empty one when it isn't there. Raises `MachineError` when it can't be read."""
+    """The JSON object in a file; an empty one without the file. Raises `MachineError` if it can't be read."""
     try:
         text = path.read_bytes()
         record = json.loads(text) if text.strip() else {}
@@ -132,10 +134,10 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise MachineError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError):  # whose own words might show what is in it
-        raise MachineError(f"{path} isn't JSON", hint="mend it, or move it away") from None
+    except (ValueError, RecursionError):  # whose text might show a secret
+        raise MachineError(f"{path} isn't JSON", hint="repair it, or move it away") from None
     if not isinstance(record, dict) or not all(isinstance(_table(record, key), dict) for key in _TABLES):
-        raise MachineError(f"{path} isn't as Docker writes it", hint="mend it, or move it away")
+        raise MachineError(f"{path} isn't in Docker's format", hint="repair it, or move it away")
     return record
 
 
@@ -147,7 +149,7 @@ def _table(record: dict[str, Any], key: str) -> Any:
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
-    path = path.resolve()  # a link stays one
+    path = path.resolve()  # a symbolic link stays one
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     files.write(path, json.dumps(record, indent="\t") + "\n", mode=0o600)
 
@@ -157,7 +159,7 @@ def _key(registry: str) -> str:
 
 
 def _name(key: str) -> str:
-    """A key as a name: Docker's may be URLs, of which the host counts; Podman's may hold a repository."""
+    """The registry (and repository) that a key names: Docker's keys may be URLs, Podman's may have a path."""
     scheme, _, rest = key.rpartition("://")
     host, slash, path = rest.rstrip("/").partition("/")
     host = DOCKER_HUB if host.lower() in _DOCKER_HUB_HOSTS else host.lower()
@@ -169,37 +171,37 @@ def _without(record: dict[str, Any], registry: str) -> dict[str, Any]:
 
 
 def _helper(record: dict[str, Any], registry: str) -> str:
-    """The name of the helper that keeps a registry's credentials; "" when the file itself does."""
+    """The name of the helper that keeps a registry's credentials; "" if the file itself does."""
     return next(_helpers(record, registry), "")
 
 
 def _helpers(record: dict[str, Any], registry: str) -> Iterator[str]:
-    named = [one for key, one in _table(record, "credHelpers").items() if _name(key) == _name(registry)]
-    for helper in (*named, record.get("credsStore")):
+    own = [helper for key, helper in _table(record, "credHelpers").items() if _name(key) == _name(registry)]
+    for helper in (*own, record.get("credsStore")):
         if isinstance(helper, str) and re.fullmatch(r"[A-Za-z0-9._-]+", helper):
             yield helper
 
 
-def _of_helpers(path: Path, record: dict[str, Any], registry: str) -> Credentials | None:
+def _from_helpers(path: Path, record: dict[str, Any], registry: str) -> Credentials | None:
     for helper in _helpers(record, registry):
         try:
-            found = _get(helper, registry)
+            credentials = _get(helper, registry)
         except MachineError as error:
-            emit(Warned(f"{path} names a helper that doesn't help: {error.message}"))
+            emit(Warned(f"{path} names a credential helper that doesn't work: {error.message}"))
             continue
-        if found:
-            return found
+        if credentials:
+            return credentials
     return None
 
 
 def _get(helper: str, registry: str) -> Credentials | None:
-    ran = _run(helper, "get", _key(registry))
-    if ran.code != 0 and _NOT_FOUND in f"{ran.stdout}{ran.stderr}":
+    completed = _run(helper, "get", _key(registry))
+    if completed.code != 0 and _NOT_FOUND in f"{completed.stdout}{completed.stderr}":
         return None
-    if ran.code != 0:
-        raise _failed(helper, "get", ran)
+    if completed.code != 0:
+        raise _failed(helper, "get", completed)
     try:
-        answer = json.loads(ran.stdout)
+        answer = json.loads(completed.stdout)
         username, secret = answer["Username"], answer["Secret"]
     except (ValueError, RecursionError, KeyError, TypeError):
         raise MachineError(f"docker-credential-{helper} get didn't print credentials") from None
@@ -208,56 +210,58 @@ def _get(helper: str, registry: str) -> Credentials | None:
     return Credentials(identity_token=secret) if username == _TOKEN_USER else Credentials(username, secret)
 
 
-def _ask(helper: str, verb: str, told: str) -> None:
-    ran = _run(helper, verb, told)
-    if ran.code != 0:
-        raise _failed(helper, verb, ran)
+def _command(helper: str, verb: str, request: str) -> None:
+    completed = _run(helper, verb, request)
+    if completed.code != 0:
+        raise _failed(helper, verb, completed)
 
 
-def _run(helper: str, verb: str, told: str) -> process.Completed:
+def _run(helper: str, verb: str, request: str) -> process.Completed:
     return process.run(
-        [f"docker-credential-{helper}", verb], input=told, timeout=_HELPER_SECONDS, guarded=True
+        [f"docker-credential-{helper}", verb], input=request, timeout=_HELPER_SECONDS, guarded=True
     )
 
 
-def _failed(helper: str, verb: str, ran: process.Completed) -> MachineError:
-    line = next(iter((ran.stderr.strip() or ran.stdout.strip()).splitlines()), f"it exited with {ran.code}")
-    words = "".join(each for each in line if each.isprintable())[:200]
-    return MachineError(f"docker-credential-{helper} {verb} failed: {words}")
+def _failed(helper: str, verb: str, completed: process.Completed) -> MachineError:
+    output = completed.stderr.strip() or completed.stdout.strip()
+    line = next(iter(output.splitlines()), f"it exited with {completed.code}")
+    text = "".join(each for each in line if each.isprintable())[:200]
+    return MachineError(f"docker-credential-{helper} {verb} failed: {text}")
 
 
-def _of_entries(path: Path, record: dict[str, Any], registry: str, repository: str) -> Credentials | None:
-    """The entry of the longest name that the repository begins with; of several, the first that tells."""
+def _from_entries(path: Path, record: dict[str, Any], registry: str, repository: str) -> Credentials | None:
+    """The entry with the longest key that the repository's name begins with."""
     entries = {_name(key): entry for key, entry in reversed(_table(record, "auths").items())}
     parts = [_name(registry), *filter(None, repository.split("/"))]
     for length in range(len(parts), 0, -1):
         name = "/".join(parts[:length])
         try:
-            found = _entry(entries.get(name) or {})
+            credentials = _entry(entries.get(name) or {})
         except (ValueError, AttributeError):
-            emit(Warned(f"the entry of {name} in {path} can't be read, and isn't used"))
+            emit(Warned(f"the entry for {name} in {path} can't be read, and isn't used"))
             continue
-        if found:
+        if credentials:
             if path.stat().st_mode & 0o004:
                 emit(
-                    Warned(f"anybody on this machine can read the credentials in {path}: `chmod 600 {path}`")
+                    Warned(
+                        f"every user of this machine can read the credentials in {path}: `chmod 600 {path}`"
+                    )
                 )
-            return found
+            return credentials
     return None
 
 
 def _entry(entry: dict[str, Any]) -> Credentials | None:
-    """Read an entry; None for one that leads to a helper. Raises `ValueError` or `AttributeError`."""
-    told = {key: entry.get(key) or "" for key in ("username", "password", "identitytoken", "registrytoken")}
-    if not all(isinstance(value, str) for value in told.values()):
+    """Read an entry; None if it leaves the secret to a helper. Raises `ValueError` or `AttributeError`."""
+    keys = ("username", "password", "identitytoken", "registrytoken")
+    username, password, *tokens = (entry.get(key) or "" for key in keys)
+    if not all(isinstance(value, str) for value in (username, password, *tokens)):
         raise ValueError
     if auth := entry.get("auth"):
-        told["username"], colon, told["password"] = _decoded(auth).partition(":")
+        username, colon, password = _decoded(auth).partition(":")
         if not colon:
             raise ValueError
-    found = Credentials(told["username"], told["password"], told["identitytoken"], told["registrytoken"])
-    usable = found.password or found.identity_token or found.registry_token
-    return found if usable else None
+    return Credentials(username, password, *tokens) if password or any(tokens) else None
 
 
 def _decoded(auth: Any) -> str:

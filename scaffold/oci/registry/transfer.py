@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from scaffold.core.events import Noted, Progressed, emit, step
 from scaffold.errors import UsageError
 from scaffold.oci import layout as contents
-from scaffold.oci.blobs import Ingest
 from scaffold.oci.reference import DOCKER_HUB, Reference
 from scaffold.oci.registry.client import Client
 from scaffold.oci.spec import INDEXES, Descriptor, ImageError, Manifest, document, kind_of
-from scaffold.oci.store import Store
+from scaffold.oci.store import Ingest, Store
 
 _LARGE = 4_000_000  # bytes, from which on progress is told
 
@@ -49,7 +48,7 @@ def push(image: str, *, plain_http: bool = False) -> Moved:
     try:
         manifest = store.find(reference)
     except UsageError as error:
-        made = next((name for name in store.alike(reference) if "/" not in name), None)
+        made = next((name for name in store.similar(reference) if "/" not in name), None)
         hint = f"`scaffold tag {made} {reference}`, then push that" if made else error.hint
         raise UsageError(error.message, hint=hint) from error
     with step(f"Pushing {reference}"), Client(reference.registry, plain_http=plain_http) as client:
@@ -64,7 +63,7 @@ def push(image: str, *, plain_http: bool = False) -> Moved:
                     on_progress=progress(descriptor),
                 )
                 ways.add(way)
-        if ways == {"there"} and client.has_manifest(reference, manifest.digest):
+        if ways == {"present"} and client.has_manifest(reference, manifest.digest):
             emit(Noted(f"{reference} is there already, the same: nothing was sent"))
         else:
             client.put_manifest(reference, manifest)

@@ -8,8 +8,8 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.import_plugin("crates")
-    config.pluginmanager.import_plugin("containers")
+    config.pluginmanager.import_plugin("support.crates")
+    config.pluginmanager.import_plugin("support.containers")
 
 
 FIXED_PORTS = {"test_docs", "test_install"}  # 8080, as users have it

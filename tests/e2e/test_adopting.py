@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from repositories import commit
+from support.repositories import commit
 
 from scaffold.wasm.module import WasmModule
 

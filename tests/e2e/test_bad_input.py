@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-import wasm_asm
-from commands import error, listing, terminal
+from support import wasm_asm
+from support.commands import error, listing, terminal
 
 import scaffold
 from scaffold.hosts.background import record as deployments
@@ -333,7 +333,7 @@ def change(crate: Path) -> None:
 
 
 def test_ctrl_c_in_new(tmp_path):
-    """At a question, in a terminal; at other moments tests/test_templates.py does it."""
+    """At a question, in a terminal; at other moments tests/component/commands/test_new.py does it."""
     with terminal(*SCAFFOLD, "new", "a_filter", cwd=tmp_path) as screen:
         screen.asks("]: ")
         screen.type("\x03")

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import certifi
 import pytest
-import registries
-from pipelines import Pipeline, github, gitlab, machines_own
+from support import registries
+from support.pipelines import Pipeline, github, gitlab, machines_own
 
 import scaffold
 from scaffold.commands import ci as workflows

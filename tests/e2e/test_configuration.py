@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import SCAFFOLD
+from support.commands import SCAFFOLD
 
 import scaffold
 from scaffold.project.model import Project

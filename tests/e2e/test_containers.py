@@ -22,9 +22,9 @@ from typing import Any
 
 import psutil
 import pytest
-from commands import error
-from containers import Between, broken_off
 from docker.errors import NotFound
+from support.commands import error
+from support.containers import Between, broken_off
 
 import scaffold
 from scaffold.core import events, process

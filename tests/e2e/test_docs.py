@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from documents import ROOT, Step, blocks, steps
+from support.documents import ROOT, Step, blocks, steps
 
 from scaffold.core import files
 

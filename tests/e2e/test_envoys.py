@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from taps import tap
+from support.taps import tap
 
 import scaffold
 from scaffold.core import files

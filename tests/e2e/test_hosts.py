@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from taps import tap
+from support.taps import tap
 
 from scaffold.errors import HostError, ModuleError, ProjectError
 from scaffold.hosts import host as hosts

@@ -14,7 +14,7 @@ from pathlib import Path
 import dxf
 import oras.client
 import pytest
-from registries import PASSWORD, USER, registry
+from support.registries import PASSWORD, USER, registry
 
 from scaffold.core.files import digest
 from scaffold.oci.reference import Reference

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import wasm_asm
-from pinned import HTTP, NETWORK
+from support import wasm_asm
+from support.pinned import HTTP, NETWORK
 
 from scaffold.core.files import digest
 from scaffold.errors import ProjectError

@@ -8,7 +8,7 @@ import json
 import os
 
 import pytest
-from registries import PASSWORD, USER, registry
+from support.registries import PASSWORD, USER, registry
 
 from scaffold.commands.registry import login, logout, tags
 from scaffold.core import events

@@ -7,9 +7,9 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-import odd_modules
 import pytest
-from odd_modules import BYTECODE, CORRUPTED, CRASH, ODD, WASI, build, of_abi
+from support import odd_modules
+from support.odd_modules import BYTECODE, CORRUPTED, CRASH, ODD, WASI, build, of_abi
 
 from scaffold.core import process
 from scaffold.hosts.envoy import config as envoy_config

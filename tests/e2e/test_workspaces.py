@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from crates import touch_what_differs
+from support.crates import touch_what_differs
 
 import scaffold
 from scaffold.project.workspace import Workspace

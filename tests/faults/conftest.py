@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faults import table
-from faults.images import shop, user
-from faults.place import Place, a_place
-from machines import debian, machine
+from support import fault_table as table
+from support.machines import debian, machine
+from support.places import Place, a_place
+from support.shops import shop, user
 
 __all__ = ["debian", "machine", "shop", "user"]
 
@@ -21,7 +21,7 @@ Record = Callable[..., None]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.import_plugin("crates")
+    config.pluginmanager.import_plugin("support.crates")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,8 +10,8 @@ import time
 from collections import Counter
 
 import pytest
-from faults.crowds import at_once
-from faults.place import Place, answers, digest, get, names, processes, supervisors, tree, until
+from support.crowds import at_once
+from support.places import Place, answers, digest, get, names, processes, supervisors, tree, until
 
 RELOADS = 20
 

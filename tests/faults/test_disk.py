@@ -10,9 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import wasm_asm
-from faults.disks import FULL, SMALL_DISK, damages, fill, limited, one_line, read_only, writable
-from faults.place import (
+from support import wasm_asm
+from support.disks import FULL, SMALL_DISK, damages, fill, limited, one_line, read_only, writable
+from support.places import (
     Place,
     Ran,
     answers,

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-import wasm_asm
-from faults.place import Place, answers, envoys, get, until
+from support import wasm_asm
+from support.places import Place, answers, envoys, get, until
 
 LOOPS = """def test_it_loops(proxy):
     assert proxy.get("/loop").status == 200

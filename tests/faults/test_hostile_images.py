@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-import layers
 import pytest
-import wasm_asm
-from faults.images import INDEX, MANIFEST, TAR, User, index, manifest, offer, put, sha256
-from faulty import Reply, faulty
-from layers import file, header, layer
+from support import layers, wasm_asm
+from support.faulty import Reply, faulty
+from support.layers import file, header, layer
+from support.shops import INDEX, MANIFEST, TAR, User, index, manifest, offer, put, sha256
 
 MODULE = wasm_asm.plugin()
 COMPONENT = b"\0asm\x0d\0\1\0"

@@ -10,10 +10,10 @@ import threading
 from collections import Counter
 
 import pytest
-from faults.crowds import at_once
-from faults.images import User, manifest, on_sale, put, sha256
-from faults.kills import SIGNALS, Command, kill, seen, told
-from faults.place import digest, names
+from support.crowds import at_once
+from support.kills import SIGNALS, Command, kill, seen, told
+from support.places import digest, names
+from support.shops import User, manifest, on_sale, put, sha256
 
 from scaffold.commands import images as stored
 from scaffold.core import events

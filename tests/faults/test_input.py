@@ -8,8 +8,8 @@ import shutil
 import time
 
 import pytest
-import wasm_asm
-from faults.place import TINY, Place, in_this_process, names, supervisors
+from support import wasm_asm
+from support.places import TINY, Place, in_this_process, names, supervisors
 
 from scaffold.hosts.envoy.bootstrap import MANAGER, ROUTER
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
-from faults.kills import SELDOM, SIGNALS, Command, kill, seen, told
-from faults.place import Place, answers, digest, get, names, processes, supervisors, tree, until
+from support.kills import SELDOM, SIGNALS, Command, kill, seen, told
+from support.places import Place, answers, digest, get, names, processes, supervisors, tree, until
 
 
 @pytest.mark.faults("R1")
@@ -109,7 +109,7 @@ def test_build(place, record, chance, numbers, times):
 @pytest.mark.faults("R2")
 @SIGNALS
 def test_setup(machine, debian, record, chance, numbers, times, tmp_path):
-    """apt-get and dpkg-deb are stand-ins; their real ones: tests/toolchain/test_private_e2e.py."""
+    """apt-get and dpkg-deb are stand-ins; their real ones: tests/e2e/test_private.py."""
     from scaffold.toolchain.debian import install as private
 
     debian()

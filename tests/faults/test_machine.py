@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.place import (
+from support.places import (
     Place,
     answers,
     copy_env,

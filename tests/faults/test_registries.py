@@ -8,9 +8,9 @@ import signal
 from collections.abc import Callable, Sequence
 
 import pytest
-from faults.images import User
-from faults.place import digest, until
-from faulty import Answer, Faulty, Reply, Seen, error, faulty
+from support.faulty import Answer, Faulty, Reply, Seen, error, faulty
+from support.places import digest, until
+from support.shops import User
 
 from scaffold.oci.registry.client import Client
 from scaffold.oci.registry.http import Timeouts

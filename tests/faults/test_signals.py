@@ -8,8 +8,8 @@ import signal
 
 import psutil
 import pytest
-from commands import terminal
-from faults.place import SCAFFOLD, Place, answers, envoys, until
+from support.commands import terminal
+from support.places import SCAFFOLD, Place, answers, envoys, until
 
 # how it is ended: by which signals, and the exit codes that may follow
 ENDINGS = {  # `run` takes a Ctrl-C for the way to end it: 0

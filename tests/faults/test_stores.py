@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from faults.disks import SMALL_DISK, damages, fill, limited, one_line, read_only, writable
-from faults.images import on_sale
-from faults.place import digest, inside, names, namespace, ordinary, tree
+from support.disks import SMALL_DISK, damages, fill, limited, one_line, read_only, writable
+from support.places import digest, inside, names, namespace, ordinary, tree
+from support.shops import on_sale
 
 SIZE = 300_000
 

@@ -1,0 +1,309 @@
+"""`scaffold adopt`: crates as the SDK's examples and wasme have them become projects; what is there stays."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.commands import entered
+from support.repositories import commit, contents, git, own
+
+import scaffold
+from scaffold.commands.adopt import _PROFILE
+from scaffold.core.events import Warned, listening
+from scaffold.errors import ProjectError, ScaffoldError, UsageError
+from scaffold.project.model import Project
+from scaffold.project.templates.migrate import SDK
+
+MANIFEST = """\
+[package]
+name = "http_headers"  # as the SDK has it
+version = "0.0.1"
+authors = ["Somebody <somebody@example.com>"]
+edition = "2018"
+
+[lib]
+path = "src/filter.rs"
+crate-type = ["cdylib"]
+
+[dependencies]
+log = "0.4.8"
+# from crates.io
+proxy-wasm = "0.1.3"
+"""
+SOURCE = """\
+use proxy_wasm::traits::*;
+use proxy_wasm::types::*;
+
+#[no_mangle]
+pub fn _start() {
+    proxy_wasm::set_log_level(LogLevel::Trace);
+    proxy_wasm::set_http_context(|_, _| -> Box<dyn HttpContext> { Box::new(Filter) });
+}
+
+struct Filter;
+
+impl Context for Filter {}
+
+impl HttpContext for Filter {
+    fn on_http_request_headers(&mut self, _: usize) -> Action {
+        Action::Continue
+    }
+}
+"""
+NEW = (".gitignore", "Makefile", "pytest.ini", "tasks.py", "tests/test_plugin.py")
+
+
+pytestmark = pytest.mark.e2e  # real git, again and again
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    for kind in ("STATE", "CACHE", "DATA", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / kind.lower()))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def crate(tmp_path):
+    """Makes a crate of these files, over the usual ones, committed; None leaves one out."""
+
+    def make(**given):
+        root = tmp_path / "http_headers"
+        files = {"Cargo.toml": MANIFEST, "src/filter.rs": SOURCE}
+        files |= given.pop("files", {})
+        for path, text in files.items():
+            if text is not None:
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).write_text(text)
+        commit(root)
+        return root
+
+    return make
+
+
+def settings(root):
+    return Project.load(root).settings
+
+
+def test_an_example_of_the_sdk_becomes_a_project(crate, capsys):
+    root = crate()
+    ran = entered(capsys, "adopt", "--root", root)
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines() == sorted([*NEW, "Cargo.toml", "src/filter.rs"])
+    assert "`_start` has become `proxy_wasm::main!`" in ran.err
+    found = settings(root)
+    assert (found.type, found.root_id, found.triple) == ("http", "http_headers", "wasm32-wasip1")
+    text = (root / "Cargo.toml").read_text()
+    assert tomllib.loads(text)["profile"]["release"] == _PROFILE
+    kept = [line for line in MANIFEST.splitlines() if "0.1.3" not in line]
+    assert [line for line in text.splitlines() if line in kept and line] == [line for line in kept if line]
+    assert "proxy_wasm::main! {{" in (root / "src/filter.rs").read_text()
+    assert git(root, "diff", "--cached", "--name-only") == ""
+    again = entered(capsys, "adopt", "--root", root)
+    assert (again.code, again.out) == (0, ran.out), "seen from what is committed, it is the same"
+    commit(root)
+    assert entered(capsys, "adopt", "--root", root).out == "http_headers has all it needs\n"
+
+
+def test_what_every_template_has_is_the_same_here(crate, tmp_path):
+    made = scaffold.new("hello", output_dir=tmp_path, no_input=True).root
+    root = crate()
+    scaffold.adopt(root)
+    for name in ("Makefile", "pytest.ini", "tasks.py", ".gitignore"):
+        assert (root / name).read_bytes() == (made / name).read_bytes(), name
+    profile = tomllib.loads((made / "Cargo.toml").read_text())["profile"]["release"]
+    assert tomllib.loads((root / "Cargo.toml").read_text())["profile"]["release"] == profile
+
+
+def test_bytes_that_are_no_text_stay(crate):
+    root = crate()
+    (root / ".gitignore").write_bytes(b"caf\xe9\n")
+    commit(root)
+    said = []
+    with listening(said.append):
+        assert ".gitignore" not in scaffold.adopt(root).changed
+    assert (root / ".gitignore").read_bytes() == b"caf\xe9\n"
+    assert any(isinstance(each, Warned) and "/target" in each.text for each in said)
+
+
+def test_what_is_there_stays(crate):
+    mine = {
+        "Makefile": "mine:\n",
+        "tasks.py": "# mine\n",
+        "pytest.ini": "[pytest]\n",
+        "tests/integration/test_mine.py": "",
+        ".gitignore": "mine\ntarget/\n__pycache__\n.pytest_cache",
+        "Cargo.toml": MANIFEST.replace("0.1.3", "0.2.5") + "\n[profile.release]\nlto = false\n",
+        "src/filter.rs": "// set_http_context of proxy_wasm\n",
+    }
+    root = crate(files=mine)
+    before = own(root)
+    assert scaffold.adopt(root).changed == ("Cargo.toml",)
+    assert {**own(root), "Cargo.toml": None} == {**before, "Cargo.toml": None}
+    assert tomllib.loads((root / "Cargo.toml").read_text())["profile"]["release"] == {"lto": False}
+
+
+def test_a_manifest_as_windows_editors_write_it(crate):
+    root = crate(files={"Cargo.toml": "\ufeff" + MANIFEST.replace("\n", "\r\n")})
+    scaffold.adopt(root)
+    assert settings(root).root_id == "http_headers"
+    assert tomllib.loads((root / "Cargo.toml").read_text())["dependencies"]["proxy-wasm"] == SDK
+
+
+@pytest.mark.parametrize("name", ["makefile", "GNUmakefile"])
+def test_a_makefile_of_another_name_is_one(name, crate):
+    root = crate(files={name: "all:\n"})
+    assert "Makefile" not in scaffold.adopt(root).changed
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "setup.cfg", "tox.ini"])
+def test_other_settings_of_pytest_are_not_hidden(name, crate):
+    assert "pytest.ini" not in scaffold.adopt(crate(files={name: ""})).changed
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("proxy_wasm::set_http_context(|_, _| x)", "http"),
+        ("Some(proxy_wasm::types::ContextType::HttpContext)", "http"),
+        ("proxy_wasm::set_stream_context(|_, _| x)", "network"),
+        ("use proxy_wasm; Some(ContextType::StreamContext)", "network"),
+        ("proxy_wasm::set_root_context(|_| x)", "service"),
+    ],
+)
+def test_the_type_is_seen_in_the_source(source, kind, crate):
+    root = crate(files={"src/filter.rs": source})
+    scaffold.adopt(root)
+    assert settings(root).type == kind
+
+
+def test_a_filter_of_both_kinds_is_said(crate):
+    root = crate(files={"src/more.rs": "use proxy_wasm; ContextType::StreamContext"})
+    words = []
+    with listening(lambda event: words.append(event)):
+        scaffold.adopt(root)
+    assert Warned("it has contexts for requests and for connections; `type` says http") in words
+    assert settings(root).type == "http"
+
+
+@pytest.mark.parametrize(
+    ("record", "root_id", "warns"),
+    [
+        ({"type": "envoy_proxy", "abiVersions": ["v0"], "config": {"rootIds": ["mine"]}}, "mine", False),
+        ({"config": {"rootIds": ["first", "second"]}}, "first", True),
+        ({"config": {}}, "http_headers", False),
+    ],
+)
+def test_the_root_id_is_the_one_that_wasme_was_told(record, root_id, warns, crate):
+    root = crate(files={"runtime-config.json": json.dumps(record)})
+    words = []
+    with listening(lambda event: words.append(event)):
+        scaffold.adopt(root)
+    assert settings(root).root_id == root_id
+    assert any(isinstance(event, Warned) for event in words) == warns
+
+
+@pytest.mark.parametrize(
+    ("files", "triple"),
+    [
+        ({".cargo/config": '[build]\ntarget = "wasm32-wasi"\n'}, "wasm32-wasip1"),
+        ({".cargo/config.toml": '[build]\ntarget = "wasm32-unknown-unknown"\n'}, "wasm32-unknown-unknown"),
+        ({"go.sh": "cargo build --target wasm32-unknown-unknown"}, "wasm32-unknown-unknown"),
+        ({"go.sh": "wasm32-unknown-unknown", "Dockerfile": "wasm32-wasip1"}, "wasm32-wasip1"),
+    ],
+)
+def test_the_triple_is_the_one_that_the_crates_own_files_build(files, triple, crate):
+    root = crate(files=files)
+    scaffold.adopt(root)
+    assert settings(root).triple == triple
+    assert f"TRIPLE := {triple}\n" in (root / "Makefile").read_text()
+
+
+def test_a_member_of_a_workspace_gets_no_profile(crate, tmp_path):
+    (tmp_path / "Cargo.toml").write_text('[workspace]\nmembers = ["http_headers"]\n')
+    root = crate()
+    scaffold.adopt(root)
+    assert "profile" not in tomllib.loads((root / "Cargo.toml").read_text())
+
+
+def test_a_dry_run_prints_a_patch_that_does_the_same(crate, tmp_path, capsys):
+    root = crate()
+    before = contents(root)
+    ran = entered(capsys, "adopt", "--root", root, "--dry-run")
+    assert contents(root) == before
+    (tmp_path / "patch").write_text(ran.out)
+    scaffold.adopt(root)
+    found = own(root)
+    git(root, "checkout", "-q", ".")
+    git(root, "clean", "-q", "-fd")
+    git(root, "apply", tmp_path / "patch")
+    assert own(root) == found
+
+
+@pytest.mark.parametrize("path", ["Makefile", "tests/test_plugin.py", "Cargo.toml"])
+def test_uncommitted_work_is_never_overwritten(path, crate):
+    root = crate()
+    (root / path).parent.mkdir(exist_ok=True)
+    with (root / path).open("a") as file:
+        file.write("# mine\n")
+    before = contents(root)
+    with pytest.raises(UsageError) as caught:
+        scaffold.adopt(root)
+    assert caught.value.message == f"uncommitted changes in {path} would be lost"
+    assert contents(root) == before
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        (None, "no Cargo.toml in"),
+        ("[package]\nname = 'a'\n", "names no proxy-wasm"),
+        ("# proxy-wasm\n[workspace]\n", "no [package] in"),
+        ("# proxy-wasm\n[package]\nname = 'a'\n", "does not build a cdylib"),
+        ("proxy-wasm = [", "is not TOML"),
+    ],
+)
+def test_what_is_no_filters_crate_is_refused(manifest, message, crate):
+    root = crate(files={"Cargo.toml": manifest})
+    before = contents(root)
+    with pytest.raises(ProjectError) as caught:
+        scaffold.adopt(root)
+    assert message in caught.value.message
+    assert contents(root) == before
+
+
+def test_a_runtime_config_that_is_none_is_said(crate):
+    root = crate(files={"runtime-config.json": "{"})
+    with pytest.raises(ScaffoldError) as caught:
+        scaffold.adopt(root)
+    assert "runtime-config.json" in caught.value.message
+
+
+PARTS = [
+    '[package]\nname = "a" # name\n',
+    '[lib]\ncrate-type = ["cdylib"]\n',
+    '[dependencies]\nproxy-wasm = "0.2"\n',
+    "[package.metadata.docs.rs]\nall-features = true\n",
+    "[profile.dev]\nopt-level = 1 # quick\n",
+    "[features]\nx = []\n",
+    '[[example]]\nname = "e"\n',
+    "# the end\n",
+]
+
+
+@given(st.permutations(PARTS), st.sets(st.sampled_from(PARTS[3:])))
+def test_whatever_the_order_of_the_manifest_only_what_lacks_is_added(tmp_path_factory, parts, without):
+    from scaffold.commands.adopt import settled
+
+    text = "\n".join(part for part in parts if part not in without)
+    before, after = tomllib.loads(text), tomllib.loads(settled(text, {"type": "http"}, profile=True))
+    assert after["package"].get("metadata", {}).pop("proxy-wasm") == {"type": "http"}
+    assert after["profile"].pop("release") == _PROFILE
+    for table, key in ((after["package"], "metadata"), (after, "profile")):
+        if not table[key]:
+            del table[key]
+    assert after == before

@@ -1,0 +1,17 @@
+"""The users, registries and clusters that these tests share."""
+
+from __future__ import annotations
+
+import pytest
+from support.clusters import cluster, kubeconfig
+from support.users import authority, home, other, said, server, tls_server, trusted
+
+__all__ = ["authority", "home", "other", "said", "server", "tls_server", "trusted"]
+
+
+@pytest.fixture
+def here(home):
+    """A cluster with the namespaces `default` and `shop`, in the current context `here`."""
+    with cluster("default", "shop", "higress-system") as running:
+        kubeconfig(home / "config", {"here": running.url}, "here")
+        yield running

@@ -1,0 +1,146 @@
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+import psutil
+import pytest
+from support.signs import FAMILY, STUBBORN, alive, eventually, gone, numbers
+
+from scaffold.core import process
+
+# --- end
+
+
+@contextmanager
+def orphan(tmp_path, family, *more):
+    """Two processes that aren't our children: a leader of a group, and what it started."""
+    starts = "import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)"
+    subprocess.run([sys.executable, "-c", starts, *family, tmp_path / "pids", *more], check=True)
+    both = numbers(tmp_path / "pids", 2)
+    try:
+        yield both
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(os.getpgid(both[1]), signal.SIGKILL)
+
+
+def test_end_asks_first(tmp_path):
+    with orphan(tmp_path, FAMILY) as (leader, _):
+        began = time.monotonic()
+        process.end(leader, 60)
+        assert time.monotonic() - began < 30
+        assert not alive(leader)
+
+
+def test_end_kills_what_ignores_it_with_its_group(tmp_path):
+    with orphan(tmp_path, STUBBORN) as both:
+        process.end(both[0], 0.2)
+        assert gone(*both)
+
+
+def test_end_kills_what_ignores_it_and_leads_no_group(tmp_path):
+    with orphan(tmp_path, ["sh", "-c", 'sh -c "$2" sh "$1" & wait', *STUBBORN[3:]], STUBBORN[2]) as both:
+        assert os.getpgid(both[0]) != both[0]
+        process.end(both[0], 0.2)
+        assert gone(both[0])
+
+
+def test_end_of_what_is_gone_is_nothing(tmp_path):
+    with orphan(tmp_path, FAMILY) as (leader, _):
+        os.killpg(leader, signal.SIGKILL)
+        assert gone(leader)
+        process.end(leader, 1)
+
+
+# --- start_time
+
+
+def test_a_process_started_once():
+    with process.spawn(["sleep", "300"]) as child:
+        first = process.start_time(child.pid)
+        time.sleep(0.05)
+        assert first is not None
+        assert process.start_time(child.pid) == first
+    assert process.start_time(child.pid) is None
+
+
+def test_a_later_process_started_later():
+    with process.spawn(["sleep", "300"]) as early:
+        time.sleep(0.05)
+        with process.spawn(["sleep", "300"]) as late:
+            assert process.start_time(early.pid) < process.start_time(late.pid)
+    assert process.start_time(os.getpid()) < time.time()
+
+
+def test_a_process_that_ended_but_was_not_asked_for_is_none():
+    with subprocess.Popen(["true"]) as child:
+        assert eventually(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+        assert process.start_time(child.pid) is None
+
+
+def test_a_number_that_no_process_has_is_none():
+    assert process.start_time(2**30) is None
+
+
+@pytest.mark.parametrize("name", ["a) Z 1 (b", "é" * 9, "\n"], ids=["brackets", "cut in a letter", "newline"])
+def test_a_process_of_any_name_has_a_start(tmp_path, name):
+    """The system keeps 15 bytes of a name: it may end in the middle of a letter."""
+    (tmp_path / name).symlink_to(process.run(["sh", "-c", "command -v sleep"]).stdout.strip())
+    with process.spawn([tmp_path / name, "300"]) as child:
+        assert abs(process.start_time(child.pid) - process.start_time(os.getpid())) < 1e9
+
+
+def test_a_start_is_told_while_processes_come_and_go():
+    """One that ends while we read what it is about is gone, not an error."""
+    until = time.monotonic() + 0.2
+    while time.monotonic() < until:
+        with subprocess.Popen(["true"]) as child:
+            for _ in range(20):
+                process.start_time(child.pid)
+            threading.Thread(target=child.wait).start()
+            while process.start_time(child.pid) is not None:
+                pass
+
+
+# --- find
+
+
+def test_processes_are_found_by_the_end_of_their_line_and_their_folder(tmp_path):
+    (tmp_path / "gone").mkdir()
+    with (
+        process.spawn(["sleep", "0300", "301"], cwd=tmp_path) as here,
+        process.spawn(["sleep", "0300", "301"], cwd=tmp_path / "gone") as gone,
+        process.spawn(["sleep", "0300", "302"], cwd=tmp_path) as other,
+    ):
+        (tmp_path / "gone").rmdir()
+        found = process.find("0300", "301")
+        assert (found[here.pid], found[gone.pid]) == (tmp_path, tmp_path / "gone")
+        assert other.pid not in found
+    assert not {here.pid, gone.pid} & process.find("0300", "301").keys()
+
+
+# --- port_owner
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_is_owned_by_who_listens(host):
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
+        try:
+            server.bind((host, 0))
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                pytest.skip(f"no {host} here")
+            raise
+        port = server.getsockname()[1]
+        assert process.port_owner(port) is None  # bound, not yet listening
+        server.listen()
+        assert process.port_owner(port) == f"{psutil.Process().name()} (pid {os.getpid()})"
+        with socket.create_connection((host, port)) as client:
+            assert process.port_owner(client.getsockname()[1]) is None  # talks, doesn't listen
+    assert process.port_owner(port) is None

@@ -1,0 +1,93 @@
+"""Real cargo: the crates that tests build once a session, and commands run to their end.
+
+A plugin of pytest's: a conftest that wants the fixtures says `import_plugin("support.crates")`, so that
+two such conftests share one build.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import scaffold
+from scaffold.wasm.module import WasmModule
+
+BIN = Path(sys.executable).parent
+PLUGINS = Path(__file__).parent / "plugins"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A state and a cache of our own; the toolchain stays the user's, where it is dear to make."""
+    folder = tmp_path_factory.mktemp("xdg")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("CARGO_TARGET_DIR", str(folder / "target"))
+        patch.delenv("PYTEST_ADDOPTS", raising=False)
+        yield folder
+        scaffold.undeploy(everything=True)
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """Run a command to its end; its exit code is the test's business."""
+
+    def run(*words: object, cwd: Path | None = None, timeout: float = 600, **env: str):
+        return subprocess.run(
+            [str(word) for word in words],
+            cwd=cwd,
+            env=os.environ | env,
+            timeout=timeout,
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def crate(tmp_path_factory: pytest.TempPathFactory, state: Path) -> Path:
+    """A built hello_world; don't change it: `copy` does that."""
+    project = scaffold.new("hello_world", output_dir=tmp_path_factory.mktemp("crate"), no_input=True)
+    scaffold.build(project.root, yes=True)
+    return project.root
+
+
+@pytest.fixture
+def copy(crate: Path, tmp_path: Path) -> Iterator[Path]:
+    """A hello_world of the test's own."""
+    yield Path(shutil.copytree(crate, tmp_path / "hello_world"))
+    touch_what_differs(crate, tmp_path / "hello_world")
+
+
+def touch_what_differs(original: Path, copy: Path) -> None:
+    """Make sources newer than what was built of a copy: they share a target folder, which knows but times."""
+    for source in original.rglob("*.rs"):
+        other = copy / source.relative_to(original)
+        if not other.exists() or other.read_bytes() != source.read_bytes():
+            source.touch()
+
+
+@pytest.fixture(scope="session")
+def hello(crate: Path, tmp_path_factory: pytest.TempPathFactory) -> WasmModule:
+    """hello_world's module, where no other crate of the name is built over it."""
+    kept = tmp_path_factory.mktemp("hello") / "hello_world.wasm"
+    return WasmModule.read(Path(shutil.copyfile(scaffold.build(crate).path, kept)))
+
+
+@pytest.fixture(scope="session")
+def probe(tmp_path_factory: pytest.TempPathFactory, state: Path) -> WasmModule:
+    """The module of the plugin that shows, and breaks, everything."""
+    root = shutil.copytree(PLUGINS / "probe", tmp_path_factory.mktemp("plugins") / "probe")
+    return scaffold.build(Path(root), yes=True)

@@ -1,0 +1,88 @@
+"""The faults that tests elsewhere inject already: rows of the table that point to them by name."""
+
+from __future__ import annotations
+
+_DEPLOY = "tests/e2e/test_deploy.py"
+_BAD = "tests/e2e/test_bad_input.py"
+_SOURCES = "tests/component/project/templates/test_source.py"
+_TRUST = "tests/component/project/templates/test_trust.py"
+_UPDATING = "tests/component/commands/test_update.py"
+_NEW = "tests/component/commands/test_new.py"
+_MEMBERS = "tests/component/project/templates/test_members.py"
+_FILES = "tests/unit/core/test_files.py"
+
+# fault, injected how, seen, and where
+ELSEWHERE = [
+    ("R1", "`new`: six moments while the files are written", "whole or absent", _NEW,
+     "test_whenever_it_is_ended_the_folder_is_whole_or_absent"),
+    ("R2", "set-up: killed in update, download, unpack", "the next completes it",
+     "tests/component/toolchain/debian/test_install.py", "test_killed_at_any_moment_it_can_be_run_again"),
+    ("R2", "set-up, the real one: killed twice, then run as two", "there once",
+     "tests/e2e/test_private.py", "test_killed_twice_and_run_as_two_it_is_there_once"),
+    ("R2", "files.write, files.tree: killed at random", "whole or absent", _FILES,
+     "test_whenever_it_is_killed_the_tree_is_whole_or_absent"),
+    ("R2", "`update`: SIGKILL, SIGINT at random moments",
+     "every file the old or the new one; the next completes it", _UPDATING,
+     "test_whenever_it_is_killed_a_second_one_completes_it"),
+    ("R2", "`update`: ended before each file it moves", "the record comes last; the next completes it",
+     _UPDATING,
+     "test_whichever_file_is_the_last_that_a_kill_lets_through_a_second_one_completes_it"),
+    ("R2", "`new` in a workspace: Ctrl-C once the crate is named there", "the crate stays",
+     _MEMBERS, "test_interrupted_when_it_is_named_already_it_stays"),
+    ("R5", "files.write: RLIMIT_FSIZE", "the old file stays", _FILES,
+     "test_a_full_disk_leaves_the_old_file_and_nothing_else"),
+    ("R6", "`new`: a HOME that isn't there, or a file", "not needed", _NEW,
+     "test_home_is_neither_needed_nor_heeded_nor_written"),
+    ("R6", "`new`: an output folder that is read-only", "exit code 4, named", _NEW,
+     "test_a_folder_that_may_not_be_written_is_the_machines_fault"),
+    ("R6", "files.lock: a read-only disk, another user's folder", "exit code 4, named", _FILES,
+     "test_a_lock_on_a_read_only_disk_is_the_machines_fault"),
+    ("R7", "a lock's holder is killed", "the next goes on", _FILES,
+     "test_a_second_process_waits_says_so_and_goes_on_when_the_first_is_killed"),
+    ("R9", "Ctrl-C in a terminal at random moments of build, run, deploy, test", "all gone; again succeeds",
+     _BAD, "test_ctrl_c_leaves_nothing_and_the_same_again_succeeds"),
+    ("R10", "SIGKILL of run", "Envoy gone within 3 s", "tests/e2e/test_run.py",
+     "test_kill_9_takes_envoy_along"),
+    ("R10", "SIGKILL of a deployment's supervisor", "Envoy gone within 3 s", _DEPLOY,
+     "test_envoy_dies_with_its_supervisor_and_deploy_begins_anew"),
+    ("R10", "SIGKILL of ours: children, grandchildren, from threads", "all gone within 3 s",
+     "tests/component/core/test_process.py", "test_what_we_started_ends_with_us_however_we_end"),
+    ("R10", "SIGKILL of ours at the first step of what we start", "all gone within 3 s",
+     "tests/component/core/test_process.py", "test_a_kill_right_when_a_program_begins_leaves_no_orphan"),
+    ("R11", "a deployment meets `loop {}`", "one life of Envoy, `logs` names the watchdog", _DEPLOY,
+     "test_a_looping_filter_costs_one_life_of_envoy"),
+    ("R14", "modules: empty, text, ELF, cut, component, no marker", "exit code 6, reason and byte", _BAD,
+     "test_a_module_that_no_host_loads"),
+    ("R15", "a port that a stranger has", "exit code 8, names the pid", _BAD,
+     "test_a_port_that_a_stranger_has"),
+    ("R15", "a port that another deployment has", "exit code 8, names the project", _BAD,
+     "test_a_port_that_our_own_deployment_has"),
+    ("R16", "Envoy is killed after a refused module", "runs again with the last accepted one", _DEPLOY,
+     "test_an_envoy_that_was_killed_is_started_again_and_the_log_says_so"),
+    ("R19", "a pid that belongs to a stranger now", "never ended", _DEPLOY,
+     "test_a_pid_that_belongs_to_another_process_now_is_never_ended"),
+    ("R20", "names of crates: keywords, bytes, any text", "taken, or another is offered",
+     _NEW, "test_whatever_is_typed_is_taken_or_answered_with_a_name_that_would_be"),
+    ("R10", "SIGINT, SIGTERM, SIGKILL while a template's hook runs", "the hook, and what it started, gone",
+     _TRUST, "test_what_a_hook_started_ends_with_us"),
+    ("R22", "a template: links out, to nothing, to themselves", "exit code 3, named", _SOURCES,
+     "test_a_link_that_leads_out_is_refused_by_name"),
+    ("R22", "a template's zip file: `..`, absolute, links, devices, two of one name", "exit code 3, named",
+     _SOURCES, "test_an_entry_of_a_zip_file_that_leads_out_is_refused"),
+    ("R22", "a template: bombs of zip, and of many files", "exit code 3", _SOURCES,
+     "test_bombs_go_off_nowhere"),
+    ("R22", "a template's zip file: compiled Python that its digest doesn't count", "not unpacked", _SOURCES,
+     "test_what_doesnt_count_isnt_unpacked"),
+    ("R22", "a template's words are commands to the terminal, or look like ours", "shown as what they are",
+     _TRUST, "test_a_template_cannot_talk_to_the_terminal_nor_as_us"),
+    ("R22", "a template's server sends a byte now and then", "exit code 4 when its time is over", _SOURCES,
+     "test_a_trickle_is_waited_for_so_long_and_no_longer"),
+    ("R22", "a template's repository: ten million files in eight objects", "exit code 3", _SOURCES,
+     "test_a_bomb_of_git_trees_is_counted_before_it_is_written"),
+    ("R22", "a template's repository whose settings, hooks and filters are programs", "none runs", _SOURCES,
+     "test_nothing_that_a_repository_says_is_run"),
+    ("R22", "a template whose text, names, defaults, hooks or extensions run code", "none before --trust",
+     _TRUST, "test_code_of_a_template_runs_when_it_is_trusted_and_not_before"),
+    ("R22", "a trusted template that is broken, or writes out of its project", "exit code 3, named", _TRUST,
+     "test_a_broken_template_is_named_and_leaves_nothing"),
+]  # fmt: skip

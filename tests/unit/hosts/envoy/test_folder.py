@@ -1,0 +1,163 @@
+"""What lies in an Envoy's folder: modules, logs, and who may read them."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from support.wasm_asm import plugin as assembled
+
+from scaffold.errors import ModuleError, ProjectError
+from scaffold.hosts.envoy.folder import LARGEST_LOG, Folder
+from scaffold.hosts.envoy.log import Log, lines_from
+from scaffold.project.clusters import Address
+from scaffold.project.model import HostSettings, Plugin
+from scaffold.wasm.module import WasmModule
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    (tmp_path / "envoy").mkdir()
+    return Folder(tmp_path / "envoy")
+
+
+def module(path: Path, mark: int) -> WasmModule:
+    """A module of its own digest: a custom section holds the mark."""
+    path.write_bytes(assembled() + bytes([0, 5, 1, 97, mark, 0, 0]))
+    return WasmModule.read(path)
+
+
+def test_the_live_module_is_never_pruned_though_the_clock_goes_back(folder, tmp_path):
+    for mark in range(6):
+        live = module(tmp_path / "m.wasm", mark)
+        folder.write_filters([Plugin("p", "", live)], (1, 40))
+        if mark < 5:
+            later = time.time() + 3600
+            os.utime(folder.modules / f"{live.digest.removeprefix('sha256:')}.wasm", (later, later))
+        folder.prune()
+        named = json.loads(folder.filter().read_text())["resources"][0]["typed_config"]["config"]
+        assert Path(named["vm_config"]["code"]["local"]["filename"]).exists()
+    assert len(list(folder.modules.glob("*.wasm"))) == 3
+
+
+def test_a_module_that_changes_while_it_is_taken_is_refused(folder, tmp_path):
+    read = module(tmp_path / "m.wasm", 1)
+    module(tmp_path / "m.wasm", 2)
+    with pytest.raises(ModuleError, match="changed while it was being taken"):
+        folder.write_filters([Plugin("p", "", read)], (1, 40))
+    (tmp_path / "m.wasm").unlink()
+    with pytest.raises(ModuleError, match="cannot read the module"):
+        folder.write_filters([Plugin("p", "", read)], (1, 40))
+
+
+def test_a_configuration_may_hold_secrets_so_nobody_else_reads_it(folder, tmp_path):
+    folder.write_filters([Plugin("p", "", module(tmp_path / "m.wasm", 1), b"secret")], (1, 40))
+    assert stat.S_IMODE(folder.filter().stat().st_mode) == 0o600
+
+
+def swap(folder, tmp_path, broken):
+    """Two filters are replaced, and something goes wrong once `broken` of them are."""
+    made = [Plugin(name, "", module(tmp_path / f"{name}.wasm", 1)) for name in ("one", "two")]
+    folder.write_filters(made, (1, 40))
+    before = [path.read_bytes() for path in folder.filters()]
+    newer = [Plugin(name, "", module(tmp_path / f"{name}.wasm", 2)) for name in ("one", "two")]
+    with pytest.raises(KeyboardInterrupt), folder.staged(newer, (1, 40)) as links:
+        assert [link.before for link in links] == [json.loads(old)["version_info"] for old in before]
+        for link in links[:broken]:
+            link.take_effect()
+        assert [path.read_bytes() == old for path, old in zip(folder.filters(), before, strict=True)] == [
+            place >= broken for place in range(2)
+        ]
+        raise KeyboardInterrupt
+    return before
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_filters_are_as_they_were_when_a_swap_fails(folder, tmp_path, broken):
+    before = swap(folder, tmp_path, broken)
+    assert [path.read_bytes() for path in folder.filters()] == before
+    assert sorted(path.name for path in folder.path.glob("ecds*")) == ["ecds-2.json", "ecds.json"]
+
+
+def test_what_cannot_be_written_is_known_before_the_first_filter_is_replaced(folder, tmp_path):
+    made = [Plugin(name, "", module(tmp_path / f"{name}.wasm", 1)) for name in ("one", "two")]
+    folder.write_filters(made, (1, 40))
+    before = [path.read_bytes() for path in folder.filters()]
+    marks = {"one": 2, "two": 3}
+    newer = [Plugin(name, "", module(tmp_path / f"{name}.wasm", mark)) for name, mark in marks.items()]
+    (tmp_path / "two.wasm").unlink()
+    with pytest.raises(ModuleError), folder.staged(newer, (1, 40)):
+        pytest.fail("nothing may be replaced yet")
+    assert [path.read_bytes() for path in folder.filters()] == before
+    assert sorted(path.name for path in folder.path.glob("ecds*")) == ["ecds-2.json", "ecds.json"]
+
+
+def test_a_line_of_the_log_ends_where_envoy_ends_it(folder):
+    text = "one\u2028two\x85three"
+    record = {"level": "info", "logger": "wasm", "message": f"wasm log p r v: {text}"}
+    folder.log.write_text(json.dumps(record, ensure_ascii=False) + "\n")
+    assert [line.text for line in Log(folder.log).since(0)] == [text]
+
+
+def test_lines_are_whole_wherever_a_file_ended_when_its_size_was_taken(tmp_path):
+    path = tmp_path / "log"
+    lines = [b"one", b"", b"two", b"three"]
+    content = b"\n".join(lines) + b"\n"
+    path.write_bytes(content + b"half")
+    for position in range(len(content) + 5):
+        later = [line for at, line in ((0, b"one"), (4, b""), (5, b"two"), (9, b"three")) if at >= position]
+        got, end = lines_from(path, position)
+        assert got == later, position
+        assert end == (len(content) if position <= len(content) else position)
+    assert lines_from(path, 1000) == (lines, len(content)), "it was begun anew"
+    with path.open("ab") as file:
+        file.write(b" of it\nlast\n")
+    assert lines_from(path, len(content) + 2)[0] == [b"last"], "what began before isn't ours"
+    assert lines_from(path, len(content))[0] == [b"half of it", b"last"]
+
+
+def test_a_log_that_has_grown_large_begins_anew_and_its_reader_with_it(folder):
+    record = json.dumps({"level": "info", "logger": "wasm", "message": "wasm log p r v: hello"}) + "\n"
+    folder.log.write_text(record * (LARGEST_LOG // len(record) + 2))
+    log = Log(folder.log)
+    position = log.size()
+    folder.cap_logs()
+    assert log.size() == 0
+    assert folder.log.with_suffix(".old").stat().st_size > LARGEST_LOG
+    folder.log.write_text(record)
+    assert [line.text for line in log.since(position)] == ["hello"]
+
+
+def test_a_service_is_not_run_as_a_filter(tmp_path):
+    (tmp_path / "Cargo.toml").write_text(
+        '[package]\nname = "p"\n[lib]\ncrate-type = ["cdylib"]\n'
+        '[package.metadata.proxy-wasm]\ntype = "service"\n'
+    )
+    with pytest.raises(ProjectError, match="can be built, not run yet"):
+        Plugin.load(tmp_path, module(tmp_path / "m.wasm", 1))
+
+
+def test_a_network_filter_has_a_chain_of_its_own(folder, tmp_path):
+    tap = Plugin("tap", "", module(tmp_path / "m.wasm", 1), type="network")
+    folder.write_filters([tap], (1, 40))
+    clusters = {"upstream": Address("127.0.0.1", 1), "beta": Address("127.0.0.1", 2)}
+    made = folder.make_bootstrap(HostSettings().serving(tap), clusters)
+    (listener,) = made["static_resources"]["listeners"]
+    ours, end = listener["filter_chains"][0]["filters"]
+    kind = json.loads(folder.filter().read_text())["resources"][0]["typed_config"]["@type"]
+    assert ours["config_discovery"]["type_urls"] == [kind]
+    assert ".network." in kind
+    assert end["typed_config"]["cluster"] == "upstream"
+    assert [each["name"] for each in made["static_resources"]["clusters"]] == ["upstream", "beta"]
+
+
+def test_a_misspelt_table_is_not_taken_for_none(tmp_path):
+    (tmp_path / "Cargo.toml").write_text(
+        '[package]\nname = "p"\n[lib]\ncrate-type = ["cdylib"]\n[package.metadata.proxy_wasm]\n'
+    )
+    with pytest.raises(ProjectError, match=r"\[package.metadata.proxy_wasm\] in .* is misspelt"):
+        Plugin.load(tmp_path, module(tmp_path / "m.wasm", 1))

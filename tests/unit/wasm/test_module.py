@@ -1,0 +1,293 @@
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import wasm_asm as asm
+
+from scaffold.wasm.module import ABI_VERSIONS, Import, NotAPlugin, WasmModule
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads bytes as a module, by way of a file."""
+
+    def reading(content):
+        path = tmp_path / "plugin.wasm"
+        path.write_bytes(content)
+        return WasmModule.read(path)
+
+    return reading
+
+
+def with_imports(*entries):
+    """A plugin that does nothing, and imports these."""
+    return asm.module(
+        asm.types(asm.signature()),
+        asm.imports(*entries),
+        asm.functions(0),
+        asm.exports((asm.MARKER, asm.FUNCTION, 0)),
+        asm.code(b""),
+    )
+
+
+@pytest.mark.parametrize(
+    ("marker", "version"),
+    [
+        ("proxy_abi_version_0_1_0", "0.1.0"),
+        ("proxy_abi_version_0_2_0", "0.2.0"),
+        ("proxy_abi_version_0_2_1", "0.2.1"),
+    ],
+)
+def test_the_abi_is_the_version_in_the_marker(read, marker, version):
+    assert read(asm.plugin(marker)).abi_version == version
+
+
+def test_what_a_module_is(read, tmp_path):
+    content = asm.plugin(hostcalls=[("proxy_log", asm.signature(asm.I32 * 3, asm.I32))])
+    module = read(content)
+    assert module.path == (tmp_path / "plugin.wasm").resolve()
+    assert module.size == len(content)
+    assert module.digest == f"sha256:{hashlib.sha256(content).hexdigest()}"
+    assert module.imports == (Import("env", "proxy_log", "function"),)
+    assert module.exports == {
+        "memory": "memory",
+        asm.MARKER: "function",
+        "_initialize": "function",
+        "malloc": "function",
+    }
+
+
+def test_the_path_is_absolute_and_real(tmp_path, monkeypatch):
+    (tmp_path / "plugin.wasm").write_bytes(asm.plugin())
+    (tmp_path / "link").symlink_to("plugin.wasm")
+    monkeypatch.chdir(tmp_path)
+    assert WasmModule.read(tmp_path / "link").path == (tmp_path / "plugin.wasm").resolve()
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
+def test_of_several_markers_the_first_in_the_file_counts(read, order):
+    markers = [list(ABI_VERSIONS)[at] for at in order]
+    content = asm.module(
+        asm.types(asm.signature()),
+        asm.functions(0),
+        asm.exports(*((marker, asm.FUNCTION, 0) for marker in markers)),
+        asm.code(b""),
+    )
+    assert read(content).abi_version == ABI_VERSIONS[markers[0]]
+
+
+def test_a_marker_must_be_a_function(read):
+    content = asm.module(asm.memory(), asm.exports((asm.MARKER, asm.MEMORY, 0)))
+    with pytest.raises(NotAPlugin, match="exports no proxy-wasm ABI marker"):
+        read(content)
+
+
+def test_a_marker_that_is_no_function_does_not_hide_one_that_is(read):
+    content = asm.module(
+        asm.types(asm.signature()),
+        asm.functions(0),
+        asm.memory(),
+        asm.exports(("proxy_abi_version_0_1_0", asm.MEMORY, 0), (asm.MARKER, asm.FUNCTION, 0)),
+        asm.code(b""),
+    )
+    assert read(content).abi_version == "0.2.1"
+
+
+def test_custom_sections_are_passed_over(read):
+    plain = asm.plugin()
+    content = asm.HEADER + asm.custom("producers", b"\xff" * 9) + plain[8:] + asm.custom("name", b"")
+    assert read(content).exports == read(plain).exports
+
+
+@pytest.mark.parametrize("marker", ["", "proxy_abi_version_0_2_2", "proxy_abi_version_0_2_1x", "PROXY"])
+def test_a_module_of_no_abi_we_know(read, tmp_path, marker):
+    with pytest.raises(NotAPlugin) as caught:
+        read(asm.plugin(marker))
+    path = tmp_path / "plugin.wasm"
+    assert caught.value.message == f"{path} exports no proxy-wasm ABI marker, so no host would load it"
+    assert caught.value.hint == (
+        "does its src/lib.rs have `proxy_wasm::main!`, and does it depend on proxy-wasm 0.2?"
+    )
+    assert caught.value.exit_code == 6
+
+
+COMPONENT = b"\0asm\x0d\0\x01\0"
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "hint"),
+    [
+        (b"", "{path} is empty", None),
+        (b"\x7fELF\x02", "{path} is not a wasm module (it begins with b'\\x7fELF')", None),
+        (b"\0as", "{path} is not a wasm module (it begins with b'\\x00as')", None),
+        (b"(module)", "{path} is not a wasm module (it begins with b'(mod')", None),
+        (b"\0asm\x02\0\0\0", "{path} has an unknown wasm version (02000000)", None),
+        (b"\0asm\x01", "{path} has an unknown wasm version (01)", None),
+        (
+            COMPONENT,
+            "{path} is a WebAssembly component; proxy-wasm hosts load core modules",
+            "compile for wasm32-wasip1, not wasm32-wasip2",
+        ),
+    ],
+    ids=["empty", "ELF", "cut magic", "text", "version 2", "cut version", "component"],
+)
+def test_what_is_no_module_is_called_what_it_is(read, tmp_path, content, message, hint):
+    with pytest.raises(NotAPlugin) as caught:
+        read(content)
+    assert caught.value.message == message.format(path=tmp_path / "plugin.wasm")
+    assert caught.value.hint == hint
+
+
+def test_what_cannot_be_read(tmp_path):
+    for path, why in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(NotAPlugin) as caught:
+            WasmModule.read(path)
+        assert caught.value.message == f"cannot read the module {path}: {why}"
+
+
+LIMITS = {
+    "a minimum": b"\x00\x01",
+    "a maximum, too": b"\x01\x01\x80\x02",
+    "shared": b"\x03\x01\x02",
+    "64 bits": b"\x04\x80\x80\x80\x80\x80\x80\x80\x80\x01",
+    "64 bits, and a maximum": b"\x05\x01" + b"\xff" * 9 + b"\x01",
+    "a number in more bytes than it needs": b"\x00\x81\x80\x80\x80\x00",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("function", b"\x00\x00"),
+        *(("table", b"\x01\x70" + limits) for limits in LIMITS.values()),
+        ("table", b"\x01\x63\x00\x00\x01"),  # (ref null 0)
+        ("table", b"\x01\x64\xf0\x7f\x00\x01"),  # (ref func), in two bytes
+        *(("memory", b"\x02" + limits) for limits in LIMITS.values()),
+        ("global", b"\x03\x7f\x00"),
+        ("global", b"\x03\x6f\x01"),
+        ("global", b"\x03\x63\x00\x01"),  # (ref null 0)
+        ("tag", b"\x04\x00\x00"),
+    ],
+)
+def test_every_kind_of_import_is_read_to_its_end(read, kind, what):
+    """Read a byte too far or too short, and the next import is garbage."""
+    module = read(with_imports(("env", "one", what), ("wasi", "two", b"\x00\x00")))
+    assert module.imports == (Import("env", "one", kind), Import("wasi", "two", "function"))
+
+
+def test_an_unknown_kind_is_broken(read):
+    with pytest.raises(NotAPlugin, match=r"no kind of import or export has the number 5 \(at byte \d+\)$"):
+        read(with_imports(("env", "one", b"\x05\x00")))
+
+
+def test_names_are_utf8(read):
+    assert read(with_imports(("ünï", "\U0001f980", b"\x00\x00"))).imports[0].module == "ünï"
+    with pytest.raises(NotAPlugin, match=r"a name is not UTF-8 \(at byte \d+\)$"):
+        read(with_imports(("env", b"\xff", b"\x00\x00")))
+    with pytest.raises(NotAPlugin, match="a name is not UTF-8"):
+        read(asm.module(asm.exports((b"\xc3", asm.FUNCTION, 0))))
+
+
+def test_cut_short_at_every_byte(read):
+    """Where a section happens to end, what is left is a module; it is a plugin once it has the exports."""
+    whole = with_imports(("env", "one", b"\x00\x00"), ("env", "two", b"\x02\x01\x01\x02"))
+    ends = []
+    for size in range(len(whole)):
+        try:
+            assert read(whole[:size]).abi_version == "0.2.1"
+            ends.append(size)
+        except NotAPlugin as error:
+            assert "\n" not in error.message
+    code = len(asm.code(b""))
+    assert ends == [len(whole) - code]
+
+
+@pytest.mark.parametrize("section", [2, 7])
+@pytest.mark.parametrize("count", [2**32 - 1, 2**63])
+@pytest.mark.parametrize("rest", [b"", b"\x00" * 4096], ids=["nothing follows", "zeros follow"])
+def test_a_count_that_cannot_be_ends_at_once(read, section, count, rest):
+    began = time.monotonic()
+    with pytest.raises(NotAPlugin):
+        read(asm.module(asm.section(section, asm.number(count) + rest)))
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(("number", "what"), [(2, "imports"), (7, "exports")])
+def test_there_are_never_more_than_hosts_take(read, number, what):
+    with pytest.raises(NotAPlugin, match=f"it has 1,000,001 {what}, and hosts take 1,000,000 at the most"):
+        read(asm.module(asm.section(number, asm.number(1_000_001) + bytes(4_000_004))))
+
+
+def test_sections_are_never_without_end(read):
+    with pytest.raises(NotAPlugin, match="it has more than 100,000 sections"):
+        read(asm.plugin() + asm.custom("a") * 100_000)
+
+
+def test_what_is_larger_than_hosts_take_is_not_read(tmp_path):
+    path = tmp_path / "large.wasm"
+    path.write_bytes(asm.HEADER)
+    os.truncate(path, 2**30 + 1)
+    with pytest.raises(NotAPlugin) as caught:
+        WasmModule.read(path)
+    assert caught.value.message == f"{path} is 1,073,741,825 bytes large, and no host takes more than 1 GiB"
+
+
+def test_what_has_no_end_is_not_read():
+    with pytest.raises(NotAPlugin, match=r"^/dev/zero is not a wasm module"):
+        WasmModule.read(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x01\xff\xff\xff\xff\x0f",  # an import whose module's name is 4 GB long
+        b"\x80" * 11,  # a number that doesn't end
+        b"\xff" * 4096,
+    ],
+)
+def test_a_size_that_cannot_be_is_broken(read, body):
+    with pytest.raises(NotAPlugin, match="is a broken wasm module"):
+        read(asm.module(asm.section(2, body)))
+
+
+def test_a_section_never_reads_into_the_next(read):
+    """Its count says two, it holds one; the next section would do for the other."""
+    one = asm.name("env") + asm.name("one") + b"\x00\x00"
+    with pytest.raises(NotAPlugin, match="it is cut short"):
+        read(asm.module(asm.section(2, b"\x02" + one), asm.custom("env", asm.name("two") + b"\x00\x00")))
+
+
+SECTIONS = st.tuples(st.integers(0, 13), st.binary(max_size=40)).map(lambda made: asm.section(*made))
+ENTRIES = st.tuples(st.text(max_size=4), st.text(max_size=4), st.binary(max_size=12))
+GARBAGE = st.one_of(
+    st.binary(max_size=200).map(lambda rest: asm.HEADER + rest),
+    st.lists(SECTIONS, max_size=4).map(lambda made: asm.module(*made)),
+    st.lists(ENTRIES, max_size=3).map(lambda made: with_imports(*made)),
+    st.tuples(st.just(asm.plugin()), st.integers(8, 60), st.integers(0, 255)).map(
+        lambda made: made[0][: made[1]] + bytes([made[2]]) + made[0][made[1] + 1 :]
+    ),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=2000)
+@given(GARBAGE)
+def test_whatever_the_bytes_are_it_is_a_module_or_not_a_plugin(read, content):
+    try:
+        assert read(content).abi_version in ABI_VERSIONS.values()
+    except NotAPlugin as error:
+        assert "\n" not in error.message
+
+
+TYPES = st.sampled_from([b"\x00\x00", b"\x01\x70\x00\x01", b"\x02\x00\x01", b"\x03\x7e\x01", b"\x04\x00\x00"])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=2000)
+@given(st.lists(st.tuples(st.text(), st.text(), TYPES), max_size=300))
+def test_imports_come_back_as_they_were_written(read, entries):
+    kinds = ("function", "table", "memory", "global", "tag")
+    expected = tuple(Import(module, name, kinds[what[0]]) for module, name, what in entries)
+    assert read(with_imports(*entries)).imports == expected

@@ -58,13 +58,13 @@ def setup(**options: Any) -> object:
 @cli.command()
 @root_option
 @click.option("--fix", is_flag=True, help="Do what is safe: a toolchain, missing folders, dead deployments.")
-@click.option("--rustc", metavar="PATH", help="The Rust compiler to look at.  [default: $RUSTC, or found]")
+@click.option("--rustc", metavar="PATH", help="The Rust compiler to check.  [default: $RUSTC, or found]")
 @click.option(
-    "--envoy", metavar="PATH|VERSION", help="The Envoy to look at.  [default: the one that came with us]"
+    "--envoy", metavar="PATH|VERSION", help="The Envoy to check.  [default: the one that came with us]"
 )
 @json_option
 def doctor(**options: Any) -> object:
-    """Look at what the machine brings along: what is missing or unfit, and the remedy."""
+    """Check this machine: what is missing or unusable, and how to fix it."""
     return scaffold.doctor(**options)
 
 

@@ -90,7 +90,7 @@ def test_an_envoy_without_v8_is_recognised(run, examined, tmp_path):
         pytest.skip("there is no such wheel to be had")
     code, found = examined("--envoy", tmp_path / "envoy/_bin/envoy")
     assert (code, found["envoy"]["state"], found["v8"]["state"]) == (4, "ok", "failed")
-    assert found["envoy"]["found"].startswith("1.38.3 (")
+    assert found["envoy"]["detail"].startswith("1.38.3 (")
     code, found = examined(PYTHONPATH=str(tmp_path))
     assert (code, found["v8"]["state"]) == (4, "failed")
     assert "!=1.38.3" in found["v8"]["remedy"]
@@ -100,9 +100,9 @@ def test_an_envoy_without_v8_is_recognised(run, examined, tmp_path):
 def test_without_cc(crate, examined, path_without):
     path = path_without(*COMPILERS)
     _, found = examined("--root", crate, PATH=path)
-    if "private" not in found["rust"]["found"]:
+    if "private" not in found["rust"]["detail"]:
         assert found["linker"]["state"] == "failed"
-        assert found["linker"]["found"] == "no cc on PATH"
+        assert found["linker"]["detail"] == "no cc on PATH"
     assert found["envoy"]["state"] == "ok"
 
 
@@ -131,7 +131,7 @@ def test_a_docker_that_does_not_run(examined):
         pytest.skip("no docker here")
     code, found = examined(DOCKER_HOST="unix:///nonexistent.sock")
     assert (code, found["docker"]["state"]) == (0, "warning")
-    assert "its daemon doesn't run" in found["docker"]["found"]
+    assert "its daemon doesn't run" in found["docker"]["detail"]
 
 
 def test_a_disk_without_room(run, examined, tmp_path):
@@ -141,13 +141,13 @@ def test_a_disk_without_room(run, examined, tmp_path):
     try:
         code, found = examined(XDG_STATE_HOME=str(tmp_path))
         assert (code, found["state folder"]["state"]) == (4, "failed")
-        assert "1 MB free" in found["state folder"]["found"]
+        assert "1 MB free" in found["state folder"]["detail"]
         assert found["state folder"]["remedy"].startswith("make room")
         assert run("mount", "-o", "remount,size=200m", tmp_path).returncode == 0
         assert examined(XDG_STATE_HOME=str(tmp_path))[1]["state folder"]["state"] == "ok"
         assert run("mount", "-o", "remount,ro", tmp_path).returncode == 0
         found = examined(XDG_STATE_HOME=str(tmp_path))[1]["state folder"]
-        assert (found["state"], "Read-only file system" in found["found"]) == ("failed", True)
+        assert (found["state"], "Read-only file system" in found["detail"]) == ("failed", True)
     finally:
         run("umount", tmp_path)
 
@@ -161,6 +161,6 @@ def test_a_deployment_whose_supervisor_was_killed(hello, examined, tmp_path):
     os.waitpid(record.pid, 0)  # it is this process's child
     code, found = examined()
     assert (code, found["deployments"]["state"], found["deployments"]["fixable"]) == (0, "warning", True)
-    assert deployed.name in found["deployments"]["found"]
+    assert deployed.name in found["deployments"]["detail"]
     assert examined("--fix")[1]["deployments"]["state"] == "ok"
     assert deployments.load(tmp_path) is None

@@ -1,4 +1,4 @@
-"""What is wrong with the machine: every outside thing found, judged, and its remedy said."""
+"""`doctor`: check this machine, and say what is wrong and what to type about it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from scaffold.commands.doctor import folders, network, programs, remains, rust, system
-from scaffold.commands.doctor.finding import Check, Diagnosis, Finding, Patient, Repair, State, settle
+from scaffold.commands.doctor import folders, leftovers, network, programs, rust, system
+from scaffold.commands.doctor.finding import (
+    Check,
+    Diagnosis,
+    Finding,
+    Repair,
+    Scope,
+    State,
+    without_consequences,
+)
 from scaffold.core import files
 from scaffold.core.events import Warned, emit, step
 from scaffold.errors import ProjectError, ScaffoldError, UsageError
@@ -17,26 +25,26 @@ from scaffold.project.plugins import triples
 
 __all__ = ["Diagnosis", "Finding", "doctor"]
 
-# causes first: a disk that is full or a loopback that is down breaks much of what comes after
-CHECKS: Mapping[str, Check] = {  # by the name of the first thing that each finds
-    "python": system.look,
+# causes first: a full disk or a missing loopback makes many later checks fail
+CHECKS: Mapping[str, Check] = {  # by the name of the first finding of each
+    "python": system.check,
     "temp folder": folders.temp_folder,
     "state folder": folders.state_folder,
     "cache folder": folders.cache_folder,
     "loopback": system.loopback,
-    "network": network.look,
+    "network": network.check,
     "project": rust.project,
-    "rust": rust.look,
+    "rust": rust.check,
     "envoy": programs.envoy,
     "port 8080": system.port,
-    "deployments": remains.recorded,
-    "leftovers": remains.leftovers,
+    "deployments": leftovers.deployments,
+    "leftovers": leftovers.half_made,
     "docker": programs.docker,
     "git": programs.git,
     "kubectl": programs.kubectl,
 }
-MINOR = ("cache folder", "network", "leftovers", "docker", "git", "kubectl")  # nothing needs them always
-# a finding -> those without which it can't be ok
+MINOR = ("cache folder", "network", "leftovers", "docker", "git", "kubectl")  # no command always needs these
+# a finding -> those that must be ok for it to be ok
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "rust": ("data folder",),
     "cargo": ("rust",),
@@ -46,64 +54,65 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "port 8080": ("loopback", "state folder"),
     "deployments": ("state folder",),
 }
-# a finding -> what mends it where it says that it is fixable; it asks for no rights, and removes nothing
-# that isn't ours
+# a finding -> its repair where it is fixable, which needs no privileges and removes only our own files
 REPAIRS: Mapping[str, Repair] = {
     "temp folder": lambda _: folders.make(folders.temp()),
     "state folder": lambda _: folders.make(files.state_dir()),
     "cache folder": lambda _: folders.make(files.cache_dir()),
     "data folder": lambda _: folders.make(files.data_dir()),
     "rust": rust.install,
-    "deployments": remains.forget,
+    "deployments": leftovers.forget,
 }
 
 
 def doctor(
     root: Path = Path(), *, fix: bool = False, rustc: str | None = None, envoy: str | None = None
 ) -> Diagnosis:
-    """Look at everything outside that may be needed: is it there, which version, is it fit, and if not, why.
+    """Check this machine: each program, folder and address that a command may need, and what to do about it.
 
-    The toolchain is the one that the project in `root` would be built by. `fix` does what is safe: makes
-    missing folders, installs a toolchain, forgets deployments that are dead; then all is looked at again.
+    The toolchain is the one that builds the project in `root`. `fix` repairs what is safe to repair: it makes
+    missing folders, installs a toolchain, forgets dead deployments; then everything is checked again.
     """
     if not root.is_dir():
-        raise UsageError(f"there is no folder {root}", hint="give --root a plugin's crate, or leave it out")
+        raise UsageError(
+            f"there is no folder {root}", hint="pass a plugin's crate by --root, or leave it out"
+        )
     triple, broken = _triple(root)
-    patient = Patient(root, triple, rustc, envoy)
-    diagnosis = _diagnose(patient, broken)
+    scope = Scope(root, triple, rustc, envoy)
+    diagnosis = _diagnose(scope, broken)
     if fix and diagnosis.fixable:
         for finding in diagnosis.fixable:
-            _mend(finding, patient)
-        diagnosis = _diagnose(patient, broken)
+            _repair(finding, scope)
+        diagnosis = _diagnose(scope, broken)
     return diagnosis
 
 
-def _diagnose(patient: Patient, first: list[Finding]) -> Diagnosis:
-    """All checks, side by side: most only wait for a program to answer."""
+def _diagnose(scope: Scope, first: list[Finding]) -> Diagnosis:
+    """Run all checks, in parallel: most only wait for a program to answer."""
     with ThreadPoolExecutor(len(CHECKS)) as threads:
-        found = list(threads.map(lambda name: _look(name, patient), CHECKS))
-    findings = [finding for group in [first, *found] for finding in group]
-    return Diagnosis(tuple(settle(findings, NEEDS)))
+        groups = list(threads.map(lambda name: _check(name, scope), CHECKS))
+    findings = [finding for group in [first, *groups] for finding in group]
+    return Diagnosis(tuple(without_consequences(findings, NEEDS)))
 
 
-def _look(name: str, patient: Patient) -> list[Finding]:
-    """One check. What it can't look at is a finding too: a doctor is called where things are broken."""
+def _check(name: str, scope: Scope) -> list[Finding]:
+    """Run one check. Its failure is a finding too: doctor is called where things are broken."""
     state: State = "warning" if name in MINOR else "failed"
     try:
-        return CHECKS[name](patient)
+        return CHECKS[name](scope)
     except ScaffoldError as error:
         return [Finding(name, state, error.message, remedy=error.hint)]
     except OSError as error:
-        owned = isinstance(error, PermissionError) and error.filename
-        remedy = f'sudo chown -R "$USER" {Path(str(error.filename)).parent}' if owned else None
+        denied = isinstance(error, PermissionError) and error.filename
+        remedy = f'sudo chown -R "$USER" {Path(str(error.filename)).parent}' if denied else None
         return [Finding(name, state, f"{error.filename or name}: {error.strerror or error}", remedy=remedy)]
 
 
-def _mend(finding: Finding, patient: Patient) -> None:
-    """Mend one thing; where that fails, say so and go on: the next look tells what is left."""
-    with step(f"Mending: {finding.name}"):
+def _repair(finding: Finding, scope: Scope) -> None:
+    """Repair one finding. A failure is a warning: the checks that follow say what is left."""
+    with step(f"Repairing: {finding.name}"):
         try:
-            REPAIRS[finding.name](patient)
+            REPAIRS[finding.name](scope)
         except ScaffoldError as error:
             emit(Warned(error.message))
         except OSError as error:
@@ -117,5 +126,5 @@ def _triple(root: Path) -> tuple[str, list[Finding]]:
     try:
         return triples(root)[0], []
     except ProjectError as error:
-        why = f"the toolchain is looked for as if it asked for {TRIPLES[0]}"
+        why = f"the toolchain is checked for {TRIPLES[0]} instead of the project's triple"
         return TRIPLES[0], [Finding("Cargo.toml", "warning", error.message, why, error.hint)]

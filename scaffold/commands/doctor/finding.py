@@ -1,4 +1,4 @@
-"""What a check found, and all that was found as a table. Nothing here looks at anything."""
+"""The findings of the checks, and the diagnosis as a table. Nothing here checks anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 
 from scaffold.errors import MachineError
 
-# ok: fit · warning: one can do without it · failed: one can't · skipped: something before it failed
+# ok · warning: only some commands need it · failed: every user needs it · skipped: its cause has failed
 State = Literal["ok", "warning", "failed", "skipped"]
 
 _MARKS = {"ok": "✓", "warning": "–", "failed": "✗", "skipped": "?", "remedy": "→"}  # noqa: RUF001
@@ -19,33 +19,33 @@ _ASCII = {"ok": "+", "warning": "-", "failed": "x", "skipped": "?", "remedy": "-
 
 @dataclass(frozen=True)
 class Finding:
-    """One outside thing: `found` says where it is and which version, or what is wrong with it.
+    """The result for one thing: `detail` is its version and place, or what is wrong with it.
 
-    `why` is what doesn't work without it, `remedy` what to type (or to do) about it, and `fixable`
-    whether `--fix` does that by itself.
+    `why` says what doesn't work without it, `remedy` what to type (or do) about it, and `fixable`
+    whether `--fix` does that.
     """
 
     name: str
     state: State
-    found: str
+    detail: str
     why: str | None = None
     remedy: str | None = None
     fixable: bool = False
 
     def after(self, cause: str) -> Finding:
-        """This finding where `cause` failed: no failure of its own, as it may pass once that is mended."""
+        """This finding when `cause` has failed: skipped, as it may be ok once that is fixed."""
         return replace(
             self,
             state="skipped",
-            why=f"look again when `{cause}` is mended",
+            why=f"check again when `{cause}` is fixed",
             remedy=None,
             fixable=False,
         )
 
 
 @dataclass(frozen=True)
-class Patient:
-    """What is looked at: the project's folder, its triple, the rustc and the Envoy that the user named."""
+class Scope:
+    """What to check: the project's folder, its triple, and the rustc and the Envoy that the user names."""
 
     root: Path
     triple: str
@@ -53,33 +53,33 @@ class Patient:
     envoy: str | None = None
 
 
-Check = Callable[[Patient], list[Finding]]
-Repair = Callable[[Patient], None]
+Check = Callable[[Scope], list[Finding]]
+Repair = Callable[[Scope], None]
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Everything that was found, causes before what follows from them."""
+    """All findings, causes before their consequences."""
 
     findings: tuple[Finding, ...]
 
     @property
     def failed(self) -> list[Finding]:
-        """What must be mended; the first is where to begin."""
+        """What must be fixed, in this order."""
         return [finding for finding in self.findings if finding.state == "failed"]
 
     @property
     def fixable(self) -> list[Finding]:
-        """What `--fix` can do something about."""
+        """What `--fix` may repair."""
         return [finding for finding in self.findings if finding.fixable]
 
     @property
     def exit_code(self) -> int:
-        """0 when all that is needed is fit."""
+        """0 when nothing has failed."""
         return MachineError.exit_code if self.failed else 0
 
     def summary(self) -> str:
-        """A line for each finding, with the remedy below where there is something to do."""
+        """A line for each finding, with its remedy below."""
         marks = _MARKS if _can_show("".join(_MARKS.values())) else _ASCII
         width = max((len(finding.name) for finding in self.findings), default=0)
         lines = [line for finding in self.findings for line in _lines(finding, width, marks)]
@@ -87,27 +87,27 @@ class Diagnosis:
 
     def _conclusion(self) -> str:
         if not self.failed:
-            return "Everything that is needed is here."
+            return "Everything required is here."
         names = [finding.name for finding in self.failed]
         rest = f", then {', '.join(names[1:])}" if names[1:] else ""
-        helps = any(finding.fixable for finding in self.failed)
-        return f"To mend: {names[0]}{rest}." + (" `scaffold doctor --fix` may do it." if helps else "")
+        fixable = any(finding.fixable for finding in self.failed)
+        return f"To fix: {names[0]}{rest}." + (" `scaffold doctor --fix` may do it." if fixable else "")
 
 
-def settle(findings: list[Finding], needs: Mapping[str, tuple[str, ...]]) -> list[Finding]:
-    """The findings without the failures that only follow from an earlier one: `needs` says which would."""
-    settled: dict[str, Finding] = {}
+def without_consequences(findings: list[Finding], needs: Mapping[str, tuple[str, ...]]) -> list[Finding]:
+    """The findings, with those skipped whose cause is another: `needs` has the possible causes by name."""
+    seen: dict[str, Finding] = {}
     for finding in findings:
-        before = [settled[name] for name in needs.get(finding.name, ()) if name in settled]
-        cause = next((other for other in before if other.state in ("failed", "skipped")), None)
+        causes = [seen[name] for name in needs.get(finding.name, ()) if name in seen]
+        cause = next((other for other in causes if other.state in ("failed", "skipped")), None)
         if cause and finding.state != "ok":
             finding = finding.after(cause.name)
-        settled[finding.name] = finding
-    return list(settled.values())
+        seen[finding.name] = finding
+    return list(seen.values())
 
 
 def _lines(finding: Finding, width: int, marks: Mapping[str, str]) -> list[str]:
-    first, *more = finding.found.splitlines() or [""]
+    first, *more = finding.detail.splitlines() or [""]
     below = " " * (width + 4)
     lines = [f"{marks[finding.state]} {finding.name:<{width}}  {first}", *(below + line for line in more)]
     if finding.state != "ok":
@@ -117,7 +117,7 @@ def _lines(finding: Finding, width: int, marks: Mapping[str, str]) -> list[str]:
 
 
 def _can_show(text: str) -> bool:
-    """Whether whoever reads our standard output can read these characters."""
+    """Whether standard output can show these characters."""
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):

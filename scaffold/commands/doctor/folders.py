@@ -1,4 +1,4 @@
-"""The folders that scaffold writes in: there or makeable, writable, with room."""
+"""The folders that scaffold writes to: whether they exist or can be made, are writable, and have room."""
 
 from __future__ import annotations
 
@@ -8,60 +8,60 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from scaffold.commands.doctor.finding import Finding, Patient, State
+from scaffold.commands.doctor.finding import Finding, Scope, State
 from scaffold.core import files
 from scaffold.core.files import human
 
-SPARE = 64_000_000  # bytes: less is as good as a full disk
+SPARE = 64_000_000  # bytes: with less the disk counts as full
 
 
-def state_folder(_patient: Patient) -> list[Finding]:
-    """Where deployments are recorded."""
-    return [examine("state", files.state_dir(), "XDG_STATE_HOME", "`deploy` records there what it deploys")]
+def state_folder(_scope: Scope) -> list[Finding]:
+    """The folder of deployment records."""
+    return [examine("state", files.state_dir(), "XDG_STATE_HOME", "`deploy` keeps its records there")]
 
 
-def cache_folder(_patient: Patient) -> list[Finding]:
-    """Where it would be quicker to have something from."""
-    why = "without it a kill -9 leaves its files beside a new project, and compilers are asked at every build"
+def cache_folder(_scope: Scope) -> list[Finding]:
+    """The folder that makes builds faster."""
+    why = "without it builds are slower, and a kill -9 of `new` leaves files beside the project"
     return [examine("cache", files.cache_dir(), "XDG_CACHE_HOME", why, bad="warning")]
 
 
-def temp_folder(_patient: Patient) -> list[Finding]:
-    """Where compilers and tests put what they need for a moment."""
-    why = "compilers and tests put there what they need for a moment"
+def temp_folder(_scope: Scope) -> list[Finding]:
+    """The folder for temporary files."""
+    why = "compilers and tests keep their temporary files there"
     return [examine("temp", temp(), "TMPDIR", why)]
 
 
 def temp() -> Path:
-    """The folder that $TMPDIR names: Python goes elsewhere when it is unfit, but cargo and cc don't."""
+    """The folder that $TMPDIR names. Where it is unusable Python takes another, but cargo and cc don't."""
     return Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
 
 
 def examine(
     name: str, folder: Path, variable: str, why: str, *, needed: int = SPARE, bad: State = "failed"
 ) -> Finding:
-    """Whether one can write in a folder and has `needed` bytes there; `variable` would name another.
+    """Whether a folder is writable and has `needed` bytes free; `variable` is what names another folder.
 
-    One that isn't there yet is fit when it can be made.
+    A missing folder is ok when it can be made.
     """
     name = f"{name} folder"
-    near = _nearest(folder)
+    existing = _nearest(folder)
     elsewhere = f"export {variable}=FOLDER"
     try:
-        free = shutil.disk_usage(near).free
+        free = shutil.disk_usage(existing).free
         if free >= needed:
-            _write_in(near)
+            _write_in(existing)
     except OSError as error:
-        where = folder if near == folder else f"{folder}: {near}"
-        return Finding(name, bad, f"{where}: {error.strerror}", why, _remedy(error, near, elsewhere))
+        where = folder if existing == folder else f"{folder}: {existing}"
+        return Finding(name, bad, f"{where}: {error.strerror}", why, _remedy(error, existing, elsewhere))
     if free < needed:
-        found = f"{folder}: {human(free)} free, {human(needed)} are needed"
-        return Finding(name, bad, found, why, f"make room on the disk of {near}, or {elsewhere}")
-    if near == folder:
+        detail = f"{folder}: {human(free)} free, but {human(needed)} needed"
+        return Finding(name, bad, detail, why, f"make room on the disk of {existing}, or {elsewhere}")
+    if existing == folder:
         return Finding(name, "ok", f"{folder}, {human(free)} free")
-    if variable == "TMPDIR":  # which nobody makes
-        found = f"{folder}, as $TMPDIR says, isn't there"
-        return Finding(name, bad, found, why, f"mkdir -p {folder}", fixable=True)
+    if variable == "TMPDIR":  # no command makes that one
+        detail = f"{folder}, which $TMPDIR names, isn't there"
+        return Finding(name, bad, detail, why, f"mkdir -p {folder}", fixable=True)
     return Finding(name, "ok", f"{folder}: made when needed, {human(free)} free", fixable=True)
 
 
@@ -71,7 +71,7 @@ def make(folder: Path) -> None:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder itself, or the nearest above it that is there."""
+    """The folder itself, or its nearest parent that exists."""
     for path in (folder, *folder.absolute().parents):
         try:
             path.lstat()
@@ -82,7 +82,7 @@ def _nearest(folder: Path) -> Path:
 
 
 def _write_in(folder: Path) -> None:
-    """Write a file and let it go: the rights' bits don't tell of a full disk or one mounted read-only."""
+    """Write a file and remove it: permission bits don't reveal a full disk, or one mounted read-only."""
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     with tempfile.TemporaryFile(dir=folder) as file:

@@ -1,4 +1,4 @@
-"""The way out: proxies, and whether they or the configured mirrors answer. Nothing is downloaded."""
+"""The network: proxies, and whether they or the configured mirrors answer. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from scaffold.commands.doctor.finding import Finding, Patient
+from scaffold.commands.doctor.finding import Finding, Scope
 from scaffold.toolchain.debian.install import MIRROR
 
 _SECONDS = 1.0
 _PROXIES = ("https_proxy", "http_proxy", "all_proxy")
-_OFFLINE = "connect to one, or to build from the cache: export CARGO_NET_OFFLINE=true"
+_OFFLINE = "connect to a network, or build from cargo's cache: export CARGO_NET_OFFLINE=true"
 
 
-def look(patient: Patient) -> list[Finding]:
-    """Whether there is a way out, and whether what talks with ourselves stays inside."""
+def check(scope: Scope) -> list[Finding]:
+    """Whether the network can be reached, and whether a proxy would get the requests to localhost."""
     proxies = list(_proxies())
-    return [_way_out(proxies, patient.root), *_stays_inside(proxies)]
+    return [_outside(proxies, scope.root), *_localhost(proxies)]
 
 
-def _way_out(proxies: list[tuple[str, str]], root: Path) -> Finding:
-    """A network is no must: all may have been downloaded before."""
-    why = f"what isn't here yet can't be downloaded; {_crates()}"
+def _outside(proxies: list[tuple[str, str]], root: Path) -> Finding:
+    """At most a warning: everything may have been downloaded before."""
+    why = f"nothing can be downloaded; {_crates()}"
     places = [(f"${name}", url) for name, url in proxies] or list(_mirrors(root))
-    for what, url in places:
-        refused = _refusal(url)
-        if refused:
-            remedy = f"unset {what[1:]}, or mend it" if what.startswith("$") else _OFFLINE
-            return Finding("network", "warning", f"{what}, {_shown(url)}: {refused}", why, remedy)
+    for name, url in places:
+        error = _connection_error(url)
+        if error:
+            remedy = f"unset {name[1:]}, or correct it" if name.startswith("$") else _OFFLINE
+            return Finding("network", "warning", f"{name}, {_shown(url)}: {error}", why, remedy)
     if places:
-        return Finding("network", "ok", ", ".join(f"{what}, {_shown(url)}, answers" for what, url in places))
+        return Finding("network", "ok", ", ".join(f"{name}, {_shown(url)}, answers" for name, url in places))
     if not _is_up():
-        return Finding("network", "warning", "nothing but the loopback is up", why, _OFFLINE)
-    return Finding("network", "ok", "up, without a proxy; no mirror is configured that could be asked")
+        return Finding("network", "warning", "only the loopback is up", why, _OFFLINE)
+    return Finding("network", "ok", "up; no proxy or mirror is configured to check")
 
 
-def _stays_inside(proxies: list[tuple[str, str]]) -> Iterator[Finding]:
-    """Where there is a proxy, `curl localhost:8080` must not go there."""
+def _localhost(proxies: list[tuple[str, str]]) -> Iterator[Finding]:
+    """With a proxy, no_proxy must contain localhost, so that `curl localhost:8080` doesn't go there."""
     if not proxies:
         return
     value = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    excepted = re.split(r"[,\s]+", value.strip())
-    if "localhost" in excepted or "*" in excepted:
+    exceptions = re.split(r"[,\s]+", value.strip())
+    if "localhost" in exceptions or "*" in exceptions:
         yield Finding("no_proxy", "ok", value)
         return
-    found = f"{value} (without localhost)" if value else "not set, though there is a proxy"
+    detail = f"{value} (without localhost)" if value else "not set, though there is a proxy"
     wanted = ",".join(filter(None, [value, "localhost,127.0.0.1,::1"]))
-    why = "curl would ask the proxy for localhost"
-    yield Finding("no_proxy", "warning", found, why, f"export no_proxy={wanted}")
+    why = "curl sends requests for localhost to the proxy"
+    yield Finding("no_proxy", "warning", detail, why, f"export no_proxy={wanted}")
 
 
 def _proxies() -> Iterator[tuple[str, str]]:
-    """The proxies of the environment, each once: the variable, and the URL."""
+    """The proxies in the environment, each once, as (variable, URL)."""
     seen = set()
     for name in _PROXIES:
         for spelled in (name, name.upper()):
@@ -69,7 +69,7 @@ def _proxies() -> Iterator[tuple[str, str]]:
 
 
 def _mirrors(root: Path) -> Iterator[tuple[str, str]]:
-    """The mirrors that this machine's settings name: cargo's, and the toolchain's."""
+    """The mirrors that this machine's settings name, cargo's and the toolchain's, as (name, URL)."""
     home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
     for folder in (root / ".cargo", home):
         sources = _table(folder / "config.toml").get("source", {})
@@ -84,12 +84,12 @@ def _mirrors(root: Path) -> Iterator[tuple[str, str]]:
 def _table(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
-    except (OSError, ValueError):  # cargo will say what is wrong with it
+    except (OSError, ValueError):  # cargo has the better message
         return {}
 
 
 def _is_up() -> bool:
-    """Whether any network but the loopback is up."""
+    """Whether any network other than the loopback is up."""
     import psutil
 
     states, loopback = psutil.net_if_stats(), ("127.", "::1", "fe80:")
@@ -103,34 +103,34 @@ def _is_up() -> bool:
     )
 
 
-def _refusal(url: str) -> str | None:
-    """Why nothing answers at a URL's port; None when something does. No name service is waited for."""
+def _connection_error(url: str) -> str | None:
+    """Why nothing answers at a URL's port within a second, name resolution included; None when it does."""
     parts = _parts(url)
     if parts.scheme in ("file", "copy"):
         return None if Path(parts.path).is_dir() else "there is no such folder"
-    said = [f"no answer within {_SECONDS:g} s"]
+    errors = [f"no answer within {_SECONDS:g} s"]
 
-    def ask() -> None:
+    def connect() -> None:
         try:
             port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 1080)
             socket.create_connection((parts.hostname or "", port), timeout=_SECONDS).close()
-            said.clear()
+            errors.clear()
         except (OSError, ValueError) as error:
-            said[0] = getattr(error, "strerror", None) or str(error)
+            errors[0] = getattr(error, "strerror", None) or str(error)
 
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(_SECONDS)
-    return said[0] if said else None
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(_SECONDS)
+    return errors[0] if errors else None
 
 
 def _parts(url: str) -> SplitResult:
-    """A URL taken apart; a proxy may be written without its scheme."""
+    """The parts of a URL; a proxy's may lack its scheme."""
     return urlsplit(url if "://" in url or url.startswith(("file:", "copy:")) else f"http://{url}")
 
 
 def _shown(url: str) -> str:
-    """A URL without the name and the password that may be in it."""
+    """A URL with its credentials hidden."""
     head, at, tail = url.rpartition("@")
     return f"{head.partition('://')[0]}://***@{tail}" if at and "://" in head else tail
 

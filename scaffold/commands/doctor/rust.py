@@ -1,4 +1,4 @@
-"""Rust: the toolchain that a build would take, its cargo, a linker, and where one of ours would go."""
+"""Rust: the toolchain that a build uses, its cargo, a linker, and the folder of private toolchains."""
 
 from __future__ import annotations
 
@@ -9,79 +9,79 @@ from dataclasses import replace
 from pathlib import Path
 
 from scaffold.commands.doctor import folders
-from scaffold.commands.doctor.finding import Finding, Patient, State
-from scaffold.commands.doctor.packages import install_line
+from scaffold.commands.doctor.finding import Finding, Scope, State
+from scaffold.commands.doctor.programs import install_line
 from scaffold.commands.setup import setup
 from scaffold.core import files, process
 from scaffold.errors import MachineError
 from scaffold.toolchain.find import find
 from scaffold.toolchain.rustc import Toolchain, answer, linker_key, programs
 
-PRIVATE_BYTES = 1_400_000_000  # of a private toolchain: its packages, and what they unpack to
+PRIVATE_BYTES = 1_400_000_000  # for a private toolchain: the packages and their content
 _LINK_SECONDS = 20.0
 
 
-def look(patient: Patient) -> list[Finding]:
-    """The data folder, where a toolchain of ours goes; rust, cargo and the linker."""
+def check(scope: Scope) -> list[Finding]:
+    """The data folder, which has the private toolchains; rust, cargo and the linker."""
     try:
-        found = find(patient.triple, root=patient.root, rustc=patient.rustc, install=False)
+        tools = find(scope.triple, root=scope.root, rustc=scope.rustc, install=False)
     except MachineError as error:
-        return [_data_folder(missing=True), *_without(patient, error)]
-    rust = f"{found.version} for {patient.triple}, {found.origin}\n{found.rustc}"
-    cargo = answer([found.cargo, "--version"], patient.root) or f"{found.cargo} gives no answer"
+        return [_data_folder(missing=True), *_without(scope, error)]
+    rust = f"{tools.version} for {scope.triple}, {tools.origin}\n{tools.rustc}"
+    cargo = answer([tools.cargo, "--version"], scope.root) or f"{tools.cargo} doesn't answer"
     version = re.match(r"cargo (\S+)", cargo)
     return [
         _data_folder(missing=False),
         Finding("rust", "ok", rust),
-        Finding("cargo", "ok", f"{version[1] if version else cargo}, {found.cargo}"),
-        _linker(found),
+        Finding("cargo", "ok", f"{version[1] if version else cargo}, {tools.cargo}"),
+        _linker(tools),
     ]
 
 
-def install(patient: Patient) -> None:
-    """Install the toolchain that is missing."""
-    setup(patient.root, rustc=patient.rustc)
+def install(scope: Scope) -> None:
+    """Install the missing toolchain."""
+    setup(scope.root, rustc=scope.rustc)
 
 
 def _data_folder(*, missing: bool) -> Finding:
-    """The folder of the toolchains we install: only where one is missing must it take one."""
-    why = "a toolchain of our own would be installed there"
+    """The folder of private toolchains, which must have room for one when no other is usable."""
+    why = "private toolchains are installed there"
     needed = PRIVATE_BYTES if missing else folders.SPARE
     bad: State = "failed" if missing else "warning"
     return folders.examine("data", files.data_dir(), "XDG_DATA_HOME", why, needed=needed, bad=bad)
 
 
-def _without(patient: Patient, error: MachineError) -> list[Finding]:
-    """No toolchain fits: why each way leads nowhere. Another than the one that was named isn't tried."""
-    named = patient.rustc or os.environ.get("RUSTC")
-    why = "filters can't be built"
+def _without(scope: Scope, error: MachineError) -> list[Finding]:
+    """The findings without a usable toolchain, which `--fix` installs unless the user names one."""
+    named = scope.rustc or os.environ.get("RUSTC")
+    why = "plugins can't be built"
     rust = Finding("rust", "failed", error.message, why, error.hint, fixable=not named)
     cargo = next(programs("cargo"), None)
     return [
         rust,
         Finding("cargo", "failed", str(cargo or "none on PATH")).after("rust"),
-        Finding("linker", "failed", "which one is needed depends on the toolchain").after("rust"),
+        Finding("linker", "failed", "depends on the toolchain").after("rust"),
     ]
 
 
-def _linker(found: Toolchain) -> Finding:
-    """What links build scripts and native tests: cargo's setting for the host, or else cc."""
-    key = linker_key(found.host_triple)
-    linker = found.env.get(key) or os.environ.get(key)
-    if linker and key in found.env:
+def _linker(tools: Toolchain) -> Finding:
+    """What links build scripts and native tests: cargo's setting for this machine's triple, or else cc."""
+    key = linker_key(tools.host_triple)
+    linker = tools.env.get(key) or os.environ.get(key)
+    if linker and key in tools.env:
         return Finding("linker", "ok", f"the toolchain's own, {linker}")
     path = Path(linker) if linker else next(programs("cc"), None)
-    why = "cargo links build scripts with it, proxy-wasm's among them, and native tests"
+    why = "cargo links build scripts (proxy-wasm has one) and native tests with it"
     if path is None:
         return Finding("linker", "failed", "no cc on PATH", why, install_line("cc"))
-    words = _words_of(path)
-    if words is None:
+    error = _link_error(path)
+    if error is None:
         return Finding("linker", "ok", str(path))
-    return Finding("linker", "failed", f"{path} links no program: {words}", why, install_line("cc"))
+    return Finding("linker", "failed", f"{path} can't link a program: {error}", why, install_line("cc"))
 
 
-def _words_of(cc: Path) -> str | None:
-    """Link a program with a C compiler; what it says when it can't."""
+def _link_error(cc: Path) -> str | None:
+    """Link a program with a C compiler; its first line of output when it fails."""
     try:
         with tempfile.TemporaryDirectory(prefix="scaffold-doctor-") as folder:
             source = Path(folder, "trial.c")
@@ -95,10 +95,10 @@ def _words_of(cc: Path) -> str | None:
     return lines[0] if ran.code else None
 
 
-def project(patient: Patient) -> list[Finding]:
-    """The project's folder, where cargo writes; nothing where there is no project."""
-    if not (patient.root / "Cargo.toml").exists():
+def project(scope: Scope) -> list[Finding]:
+    """The folder that cargo writes to; nothing without a project."""
+    if not (scope.root / "Cargo.toml").exists():
         return []
-    folder = (patient.root / os.environ.get("CARGO_TARGET_DIR", "")).resolve()
-    found = folders.examine("project", folder, "CARGO_TARGET_DIR", "cargo builds there")
-    return [replace(found, name="project", fixable=False)]
+    folder = (scope.root / os.environ.get("CARGO_TARGET_DIR", "")).resolve()
+    finding = folders.examine("project", folder, "CARGO_TARGET_DIR", "cargo builds there")
+    return [replace(finding, name="project", fixable=False)]

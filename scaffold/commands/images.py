@@ -10,10 +10,10 @@ from scaffold.core.events import Warned, emit
 from scaffold.core.text import cut
 from scaffold.errors import MachineError, UsageError
 from scaffold.oci import layout as contents
+from scaffold.oci.plugin_info import MODULE_DIGEST
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import ImageError, Manifest, is_digest
 from scaffold.oci.store import Entry, Store
-from scaffold.oci.variants import MODULE_DIGEST
 
 _CUT_TO = 7  # characters that are left of a name at least
 _AGES = ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "min"))

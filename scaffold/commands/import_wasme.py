@@ -1,4 +1,4 @@
-"""What wasme left: its store of images, taken over.
+"""`import-wasme`: copy the images in wasme's store into ours.
 
 Source: solo-io/wasm, tools/wasme/pkg/store.
 """
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from scaffold.core.events import Warned, emit, step
 from scaffold.errors import ScaffoldError, UsageError
-from scaffold.oci import metadata as facts
+from scaffold.oci.plugin_info import PluginInfo, read_runtime_config
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import ImageError
 from scaffold.oci.store import Store
-from scaffold.oci.variants import Metadata, oci
+from scaffold.oci.variants import oci
 from scaffold.wasm.module import NotAPlugin, WasmModule
 
 _STORE = Path("~/.wasme/store")
@@ -23,7 +23,7 @@ _STORE = Path("~/.wasme/store")
 
 @dataclass(frozen=True)
 class Imported:
-    """An image that was taken over, in the variant that wasme itself reads and writes."""
+    """An imported image, in the variant that wasme itself reads and writes."""
 
     reference: str
     manifest_digest: str
@@ -35,47 +35,48 @@ class Imported:
 
 
 def import_wasme(store: Path = _STORE) -> list[Imported]:
-    """Take the images of wasme's store into ours; what can't be is said, and left where it is.
+    """Copy the images in wasme's store into ours, with a warning for each that can't be imported.
 
-    Raises `UsageError` when there is no store of wasme's, `ImageError` when none of its images could be
-    taken.
+    Raises `UsageError` if there is no such store, `ImageError` if none of its images can be imported.
     """
     folder = store.expanduser()
     if not folder.is_dir():
-        raise UsageError(f"there is no store of wasme's at {folder}", hint="name it: --store FOLDER")
-    taken: list[Imported] = []
-    refused = 0
+        raise UsageError(f"there is no wasme store at {folder}", hint="name another with --store FOLDER")
+    imported: list[Imported] = []
+    failed = 0
     with step(f"Importing from {folder}"):
-        for place in sorted(path.parent for path in folder.glob("*/image_ref")):
+        for image in sorted(path.parent for path in folder.glob("*/image_ref")):
             try:
-                taken.append(_take(place))
+                imported.append(_import(image))
             except (ScaffoldError, OSError) as error:
-                refused += 1
-                emit(Warned(f"{place} was left out: {getattr(error, 'message', error)}"))
-    if refused and not taken:
-        raise ImageError(f"none of the {refused} images in {folder} could be taken")
-    return taken
+                failed += 1
+                emit(Warned(f"{image} was left out: {getattr(error, 'message', error)}"))
+    if failed and not imported:
+        raise ImageError(f"none of the {failed} images in {folder} could be imported")
+    return imported
 
 
-def _take(place: Path) -> Imported:
-    reference = Reference.parse((place / "image_ref").read_text(errors="replace").strip())
-    module = _module(place)
-    said = facts.read_runtime_config((place / "runtime-config.json").read_bytes())
-    content = module.content()
-    title = reference.repository.rpartition("/")[2]
-    metadata = Metadata(title, abi_version=module.abi_version, root_ids=said.root_ids)
-    image = oci(content, metadata)
+def _import(folder: Path) -> Imported:
+    reference = Reference.parse((folder / "image_ref").read_text(errors="replace").strip())
+    module = _module(folder)
+    root_ids, _ = read_runtime_config((folder / "runtime-config.json").read_bytes())
+    info = PluginInfo(
+        reference.repository.rpartition("/")[2],
+        abi_versions=(f"v{module.abi_version}",),
+        root_ids=root_ids,
+    )
+    image = oci(module.content(), info)
     Store().add(image, reference)
     return Imported(str(reference), image.manifest.digest, module.digest)
 
 
-def _module(place: Path) -> WasmModule:
-    """The module, where it is still the one that wasme wrote down."""
-    module = WasmModule.read(place / "filter.wasm")
+def _module(folder: Path) -> WasmModule:
+    """The module, if it still has the digest that wasme recorded."""
+    module, path = WasmModule.read(folder / "filter.wasm"), folder / "descriptor.json"
     try:
-        wanted = json.loads((place / "descriptor.json").read_bytes())["digest"]
+        expected = json.loads(path.read_bytes())["digest"]
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise NotAPlugin(f"{place / 'descriptor.json'} is no descriptor") from error
-    if wanted != module.digest:
-        raise NotAPlugin(f"{module.path} has the module digest {module.digest}, not {wanted}")
+        raise NotAPlugin(f"{path} isn't a descriptor") from error
+    if expected != module.digest:
+        raise NotAPlugin(f"{module.path} has the module digest {module.digest}, not {expected}")
     return module

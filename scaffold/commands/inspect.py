@@ -1,4 +1,4 @@
-"""What a file or an image is, told whole: `inspect`."""
+"""`inspect`: show what a module or image contains, and which hosts load it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from pathlib import Path
 
 from scaffold.core import files
 from scaffold.hosts import plugin as plugins
-from scaffold.oci import layout as contents
 from scaffold.oci.consumers import Consumer, Packed, consumers
-from scaffold.oci.metadata import PluginFacts
+from scaffold.oci.layout import MODULE_NAME, OpenBlob, unpack
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer
 from scaffold.oci.spec import Descriptor, ImageError, Manifest
 from scaffold.oci.store import Store
-from scaffold.oci.unpack import OpenBlob, unpack
 from scaffold.wasm.module import NotAPlugin
 from scaffold.wasm.report import Story, inspect_module
 
-_LONGEST = 300  # characters of what an image says that are shown; `--json` has all
+_LONGEST = 300  # characters of an image's text that are shown; `--json` has all
 
 
 @dataclass(frozen=True)
-class ImageStory:
-    """What is known of an image. `place` is where it was read; `size` in bytes, all blobs together."""
+class ImageReport:
+    """What is known about an image. `place` is where it was read; `size` in bytes is that of all blobs."""
 
     reference: str
     place: str
@@ -36,19 +35,19 @@ class ImageStory:
     layers: tuple[Descriptor, ...]
     files: tuple[str, ...]
     annotations: dict[str, str]
-    plugin: PluginFacts
+    plugin: PluginInfo
     consumers: tuple[Consumer, ...]
     module: Story
 
     def summary(self) -> str:
-        """A page for people: the image, who loads it, then its module."""
+        """A page of text: the image, what loads it, and its module."""
         image = {
             "from": self.place,
             "variant": f"{self.variant}: {self.reason}",
             "size": f"{self.size:,} bytes",
             "layers": ", ".join(f"{layer.media_type} ({layer.size:,} bytes)" for layer in self.layers),
             "type": self.plugin.type,
-            "root ids": ", ".join(map(repr, self.plugin.root_ids)) or "none is named",
+            "root ids": ", ".join(map(repr, self.plugin.root_ids)) or "none",
             "configuration": _cut(self.plugin.configuration or "none"),
             "manifest digest": self.manifest_digest,
             "module digest": self.module.module.digest,
@@ -60,72 +59,70 @@ class ImageStory:
             *(f"  {key}: {' '.join(_cut(value).split())}" for key, value in self.annotations.items()),
         ]
         lines += ["", "loads in"]
-        for one in self.consumers:
-            answer = {True: "yes", False: "no", None: "perhaps"}[one.loads]
-            lines.append(f"  {one.name:<27}{answer}{': ' + one.why if one.why else ''}")
+        for consumer in self.consumers:
+            answer = {True: "yes", False: "no", None: "perhaps"}[consumer.loads]
+            lines.append(f"  {consumer.name:<27}{answer}{': ' + consumer.why if consumer.why else ''}")
         return "\n".join([*map(_harmless, lines), "", self.module.summary()])
 
 
 def _cut(text: str) -> str:
-    """What an image says, no longer than a page can show."""
+    """An image's text, cut to a length that fits on the page."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
 
 
 def _harmless(line: str) -> str:
-    """A line with foreign words in it, so that none of them controls the terminal."""
+    """A line whose text comes from outside, without control characters for the terminal."""
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
 
 
-def inspect(target: str, *, remote: bool = False, plain_http: bool = False) -> Story | ImageStory:
-    """Tell what a module's file is, or an image: the local one of that name, else the registry's.
+def inspect(target: str, *, remote: bool = False, plain_http: bool = False) -> Story | ImageReport:
+    """Show what a module's file or an image contains; an image is the local one, or else the registry's.
 
-    Nothing is kept of what had to be fetched. Raises `ImageError` for an image that holds no module,
-    `NotAPlugin` for a file that is no wasm.
+    An image from a registry isn't kept. Raises `ImageError` for an image that holds no module, `NotAPlugin`
+    for a file that isn't a wasm module.
     """
     if not remote and plugins.is_file(target):
         return inspect_module(Path(target))
     reference, store = Reference.parse(target), Store()
     if not remote and (store.holds(reference) or reference.local):
         manifest = store.find(reference)
-        return _story(reference, "the local images", manifest, store.blobs.open)
+        return _report(reference, "the local images", manifest, store.blobs.open)
     with transfer.fetched(reference, store, plain_http=plain_http) as (manifest, ingest):
-        return _story(reference, reference.registry, manifest, ingest.open)
+        return _report(reference, reference.registry, manifest, ingest.open)
 
 
-def _story(reference: Reference, place: str, manifest: Manifest, open_blob: OpenBlob) -> ImageStory:
-    opened = unpack(manifest, open_blob)
-    layout, held = opened.layout, opened.contents
+def _report(reference: Reference, place: str, manifest: Manifest, open_blob: OpenBlob) -> ImageReport:
+    image = unpack(manifest, reference, open_blob)
     with open_blob(manifest.config) as blob:
         system = _system(blob.read())
     with files.scratch() as folder:
-        path = folder / contents.MODULE_NAME
-        path.write_bytes(held.module)
+        path = folder / MODULE_NAME
+        path.write_bytes(image.module)
         try:
             module = inspect_module(path)
         except NotAPlugin as error:
             message = error.message.replace(str(path), f"the module of {reference}")
             raise ImageError(message, hint=error.hint) from error
-    module = replace(module, module=replace(module.module, path=Path("module")))
-    names = tuple(entry.name for entry in held.files)
-    return ImageStory(
+    packed = Packed(manifest, image.layout, module.module, image.files, system, image.info.type)
+    return ImageReport(
         reference=str(reference),
         place=place,
-        variant=layout.variant,
-        reason=layout.reason,
+        variant=image.layout.variant,
+        reason=image.layout.reason,
         media_type=manifest.media_type,
         manifest_digest=manifest.digest,
         size=manifest.size,
         layers=manifest.layers,
-        files=names,
+        files=image.files,
         annotations=dict(manifest.annotations),
-        plugin=opened.facts,
-        consumers=consumers(Packed(manifest, layout, module.module, names, system, opened.facts.type)),
-        module=module,
+        plugin=image.info,
+        consumers=consumers(packed),
+        module=replace(module, module=replace(module.module, path=Path("module"))),
     )
 
 
 def _system(config: bytes) -> str:
-    """The operating system that an image's configuration names, or ""."""
+    """The operating system in an image's configuration, or ""."""
     try:
         record = json.loads(config)
     except (ValueError, RecursionError):

@@ -118,8 +118,8 @@ def test(
     several = plugins_at(root)
     chain = chain_of(several) if several else []
     if several and module:
-        what = "--module is of one plugin, and this is a workspace"
-        raise UsageError(what, hint="give --root the folder of one")
+        what = "--module is for a single plugin, but this is a workspace"
+        raise UsageError(what, hint="choose a plugin with --root")
     projects = several or [Project.load(root)]
     place = top(projects[0].root) if several else projects[0].root
     given = WasmModule.read(module) if module else None

@@ -18,33 +18,26 @@ from scaffold.project.manifest import locate
 from scaffold.project.model import RUNNABLE, Plugin, Project, read_configuration
 from scaffold.project.plugins import called, chain_at, chain_of, plugins_at
 from scaffold.project.workspace import Workspace, top
-from scaffold.wasm.module import WasmModule
+from scaffold.wasm.module import NotAPlugin, WasmModule
 
 _MODULES_LIMIT = 512 * 2**20  # bytes of the cached modules
 _UNUSED = 30 * 86400.0  # seconds after which one goes
 _IN_USE = 3600.0  # seconds: a command may be about to read one that is no older
 
 if TYPE_CHECKING:
-    from scaffold.oci.metadata import PluginFacts
+    from scaffold.oci.plugin_info import PluginInfo
     from scaffold.oci.reference import Reference
     from scaffold.oci.spec import Manifest
 
 
 @dataclass(frozen=True)
-class Held:
-    """What an image holds: its module as a file, and what is said of the plugin."""
+class OpenedImage:
+    """A local image, its module unpacked into a file."""
 
     reference: Reference
     manifest: Manifest
-    facts: PluginFacts
+    info: PluginInfo
     module: WasmModule
-
-    @property
-    def title(self) -> str:
-        """What the plugin is called."""
-        from scaffold.oci.variants import title_of
-
-        return title_of(self.manifest, self.reference)
 
 
 @dataclass(frozen=True)
@@ -53,25 +46,25 @@ class Source:
 
     module: WasmModule
     root: Path
-    image: Held | None = None
+    image: OpenedImage | None = None
 
     def plugin(self, options: Options) -> Plugin:
         """The plugin, with what the options say in the place of its own.
 
-        Raises as `Project.configured` and `PluginFacts.configured` do.
+        Raises as `Project.configured` and `PluginInfo.configured` do.
         """
         if self.image is None:
             return Plugin.load(
                 self.root, self.module, options.config, name=options.id, root_id=options.root_id
             )
-        facts = self.image.facts
+        info = self.image.info
         given = None if options.config is None else read_configuration(options.config)
         return Plugin(
-            options.id or self.image.title,
-            facts.root_id if options.root_id is None else options.root_id,
+            options.id or info.name,
+            info.root_id if options.root_id is None else options.root_id,
             self.module,
-            facts.configured(given),
-            type=facts.type,
+            info.configured(given),
+            type=info.type,
             image=str(self.image.reference.pinned(self.image.manifest.digest)),
         )
 
@@ -103,9 +96,9 @@ def load(given: str | Path | None, root: Path, *, profile: str, rustc: str | Non
     if is_file(given):
         module = WasmModule.read(Path(given))
         return Source(module, _crate_of(module, root))
-    image = held(str(given))
-    if image.facts.type not in RUNNABLE:
-        kind = image.facts.type
+    image = open_image(str(given))
+    if image.info.type not in RUNNABLE:
+        kind = image.info.type
         raise ModuleError(f"{image.reference}: plugins of type {kind!r} can be packaged, not run yet")
     return Source(image.module, root, image)
 
@@ -162,14 +155,14 @@ def _reference(given: str) -> None:
     Reference.parse(given)
 
 
-def held(name: str) -> Held:
-    """What is in an image, from the local store, or else pulled into it. Its module lies there by its digest.
+def open_image(name: str) -> OpenedImage:
+    """Open a local image, which is pulled first if it isn't here.
 
-    Raises `UsageError` for an image that is neither here nor names a registry.
+    Raises `UsageError` for an image that isn't here and names no registry.
     """
+    from scaffold.oci.layout import unpack
     from scaffold.oci.reference import Reference
     from scaffold.oci.store import Store
-    from scaffold.oci.unpack import unpack
 
     reference, store = Reference.parse(name), Store()
     if not store.holds(reference):
@@ -182,22 +175,21 @@ def held(name: str) -> Held:
         emit(Noted(f"{reference} isn't here yet"))
         pull(name)
     manifest = store.find(reference)
-    opened = unpack(manifest, store.blobs.open)
-    return Held(reference, manifest, opened.facts, _unpacked(opened.contents.module))
+    unpacked = unpack(manifest, reference, store.blobs.open)
+    return OpenedImage(reference, manifest, unpacked.info, _cached(unpacked.module, unpacked.module_digest))
 
 
-def _unpacked(content: bytes) -> WasmModule:
-    """A module as a file, in the user's cache, by its digest; one that isn't what it was is written anew."""
-    from scaffold.core.files import digest
-
-    wanted = digest(content)
-    path = files.cache_dir() / "modules" / f"{wanted.removeprefix('sha256:')}.wasm"
+def _cached(content: bytes, digest: str) -> WasmModule:
+    """A module as a file in the user's cache, named after its digest; a damaged file is replaced."""
+    path = files.cache_dir() / "modules" / f"{digest.removeprefix('sha256:')}.wasm"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.is_file() and digest(path.read_bytes()) == wanted:
-        os.utime(path)
-    else:
-        files.write(path, content, mode=0o600)
-        _prune(path.parent)
+    with suppress(NotAPlugin):
+        module = WasmModule.read(path)
+        if module.digest == digest:
+            os.utime(path)
+            return module
+    files.write(path, content, mode=0o600)
+    _prune(path.parent)
     return WasmModule.read(path)
 
 

@@ -9,8 +9,8 @@ from scaffold.errors import UsageError
 from scaffold.kubernetes.names import resource_name
 from scaffold.kubernetes.options import ClusterOptions
 from scaffold.kubernetes.pins import Pin
+from scaffold.oci.plugin_info import MODULE_DIGEST
 from scaffold.oci.spec import shown
-from scaffold.oci.variants import MODULE_DIGEST
 
 Document = dict[str, Any]
 

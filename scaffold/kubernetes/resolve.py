@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scaffold.core.events import Noted, Warned, emit
-from scaffold.core.files import digest
 from scaffold.errors import RegistryError, UsageError
 from scaffold.kubernetes.pins import ManifestDigest, ModuleDigest, Pin, PinnedImage
-from scaffold.oci.layout import Layout
+from scaffold.oci.layout import Layout, unpack
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import DOCKER_MANIFEST, Manifest
 from scaffold.oci.store import Blobs, Ingest, Store
-from scaffold.oci.unpack import unpack
-from scaffold.oci.variants import DOCKER_TAR_GZIP, SOURCE, title_of
+from scaffold.oci.variants import DOCKER_TAR_GZIP
 
 
 def pin(name: str, *, pushed: bool, plain_http: bool = False, given: bytes | None = None) -> Pin:
@@ -21,7 +19,7 @@ def pin(name: str, *, pushed: bool, plain_http: bool = False, given: bytes | Non
 
     It is said which. With `pushed` only what is in the registry will do. Its configuration is the one that
     was `given`, or its own. Raises `UsageError` when the tag isn't of the digest beside it any more,
-    `ImageError` for what holds no plugin; and as `PluginFacts.configured` does.
+    `ImageError` for what holds no plugin; and as `PluginInfo.configured` does.
     """
     reference, store = Reference.parse(name), Store()
     if reference.local:
@@ -72,17 +70,17 @@ def _compare(reference: Reference, store: Store, found: Pin) -> None:
 
 
 def _read(reference: Reference, manifest: Manifest, blobs: Blobs | Ingest, given: bytes | None) -> Pin:
-    opened = unpack(manifest, blobs.open)
-    facts = opened.facts
-    image = PinnedImage(reference, ManifestDigest(manifest.digest), _variant(opened.layout, manifest))
+    unpacked = unpack(manifest, reference, blobs.open)
+    info = unpacked.info
+    image = PinnedImage(reference, ManifestDigest(manifest.digest), _variant(unpacked.layout, manifest))
     return Pin(
-        name=title_of(manifest, reference),
-        module_digest=ModuleDigest(digest(opened.contents.module)),
-        plugin_type=facts.type,
-        root_id=facts.root_id,
-        configuration=facts.configured(given),
+        name=info.name,
+        module_digest=ModuleDigest(unpacked.module_digest),
+        plugin_type=info.type,
+        root_id=info.root_id,
+        configuration=info.configured(given),
         image=image,
-        source=manifest.annotations.get(SOURCE, ""),
+        source=info.source,
     )
 
 

@@ -1,4 +1,4 @@
-"""What images hold that others made: where the module is, and what is refused.
+"""How images, including those made by other tools, hold their module; and which images we refuse.
 
 Sources: solo-io/wasm, spec/ and tools/wasme; istio/istio, pkg/wasm/imagefetcher.go; CNCF TAG Runtime,
 wasm OCI artifact; engineerd/wasm-to-oci, pkg/oci; google/go-containerregistry, pkg/v1/remote/index.go.
@@ -6,12 +6,15 @@ wasm OCI artifact; engineerd/wasm-to-oci, pkg/oci; google/go-containerregistry, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from scaffold.core.files import digest
+from scaffold.oci.plugin_info import MODULE_DIGEST, RUNTIME_CONFIG_NAME, PluginInfo
+from scaffold.oci.reference import Reference
 from scaffold.oci.spec import (
     BLOB_LIMIT,
     DOCKER_MANIFEST,
@@ -26,7 +29,6 @@ from scaffold.oci.variants import (
     CNCF_CONFIG,
     CNCF_WASM,
     DOCKER_TAR_GZIP,
-    MODULE_DIGEST,
     RUNTIME_CONFIG,
     TAR_GZIP,
     WASM_CONTENT,
@@ -34,11 +36,11 @@ from scaffold.oci.variants import (
 from scaffold.wasm.module import COMPONENT, CORE, MAGIC
 
 WASM_TO_OCI = "application/vnd.wasm.content.layer.v1+wasm"
-MODULE_NAME, RUNTIME_CONFIG_NAME = "plugin.wasm", "runtime-config.json"
+MODULE_NAME = "plugin.wasm"
 
 _ARCHIVES = (TAR_GZIP, DOCKER_TAR_GZIP)
 _BARE = (WASM_CONTENT, CNCF_WASM, WASM_TO_OCI)
-_PACKED_OTHERWISE = {
+_UNREADABLE = {
     "application/vnd.oci.image.layer.v1.tar": "not compressed",
     "application/vnd.docker.image.rootfs.diff.tar": "not compressed",
     "application/vnd.oci.image.layer.v1.tar+zstd": "compressed with zstd",
@@ -47,14 +49,16 @@ _PACKED_OTHERWISE = {
 _PLATFORM = {"os": "linux", "architecture": "amd64"}
 _UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 
+OpenBlob = Callable[[Descriptor], AbstractContextManager[BinaryIO]]
+
 
 @dataclass(frozen=True)
 class Layout:
     """How an image holds its module.
 
-    `variant` is "compat", "multi-layer compat", "hybrid", "oci", "cncf", "wasm-to-oci" or "artifact";
-    `module` the layer to read, `runtime_config` wasme's where it is a blob of its own; `reason` says by
-    what it was told.
+    `variant` is "compat", "multi-layer compat", "hybrid", "oci", "cncf", "wasm-to-oci" or "artifact", and
+    `reason` explains why. `module` is the layer to read, `runtime_config` wasme's configuration if it is a
+    blob of its own.
     """
 
     variant: str
@@ -64,24 +68,50 @@ class Layout:
 
     @property
     def packed(self) -> bool:
-        """Whether the layer is an archive that holds `plugin.wasm`, and not the module itself."""
+        """Whether the layer is an archive that holds `plugin.wasm`, rather than the module itself."""
         return self.module.media_type in _ARCHIVES
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What the module's layer holds: `files` but for directories, none when the layer is the bare module."""
+    """The content of the module's layer: `files`, without directories, are empty for a bare module."""
 
     module: bytes = field(repr=False)
     files: tuple[Entry, ...] = ()
     runtime_config: bytes | None = field(default=None, repr=False)
 
 
-def layout_of(manifest: Manifest) -> Layout:
-    """Where an image holds its module, looked for in the order in which Istio does.
+@dataclass(frozen=True)
+class Unpacked:
+    """An image that was read. `files` are the paths in the module's layer, empty if it is the bare module."""
 
-    Whether an archive does hold one is told only when it is read. Raises `ImageError`, naming what the
-    layers are, when nothing in it can be a module.
+    layout: Layout
+    info: PluginInfo
+    module: bytes = field(repr=False)
+    module_digest: str
+    files: tuple[str, ...]
+
+
+def unpack(manifest: Manifest, reference: Reference, open_blob: OpenBlob) -> Unpacked:
+    """Read an image, whose verified blobs `open_blob` opens. Raises `ImageError` if it holds no plugin."""
+    layout = layout_of(manifest)
+    with open_blob(layout.module) as blob:
+        contents = read_contents(layout, blob)
+    module_digest = verify(manifest, contents.module)
+    runtime_config = contents.runtime_config
+    if layout.runtime_config:
+        with open_blob(layout.runtime_config) as blob:
+            runtime_config = blob.read()
+    info = PluginInfo.of_image(manifest, reference, runtime_config)
+    files = tuple(entry.name for entry in contents.files)
+    return Unpacked(layout, info, contents.module, module_digest, files)
+
+
+def layout_of(manifest: Manifest) -> Layout:
+    """Where an image holds its module; the layers are tried in the same order as in Istio.
+
+    Whether an archive really holds a module shows only when it is read. Raises `ImageError`, which lists the
+    layers' types, if none can hold a module.
     """
     if not manifest.layers:
         raise ImageError("the image holds no wasm module: it has no layers")
@@ -97,9 +127,9 @@ def layout_of(manifest: Manifest) -> Layout:
         return Layout(
             _bare_variant(manifest, bare[0]), bare[0], runtime_config, f"its layer is {bare[0].media_type}"
         )
-    if last.media_type in _PACKED_OTHERWISE:
+    if last.media_type in _UNREADABLE:
         raise ImageError(
-            f"the image's last layer is {_PACKED_OTHERWISE[last.media_type]}, and consumers read only gzip",
+            f"the image's last layer is {_UNREADABLE[last.media_type]}, but consumers read only gzip",
             hint="compress the layer with gzip",
         )
     raise ImageError(f"the image holds no wasm module: its layers are {_listed(manifest.layers)}")
@@ -133,43 +163,43 @@ def _listed(layers: tuple[Descriptor, ...]) -> str:
 
 
 def read_module(layout: Layout, stream: BinaryIO) -> bytes:
-    """The module's bytes, out of the verified blob of `layout.module`; raises as `read_contents` does."""
+    """The module's bytes from the verified blob of `layout.module`; raises like `read_contents`."""
     return read_contents(layout, stream).module
 
 
 def read_contents(layout: Layout, stream: BinaryIO) -> Contents:
-    """All that the blob of `layout.module` holds; it is read to its end, and must be the verified one.
+    """The content of the verified blob of `layout.module`, which is read to its end.
 
-    Raises `ImageError` for an archive without a `plugin.wasm`, with two, or with one that is no regular
-    file; for one that can't be read safely, or unpacks to more than 256 MiB or 1,000 files; and for what
-    isn't a core module.
+    Raises `ImageError` for an archive without a `plugin.wasm`, with two, or with one that isn't a regular
+    file; for an archive that can't be read safely, or unpacks to more than 256 MiB or 1,000 files; and for
+    anything but a core module.
     """
     if layout.module.size > BLOB_LIMIT:
-        raise ImageError(f"its module's layer is {layout.module.size:,} bytes large: 256 MiB is the most")
+        raise ImageError(f"its module's layer has {layout.module.size:,} bytes: 256 MiB is the limit")
     contents = _unpacked(Archive(stream)) if layout.packed else Contents(stream.read(layout.module.size))
     _check_module(contents.module)
     return contents
 
 
 def _unpacked(archive: Archive) -> Contents:
-    files, found = [], dict[str, bytes]()
+    files, contents = [], dict[str, bytes]()
     for entry in archive.entries():
         path = PurePosixPath(entry.name)
-        # a plugin may be in any folder, as Istio has it; wasme puts its configuration beside it, at the top
+        # like Istio, take a plugin in any folder; wasme's configuration is at the top
         name = path.name if path.name == MODULE_NAME else str(path)
         if name in (MODULE_NAME, RUNTIME_CONFIG_NAME):
             if entry.kind != "file":
                 raise ImageError(f"its last layer holds {shown(entry.name)} as a {entry.kind}, not as a file")
-            if name in found:
+            if name in contents:
                 raise ImageError(f"its last layer holds two files named {name}")
             if name == RUNTIME_CONFIG_NAME and entry.size > MANIFEST_LIMIT:
-                raise ImageError(f"its {name} is {entry.size:,} bytes large")
-            found[name] = archive.read()
+                raise ImageError(f"its {name} has {entry.size:,} bytes")
+            contents[name] = archive.read()
         if entry.kind != "directory":
             files.append(entry)
-    if MODULE_NAME not in found:
-        raise ImageError(f"the image is no plugin: its last layer has no {MODULE_NAME}")
-    return Contents(found[MODULE_NAME], tuple(files), found.get(RUNTIME_CONFIG_NAME))
+    if MODULE_NAME not in contents:
+        raise ImageError(f"the image holds no plugin: its last layer has no {MODULE_NAME}")
+    return Contents(contents[MODULE_NAME], tuple(files), contents.get(RUNTIME_CONFIG_NAME))
 
 
 def _check_module(content: bytes) -> None:
@@ -186,27 +216,27 @@ def _check_module(content: bytes) -> None:
         raise ImageError(f"the image's module has an unknown wasm version ({content[4:8].hex()})")
 
 
-def verify(manifest: Manifest, module: bytes) -> None:
-    """Hold a module against the digest that the image's annotations give, where they do.
-
-    Raises `ImageError` when it is another one.
-    """
-    said, read = manifest.annotations.get(MODULE_DIGEST), digest(module)
-    if said is not None and said != read:
-        raise ImageError(f"the image says that its module is {shown(said)}, and holds {read}")
+def verify(manifest: Manifest, module: bytes) -> str:
+    """The module's digest. Raises `ImageError` if the image's annotations state another one."""
+    stated, actual = manifest.annotations.get(MODULE_DIGEST), digest(module)
+    if stated is not None and stated != actual:
+        raise ImageError(f"the image states the module digest {shown(stated)}, but its module has {actual}")
+    return actual
 
 
 def choose_child(index: Mapping[str, Any]) -> Descriptor:
-    """The image in an index that is meant: the first for linux/amd64, or the only one.
+    """The image that an index stands for: the first one for linux/amd64, or the only one.
 
-    That is the one that Istio takes, on any node; one without a platform counts as such. What tells of
-    another image (BuildKit's attestations) is no image. Raises `ImageError`, naming the platforms.
+    Istio takes the same one, on any node. An image without a platform counts as linux/amd64, and BuildKit's
+    attestations don't count as images. Raises `ImageError`, which lists the platforms, if there is none.
     """
     records = index.get("manifests")
     if not isinstance(records, list):
         raise ImageError("the index has no list of images")
-    children = [(Descriptor.read(one, f"image {at} of the index"), one) for at, one in enumerate(records)]
-    images = [(child, _platform(one)) for child, one in children if not _attests(child, one)]
+    children = [
+        (Descriptor.read(record, f"image {at} of the index"), record) for at, record in enumerate(records)
+    ]
+    images = [(child, _platform(record)) for child, record in children if not _is_attestation(child, record)]
     for child, platform in images:
         if _PLATFORM.items() <= platform.items():
             return child
@@ -225,5 +255,5 @@ def _platform(record: Mapping[str, Any]) -> Mapping[str, str]:
     return {key: value for key, value in platform.items() if isinstance(value, str)}
 
 
-def _attests(child: Descriptor, record: Mapping[str, Any]) -> bool:
+def _is_attestation(child: Descriptor, record: Mapping[str, Any]) -> bool:
     return "vnd.docker.reference.type" in child.annotations or _UNKNOWN.items() <= _platform(record).items()

@@ -26,6 +26,8 @@ DOCKER_SCHEMA_1 = (
 MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
 INDEXES = (INDEX, DOCKER_LIST)
 
+TITLE = "org.opencontainers.image.title"
+
 MANIFEST_LIMIT = 4 * 2**20  # bytes: what every registry must take
 BLOB_LIMIT = 256 * 2**20  # bytes: what Istio and Envoy Gateway take
 
@@ -89,7 +91,7 @@ class Descriptor:
     @property
     def title(self) -> str:
         """The file name that it was given, or ""."""
-        return self.annotations.get("org.opencontainers.image.title", "")
+        return self.annotations.get(TITLE, "")
 
 
 @dataclass(frozen=True)

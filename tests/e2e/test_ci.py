@@ -24,11 +24,11 @@ from support.pipelines import Pipeline, github, gitlab, machines_own
 import scaffold
 from scaffold.commands import ci as workflows
 from scaffold.oci import layout as contents
+from scaffold.oci.plugin_info import MODULE_DIGEST
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry.client import Client
 from scaffold.oci.registry.credentials import Credentials
 from scaffold.oci.spec import Manifest
-from scaffold.oci.variants import MODULE_DIGEST
 
 ROOT = Path(__file__).parent.parent.parent
 TAG = "v0.1.0"

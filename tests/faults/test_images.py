@@ -17,9 +17,10 @@ from support.shops import User, manifest, on_sale, put, sha256
 
 from scaffold.commands import images as stored
 from scaffold.core import events
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store
-from scaffold.oci.variants import Metadata, compat
+from scaffold.oci.variants import compat
 
 SIZE = 300_000  # bytes of a module that makes the moment count, and costs little
 LAYOUT = ["blobs", "index.json", "oci-layout"]
@@ -309,7 +310,7 @@ def test_everything_at_once(user, shop, record, capsys):
 def test_images_while_others_come_and_go(user, record, capsys):
     """It reads without the lock: what is removed under its eyes isn't damaged."""
     user.quickly(capsys, "package", user.module(0, SIZE), "-t", "stays:1")
-    other = compat(user.module(1, SIZE).read_bytes(), Metadata("other"))
+    other = compat(user.module(1, SIZE).read_bytes(), PluginInfo("other"))
     done = threading.Event()
 
     def come_and_go() -> None:

@@ -8,10 +8,11 @@ from support.commands import entered, error
 from support.documents import ROOT
 
 from scaffold.errors import ProjectError, UsageError
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import ImageError
 from scaffold.oci.store import Store
-from scaffold.oci.variants import Metadata, compat
+from scaffold.oci.variants import compat
 from scaffold.project import schema
 from scaffold.project.model import Plugin, Project
 from scaffold.project.schema import Schema
@@ -71,7 +72,7 @@ def image(tmp_path, monkeypatch):
 
     def image(configuration, content=json.dumps(SCHEMA)):
         said = "" if configuration is None else json.dumps(configuration)
-        metadata = Metadata("gate", configuration=said, schema=content)
+        metadata = PluginInfo("gate", configuration=said, schema=content)
         Store().add(compat(wasm_asm.plugin(), metadata), Reference.parse(IMAGE))
 
     return image
@@ -109,7 +110,7 @@ def test_an_images_default_that_does_not_fit_is_refused(image, capsys, of_image)
     ran = entered(capsys, *of_image)
     assert ran.code == ImageError.exit_code
     said = "the image's configuration does not fit config.schema.json: keys[0]: 3 is not of type string"
-    assert ran.err.endswith(error(said, "give another by --config"))
+    assert ran.err.endswith(error(said, "pass another with --config"))
 
 
 def test_one_that_is_given_to_an_image_and_does_not_fit_is_refused(image, capsys, of_image):

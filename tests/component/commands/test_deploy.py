@@ -23,10 +23,11 @@ from scaffold.commands import manifest as manifests
 from scaffold.hosts.background import record as deployments
 from scaffold.kubernetes import apply as kubernetes
 from scaffold.kubernetes import record as applied
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer
 from scaffold.oci.store import Store
-from scaffold.oci.variants import VARIANTS, Metadata
+from scaffold.oci.variants import VARIANTS
 from scaffold.wasm import compat as versions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("home")]  # kubectl is a real one
@@ -53,7 +54,7 @@ def project(tmp_path):
 
 def keep(name, module=MODULE, variant="compat"):
     """Make an image of the local store."""
-    Store().add(VARIANTS[variant](module, Metadata("hello_world")), Reference.parse(name))
+    Store().add(VARIANTS[variant](module, PluginInfo("hello_world")), Reference.parse(name))
 
 
 @pytest.fixture

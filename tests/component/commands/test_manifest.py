@@ -13,11 +13,12 @@ from scaffold.commands.manifest import manifest
 from scaffold.core.files import digest
 from scaffold.errors import ProjectError, UsageError
 from scaffold.kubernetes.options import ClusterOptions
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer
 from scaffold.oci.spec import ImageError
 from scaffold.oci.store import Store
-from scaffold.oci.variants import VARIANTS, Metadata
+from scaffold.oci.variants import VARIANTS
 
 pytestmark = pytest.mark.usefixtures("home")
 MODULE = wasm_asm.plugin()
@@ -35,7 +36,7 @@ def pushed():
     """An image that is in a registry: its name, and its manifest's digest."""
     with faulty() as registry:
         name = f"{registry.name}/acme/hello:1"
-        Store().add(VARIANTS["compat"](MODULE, Metadata("hello_world")), Reference.parse(name))
+        Store().add(VARIANTS["compat"](MODULE, PluginInfo("hello_world")), Reference.parse(name))
         yield name, transfer.push(name).manifest_digest
 
 
@@ -56,7 +57,7 @@ def test_of_an_image(pushed):
 def test_what_does_not_fit_the_schema_of_an_image_in_a_registry_is_never_applied(here):
     with faulty() as registry:
         name = f"{registry.name}/acme/hello:1"
-        metadata = Metadata(
+        metadata = PluginInfo(
             "hello", configuration='{"a": 1}', schema='{"properties": {"a": {"type": "null"}}}'
         )
         Store().add(VARIANTS["compat"](MODULE, metadata), Reference.parse(name))
@@ -141,7 +142,7 @@ def test_a_plain_fleet_has_no_cluster(tmp_path):
 def test_nothing_is_applied_that_was_not_pushed(here, tmp_path):
     with faulty() as registry:
         name = f"{registry.name}/acme/hello:1"
-        Store().add(VARIANTS["compat"](MODULE, Metadata("hello_world")), Reference.parse(name))
+        Store().add(VARIANTS["compat"](MODULE, PluginInfo("hello_world")), Reference.parse(name))
         options = ClusterOptions(selector=("app=web",))
         with pytest.raises(Exception, match="has no acme/hello:1") as caught:
             to_cluster("istio", name, tmp_path, options, manifests.Build())

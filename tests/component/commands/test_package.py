@@ -8,12 +8,12 @@ from support import wasm_asm
 from support.commands import entered
 from support.repositories import commit
 
-from scaffold.hosts.plugin import held
+from scaffold.hosts.plugin import open_image
 from scaffold.oci.layout import layout_of
-from scaffold.oci.metadata import plugin_facts
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store
-from scaffold.oci.variants import VARIANTS, Metadata, cncf
+from scaffold.oci.variants import VARIANTS, cncf
 
 SCHEMA = "proxy-wasm.plugin/configuration-schema"
 
@@ -141,7 +141,7 @@ def test_the_revision_is_named_when_it_is_the_whole_truth(crate, capsys):
     assert annotations("clean:1")["org.opencontainers.image.revision"] == git(crate, "rev-parse", "HEAD")
     (crate / "config.json").write_text("{}")
     ran = entered(capsys, "package", "filter.wasm", "-t", "dirty:1")
-    assert "changes that aren't committed" in ran.err
+    assert "uncommitted changes" in ran.err
     assert "org.opencontainers.image.revision" not in annotations("dirty:1")
     assert made["manifest_digest"] != Store().find(Reference.parse("dirty:1")).digest
 
@@ -185,21 +185,21 @@ def test_wasmes_configuration_file_says_the_root_ids(module, home, capsys):
     layout = layout_of(manifest)
     assert layout.variant == "oci"
     config = Store().blobs.read(layout.runtime_config)
-    assert plugin_facts(manifest, config).root_ids == ("a", "b")
+    assert PluginInfo.of_image(manifest, Reference.parse("x:1"), config).root_ids == ("a", "b")
     assert json.loads(config)["config"] == {"rootIds": ["a", "b"]}
 
 
 def test_a_root_id_that_cannot_be_written_is_refused(crate, capsys):
     (crate / "Cargo.toml").write_text(CARGO_TOML.replace('"greeter"', '"a, b"'))
     ran = entered(capsys, "package", "filter.wasm")
-    assert (ran.code, "commas stand between them" in ran.err) == (6, True)
+    assert (ran.code, "commas separate root ids" in ran.err) == (6, True)
 
 
 def test_a_large_or_binary_configuration_stays_out(crate, capsys):
     for content in (b"\xff\xfe", b" " * 100_000):
         (crate / "config.json").write_bytes(content)
         ran = entered(capsys, "package", "filter.wasm")
-        assert (ran.code, "says nothing of the default configuration" in ran.err) == (0, True)
+        assert (ran.code, "the default configuration isn't in the image" in ran.err) == (0, True)
         assert "proxy-wasm.plugin/configuration" not in annotations("hello_world:1.2.3_build.4")
 
 
@@ -224,7 +224,7 @@ def test_inspect_cuts_what_is_long(crate, capsys):
 def test_a_large_schema_stays_out(crate, capsys):
     (crate / "config.schema.json").write_text(json.dumps({"title": "x" * 2**16}))
     ran = entered(capsys, "package", "filter.wasm")
-    said = "the image says nothing of the configuration's schema: it is binary, or above 64 kB"
+    said = "the configuration's schema isn't in the image: it is binary, or larger than 64 kB"
     assert (ran.code, said in ran.err) == (0, True)
     assert SCHEMA not in annotations("hello_world:1.2.3_build.4")
 
@@ -242,7 +242,7 @@ def test_the_schema_of_another_source_stays_out(crate, capsys):
     [
         (["-t", "Hello"], 2, "a repository's name must be in lower case"),
         (["-t", "hello:1+2"], 2, "a tag can't hold a `+`"),
-        (["-t", f"hello@sha256:{'0' * 64}"], 2, "a digest is the image's own"),
+        (["-t", f"hello@sha256:{'0' * 64}"], 2, "its digest follows from its content"),
         (["--variant", "docker"], 2, "no variant named `docker`"),
         (["--runtime-config", "nowhere.json"], 2, "cannot read nowhere.json"),
         (["--runtime-config", "filter.wasm"], 6, "runtime-config.json is no JSON"),
@@ -319,12 +319,12 @@ def test_the_image_of_a_network_plugin_stays_one(crate, capsys):
 
 def test_what_an_image_says_cant_control_the_terminal(module, capsys):
     evil = "\x1b[31m\n\x07\x9b"
-    image = cncf(module.read_bytes(), Metadata(title=evil, version=evil, configuration=evil))
+    image = cncf(module.read_bytes(), PluginInfo(name=evil, version=evil, configuration=evil))
     Store().add(image, Reference.parse("evil:1"))
     ran = entered(capsys, "inspect", "evil:1")
     assert (ran.code, "annotations" in ran.out) == (0, True)
     assert all(line.isprintable() for line in ran.out.splitlines())
-    assert held("evil:1").title == "evil"
+    assert open_image("evil:1").info.name == "evil"
 
 
 def test_a_pushed_name_needs_a_registry(module, capsys):
@@ -371,4 +371,4 @@ def test_wasmes_store_is_taken_over(home, module, capsys, tmp_path):
 
 def test_no_store_of_wasmes_is_said(tmp_path, capsys):
     ran = entered(capsys, "import-wasme", "--store", tmp_path / "nowhere")
-    assert (ran.code, "there is no store of wasme's" in ran.err) == (2, True)
+    assert (ran.code, "there is no wasme store" in ran.err) == (2, True)

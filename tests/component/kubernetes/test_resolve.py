@@ -11,17 +11,16 @@ from support.faulty import Reply, faulty
 from scaffold.core.files import digest
 from scaffold.errors import RegistryError, UsageError
 from scaffold.kubernetes.resolve import pin
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer
 from scaffold.oci.spec import Descriptor, Image, ImageError, Manifest
 from scaffold.oci.store import Store
-from scaffold.oci.variants import DOCKER_TAR_GZIP, VARIANTS, Metadata
+from scaffold.oci.variants import DOCKER_TAR_GZIP, VARIANTS
 
 MODULE = wasm_asm.plugin()
 OTHER = MODULE + wasm_asm.custom("more", b"x")
-METADATA = Metadata(
-    title="hello_world", root_ids=("hello_root",), plugin_type="network", configuration='{"a": 1}'
-)
+METADATA = PluginInfo(name="hello_world", root_ids=("hello_root",), type="network", configuration='{"a": 1}')
 
 
 @pytest.fixture
@@ -130,7 +129,7 @@ def test_layouts_that_only_some_load_are_told(registry):
 
 def test_a_title_that_is_no_line_to_show_names_no_resource():
     """As everywhere else."""
-    image = VARIANTS["compat"](MODULE, replace(METADATA, title="two\nlines"))
+    image = VARIANTS["compat"](MODULE, replace(METADATA, name="two\nlines"))
     Store().add(image, Reference.parse("odd:1"))
     assert pin("odd:1", pushed=False).name == "odd"
 

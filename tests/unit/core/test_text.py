@@ -8,9 +8,10 @@ from support.commands import SCAFFOLD, run, terminal
 
 from scaffold.core.files import digest
 from scaffold.core.text import cut, fit
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store
-from scaffold.oci.variants import Metadata, compat
+from scaffold.oci.variants import compat
 
 DIGEST = digest(b"x")
 LONG = "registry.example.com:5000/a-team/with-a-long-name/hello_world_of_filters"
@@ -49,7 +50,7 @@ def images(tmp_path, monkeypatch):
     for kind in ("DATA", "CACHE", "STATE"):
         monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / kind))
     for name in (f"{LONG}:1", "short:a-tag-that-is-rather-long-too-as-branches-are"):
-        Store().add(compat(MODULE, Metadata("hello")), Reference.parse(name))
+        Store().add(compat(MODULE, PluginInfo("hello")), Reference.parse(name))
     return tmp_path
 
 

@@ -10,9 +10,10 @@ from support import wasm_asm
 
 from scaffold.core import files
 from scaffold.hosts import plugin as plugins
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store
-from scaffold.oci.variants import TITLE, Metadata, compat
+from scaffold.oci.variants import TITLE, compat
 
 DAY = 86400
 MIB = 2**20
@@ -26,7 +27,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def keep(name, number=0, title="hello"):
-    made = compat(wasm_asm.plugin() + wasm_asm.custom("number", b"%d" % number), Metadata(title))
+    made = compat(wasm_asm.plugin() + wasm_asm.custom("number", b"%d" % number), PluginInfo(title))
     Store().add(made, Reference.parse(name))
 
 
@@ -41,15 +42,15 @@ def cached(cache, name, age, size=1):
 
 def test_a_module_that_nobody_has_used_for_long_goes_when_another_comes(cache):
     keep("a:1")
-    first = plugins.held("a:1").module.path
+    first = plugins.open_image("a:1").module.path
     assert first.parent == cache
     old, young = cached(cache, "old.wasm", 31 * DAY), cached(cache, "young.wasm", 29 * DAY)
     left = cached(cache, ".old.wasm.x", 31 * DAY)  # by a kill
     os.utime(first, (time.time() - 31 * DAY,) * 2)
-    assert plugins.held("a:1").module.path == first
+    assert plugins.open_image("a:1").module.path == first
     assert old.exists(), "nothing was written"
     keep("a:2", 2)
-    second = plugins.held("a:2").module.path
+    second = plugins.open_image("a:2").module.path
     assert set(cache.iterdir()) == {first, second, young}
     assert not left.exists()
 
@@ -60,18 +61,18 @@ def test_the_longest_unused_of_too_many_go_but_none_that_may_be_in_use(cache):
     newer = cached(cache, "newer.wasm", 2 * DAY, 100 * MIB)
     older = cached(cache, "older.wasm", 3 * DAY, 100 * MIB)
     keep("a:1")
-    held = plugins.held("a:1").module.path
-    assert set(cache.iterdir()) == {held, in_use, newer}
+    opened = plugins.open_image("a:1").module.path
+    assert set(cache.iterdir()) == {opened, in_use, newer}
     assert not older.exists()
     cached(cache, in_use.name, 600, 600 * MIB)
     keep("a:2", 2)
-    second = plugins.held("a:2").module.path
-    assert set(cache.iterdir()) == {held, second, in_use}
+    second = plugins.open_image("a:2").module.path
+    assert set(cache.iterdir()) == {opened, second, in_use}
 
 
 @pytest.mark.parametrize("title", ["two\nlines", "\x1b[31mred"])
 def test_a_title_that_is_no_line_to_show_names_no_plugin(cache, title):
     keep("acme/hello:1", title=title)
-    held = plugins.held("acme/hello:1")
-    assert held.manifest.annotations[TITLE] == title
-    assert held.title == "hello"
+    opened = plugins.open_image("acme/hello:1")
+    assert opened.manifest.annotations[TITLE] == title
+    assert opened.info.name == "hello"

@@ -4,7 +4,9 @@ from support.odd_modules import build, env, wasi
 from scaffold.oci import consumers, variants
 from scaffold.oci import layout as contents
 from scaffold.oci.consumers import CONSUMERS, Packed
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.spec import DOCKER_MANIFEST, Descriptor, Manifest
+from scaffold.oci.spec import TITLE as TITLE_ANNOTATION
 from scaffold.wasm.anatomy import Anatomy
 
 FAMILY = ["Istio 1.16 and later", "Envoy Gateway", "Higress"]  # they share the code that fetches
@@ -12,7 +14,7 @@ DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 WASM_TO_OCI = ("application/vnd.wasm.config.v1+json", ["application/vnd.wasm.content.layer.v1+wasm"])
 METADATA = "application/vnd.module.wasm.spec.v1+yaml"
 MODULE = build()
-TITLE = {variants.TITLE: "plugin.wasm"}
+TITLE = {TITLE_ANNOTATION: "plugin.wasm"}
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def image(config, layers, *, titles=TITLE, media_type=None):
 
 def made(variant):
     """The manifest of an image as we make it."""
-    return variants.VARIANTS[variant](MODULE, variants.Metadata("hello")).manifest
+    return variants.VARIANTS[variant](MODULE, PluginInfo("hello")).manifest
 
 
 def answers(manifest, module=None, files=("plugin.wasm",), os="linux", kind="http"):

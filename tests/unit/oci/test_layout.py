@@ -11,7 +11,8 @@ from support import layers, wasm_asm
 from support.layers import file, header, layer
 
 from scaffold.oci.layout import choose_child, layout_of, read_contents, read_module, verify
-from scaffold.oci.metadata import PluginFacts, plugin_facts, read_runtime_config
+from scaffold.oci.plugin_info import PluginInfo, read_runtime_config
+from scaffold.oci.reference import Reference
 from scaffold.oci.spec import (
     BLOB_LIMIT,
     DOCKER_MANIFEST,
@@ -24,7 +25,7 @@ from scaffold.oci.spec import (
     dump,
 )
 from scaffold.oci.tar import Entry
-from scaffold.oci.variants import VARIANTS, Metadata
+from scaffold.oci.variants import VARIANTS
 
 MODULE = wasm_asm.plugin()
 OTHER = MODULE + wasm_asm.custom("other")
@@ -92,7 +93,7 @@ def test_every_layout_is_told_and_read(variant, made):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_our_own_images_are_read(variant):
-    made = VARIANTS[variant](MODULE, Metadata(title="hello"))
+    made = VARIANTS[variant](MODULE, PluginInfo(name="hello"))
     assert layout_of(made.manifest).variant == variant
     assert contents_of(made.manifest, made.blobs).module == MODULE
 
@@ -197,7 +198,7 @@ def test_one_in_another_folder_is_another_programs():
 @pytest.mark.parametrize(
     ("parts", "says"),
     [
-        ([], "the image is no plugin: its last layer has no plugin.wasm"),
+        ([], "the image holds no plugin: its last layer has no plugin.wasm"),
         ([file("bin/sh", b"x"), header("lib", flag=b"2")], "its last layer has no plugin.wasm"),
         ([file("plugin.wasm.txt", b"x"), file("Plugin.wasm", b"x")], "its last layer has no plugin.wasm"),
         ([file("..\\plugin.wasm", MODULE)], "its last layer has no plugin.wasm"),
@@ -221,7 +222,7 @@ def test_one_in_another_folder_is_another_programs():
         ([file("plugin.wasm", wasm_asm.HEADER[:6])], "an unknown wasm version (0100)"),
         ([file("plugin.wasm", b"\0asm\2\0\0\0")], "an unknown wasm version (02000000)"),
         ([file("plugin.wasm", b"\0asm\x0d\0\1\0")], "is a WebAssembly component"),
-        ([file("runtime-config.json", bytes(5 * 2**20))], "its runtime-config.json is 5,242,880 bytes large"),
+        ([file("runtime-config.json", bytes(5 * 2**20))], "its runtime-config.json has 5,242,880 bytes"),
         ([header("runtime-config.json", flag=b"2")], "as a symbolic link, not as a file"),
     ],
 )
@@ -270,7 +271,7 @@ def test_a_layer_that_no_consumer_takes_is_not_even_begun(media_type):
     large = Descriptor(media_type, digest(b""), BLOB_LIMIT + 1)
     manifest = Manifest.make(Descriptor.of(*OCI_CONFIG), (large,), {})
     stream = io.BytesIO(MODULE)
-    with pytest.raises(ImageError, match=r"is 268,435,457 bytes large: 256 MiB is the most"):
+    with pytest.raises(ImageError, match=r"has 268,435,457 bytes: 256 MiB is the limit"):
         read_module(layout_of(manifest), stream)
     assert stream.tell() == 0
 
@@ -281,19 +282,23 @@ def test_a_layer_that_no_consumer_takes_is_not_even_begun(media_type):
 def test_a_module_is_the_one_that_the_annotations_promise():
     manifest, _ = image(WASM, annotations={"proxy-wasm.module/digest": digest(MODULE)})
     verify(manifest, MODULE)
-    says = f"the image says that its module is '{digest(MODULE)}', and holds {digest(OTHER)}"
+    says = f"the image states the module digest '{digest(MODULE)}', but its module has {digest(OTHER)}"
     with pytest.raises(ImageError, match=re.escape(says)):
         verify(manifest, OTHER)
 
 
 @pytest.mark.parametrize("said", ["", "x", digest(MODULE).upper(), digest(MODULE)[7:]])
 def test_a_promise_that_is_no_digest_is_not_kept(said):
-    with pytest.raises(ImageError, match="the image says that its module is"):
+    with pytest.raises(ImageError, match="the image states the module digest"):
         verify(image(WASM, annotations={"proxy-wasm.module/digest": said})[0], MODULE)
 
 
 def test_nothing_promised_is_nothing_to_hold_a_module_against():
     verify(image(WASM)[0], MODULE)
+
+
+def info_of(manifest, runtime_config=None):
+    return PluginInfo.of_image(manifest, Reference.parse("acme/hello:1"), runtime_config)
 
 
 SAID = {
@@ -307,38 +312,52 @@ SAID = {
 
 def test_annotations_come_before_wasmes_configuration():
     manifest, _ = image(WASM, annotations=SAID)
-    expected = PluginFacts(("a", "b"), "network", ("v0.2.0", "v0.2.1"), '{"a": 1}', "{}")
-    assert plugin_facts(manifest) == plugin_facts(manifest, RUNTIME_CONFIG[1]) == expected
+    expected = PluginInfo(
+        "hello",
+        root_ids=("a", "b"),
+        type="network",
+        abi_versions=("v0.2.0", "v0.2.1"),
+        configuration='{"a": 1}',
+        schema="{}",
+    )
+    assert info_of(manifest) == info_of(manifest, RUNTIME_CONFIG[1]) == expected
 
 
 def test_wasmes_configuration_fills_the_gaps():
-    assert plugin_facts(image(WASM)[0], RUNTIME_CONFIG[1]) == PluginFacts(
-        ("hello",), "http", ("v0.2.1",), None
+    assert info_of(image(WASM)[0], RUNTIME_CONFIG[1]) == PluginInfo(
+        "hello", root_ids=("hello",), type="http", abi_versions=("v0.2.1",), configuration=""
     )
 
 
 def test_an_image_that_says_nothing_holds_an_http_plugin():
-    assert plugin_facts(image(WASM)[0]) == PluginFacts((), "http", (), None)
+    assert info_of(image(WASM)[0]) == PluginInfo(
+        "hello", root_ids=(), type="http", abi_versions=(), configuration=""
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_packaging_says_comes_back(variant):
-    metadata = Metadata(
-        "hello",
-        abi_version="0.2.1",
+    info = PluginInfo(
+        "a name of its own",
+        version="1.2.3",
+        description="Says hello",
+        source="https://example.com/acme/hello",
+        revision="0123",
+        licenses="MIT",
+        abi_versions=("v0.2.1",),
         root_ids=("a", "b"),
         configuration="x\n",
         schema="true",
-        plugin_type="service",
+        type="service",
     )
-    facts = plugin_facts(VARIANTS[variant](MODULE, metadata).manifest)
-    assert facts == PluginFacts(("a", "b"), "service", ("v0.2.1",), "x\n", "true")
+    assert info_of(VARIANTS[variant](MODULE, info).manifest) == info
 
 
 def test_a_type_of_plugin_that_there_isnt_is_refused():
     manifest, _ = image(WASM, annotations={"proxy-wasm.plugin/type": "tcp"})
-    with pytest.raises(ImageError, match="of type 'tcp': known are http, network, service"):
-        plugin_facts(manifest)
+    with pytest.raises(ImageError, match="has the unknown type 'tcp'") as caught:
+        info_of(manifest)
+    assert caught.value.hint == "known: http, network, service"
 
 
 @pytest.mark.parametrize(
@@ -358,8 +377,7 @@ def test_a_type_of_plugin_that_there_isnt_is_refused():
     ],
 )
 def test_both_ways_of_writing_wasmes_configuration_are_read(record, root_ids, abi_versions):
-    facts = read_runtime_config(json.dumps(record).encode())
-    assert (facts.root_ids, facts.abi_versions) == (root_ids, abi_versions)
+    assert read_runtime_config(json.dumps(record).encode()) == (root_ids, abi_versions)
 
 
 @pytest.mark.parametrize(
@@ -368,10 +386,10 @@ def test_both_ways_of_writing_wasmes_configuration_are_read(record, root_ids, ab
         (b"", "its runtime-config.json is no JSON"),
         (b"\xff", "its runtime-config.json is no JSON"),
         (b"[]", "its runtime-config.json is no JSON object"),
-        (b'{"config": 1}', "its runtime-config.json has a `config` that is no object: 1"),
-        (b'{"config": {"rootIds": 1}}', "has a `rootIds` that is no list of texts: 1"),
-        (b'{"config": {"root_ids": [1]}}', "has a `root_ids` that is no list of texts: [1]"),
-        (b'{"abiVersions": {"a": 1}}', "has a `abiVersions` that is no list of texts: {'a': 1}"),
+        (b'{"config": 1}', "its runtime-config.json has a `config` that isn't an object: 1"),
+        (b'{"config": {"rootIds": 1}}', "has a `rootIds` that isn't a list of strings: 1"),
+        (b'{"config": {"root_ids": [1]}}', "has a `root_ids` that isn't a list of strings: [1]"),
+        (b'{"abiVersions": {"a": 1}}', "has a `abiVersions` that isn't a list of strings: {'a': 1}"),
     ],
 )
 def test_a_broken_configuration_is_refused_by_what_is_broken(content, says):
@@ -394,11 +412,11 @@ JSON = st.recursive(
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_configuration_is_names_or_an_image_error(content):
     try:
-        facts = read_runtime_config(content)
+        root_ids, abi_versions = read_runtime_config(content)
     except ImageError as error:
         assert "\n" not in error.message
         return
-    assert all(isinstance(name, str) for name in (*facts.root_ids, *facts.abi_versions))
+    assert all(isinstance(name, str) for name in (*root_ids, *abi_versions))
 
 
 # indexes

@@ -13,18 +13,20 @@ from support import wasm_asm
 from scaffold.commands import images as stored
 from scaffold.core.files import digest
 from scaffold.errors import MachineError, UsageError
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store
-from scaffold.oci.variants import Metadata, compat, oci
+from scaffold.oci.variants import compat, oci
 
 ADD = """
 import sys
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store
-from scaffold.oci.variants import Metadata, compat
+from scaffold.oci.plugin_info import PluginInfo
+from scaffold.oci.variants import compat
 number = int(sys.argv[1])
 module = b"\\0asm\\1\\0\\0\\0" + number.to_bytes(4, "big") * 50_000
-Store().add(compat(module, Metadata("n")), Reference.parse(f"n:{number % 7}"))
+Store().add(compat(module, PluginInfo("n")), Reference.parse(f"n:{number % 7}"))
 """
 
 
@@ -36,7 +38,7 @@ def store(tmp_path, monkeypatch):
 
 
 def image(number=0, make=compat):
-    return make(wasm_asm.plugin() + wasm_asm.custom("number", b"%d" % number), Metadata("hello"))
+    return make(wasm_asm.plugin() + wasm_asm.custom("number", b"%d" % number), PluginInfo("hello"))
 
 
 def ref(text):
@@ -143,7 +145,7 @@ def test_adding_again_changes_nothing_but_the_age(store):
 
 def test_what_two_images_share_stays_with_the_one_that_remains(store):
     module = wasm_asm.plugin()
-    one, other = oci(module, Metadata("a")), oci(module, Metadata("b"))
+    one, other = oci(module, PluginInfo("a")), oci(module, PluginInfo("b"))
     store.add(one, ref("a"))
     store.add(other, ref("b"))
     store.remove([ref("a")])

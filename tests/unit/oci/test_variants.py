@@ -10,19 +10,20 @@ import pytest
 from support import wasm_asm
 
 from scaffold.core.files import digest
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.spec import Manifest
-from scaffold.oci.variants import VARIANTS, Metadata
+from scaffold.oci.variants import VARIANTS
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 MODULE = wasm_asm.plugin()
-METADATA = Metadata(
-    title="hello_world",
+METADATA = PluginInfo(
+    name="hello_world",
     version="0.1.0",
     description="Says hello",
     source="https://example.com/acme/hello_world",
     revision="0123456789abcdef0123456789abcdef01234567",
     licenses="Apache-2.0",
-    abi_version="0.2.1",
+    abi_versions=("v0.2.1",),
     root_ids=("hello_world",),
     configuration='{"greeting": "hello"}',
 )
@@ -87,7 +88,7 @@ def test_wasmes_variant_has_its_configuration_twice_and_the_bare_module():
 
 
 def test_what_isnt_known_is_left_out():
-    annotations = Metadata("hello").annotations(MODULE)
+    annotations = PluginInfo("hello").annotations(MODULE)
     assert annotations.keys() == {
         "module.wasm.runtime/type",
         "org.opencontainers.image.title",

@@ -348,8 +348,8 @@ def test_of_many_plugins_a_few_are_named(root):
 def test_what_only_one_can_be_given_is_refused(words, root, capsys):
     crate(write(root, '[workspace]\nmembers = ["a"]\n') / "a")
     ran = entered(capsys, *words, "--root", root)
-    message = f"{words[1]} is of one plugin, and this is a workspace"
-    assert (ran.code, ran.err) == (2, error(message, "give --root the folder of one"))
+    message = f"{words[1]} is for a single plugin, but this is a workspace"
+    assert (ran.code, ran.err) == (2, error(message, "choose a plugin with --root"))
 
 
 def test_the_toolchain_is_for_all_triples(root):

@@ -7,10 +7,11 @@ from support import wasm_asm
 from support.faulty import Reply
 
 from scaffold.errors import UsageError
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry.transfer import push
 from scaffold.oci.store import Store
-from scaffold.oci.variants import Metadata, compat
+from scaffold.oci.variants import compat
 
 MODULE = wasm_asm.plugin()
 
@@ -22,7 +23,7 @@ def store(home, monkeypatch):
 
 
 def keep(name, module=MODULE):
-    made = compat(module, Metadata("hello"))
+    made = compat(module, PluginInfo("hello"))
     Store().add(made, Reference.parse(name))
     return made.manifest
 

@@ -1,0 +1,185 @@
+"""What is known about a plugin: read from its project, or from the annotations of an image.
+
+Sources: opencontainers/image-spec, annotations.md; solo-io/wasm, spec/ and tools/wasme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from scaffold.core.events import Noted, emit
+from scaffold.errors import UsageError
+from scaffold.oci.reference import Reference
+from scaffold.oci.spec import TITLE, ImageError, Manifest, document, dump, shown
+from scaffold.project.model import TYPES, Project
+from scaffold.project.schema import FILE, Schema
+from scaffold.wasm.module import WasmModule
+
+MODULE_DIGEST = "proxy-wasm.module/digest"
+RUNTIME_CONFIG_NAME = "runtime-config.json"
+
+# the fields of PluginInfo -> the annotations that hold them
+_ANNOTATIONS = {
+    "name": TITLE,
+    "version": "org.opencontainers.image.version",
+    "description": "org.opencontainers.image.description",
+    "source": "org.opencontainers.image.source",
+    "revision": "org.opencontainers.image.revision",
+    "licenses": "org.opencontainers.image.licenses",
+    "abi_versions": "module.wasm.runtime/abi_version",  # wasme's own
+    "type": "proxy-wasm.plugin/type",
+    "root_ids": "proxy-wasm.plugin/root-ids",
+    "configuration": "proxy-wasm.plugin/configuration",
+    "schema": "proxy-wasm.plugin/configuration-schema",
+}
+_RUNTIME_TYPE = {"module.wasm.runtime/type": "envoy_proxy"}
+_LISTS = ("abi_versions", "root_ids")  # written with commas in between
+_TEXT_LIMIT = 64 * 2**10  # bytes: a manifest travels with every request for the image
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """What is known about a plugin; empty where it isn't known.
+
+    `abi_versions` are written like "v0.2.1"; wasme also has names that begin with "v0-". `configuration` is
+    the default one, `schema` its JSON Schema as text, not parsed yet. `revision` is the commit of the
+    repository `source`.
+    """
+
+    name: str
+    version: str = ""
+    description: str = ""
+    source: str = ""
+    revision: str = ""
+    licenses: str = ""
+    abi_versions: tuple[str, ...] = ()
+    type: str = "http"
+    root_ids: tuple[str, ...] = ()
+    configuration: str = ""
+    schema: str = ""
+
+    @classmethod
+    def of_module(cls, module: WasmModule) -> Self:
+        """A plugin without a project."""
+        return cls(module.path.stem, abi_versions=(f"v{module.abi_version}",))
+
+    @classmethod
+    def of_project(cls, project: Project, module: WasmModule, *, revision: str = "") -> Self:
+        """A project's plugin, compiled to `module`. Raises like `Project.configured`."""
+        about = project.about()
+        configuration, schema = project.configured(), Schema.of(project.root)
+        return cls(
+            name=project.name,
+            version=about.get("version", ""),
+            description=about.get("description", ""),
+            source=about.get("repository", ""),
+            revision=revision,
+            licenses=about.get("license", ""),
+            abi_versions=(f"v{module.abi_version}",),
+            type=project.settings.type,
+            root_ids=tuple(filter(None, [project.settings.root_id])),
+            configuration=_annotation("default configuration", configuration),
+            schema=_annotation("configuration's schema", dump(schema.content)) if schema else "",
+        )
+
+    @classmethod
+    def of_image(cls, manifest: Manifest, reference: Reference, runtime_config: bytes | None = None) -> Self:
+        """An image's plugin, as its annotations describe it, or else wasme's `runtime-config.json`.
+
+        Without a printable title it is named after the image. Raises `ImageError` for an unknown type of
+        plugin, or a broken runtime configuration.
+        """
+        known: dict[str, Any] = {}
+        if runtime_config is not None:
+            known["root_ids"], known["abi_versions"] = read_runtime_config(runtime_config)
+        for field, annotation in _ANNOTATIONS.items():
+            if annotation in manifest.annotations:
+                text = manifest.annotations[annotation]
+                known[field] = _parts(text) if field in _LISTS else text
+        if not known.get("name", "").isprintable() or not known.get("name"):
+            known["name"] = reference.repository.rpartition("/")[2]
+        if known.get("type", "http") not in TYPES:
+            raise ImageError(
+                f"the image's plugin has the unknown type {shown(known['type'])}",
+                hint=f"known: {', '.join(TYPES)}",
+            )
+        return cls(**known)
+
+    @property
+    def root_id(self) -> str:
+        """The first root id, or ""."""
+        return self.root_ids[0] if self.root_ids else ""
+
+    def annotations(self, module_digest: str) -> dict[str, str]:
+        """The annotations of an image that holds the module, sorted; empty ones are left out."""
+        values = {field: getattr(self, field) for field in _ANNOTATIONS}
+        texts = {field: ",".join(value) if field in _LISTS else value for field, value in values.items()}
+        annotations = {_ANNOTATIONS[field]: text for field, text in texts.items() if text}
+        return dict(sorted((annotations | _RUNTIME_TYPE | {MODULE_DIGEST: module_digest}).items()))
+
+    def runtime_config(self) -> bytes:
+        """wasme's `runtime-config.json`. Source: solo-io/wasm, tools/wasme/pkg/config/runtime.proto."""
+        config = {"rootIds": list(self.root_ids)}
+        return dump({"type": "envoy_proxy", "abiVersions": list(self.abi_versions), "config": config})
+
+    def configured(self, override: bytes | None = None) -> bytes:
+        """The configuration from --config (`override`), or else the image's own, checked against the schema.
+
+        Raises `UsageError` if the override doesn't fit it, `ImageError` if the image's own doesn't or the
+        schema isn't one.
+        """
+        content = self.configuration.encode() if override is None else override
+        if self.schema:
+            schema = Schema.parsed(self.schema.encode(), f"the image's {FILE}", ImageError)
+            if override is not None:
+                schema.check(content, "--config", UsageError)
+            else:
+                title = "the image's configuration" if content else "an empty configuration"
+                schema.check(content, title, ImageError, hint="pass another with --config")
+        return content
+
+
+def read_runtime_config(content: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The root ids and the ABI versions in wasme's `runtime-config.json`; other fields are ignored.
+
+    wasme writes `abiVersions` and `rootIds`; its specification's example has `abi_version` and `root_ids`.
+    Raises `ImageError` if it isn't JSON, or has something else in these fields.
+    """
+    record = document(content, RUNTIME_CONFIG_NAME)
+    config = record.get("config") or {}
+    if not isinstance(config, dict):
+        raise ImageError(f"its {RUNTIME_CONFIG_NAME} has a `config` that isn't an object: {shown(config)}")
+    return (
+        _strings(config, "rootIds", "root_ids"),
+        _strings(record, "abiVersions", "abi_versions", "abiVersion", "abi_version"),
+    )
+
+
+def _strings(record: Mapping[str, Any], *keys: str) -> tuple[str, ...]:
+    """The first of these fields that exists: a list of strings, or one string with commas."""
+    key, value = next(((key, record[key]) for key in keys if record.get(key) is not None), ("", []))
+    if isinstance(value, str):
+        return _parts(value)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ImageError(
+            f"its {RUNTIME_CONFIG_NAME} has a `{key}` that isn't a list of strings: {shown(value)}"
+        )
+    return tuple(value)
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _annotation(what: str, content: bytes) -> str:
+    """Text for an annotation; "", with a notice, if it can't be one."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if len(content) > _TEXT_LIMIT or (content and not text):
+        emit(Noted(f"the {what} isn't in the image: it is binary, or larger than 64 kB"))
+        return ""
+    return text

@@ -16,7 +16,7 @@ from scaffold.oci.registry import transfer
 from scaffold.oci.spec import Descriptor, ImageError, Manifest
 from scaffold.oci.store import Store
 from scaffold.wasm.module import NotAPlugin
-from scaffold.wasm.report import Story, inspect_module
+from scaffold.wasm.report import ModuleReport, inspect_module
 
 _LONGEST = 300  # characters of an image's text that are shown; `--json` has all
 
@@ -37,7 +37,7 @@ class ImageReport:
     annotations: dict[str, str]
     plugin: PluginInfo
     consumers: tuple[Consumer, ...]
-    module: Story
+    module: ModuleReport
 
     def summary(self) -> str:
         """A page of text: the image, what loads it, and its module."""
@@ -75,7 +75,7 @@ def _harmless(line: str) -> str:
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
 
 
-def inspect(target: str, *, remote: bool = False, plain_http: bool = False) -> Story | ImageReport:
+def inspect(target: str, *, remote: bool = False, plain_http: bool = False) -> ModuleReport | ImageReport:
     """Show what a module's file or an image contains; an image is the local one, or else the registry's.
 
     An image from a registry isn't kept. Raises `ImageError` for an image that holds no module, `NotAPlugin`

@@ -24,7 +24,7 @@ from scaffold.oci.variants import (
 )
 from scaffold.wasm import check as abi
 from scaffold.wasm import compat as versions
-from scaffold.wasm.anatomy import Anatomy
+from scaffold.wasm.module import WasmFile
 
 _IMAGE_CONFIGS = (IMAGE_CONFIG, "application/vnd.docker.container.image.v1+json")
 _IMAGE_LAYERS = (TAR_GZIP, DOCKER_TAR_GZIP)
@@ -48,7 +48,7 @@ class Packed:
 
     manifest: Manifest
     layout: Layout
-    module: Anatomy | None = None
+    module: WasmFile | None = None
     files: tuple[str, ...] = ()
     os: str = ""
     kind: str = "http"
@@ -83,7 +83,7 @@ def _istio(image: Packed) -> _Answer:
     if image.kind != "network":
         return _gateway(image)
     loads, why = _gateway(replace(image, kind="http"))
-    since = f"from Istio {versions.show(versions.NETWORK.since)} on"
+    since = f"from Istio {versions.NETWORK.since} on"
     return loads, ", ".join(filter(None, [since, why])) if loads else why
 
 

@@ -1,13 +1,22 @@
-"""A compiled plugin: its sections, imports, exports, size and digest."""
+"""Read a wasm file: its sections, imports, exports, and the traces of the tools that made it.
+
+Code and data aren't looked at. Reading takes time in proportion to the file's size.
+Sources: WebAssembly core specification, 5 (binary format); WebAssembly/component-model,
+design/mvp/Binary.md; v8/v8, src/wasm/wasm-limits.h; WebAssembly/tool-conventions, ProducersSection.md and
+Linking.md (target features).
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Set
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
+from scaffold.core.files import digest
 from scaffold.errors import ModuleError
 
 MAGIC = b"\0asm"
@@ -18,81 +27,195 @@ ABI_VERSIONS = {
     "proxy_abi_version_0_2_0": "0.2.0",
     "proxy_abi_version_0_2_1": "0.2.1",
 }
-KINDS = ("function", "table", "memory", "global", "tag")
-SIZE_LIMIT = 2**30  # bytes of a file: V8's. Source: v8/v8, src/wasm/wasm-limits.h, as the next
-COUNT_LIMIT = 1_000_000  # of types, imports, functions or exports
-_SECTION_LIMIT = 100_000  # custom ones, too: there can be as many as the file has room for
+SIZE_LIMIT = 2**30  # bytes of a file; V8's, like the next two
+_COUNT_LIMIT = 1_000_000  # types, imports, functions or exports
+_PARAMETER_LIMIT = 1000
+_SECTION_LIMIT = 100_000  # ours: a file may have as many custom sections as it has room for
+_TOOL_LIMIT = 1000  # ours: entries in a list of producers or features
+
+_CORE = "custom|type|import|function|table|memory|global|export|start|element|code|data|data count|tag"
+_OUTER = (
+    "custom|core module|core instance|core type|component|instance|alias|type|canon|start|import|export|value"
+)
+_ORDER = "type|import|function|table|memory|tag|global|export|start|element|data count|code|data".split("|")
+_EXTERNS = ("function", "table", "memory", "global", "tag")
+_VALUES = {
+    0x7F: ("i", "i32"),
+    0x7E: ("I", "i64"),
+    0x7D: ("f", "f32"),
+    0x7C: ("F", "f64"),
+    0x7B: ("v", "v128"),
+    0x70: ("r", "funcref"),
+    0x6F: ("e", "externref"),
+}
+_LETTERS = dict.fromkeys(range(256), "?") | {byte: letter for byte, (letter, _) in _VALUES.items()}
+_WORDS = dict(_VALUES.values()) | {"?": "?"}
+_REFERENCES = {0x63, 0x64}  # value types of more than one byte
+
+# a source file of the Rust SDK, named in a panic's message: in a registry, a git checkout or a folder
+_RUST_SOURCE = re.compile(
+    rb"proxy-wasm(?:-rust-sdk(?:-\w+)?(?:[\\/]\w+)?|-(\d+\.\d+\.\d+[\w.+-]{0,40}))?"
+    rb"[\\/]src[\\/](?:dispatcher|hostcalls|allocator)\.rs"
+)
+_ASSEMBLYSCRIPT = "~lib/rt/".encode("utf-16-le")  # the files of its runtime, named in a trap's message
 
 
 class NotAPlugin(ModuleError):
-    """The file is no wasm module, or the module speaks no proxy-wasm ABI."""
+    """The file isn't a wasm module, or the module exports no marker of a proxy-wasm ABI."""
 
 
-@dataclass(frozen=True)
-class Import:
-    """What a module needs of its host: `module` is the namespace, `kind` one of `KINDS`."""
+@dataclass(frozen=True, slots=True)
+class Extern:
+    """An import; or an export, whose `module` is "".
+
+    `signature` is a function's: a letter for each value, i, I, f, F for i32, i64, f32, f64. "iii>i" takes
+    three i32 and returns one, "i>-" returns nothing. It is "" for anything but a function.
+    """
 
     module: str
     name: str
     kind: str
+    signature: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}" if self.module else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the file. `at` and `size` are in bytes and include the part's header.
+
+    `name` is a custom section's own name, otherwise the same as `kind`.
+    """
+
+    kind: str
+    name: str
+    at: int
+    size: int
+
+
+@dataclass(frozen=True)
+class WasmFile:
+    """Any wasm file, whether a host would load it or not. Only the outermost sections of a component count.
+
+    `abi_version` is None when no known marker is exported. `functions` counts the module's own functions, not
+    the imported ones. `memory_pages`, of 64 KiB each, is the initial size of its largest memory. `producers`
+    are the tools that made it: field -> name -> version. `sdk` is what the plugin was written with, or
+    "unknown".
+    """
+
+    path: Path
+    size: int
+    digest: str
+    sections: tuple[Section, ...]
+    component: bool = False
+    abi_version: str | None = None
+    imports: tuple[Extern, ...] = ()
+    exports: tuple[Extern, ...] = ()
+    functions: int = 0
+    memory_pages: int = 0
+    start: bool = False
+    names_readable: bool = True
+    features: tuple[str, ...] = ()
+    producers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    sdk: str = "unknown"
+
+    @classmethod
+    def read(cls, path: Path) -> WasmFile:
+        """Read a wasm file. Raises `NotAPlugin` when it isn't one, is broken, or too large for any host."""
+        content = _content(path)
+        component = content[4:8] == COMPONENT
+        parts = _parts(content, path, component)
+        customs: dict[str, _Reader] = {}
+        for section, body in reversed(parts):  # of several with the same name, the first counts
+            if section.kind == "custom":
+                customs[section.name] = body
+        nothing = _Reader(b"", path, 0, 0)
+        outer = cls(
+            path=path.resolve(),
+            size=len(content),
+            digest=digest(content),
+            sections=tuple(section for section, _ in parts),
+            component=component,
+            names_readable=_names_readable(customs.get("name", nothing)),
+            features=_features(customs.get("target_features", nothing)),
+            producers=_producers(customs.get("producers", nothing)),
+        )
+        whole = outer if component else _with_core_sections(outer, parts)
+        names = {each.name for each in (*whole.imports, *whole.exports)}
+        return replace(whole, sdk=_sdk(content, whole.producers, names))
+
+    @cached_property
+    def callable(self) -> dict[str, str]:
+        """The exported functions: name -> signature."""
+        return {export.name: export.signature for export in self.exports if export.kind == "function"}
 
 
 @dataclass(frozen=True)
 class WasmModule:
-    """A module on disk. `size` is in bytes; `digest` ("sha256:...") is of the whole file."""
+    """A compiled plugin on disk. `digest` ("sha256:...") is the whole file's; `exports` are name -> kind."""
 
     path: Path
     size: int
     digest: str
     abi_version: str
-    imports: tuple[Import, ...]
     exports: dict[str, str]
 
     @classmethod
     def read(cls, path: Path) -> WasmModule:
-        """Read a compiled plugin and say which proxy-wasm ABI it speaks.
+        """Read a compiled plugin.
 
-        The ABI is the version in the name of an exported marker function, which hosts look for but
-        never call; the first in the file's order counts, as it does in Envoy.
+        Its ABI is the version in the name of an exported marker function, which hosts look for but never
+        call; the first in the file's order counts, as in Envoy.
 
-        Raises `NotAPlugin` when the file is not a wasm module, or exports no marker.
+        Raises `NotAPlugin` when the file isn't a wasm module, or exports no marker.
         Source: proxy-wasm/spec, abi-versions/v0.2.1; proxy-wasm-cpp-host, src/bytecode_util.cc.
         """
-        content = read_file(path)
-        imports, exports = _parse(content, path)
-        abi = marked_abi(name for name, kind in exports.items() if kind == "function")
-        if abi is None:
+        read = WasmFile.read(path)
+        if read.component:
+            raise NotAPlugin(
+                f"{path} is a WebAssembly component; proxy-wasm hosts load core modules",
+                hint="compile for wasm32-wasip1, not wasm32-wasip2",
+            )
+        if read.abi_version is None:
             raise NotAPlugin(
                 f"{path} exports no proxy-wasm ABI marker, so no host would load it",
                 hint="does its src/lib.rs have `proxy_wasm::main!`, and does it depend on proxy-wasm 0.2?",
             )
-        digest = "sha256:" + hashlib.sha256(content).hexdigest()
-        return cls(path.resolve(), len(content), digest, abi, tuple(imports), exports)
+        exports = {each.name: each.kind for each in read.exports}
+        return cls(read.path, read.size, read.digest, read.abi_version, exports)
 
     def content(self) -> bytes:
-        """Its bytes. Raises `ModuleError` when the file isn't the one that was read any more."""
+        """The file's bytes. Raises `ModuleError` when the file has changed since it was read."""
         try:
             content = self.path.read_bytes()
         except OSError as error:
             raise ModuleError(f"cannot read the module {self.path}: {error.strerror}") from error
-        if "sha256:" + hashlib.sha256(content).hexdigest() != self.digest:
+        if digest(content) != self.digest:
             raise ModuleError(
-                f"{self.path} changed while it was being taken", hint="is it being built? try again"
+                f"{self.path} changed while it was being read", hint="is it being built? try again"
             )
         return content
 
     def summary(self) -> str:
-        """Where it is, and a line for each detail."""
-        lines = [
-            str(self.path),
-            f"  size           {self.size:,} bytes",
-            f"  ABI            {self.abi_version}",
-        ]
-        return "\n".join([*lines, f"  module digest  {self.digest}"])
+        """The path, and a line for each detail."""
+        return (
+            f"{self.path}\n"
+            f"  size           {self.size:,} bytes\n"
+            f"  ABI            {self.abi_version}\n"
+            f"  module digest  {self.digest}"
+        )
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a file that begins as wasm does, a component too. Raises `NotAPlugin` otherwise."""
+def readable(signature: str) -> str:
+    """A signature as people write it: "(i32, i32) -> i32" for "ii>i"."""
+    parameters, _, results = signature.partition(">")
+    after = ", ".join(_WORDS[letter] for letter in results.removesuffix("-")) or "nothing"
+    return f"({', '.join(_WORDS[letter] for letter in parameters)}) -> {after}"
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file that begins like a wasm module or component; raises `NotAPlugin` otherwise."""
     try:
         with path.open("rb", buffering=0) as file:
             _check_header(file.read(8), path)
@@ -105,21 +228,6 @@ def read_file(path: Path) -> bytes:
         raise NotAPlugin(f"cannot read the module {path}: {error.strerror}") from error
 
 
-def marked_abi(functions: Iterable[str]) -> str | None:
-    """The version of the ABI that the first marker among the exported functions names."""
-    return next((ABI_VERSIONS[name] for name in functions if name in ABI_VERSIONS), None)
-
-
-def sections(content: bytes, path: Path) -> Iterator[tuple[int, Reader]]:
-    """The sections' numbers and what is in them, in the file's order."""
-    reader = Reader(content, path, 8, len(content))
-    for _ in range(_SECTION_LIMIT):
-        if reader.at == reader.end:
-            return
-        yield reader.byte(), reader.part(reader.number())
-    raise reader.broken(f"it has more than {_SECTION_LIMIT:,} sections")
-
-
 def _check_header(header: bytes, path: Path) -> None:
     if not header:
         raise NotAPlugin(f"{path} is empty")
@@ -129,43 +237,242 @@ def _check_header(header: bytes, path: Path) -> None:
         raise NotAPlugin(f"{path} has an unknown wasm version ({header[4:].hex()})")
 
 
-def _parse(content: bytes, path: Path) -> tuple[list[Import], dict[str, str]]:
-    if content[4:8] == COMPONENT:
-        raise NotAPlugin(
-            f"{path} is a WebAssembly component; proxy-wasm hosts load core modules",
-            hint="compile for wasm32-wasip1, not wasm32-wasip2",
-        )
-    imports: list[Import] = []
-    exports: dict[str, str] = {}
-    for number, body in sections(content, path):
-        if number == 2:
-            imports += [body.an_import()[0] for _ in range(body.count("imports"))]
-        elif number == 7:
-            exports |= {name: kind for name, kind, _ in body.exports()}
-    return imports, exports
+# --- sections
 
 
-class Reader:
-    """A cursor over a part of the file that never reads past its end.
+def _parts(content: bytes, path: Path, component: bool) -> list[tuple[Section, _Reader]]:
+    """The sections and their bodies; the reader of a custom section has read its name.
 
-    Source: WebAssembly core specification, 5 (binary format).
+    Those of a core module that aren't custom come once each, in the specification's order.
     """
+    kinds = (_OUTER if component else _CORE).split("|")
+    reader = _Reader(content, path, 8, len(content))
+    parts: list[tuple[Section, _Reader]] = []
+    last = -1
+    while reader.at < reader.end:
+        if len(parts) == _SECTION_LIMIT:
+            raise reader.broken(f"it has more than {_SECTION_LIMIT:,} sections")
+        at, number = reader.at, reader.byte()
+        body = reader.part(reader.number())
+        if number >= len(kinds):
+            raise body.broken(f"there is no section of kind {number}")
+        kind = kinds[number]
+        if not component and kind in _ORDER:
+            place = _ORDER.index(kind)
+            if place <= last:
+                raise body.broken(f"its section `{kind}` is out of place")
+            last = place
+        name = body.name() if kind == "custom" else kind
+        parts.append((Section(kind, name, at, body.end - at), body))
+    return parts
+
+
+def _with_core_sections(outer: WasmFile, parts: list[tuple[Section, _Reader]]) -> WasmFile:
+    """The file with what the sections of a core module say."""
+    bodies = {section.kind: body for section, body in parts if section.kind != "custom"}
+
+    def body(kind: str) -> _Reader:
+        return bodies.get(kind) or _Reader(b"\0", outer.path, 0, 1)  # an empty list
+
+    types = _types(body("type"))
+    imports, pages = _imports(body("import"), types)
+    own, memories = body("function"), body("memory")
+    declared, defined = own.count("functions"), body("code").count("functions")
+    if declared != defined:
+        raise own.broken(f"it declares {declared:,} functions and has code for {defined:,}")
+    imported = [each.signature for each in imports if each.kind == "function"]
+    exports = _exports(body("export"), imported, own, declared, types)
+    pages += [memories.limits() for _ in range(memories.count("memories"))]
+    for kind in bodies.keys() & {"type", "import", "memory", "export"}:
+        if bodies[kind].at < bodies[kind].end:
+            raise bodies[kind].broken(f"its section `{kind}` is longer than its content")
+    return replace(
+        outer,
+        abi_version=_abi_version(each.name for each in exports if each.kind == "function"),
+        imports=imports,
+        exports=exports,
+        functions=declared,
+        memory_pages=max(pages, default=0),
+        start="start" in bodies,
+    )
+
+
+def _abi_version(functions: Iterable[str]) -> str | None:
+    """The version of the ABI that the first marker among the exported functions names."""
+    return next((ABI_VERSIONS[name] for name in functions if name in ABI_VERSIONS), None)
+
+
+def _types(body: _Reader) -> list[str]:
+    """Signatures by the type's index; "" for a type that isn't a function's."""
+    types: list[str] = []
+    left = body.count("types")
+    while left:
+        left, form = left - 1, body.byte()
+        if form == 0x4E:  # a group of types that refer to each other
+            left += body.count("types")
+            if left + len(types) > _COUNT_LIMIT:
+                raise body.broken("it has more types than hosts take")
+            continue
+        if form in (0x50, 0x4F):  # a subtype of the ones that follow
+            for _ in range(body.count("types")):
+                body.number()
+            form = body.byte()
+        types.append(_type(form, body))
+    return types
+
+
+def _type(form: int, body: _Reader) -> str:
+    if form == 0x60:
+        return f"{_values(body)}>{_values(body) or '-'}"
+    if form not in (0x5E, 0x5F):
+        raise body.broken(f"there is no type of kind {form}")
+    for _ in range(body.count("fields") if form == 0x5F else 1):  # a structure's; an array has one
+        body.value_type()
+        body.byte()
+    return ""
+
+
+def _values(body: _Reader) -> str:
+    count = body.count("values in a signature", _PARAMETER_LIMIT)
+    simple = body.content[body.at : body.at + count]
+    if simple.isascii() and not _REFERENCES & set(simple):  # a byte each, as nearly always
+        body.part(count)
+        return simple.decode().translate(_LETTERS)
+    return "".join([chr(body.value_type()).translate(_LETTERS) for _ in range(count)])
+
+
+def _imports(body: _Reader, types: list[str]) -> tuple[tuple[Extern, ...], list[int]]:
+    """The imports, and the initial pages of memories among them."""
+    imports: list[Extern] = []
+    pages: list[int] = []
+    for _ in range(body.count("imports")):
+        module, name, kind, signature = body.name(), body.name(), body.kind(), ""
+        if kind == "function":
+            signature = _signature(types, body.number(), body)
+        elif kind == "global":
+            body.value_type()
+            body.byte()
+        elif kind == "tag":
+            body.byte()
+            body.number()
+        elif kind == "table":
+            body.value_type()
+            body.limits()
+        else:
+            pages.append(body.limits())
+        imports.append(Extern(module, name, kind, signature))
+    return tuple(imports), pages
+
+
+def _exports(
+    body: _Reader, imported: list[str], own: _Reader, functions: int, types: list[str]
+) -> tuple[Extern, ...]:
+    """The exports. `imported` are the signatures of the functions that come before the module's `own`."""
+    entries = [(body.name(), body.kind(), body.number()) for _ in range(body.count("exports"))]
+    exported = {index for _, kind, index in entries if kind == "function"}
+    signatures = dict(enumerate(imported))
+    first, end = len(imported), max(exported, default=-1) + 1
+    for index in range(first, min(first + functions, end)):
+        number = own.number()
+        if index in exported:
+            signatures[index] = _signature(types, number, own)
+    if missing := exported - signatures.keys():
+        raise body.broken(f"it exports function {min(missing)}, which doesn't exist")
+    if len({name for name, _, _ in entries}) < len(entries):
+        raise body.broken("it exports a name twice")
+    return tuple(
+        Extern("", name, kind, signatures[index] if kind == "function" else "")
+        for name, kind, index in entries
+    )
+
+
+def _signature(types: list[str], index: int, body: _Reader) -> str:
+    if index >= len(types) or not types[index]:
+        raise body.broken(f"type {index} isn't a function's")
+    return types[index]
+
+
+# --- custom sections and other traces of tools
+
+
+def _names_readable(body: _Reader) -> bool:
+    """Whether a host can read the function names, which it does for backtraces when it loads a module.
+
+    Source: proxy-wasm-cpp-host, src/bytecode_util.cc, getFunctionNameIndex.
+    """
+    try:
+        while body.at < body.end:
+            kind, part = body.byte(), body.part(body.number())
+            if kind == 1:
+                for _ in range(part.count("names")):
+                    part.number()
+                    part.part(part.number())
+                if part.at < part.end:
+                    return False
+    except NotAPlugin:
+        return False
+    return True
+
+
+def _producers(body: _Reader) -> dict[str, dict[str, str]]:
+    """The tools that made the module, as far as the section can be read: field -> name -> version."""
+    producers: dict[str, dict[str, str]] = {}
+    with suppress(NotAPlugin):  # no host reads it
+        for _ in range(body.count("fields", _TOOL_LIMIT)):
+            versions = producers.setdefault(body.name(errors="replace"), {})
+            for _ in range(body.count("values", _TOOL_LIMIT)):
+                name = body.name(errors="replace")
+                versions[name] = body.name(errors="replace")
+    return producers
+
+
+def _features(body: _Reader) -> tuple[str, ...]:
+    """The features of wasm that the compiler was free to use."""
+    features: list[str] = []
+    with suppress(NotAPlugin):
+        for _ in range(body.count("features", _TOOL_LIMIT)):
+            used, name = body.byte() in b"+=", body.name(errors="replace")
+            features += [name] if used else []
+    return tuple(features)
+
+
+def _sdk(content: bytes, producers: Mapping[str, Mapping[str, str]], names: Set[str]) -> str:
+    """What the plugin was written with, or "unknown". `names` are those of its imports and exports."""
+    languages, tools = producers.get("language", {}), producers.get("processed-by", {})
+    if source := _RUST_SOURCE.search(content):
+        return f"Rust, proxy-wasm {(source[1] or b'').decode()}".strip()
+    if "TinyGo" in tools:
+        return "Go, TinyGo"
+    if "Go" in languages:
+        return "Go"
+    if {"__new", "__pin"} <= names or _ASSEMBLYSCRIPT in content:
+        return "AssemblyScript"
+    if any("emscripten" in name for name in names):
+        return "C++, Emscripten"
+    if any(language.startswith("C_plus_plus") for language in languages):
+        return "C++"
+    return "unknown"
+
+
+class _Reader:
+    """A cursor over a part of the file that never reads past its end."""
+
+    __slots__ = ("at", "content", "end", "path")
 
     def __init__(self, content: bytes, path: Path, at: int, end: int) -> None:
         self.content, self.path, self.at, self.end = content, path, at, end
 
-    def part(self, size: int) -> Reader:
-        """The next `size` bytes, as a part of their own."""
-        begin = self.at
-        self._take(size)
-        return Reader(self.content, self.path, begin, begin + size)
+    def part(self, size: int) -> _Reader:
+        """The next `size` bytes, with a cursor of their own."""
+        begin = self._take(size)
+        return _Reader(self.content, self.path, begin, begin + size)
 
     def byte(self) -> int:
         """One byte."""
         return self.content[self._take(1)]
 
     def number(self) -> int:
-        """A number, as LEB128."""
+        """An unsigned LEB128 number."""
         value = 0
         for shift in range(0, 70, 7):
             byte = self.byte()
@@ -174,17 +481,17 @@ class Reader:
                 return value
         raise self.broken("a number is too long")
 
-    def count(self, what: str, most: int = COUNT_LIMIT) -> int:
-        """How many of `what` follow, each at least a byte long."""
+    def count(self, what: str, limit: int = _COUNT_LIMIT) -> int:
+        """The length of a list, whose entries take at least a byte each."""
         count = self.number()
         if count > self.end - self.at:
             raise self.broken("it is cut short")
-        if count > most:
-            raise self.broken(f"it has {count:,} {what}, and hosts take {most:,} at the most")
+        if count > limit:
+            raise self.broken(f"it has {count:,} {what}, and hosts take at most {limit:,}")
         return count
 
     def name(self, *, errors: str = "strict") -> str:
-        """A text; `errors` as `bytes.decode` has it."""
+        """A string; `errors` is that of `bytes.decode`."""
         size = self.number()
         begin = self._take(size)
         try:
@@ -193,47 +500,29 @@ class Reader:
             raise self.broken("a name is not UTF-8") from None
 
     def kind(self) -> str:
-        """One of `KINDS`."""
+        """The kind of an import or export."""
         number = self.byte()
-        if number >= len(KINDS):
-            raise self.broken(f"no kind of import or export has the number {number}")
-        return KINDS[number]
-
-    def exports(self) -> Iterator[tuple[str, str, int]]:
-        """An export section's entries: name, kind, and the index among those of the kind."""
-        for _ in range(self.count("exports")):
-            yield self.name(), self.kind(), self.number()
-
-    def an_import(self) -> tuple[Import, int]:
-        """An import; with a function the index of its type, with a memory its pages in the beginning."""
-        found, detail = Import(self.name(), self.name(), self.kind()), 0
-        if found.kind == "function":
-            detail = self.number()
-        elif found.kind == "global":
-            self.value_type()
-            self.byte()
-        elif found.kind == "tag":
-            self.byte()
-            self.number()
-        else:
-            if found.kind == "table":
-                self.value_type()
-            detail = self.limits()
-        return found, detail
+        if number >= len(_EXTERNS):
+            raise self.broken(f"there is no import or export of kind {number}")
+        return _EXTERNS[number]
 
     def limits(self) -> int:
-        """The size of a memory, in pages of 64 KiB, or of a table in the beginning."""
-        flags, least = self.byte(), self.number()
+        """The initial size of a memory, in pages of 64 KiB, or of a table."""
+        flags, initial = self.byte(), self.number()
         if flags & 1:
             self.number()
-        return least
+        return initial
 
     def value_type(self) -> int:
-        """The byte that a type of values begins with."""
+        """The first byte of a value type."""
         byte = self.byte()
-        if byte in (0x63, 0x64):  # a reference, to what follows
+        if byte in _REFERENCES:  # the type that it refers to follows
             self.number()
         return byte
+
+    def broken(self, why: str) -> NotAPlugin:
+        """The error that says why, and where."""
+        return NotAPlugin(f"{self.path} is a broken wasm module: {why} (at byte {self.at})")
 
     def _take(self, size: int) -> int:
         begin = self.at
@@ -241,7 +530,3 @@ class Reader:
             raise self.broken("it is cut short")
         self.at += size
         return begin
-
-    def broken(self, why: str) -> NotAPlugin:
-        """The error that says why, and where."""
-        return NotAPlugin(f"{self.path} is a broken wasm module: {why} (at byte {self.at})")

@@ -1,4 +1,4 @@
-"""The story of a module: what is in it, what it was made with, and where it loads."""
+"""A report on a wasm file: its content, the tools that made it, and the hosts that load it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.wasm import check as abi
-from scaffold.wasm.anatomy import Anatomy, plain
+from scaffold.core.text import escaped
+from scaffold.wasm import check
 from scaffold.wasm.check import Verdict
+from scaffold.wasm.module import WasmFile
 
 _WIDTH = 80
-_MOST = 60  # names, or lines, of a kind that are shown; `--json` has them all
+_LIMIT = 60  # names or lines of a kind; `--json` shows them all
 
 
 @dataclass(frozen=True)
-class Story:
-    """What is known of a module. `imports` are names by their group; `envoys` what the Envoys do with it."""
+class ModuleReport:
+    """What is known about a wasm file. `imports` are names by group; `envoys` says which of them load it."""
 
-    module: Anatomy
+    module: WasmFile
     imports: dict[str, tuple[str, ...]]
     callbacks: tuple[str, ...]
     other_exports: tuple[str, ...]
     envoys: tuple[Verdict, ...]
 
     def summary(self) -> str:
-        """A page for people."""
+        """A page of text."""
         parts = (
             _module(self.module),
             self._imports(),
@@ -39,12 +40,12 @@ class Story:
     def _imports(self) -> list[str]:
         if not any(self.imports.values()):
             return []
-        titled = {f"{name} ({len(names)})": _shown(names) for name, names in self.imports.items() if names}
+        titled = {f"{name} ({len(names)})": _listed(names) for name, names in self.imports.items() if names}
         return ["imports", *_details(titled)]
 
     def _exports(self) -> list[str]:
         groups = {"callbacks": self.callbacks, "others": self.other_exports}
-        titled = {f"{name} ({len(names)})": _shown(names) for name, names in groups.items() if names}
+        titled = {f"{name} ({len(names)})": _listed(names) for name, names in groups.items() if names}
         return ["exports", *_details(titled)] if titled else []
 
     def _loads(self) -> list[str]:
@@ -58,37 +59,37 @@ class Story:
         return lines
 
 
-def inspect_module(path: Path) -> Story:
-    """Tell what a wasm file is, be it a plugin, another module or a component.
+def inspect_module(path: Path) -> ModuleReport:
+    """Report on a wasm file: a plugin, another module or a component.
 
-    Raises `NotAPlugin` when it is no wasm at all, or broken.
+    Raises `NotAPlugin` when it isn't wasm, or is broken.
     """
-    anatomy = Anatomy.read(path)
+    module = WasmFile.read(path)
     imports: dict[str, list[str]] = {"hostcalls": [], "WASI": [], "others": []}
-    for each in anatomy.imports:
-        group = abi.group(each)
+    for each in module.imports:
+        group = check.group(each)
         imports[group].append(each.name if group != "others" else str(each))
-    names = [each.name for each in anatomy.exports]
-    return Story(
-        module=anatomy,
+    names = [each.name for each in module.exports]
+    return ModuleReport(
+        module=module,
         imports={group: tuple(sorted(found)) for group, found in imports.items()},
-        callbacks=tuple(sorted(name for name in names if abi.is_callback(name))),
-        other_exports=tuple(sorted(name for name in names if not abi.is_callback(name))),
-        envoys=abi.verdicts(anatomy),
+        callbacks=tuple(sorted(name for name in names if check.is_callback(name))),
+        other_exports=tuple(sorted(name for name in names if not check.is_callback(name))),
+        envoys=check.verdicts(module),
     )
 
 
-def _module(module: Anatomy) -> list[str]:
+def _module(module: WasmFile) -> list[str]:
     languages, tools = (module.producers.get(field, {}) for field in ("language", "processed-by"))
     details = {
         "size": f"{module.size:,} bytes",
         "ABI": "none: a WebAssembly component" if module.component else module.abi_version or "none",
         "SDK": module.sdk,
-        "languages": _shown(languages),
-        "made by": _shown(f"{tool} {version.split(' (')[0]}".strip() for tool, version in tools.items()),
-        "features": _shown(module.features),
+        "languages": _listed(languages),
+        "made by": _listed(f"{tool} {version.split(' (')[0]}".strip() for tool, version in tools.items()),
+        "features": _listed(module.features),
         "functions": "" if module.component else f"{module.functions:,}",
-        "memory": f"{module.memory_pages:,} pages ({module.memory_pages / 16:,.1f} MiB) in the beginning"
+        "memory": f"{module.memory_pages:,} pages ({module.memory_pages / 16:,.1f} MiB) at start"
         if module.memory_pages
         else "",
         "module digest": module.digest,
@@ -96,19 +97,19 @@ def _module(module: Anatomy) -> list[str]:
     return [str(module.path), *_details({name: text for name, text in details.items() if text})]
 
 
-def _sections(module: Anatomy) -> list[str]:
+def _sections(module: WasmFile) -> list[str]:
     lines = ["sections"]
     largest = sorted(module.sections, key=lambda section: -section.size)
-    for section in largest[:_MOST]:
-        name = f'custom "{plain(section.name)}"' if section.kind == "custom" else section.name
+    for section in largest[:_LIMIT]:
+        name = f'custom "{escaped(section.name)}"' if section.kind == "custom" else section.name
         lines.append(f"  {section.size:>13,}  {section.size / module.size:>4.0%}  {name}")
-    if len(largest) > _MOST:
-        lines.append(f"  and {len(largest) - _MOST:,} more")
+    if len(largest) > _LIMIT:
+        lines.append(f"  and {len(largest) - _LIMIT:,} more")
     return lines if largest else []
 
 
 def _details(texts: dict[str, str]) -> Iterator[str]:
-    """A line for each, and more where it is too long."""
+    """A line for each text, or several where it is too long."""
     width = max(map(len, texts), default=0) + 4
     for name, text in texts.items():
         first, *rest = _wrapped(text, width)
@@ -128,7 +129,7 @@ def _wrapped(text: str, indent: int) -> list[str]:
     )
 
 
-def _shown(names: Iterable[str]) -> str:
-    listed = [plain(name) for name in names]
-    more = f", and {len(listed) - _MOST:,} more" if len(listed) > _MOST else ""
-    return ", ".join(listed[:_MOST]) + more
+def _listed(names: Iterable[str]) -> str:
+    listed = [escaped(name) for name in names]
+    more = f", and {len(listed) - _LIMIT:,} more" if len(listed) > _LIMIT else ""
+    return ", ".join(listed[:_LIMIT]) + more

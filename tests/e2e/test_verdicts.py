@@ -17,8 +17,7 @@ from scaffold.hosts.envoy import installs as envoys
 from scaffold.hosts.envoy.binary import Binary
 from scaffold.project.clusters import Address
 from scaffold.wasm import check as abi
-from scaffold.wasm.anatomy import Anatomy
-from scaffold.wasm.module import NotAPlugin
+from scaffold.wasm.module import NotAPlugin, WasmFile
 
 DATA = tomllib.loads(Path(abi.__file__).with_suffix(".toml").read_text())
 INSTALLED = {envoy.version: envoy.path for envoy in envoys.installed() if envoy.fault is None}
@@ -64,7 +63,7 @@ def fatal(envoy: Binary, tmp_path: Path) -> Callable[[bytes], list[str]]:
     def judge(content: bytes) -> list[str]:
         path = tmp_path / "judged.wasm"
         path.write_bytes(content)
-        problems = abi.judge(Anatomy.read(path), envoy.version)
+        problems = abi.judge(WasmFile.read(path), envoy.version)
         return [problem.message for problem in problems if problem.fatal]
 
     return judge

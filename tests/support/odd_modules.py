@@ -233,10 +233,10 @@ BROKEN = {
         "its section `type` is out of place",
     ),
     "a section twice": (module(customs=[asm.exports()]), "its section `export` is out of place"),
-    "a section of no kind": (module(customs=[asm.section(99, b"")]), "no kind of section has the number 99"),
+    "a section of no kind": (module(customs=[asm.section(99, b"")]), "there is no section of kind 99"),
     "a section that goes on": (
         module(types=asm.section(1, b"\x02" + TWO + b"\x00")),
-        "its section `type` is longer than what is in it",
+        "its section `type` is longer than its content",
     ),
     "a custom section whose name is no text": (
         module(customs=[asm.section(0, b"\x01\xff")]),
@@ -246,17 +246,17 @@ BROKEN = {
     "an export twice": (module(exports=(("malloc", asm.FUNCTION, 1),)), "it exports a name twice"),
     "an export of nothing": (
         module(exports=(("a", asm.FUNCTION, 9),)),
-        "it exports a function 9, which there isn't",
+        "it exports function 9, which doesn't exist",
     ),
-    "a function of no type": (module(functions=asm.functions(0, 9)), "type 9 is no function's"),
+    "a function of no type": (module(functions=asm.functions(0, 9)), "type 9 isn't a function's"),
     "1,000,001 functions": (
         module(
             functions=asm.functions(0, 1, *[0] * 999_999), code=asm.code(b"", asm.const(0), *[b""] * 999_999)
         ),
-        "it has 1,000,001 functions, and hosts take 1,000,000 at the most",
+        "it has 1,000,001 functions, and hosts take at most 1,000,000",
     ),
     "1,001 parameters": (
         module(types=asm.types(asm.signature(), asm.signature(asm.I32 * 1001, asm.I32))),
-        "it has 1,001 values in a signature, and hosts take 1,000 at the most",
+        "it has 1,001 values in a signature, and hosts take at most 1,000",
     ),
 }

@@ -21,6 +21,7 @@ from typing import Any
 
 from scaffold.core import files, process
 from scaffold.core.events import Noted, emit, step
+from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError, TargetError, of_exit_code
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import changes
@@ -104,7 +105,7 @@ class Background:
     def attach(self, deployment: Deployment) -> EnvoyHost:
         """A deployment as a host, to play requests against."""
         folder = self.files(Path(deployment.folder) / "envoy")
-        return EnvoyHost(folder=folder, port=deployment.port, version=tuple(deployment.envoy_version))
+        return EnvoyHost(folder=folder, port=deployment.port, version=Version(deployment.envoy_version))
 
     def admin_port(self, deployment: Deployment) -> int | None:
         """The port of its Envoy's admin interface, which changes when Envoy is started again."""

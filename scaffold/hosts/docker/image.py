@@ -84,7 +84,7 @@ def _check_wasm(daemon: Daemon, found: EnvoyImage) -> None:
         words = envoy_binary.trial(folder, mounted(folder))
         ran = daemon.run(found.image, [found.program, *words], folder)
     if not envoy_binary.passed(ran, mounted(Path(name)), f"the Envoy in {found.image.name}", _ANOTHER):
-        version = ".".join(map(str, found.version))
         raise MachineError(
-            f"Envoy {version} in {found.image.name} was built without V8, so it runs no wasm", hint=_ANOTHER
+            f"Envoy {found.version} in {found.image.name} was built without V8, so it runs no wasm",
+            hint=_ANOTHER,
         )

@@ -49,7 +49,7 @@ class Binary:
     @property
     def version_text(self) -> str:
         """Its version, as "1.36.4"."""
-        return ".".join(map(str, self.version))
+        return str(self.version)
 
     @classmethod
     def at(cls, path: Path) -> Binary:
@@ -97,7 +97,7 @@ def _check_runnable(path: Path) -> None:
 
 def _run(path: Path, *words: str | Path) -> process.Completed:
     try:
-        return process.run([path, *words], timeout=ANSWER_SECONDS)
+        return process.run([path, *words], timeout=ANSWER_SECONDS, guarded=True)
     except MachineError as error:
         why = getattr(error.__cause__, "errno", None)
         if why == errno.ENOEXEC:
@@ -119,7 +119,7 @@ def _has_v8(path: Path) -> bool:
 def version_of(build: str) -> Version:
     """The three numbers in a build."""
     found = _BUILD.match(f"version: {build}")
-    return tuple(int(number) for number in found[2].split(".")) if found else (0, 0, 0)
+    return Version.parse(found[2]) if found else Version((0, 0, 0))
 
 
 def trial(folder: Path, within: str) -> list[str]:
@@ -130,7 +130,7 @@ def trial(folder: Path, within: str) -> list[str]:
     module = f"{within}/plugin.wasm"
     (folder / "plugin.wasm").write_bytes(_PLUGIN)
     plugin = envoy_config.wasm_filter(
-        name="plugin", root_id="", vm_id="", module=module, configuration=b"", version=(0,)
+        name="plugin", root_id="", vm_id="", module=module, configuration=b"", version=Version((0,))
     )
     filters = [{"name": envoy_config.FILTER, "typed_config": plugin}, envoy_config.router()]
     (folder / "bootstrap.json").write_text(json.dumps(_bootstrap(filters)))

@@ -409,7 +409,7 @@ def test_what_the_users_kubectl_is_told(pushed, project, tmp_path, monkeypatch, 
         ),
         (["--target-ref", "Gateway"], "`Gateway` names no target", "write it as Kind/name: Gateway/public"),
         (["--namespace", "Shop"], "`Shop` is no namespace", None),
-        (["--istio", "new"], "--istio new: that is no version", "for example --istio 1.30"),
+        (["--istio", "new"], "--istio new: that isn't a version", "for example --istio 1.30"),
         (["--config", "[1"], "--config is neither a file nor JSON", None),
         (
             ["--selector", "a=b", "--probe", "/headers"],

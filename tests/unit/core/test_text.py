@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support import wasm_asm
 from support.commands import SCAFFOLD, run, terminal
 
 from scaffold.core.files import digest
-from scaffold.core.text import cut, fit
+from scaffold.core.text import cut, escaped, fit, one_line, quoted, safe, without_secret
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store
@@ -77,3 +79,36 @@ def test_an_images_story_breaks_no_digest(images):
     assert f"    {digest(MODULE)}" in lines
     assert not [line for line in lines if len(line) > 80 and LONG not in line]
     assert f"  module digest    {digest(MODULE)}\n" in piped
+
+
+@pytest.mark.parametrize("make_safe", [safe, one_line, escaped, quoted, without_secret])
+@given(st.text())
+def test_no_foreign_text_controls_the_terminal(make_safe, text):
+    assert not any(each in "\x1b\x07\b\r\x9b\x00" for each in make_safe(text))
+
+
+@pytest.mark.parametrize("shorten", [one_line, escaped, quoted, without_secret])
+@given(st.text(st.characters(codec="utf-8"), max_size=500))
+def test_foreign_text_is_one_short_line(shorten, text):
+    assert shorten(text).isprintable()
+    assert len(shorten("x" * 5000)) < 210
+
+
+def test_an_ordinary_name_stays_as_it_is():
+    assert escaped("proxy_log") == one_line("proxy_log") == safe("proxy_log") == "proxy_log"
+    assert escaped("C:\\a\\b 'c'") == "C:\\a\\b 'c'"
+    assert quoted("proxy_log") == '"proxy_log"'
+
+
+def test_what_is_no_ordinary_name_can_be_read():
+    assert safe("a\x1b[2Jb\r\n\tc") == "a\ufffd[2Jb\ufffd\n\tc"
+    assert one_line("a\x1b[31m\r\n b\u202e\x00c") == "a [31m b c"
+    assert escaped("a\x1b[31m\n") == r"a\x1b[31m\n"
+    assert escaped("x" * 5000) == "x" * 100 + "…"
+    assert quoted(["\x1b[31m"]) == '["\\u001b[31m"]'
+    assert quoted({"a": "x" * 99}) == '{"a": "' + "x" * 53 + "…"
+
+
+def test_a_url_is_shown_without_its_secret():
+    assert without_secret("https://me:secret@host/a@b") == "https://host/a@b"
+    assert without_secret("https://me:se@cret@host") == "https://host"

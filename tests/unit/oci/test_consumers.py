@@ -7,7 +7,7 @@ from scaffold.oci.consumers import CONSUMERS, Packed
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.spec import DOCKER_MANIFEST, Descriptor, Manifest
 from scaffold.oci.spec import TITLE as TITLE_ANNOTATION
-from scaffold.wasm.anatomy import Anatomy
+from scaffold.wasm.module import WasmFile
 
 FAMILY = ["Istio 1.16 and later", "Envoy Gateway", "Higress"]  # they share the code that fetches
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -24,7 +24,7 @@ def anatomy(tmp_path):
     def reading(content=MODULE):
         path = tmp_path / "plugin.wasm"
         path.write_bytes(content)
-        return Anatomy.read(path)
+        return WasmFile.read(path)
 
     return reading
 
@@ -186,7 +186,7 @@ def test_a_module_larger_than_istio_takes(anatomy, tmp_path):
     with (tmp_path / "plugin.wasm").open("wb") as file:
         file.write(MODULE + b"\0\x80\x80\x80\x80\x01")
         file.truncate(len(MODULE) + 6 + 256 * 2**20)
-    module = Anatomy.read(tmp_path / "plugin.wasm")
+    module = WasmFile.read(tmp_path / "plugin.wasm")
     why = f"the module is {module.size:,} bytes large, and it takes 256 MiB"
     assert answers(made("compat"), module)[FAMILY[0]] == ("no", why)
 

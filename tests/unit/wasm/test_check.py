@@ -7,7 +7,7 @@ from support import wasm_asm as asm
 from support.odd_modules import ODD, WASI, build, env, of_abi, wasi, without
 
 from scaffold.wasm import check as abi
-from scaffold.wasm.anatomy import Anatomy, Extern
+from scaffold.wasm.module import Extern, WasmFile
 
 DATA = tomllib.loads(Path(abi.__file__).with_suffix(".toml").read_text())
 NEWEST = (1, 40)
@@ -21,7 +21,7 @@ def read(tmp_path):
     def reading(content):
         path = tmp_path / "a.wasm"
         path.write_bytes(content)
-        return Anatomy.read(path)
+        return WasmFile.read(path)
 
     return reading
 
@@ -57,11 +57,11 @@ def test_without_a_marker_nothing_else_is_said(problems):
     assert problems(content) == [
         (
             "abi",
-            "it exports no proxy-wasm ABI marker, so it is no plugin",
+            "it exports no proxy-wasm ABI marker, so it isn't a plugin",
             "does its src/lib.rs have `proxy_wasm::main!`, and does it depend on proxy-wasm 0.2?",
         )
     ]
-    message = "it speaks an ABI that Envoy doesn't know: `proxy_abi_version_0_9_0`"
+    message = "its ABI is unknown to Envoy: `proxy_abi_version_0_9_0`"
     assert problems(build(exports=of_abi("0_9_0"))) == [("abi", message, None)]
 
 
@@ -84,7 +84,7 @@ def test_without_a_marker_nothing_else_is_said(problems):
             env("proxy_get_configuration", "ii>i"),
             NEWEST,
             "it imports `env.proxy_get_configuration`, which Envoy doesn't have",
-            "it belongs to ABI 0.1.0, and this module says 0.2.1",
+            "it belongs to ABI 0.1.0, and this module is for 0.2.1",
         ),
         (
             wasi("poll_oneoff", "iiii>i"),
@@ -135,7 +135,7 @@ def test_an_import_that_is_missing_says_who_has_it(problems, imports, version, m
         ),
         (
             build([("env", "base", b"\x03\x7f\x00")]),
-            ("import", "it imports the global `env.base`, and Envoy has none to give", None),
+            ("import", "it imports the global `env.base`, and Envoy provides none", None),
         ),
         (
             build(start=b""),
@@ -149,7 +149,7 @@ def test_an_import_that_is_missing_says_who_has_it(problems, imports, version, m
             build(pages=16385),
             (
                 "memory",
-                "it begins with 16,385 pages of memory, and Envoy gives 16,384 (1 GiB) at the most",
+                "it starts with 16,385 pages of memory, and Envoy allows at most 16,384 (1 GiB)",
                 None,
             ),
         ),
@@ -167,13 +167,13 @@ def test_an_import_that_is_missing_says_who_has_it(problems, imports, version, m
         ),
         (
             build(customs=[asm.custom("name", b"\x01\x7f")]),
-            ("names", "its section `name` is malformed", "strip it, or build the module anew"),
+            ("names", "its section `name` is malformed", "strip it, or build the module again"),
         ),
         (
             build(exports=without("_initialize")),
             (
                 "setup",
-                "it exports neither `_initialize` nor `_start`, so nothing of it is set up",
+                "it exports neither `_initialize` nor `_start`, so nothing sets it up",
                 "does its src/lib.rs have `proxy_wasm::main!`?",
             ),
         ),
@@ -181,8 +181,8 @@ def test_an_import_that_is_missing_says_who_has_it(problems, imports, version, m
             build(exports=without("_initialize", _start=">-"), customs=[RUST]),
             (
                 "setup",
-                "it exports `_start` but no `_initialize`: then every call sets the C library up anew",
-                "write `proxy_wasm::main!` in its place",
+                "it exports `_start` but no `_initialize`: then every call sets up the C library again",
+                "use `proxy_wasm::main!` instead",
             ),
         ),
     ],

@@ -1,6 +1,8 @@
 import hashlib
 import os
 import time
+import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import wasm_asm as asm
 
-from scaffold.wasm.module import ABI_VERSIONS, Import, NotAPlugin, WasmModule
+from scaffold.wasm.module import ABI_VERSIONS, Extern, NotAPlugin, WasmFile, WasmModule
 
 
 @pytest.fixture
@@ -19,6 +21,18 @@ def read(tmp_path):
         path = tmp_path / "plugin.wasm"
         path.write_bytes(content)
         return WasmModule.read(path)
+
+    return reading
+
+
+@pytest.fixture
+def imports(tmp_path):
+    """The imports of a plugin that imports these."""
+
+    def reading(*entries):
+        path = tmp_path / "plugin.wasm"
+        path.write_bytes(with_imports(*entries))
+        return WasmFile.read(path).imports
 
     return reading
 
@@ -52,7 +66,6 @@ def test_what_a_module_is(read, tmp_path):
     assert module.path == (tmp_path / "plugin.wasm").resolve()
     assert module.size == len(content)
     assert module.digest == f"sha256:{hashlib.sha256(content).hexdigest()}"
-    assert module.imports == (Import("env", "proxy_log", "function"),)
     assert module.exports == {
         "memory": "memory",
         asm.MARKER: "function",
@@ -173,19 +186,22 @@ LIMITS = {
         ("tag", b"\x04\x00\x00"),
     ],
 )
-def test_every_kind_of_import_is_read_to_its_end(read, kind, what):
+def test_every_kind_of_import_is_read_to_its_end(imports, kind, what):
     """Read a byte too far or too short, and the next import is garbage."""
-    module = read(with_imports(("env", "one", what), ("wasi", "two", b"\x00\x00")))
-    assert module.imports == (Import("env", "one", kind), Import("wasi", "two", "function"))
+    function = ">-" if kind == "function" else ""
+    assert imports(("env", "one", what), ("wasi", "two", b"\x00\x00")) == (
+        Extern("env", "one", kind, function),
+        Extern("wasi", "two", "function", ">-"),
+    )
 
 
 def test_an_unknown_kind_is_broken(read):
-    with pytest.raises(NotAPlugin, match=r"no kind of import or export has the number 5 \(at byte \d+\)$"):
+    with pytest.raises(NotAPlugin, match=r"there is no import or export of kind 5 \(at byte \d+\)$"):
         read(with_imports(("env", "one", b"\x05\x00")))
 
 
-def test_names_are_utf8(read):
-    assert read(with_imports(("ünï", "\U0001f980", b"\x00\x00"))).imports[0].module == "ünï"
+def test_names_are_utf8(read, imports):
+    assert imports(("ünï", "\U0001f980", b"\x00\x00"))[0].module == "ünï"
     with pytest.raises(NotAPlugin, match=r"a name is not UTF-8 \(at byte \d+\)$"):
         read(with_imports(("env", b"\xff", b"\x00\x00")))
     with pytest.raises(NotAPlugin, match="a name is not UTF-8"):
@@ -193,7 +209,7 @@ def test_names_are_utf8(read):
 
 
 def test_cut_short_at_every_byte(read):
-    """Where a section happens to end, what is left is a module; it is a plugin once it has the exports."""
+    """Where a section happens to end, what is left lacks the exports, or the code of its functions."""
     whole = with_imports(("env", "one", b"\x00\x00"), ("env", "two", b"\x02\x01\x01\x02"))
     ends = []
     for size in range(len(whole)):
@@ -202,8 +218,7 @@ def test_cut_short_at_every_byte(read):
             ends.append(size)
         except NotAPlugin as error:
             assert "\n" not in error.message
-    code = len(asm.code(b""))
-    assert ends == [len(whole) - code]
+    assert ends == []
 
 
 @pytest.mark.parametrize("section", [2, 7])
@@ -218,8 +233,34 @@ def test_a_count_that_cannot_be_ends_at_once(read, section, count, rest):
 
 @pytest.mark.parametrize(("number", "what"), [(2, "imports"), (7, "exports")])
 def test_there_are_never_more_than_hosts_take(read, number, what):
-    with pytest.raises(NotAPlugin, match=f"it has 1,000,001 {what}, and hosts take 1,000,000 at the most"):
+    with pytest.raises(NotAPlugin, match=f"it has 1,000,001 {what}, and hosts take at most 1,000,000"):
         read(asm.module(asm.section(number, asm.number(1_000_001) + bytes(4_000_004))))
+
+
+def test_import_sections_that_repeat_are_refused_in_little_memory(read):
+    """However many there are, only the first is read."""
+    content = asm.HEADER + asm.section(2, asm.number(10_000) + b"\0\0\2\0\1" * 10_000) * 200
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotAPlugin, match="its section `import` is out of place"):
+            read(content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(content) + 32 * 10**6
+
+
+@pytest.mark.parametrize("count", [100_000, 200_000])
+def test_many_empty_sections_take_little_memory(read, count):
+    content = asm.plugin() + asm.custom("") * (count - 10)
+    tracemalloc.start()
+    try:
+        with suppress(NotAPlugin):
+            read(content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(content) + 32 * 10**6
 
 
 def test_sections_are_never_without_end(read):
@@ -256,9 +297,12 @@ def test_a_size_that_cannot_be_is_broken(read, body):
 
 def test_a_section_never_reads_into_the_next(read):
     """Its count says two, it holds one; the next section would do for the other."""
+    types = asm.types(asm.signature())
     one = asm.name("env") + asm.name("one") + b"\x00\x00"
     with pytest.raises(NotAPlugin, match="it is cut short"):
-        read(asm.module(asm.section(2, b"\x02" + one), asm.custom("env", asm.name("two") + b"\x00\x00")))
+        read(
+            asm.module(types, asm.section(2, b"\x02" + one), asm.custom("env", asm.name("two") + b"\x00\x00"))
+        )
 
 
 SECTIONS = st.tuples(st.integers(0, 13), st.binary(max_size=40)).map(lambda made: asm.section(*made))
@@ -287,7 +331,9 @@ TYPES = st.sampled_from([b"\x00\x00", b"\x01\x70\x00\x01", b"\x02\x00\x01", b"\x
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=2000)
 @given(st.lists(st.tuples(st.text(), st.text(), TYPES), max_size=300))
-def test_imports_come_back_as_they_were_written(read, entries):
+def test_imports_come_back_as_they_were_written(imports, entries):
     kinds = ("function", "table", "memory", "global", "tag")
-    expected = tuple(Import(module, name, kinds[what[0]]) for module, name, what in entries)
-    assert read(with_imports(*entries)).imports == expected
+    expected = tuple(
+        Extern(module, name, kinds[what[0]], "" if what[0] else ">-") for module, name, what in entries
+    )
+    assert imports(*entries) == expected

@@ -46,7 +46,7 @@ def test_the_whole_story_of_a_plugin(inspect, tmp_path):
   languages      Rust
   made by        rustc 1.95.0
   functions      4
-  memory         2 pages (0.1 MiB) in the beginning
+  memory         2 pages (0.1 MiB) at start
   module digest  {story.module.digest}
 
 imports
@@ -91,7 +91,7 @@ def test_what_is_no_plugin_has_a_story_too(inspect):
     assert "  ABI            none\n" in said
     assert said.endswith(
         "  Envoy 1.17 to 1.40: no\n"
-        "    it exports no proxy-wasm ABI marker, so it is no plugin\n"
+        "    it exports no proxy-wasm ABI marker, so it isn't a plugin\n"
         "      hint: does its src/lib.rs have `proxy_wasm::main!`, and does it depend on\n"
         "      proxy-wasm 0.2?"
     )

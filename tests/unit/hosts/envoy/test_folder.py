@@ -47,7 +47,7 @@ def test_the_live_module_is_never_pruned_though_the_clock_goes_back(folder, tmp_
 def test_a_module_that_changes_while_it_is_taken_is_refused(folder, tmp_path):
     read = module(tmp_path / "m.wasm", 1)
     module(tmp_path / "m.wasm", 2)
-    with pytest.raises(ModuleError, match="changed while it was being taken"):
+    with pytest.raises(ModuleError, match="changed while it was being read"):
         folder.write_filters([Plugin("p", "", read)], (1, 40))
     (tmp_path / "m.wasm").unlink()
     with pytest.raises(ModuleError, match="cannot read the module"):

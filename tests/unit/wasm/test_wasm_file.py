@@ -9,8 +9,7 @@ from support import wasm_asm as asm
 from support.odd_modules import build, module, wasi
 
 from scaffold.wasm import check as abi
-from scaffold.wasm.anatomy import Anatomy, Extern, plain, readable
-from scaffold.wasm.module import NotAPlugin, WasmModule
+from scaffold.wasm.module import Extern, NotAPlugin, WasmFile, WasmModule, readable
 
 COMPONENT = b"\0asm\x0d\0\x01\0"
 
@@ -22,7 +21,7 @@ def read(tmp_path):
     def reading(content):
         path = tmp_path / "a.wasm"
         path.write_bytes(content)
-        return Anatomy.read(path)
+        return WasmFile.read(path)
 
     return reading
 
@@ -107,7 +106,7 @@ def test_every_type_of_values_has_a_letter(read, params, signature):
 def test_types_of_structures_are_passed_over(read):
     anatomy = read(odd_modules.ODD["types of what is no function"].content)
     assert anatomy.callable == {asm.MARKER: ">-", "malloc": "i>i"}
-    with pytest.raises(NotAPlugin, match="type 1 is no function's"):
+    with pytest.raises(NotAPlugin, match="type 1 isn't a function's"):
         types = asm.section(1, b"\x02" + asm.signature() + b"\x5f\x00")
         read(asm.module(types, asm.imports(("m", "f", b"\x00\x01"))))
 
@@ -196,7 +195,7 @@ def test_cut_short_anywhere_but_between_sections(read):
         (asm.plugin() + b"\0\x02\x01a" * 100_000, "it has more than 100,000 sections"),
         (
             asm.module(asm.section(2, asm.number(10**6 + 1) + b"\x00\x00\x00\x00" * (10**6 + 1))),
-            "it has 1,000,001 imports, and hosts take 1,000,000 at the most",
+            "it has 1,000,001 imports, and hosts take at most 1,000,000",
         ),
         (
             module(
@@ -235,12 +234,6 @@ def test_a_signature_is_said_as_people_write_it(signature, said):
     assert readable(signature) == said
 
 
-def test_a_name_is_shown_without_what_a_terminal_obeys():
-    assert plain("proxy_log") == "proxy_log"
-    assert plain("a\x1b[31m\n") == r"a\x1b[31m\n"
-    assert plain("x" * 5000) == "x" * 100 + "..."
-
-
 GOOD = st.sampled_from([odd.content for odd in odd_modules.ODD.values()])
 CUSTOM = st.sampled_from(["name", "producers", "target_features", "other"])
 REMARKS = st.lists(st.tuples(CUSTOM, st.binary(max_size=30)).map(lambda made: asm.custom(*made)), max_size=3)
@@ -269,9 +262,6 @@ def test_whatever_was_done_to_a_module_it_is_read_or_refused(read, tmp_path, con
         assert verdict.loads == (not any(problem.fatal for problem in verdict.problems))
         assert all(problem.message.isprintable() for problem in verdict.problems)
     if anatomy.abi_version:
-        quick = WasmModule.read(tmp_path / "a.wasm")
-        assert (quick.abi_version, quick.digest) == (anatomy.abi_version, anatomy.digest)
-        assert [(each.module, each.name, each.kind) for each in anatomy.imports] == [
-            (each.module, each.name, each.kind) for each in quick.imports
-        ]
-        assert {each.name: each.kind for each in anatomy.exports} == quick.exports
+        plugin = WasmModule.read(tmp_path / "a.wasm")
+        assert (plugin.abi_version, plugin.digest) == (anatomy.abi_version, anatomy.digest)
+        assert {each.name: each.kind for each in anatomy.exports} == plugin.exports

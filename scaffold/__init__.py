@@ -23,17 +23,19 @@ if TYPE_CHECKING:
     from scaffold.commands.images import images, rmi, tag
     from scaffold.commands.import_wasme import import_wasme
     from scaffold.commands.inspect import inspect
+    from scaffold.commands.login import login, logout
     from scaffold.commands.manifest import manifest
     from scaffold.commands.new import new
     from scaffold.commands.package import package
-    from scaffold.commands.registry import login, logout, tags
+    from scaffold.commands.pull import pull
+    from scaffold.commands.push import push
     from scaffold.commands.run import run
     from scaffold.commands.setup import setup
+    from scaffold.commands.tags import tags
     from scaffold.commands.templates import templates
     from scaffold.commands.test import test
     from scaffold.commands.update import update
     from scaffold.hosts.envoy.installs import envoys
-    from scaffold.oci.registry.transfer import pull, push
 
 # the table of operations: a command's name, and the module of the function of that name
 OPERATIONS = {
@@ -57,12 +59,12 @@ OPERATIONS = {
     "images": "scaffold.commands.images",
     "tag": "scaffold.commands.images",
     "rmi": "scaffold.commands.images",
-    "push": "scaffold.oci.registry.transfer",
-    "pull": "scaffold.oci.registry.transfer",
-    "tags": "scaffold.commands.registry",
+    "push": "scaffold.commands.push",
+    "pull": "scaffold.commands.pull",
+    "tags": "scaffold.commands.tags",
     "inspect": "scaffold.commands.inspect",
-    "login": "scaffold.commands.registry",
-    "logout": "scaffold.commands.registry",
+    "login": "scaffold.commands.login",
+    "logout": "scaffold.commands.login",
     "import_wasme": "scaffold.commands.import_wasme",
     "ci": "scaffold.commands.ci",
     "envoys": "scaffold.hosts.envoy.installs",

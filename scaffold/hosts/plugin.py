@@ -170,10 +170,10 @@ def open_image(name: str) -> OpenedImage:
             raise UsageError(
                 f"there is neither a file nor a local image `{name}`", hint="`scaffold images` lists them"
             )
-        from scaffold.oci.registry.transfer import pull
+        from scaffold.oci.registry import transfer
 
         emit(Noted(f"{reference} isn't here yet"))
-        pull(name)
+        transfer.download(reference, store, plain_http=False)
     manifest = store.find(reference)
     unpacked = unpack(manifest, reference, store.blobs.open)
     return OpenedImage(reference, manifest, unpacked.info, _cached(unpacked.module, unpacked.module_digest))

@@ -10,7 +10,8 @@ import os
 import pytest
 from support.registries import PASSWORD, USER, registry
 
-from scaffold.commands.registry import login, logout, tags
+from scaffold.commands.login import login, logout
+from scaffold.commands.tags import tags
 from scaffold.core import events
 from scaffold.errors import RegistryError
 from scaffold.oci.reference import Reference
@@ -156,7 +157,7 @@ def test_who_has_logged_in_gets_in_until_they_log_out(guarded, user, tmp_path):
 def test_a_wrong_password_is_not_kept(guarded, user, tmp_path):
     user(guarded)
     answering = events.listening(lambda event: "wrong" if isinstance(event, events.Prompt) else None)
-    with answering, pytest.raises(RegistryError, match=r"doesn't let `.*` in with that password") as caught:
+    with answering, pytest.raises(RegistryError, match=r"rejects this password for `.*`") as caught:
         login(guarded.name, username=USER)
     assert caught.value.exit_code == 7
     assert not (tmp_path / ".docker").exists()

@@ -20,12 +20,12 @@ from scaffold.cli.main import cli
 from scaffold.cli.options import DEPLOY_HEADINGS
 from scaffold.commands import deploy as targets
 from scaffold.commands import manifest as manifests
+from scaffold.commands.push import push
 from scaffold.hosts.background import record as deployments
 from scaffold.kubernetes import apply as kubernetes
 from scaffold.kubernetes import record as applied
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
-from scaffold.oci.registry import transfer
 from scaffold.oci.store import Store
 from scaffold.oci.variants import VARIANTS
 from scaffold.wasm import compat as versions
@@ -62,7 +62,7 @@ def pushed(registry):
     """An image in a registry, and not here any more: its name with the digest of its manifest."""
     name = f"{registry.name}/acme/hello:1"
     keep(name)
-    pin = transfer.push(name).pin
+    pin = push(name).pin
     Store().remove([Reference.parse(name)])
     registry.seen.clear()
     return pin
@@ -454,7 +454,7 @@ def test_a_project_without_an_image_is_told_how_to_make_one(here, project, capsy
 def test_a_tag_that_moved_since_it_was_pinned(here, pushed, project, capsys):
     name, _, digest = pushed.partition("@")
     keep(name, OTHER)
-    now = transfer.push(name).manifest_digest
+    now = push(name).manifest_digest
     ran = entered(capsys, "deploy", "istio", pushed, "--root", project, *SHOP)
     assert (ran.code, ran.out) == (2, "")
     assert f"error: `{name}` has moved since it was pinned: it is {now} now\n" in ran.err
@@ -475,7 +475,7 @@ def test_an_image_that_was_not_pushed(here, registry, project, capsys):
 def test_an_image_that_the_target_cannot_load(target, here, registry, project, capsys):
     name = f"{registry.name}/acme/hello:1"
     keep(name, variant="cncf")
-    transfer.push(name)
+    push(name)
     scope = {"istio": SHOP, "envoy-gateway": ("--target-ref", "Gateway/a"), "higress": ("--whole-namespace",)}
     ran = entered(capsys, "deploy", target, name, "--root", project, *scope[target])
     assert (ran.code, ran.out) == (6, "")

@@ -10,12 +10,12 @@ from support.faulty import faulty
 from scaffold.commands import manifest as manifests
 from scaffold.commands.deploy import deploy, to_cluster
 from scaffold.commands.manifest import manifest
+from scaffold.commands.push import push
 from scaffold.core.files import digest
 from scaffold.errors import ProjectError, UsageError
 from scaffold.kubernetes.options import ClusterOptions
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
-from scaffold.oci.registry import transfer
 from scaffold.oci.spec import ImageError
 from scaffold.oci.store import Store
 from scaffold.oci.variants import VARIANTS
@@ -37,7 +37,7 @@ def pushed():
     with faulty() as registry:
         name = f"{registry.name}/acme/hello:1"
         Store().add(VARIANTS["compat"](MODULE, PluginInfo("hello_world")), Reference.parse(name))
-        yield name, transfer.push(name).manifest_digest
+        yield name, push(name).manifest_digest
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_what_does_not_fit_the_schema_of_an_image_in_a_registry_is_never_applied
             "hello", configuration='{"a": 1}', schema='{"properties": {"a": {"type": "null"}}}'
         )
         Store().add(VARIANTS["compat"](MODULE, metadata), Reference.parse(name))
-        transfer.push(name)
+        push(name)
         with pytest.raises(
             ImageError, match=r"the image's configuration does not fit config\.schema\.json: a: 1"
         ):

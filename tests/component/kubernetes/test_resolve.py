@@ -8,12 +8,12 @@ import pytest
 from support import wasm_asm
 from support.faulty import Reply, faulty
 
+from scaffold.commands.push import push
 from scaffold.core.files import digest
 from scaffold.errors import RegistryError, UsageError
 from scaffold.kubernetes.resolve import pin
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
-from scaffold.oci.registry import transfer
 from scaffold.oci.spec import Descriptor, Image, ImageError, Manifest
 from scaffold.oci.store import Store
 from scaffold.oci.variants import DOCKER_TAR_GZIP, VARIANTS
@@ -40,7 +40,7 @@ def keep(name, module=MODULE, variant="compat"):
 def test_a_pushed_image_is_the_registrys_and_all_is_known_of_it(registry, said, variant):
     name = f"{registry.name}/acme/hello:1"
     wanted = keep(name, variant=variant)
-    transfer.push(name)
+    push(name)
     Store().remove([Reference.parse(name)])
     found = pin(name, pushed=True)
     assert found.image.manifest_digest == wanted
@@ -87,12 +87,12 @@ def test_a_tag_that_moved_since_it_was_pinned_is_an_error_with_both_ways_on(regi
     name = f"{registry.name}/acme/hello:1"
     first = keep(name)
     Store().tag(Reference.parse(name), Reference.parse(f"{name}.0"))
-    transfer.push(f"{name}.0")  # or this small registry would forget it
-    pinned = transfer.push(name).pin
+    push(f"{name}.0")  # or this small registry would forget it
+    pinned = push(name).pin
     assert pinned == f"{name}@{first}"
     assert pin(pinned, pushed=True).image.manifest_digest == first
     second = keep(name, OTHER)
-    transfer.push(name)
+    push(name)
     with pytest.raises(UsageError, match=f"has moved since it was pinned: it is {second} now") as caught:
         pin(pinned, pushed=True)
     by_digest, by_tag = (word.strip("`") for word in caught.value.hint.split() if word.startswith("`"))
@@ -103,7 +103,7 @@ def test_a_tag_that_moved_since_it_was_pinned_is_an_error_with_both_ways_on(regi
 def test_another_image_of_the_name_here_is_said_and_the_registrys_counts(registry, said):
     name = f"{registry.name}/acme/hello:1"
     pushed = keep(name)
-    transfer.push(name)
+    push(name)
     here = keep(name, OTHER)
     assert pin(name, pushed=True).image.manifest_digest == pushed
     assert any(f"is another image here ({here}) than in the registry" in text for text in said)

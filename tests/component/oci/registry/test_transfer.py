@@ -6,10 +6,10 @@ import pytest
 from support import wasm_asm
 from support.faulty import Reply
 
+from scaffold.commands.push import push
 from scaffold.errors import UsageError
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
-from scaffold.oci.registry.transfer import push
 from scaffold.oci.store import Store
 from scaffold.oci.variants import compat
 
@@ -37,7 +37,7 @@ def test_a_second_push_sends_nothing_and_says_so(server, said):
     manifest = keep(name)
     assert push(name).manifest_digest == manifest.digest
     assert ("PUT", "/v2/acme/hello/manifests/1") in sent(server)
-    sentence = f"{name} is there already, the same: nothing was sent"
+    sentence = f"{name} is already there, unchanged: nothing was sent"
     assert sentence not in said
     server.seen.clear()
     assert push(name).manifest_digest == manifest.digest

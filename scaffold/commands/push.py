@@ -1,0 +1,37 @@
+"""`push`: send a local image to a registry."""
+
+from __future__ import annotations
+
+from scaffold.errors import UsageError
+from scaffold.oci.reference import Reference
+from scaffold.oci.registry import transfer
+from scaffold.oci.registry.transfer import Transferred
+from scaffold.oci.spec import Manifest
+from scaffold.oci.store import Store
+
+
+def push(image: str, *, plain_http: bool = False) -> Transferred:
+    """Send a local image to the registry in its name. The tag is set last.
+
+    Raises `UsageError` if there is no such image or its name has no registry, `RegistryError` if the
+    registry can't be reached, refuses, or stores other bytes than we sent.
+    """
+    reference, store = Reference.parse(image), Store()
+    if reference.local:
+        short = f"{reference.repository.removeprefix('library/')}:{reference.tag or 'latest'}"
+        raise UsageError(
+            f"`{reference}` names no registry",
+            hint=f"`scaffold tag {short} REGISTRY/{short}`, then push that",
+        )
+    manifest = _find(store, reference)
+    transfer.upload(reference, manifest, store, plain_http=plain_http)
+    return Transferred.of(reference, manifest)
+
+
+def _find(store: Store, reference: Reference) -> Manifest:
+    try:
+        return store.find(reference)
+    except UsageError as error:
+        unpushed = next((name for name in store.similar(reference) if "/" not in name), None)
+        hint = f"`scaffold tag {unpushed} {reference}`, then push that" if unpushed else error.hint
+        raise UsageError(error.message, hint=hint) from error

@@ -257,14 +257,14 @@ def _sources(config: pytest.Config) -> list[Source]:
 
 
 def _deployed(root: Path) -> hosts.Host:
-    from scaffold.commands.deploy import attach
     from scaffold.errors import TargetError
     from scaffold.hosts.background import record as deployments
+    from scaffold.hosts.background.target import TARGETS
 
     deployment = deployments.load(root)
     if deployment is None or not deployment.alive:
         raise TargetError(f"nothing is deployed from {root}", hint="run `scaffold deploy` first")
-    return attach(deployment)
+    return choose("target", deployment.target, TARGETS).attach(deployment)
 
 
 @contextmanager

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from scaffold.core import files
 from scaffold.core.events import Noted, emit
 from scaffold.core.failures import Failures
-from scaffold.errors import ProjectError, TargetError, UsageError, choose
+from scaffold.errors import ProjectError, TargetError, UsageError, nearest
 from scaffold.hosts import plugin as plugins
 from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import Ended, Status
-from scaffold.hosts.options import ONLY, Options
+from scaffold.hosts.background.record import Record, Status, Stopped
+from scaffold.hosts.background.target import TARGETS, Target, forget
+from scaffold.hosts.options import Options
 from scaffold.kubernetes.record import Applied, ClusterStatus, Removed
 from scaffold.project.manifest import locate
 from scaffold.project.model import Project, read_configuration
@@ -23,12 +23,8 @@ from scaffold.project.workspace import Workspace, choices
 
 if TYPE_CHECKING:
     from scaffold.commands.manifest import Build
-    from scaffold.hosts.host import Host
     from scaffold.kubernetes.options import ClusterOptions
 
-# name -> the module that deploys there, which comes in when it is chosen
-TARGETS = {"envoy": "scaffold.hosts.background.envoy", "docker": "scaffold.hosts.background.docker"}
-CLUSTERS = ("istio", "istio-envoyfilter", "envoy-gateway", "higress")
 _WAIT = 60
 
 
@@ -106,21 +102,16 @@ def deploy(
         "file": file,
     }
     how = {"plain_http": plain_http, "context": context, "dry_run": dry_run, "wait": wait}
-    if target in CLUSTERS:
+    if target not in TARGETS and target in _clusters():
         return _to_cluster(target, module, root, given, there, how | {"probe": probe}, (profile, rustc, yes))
     place, root = _target(target), plugins.check(module, root, given)
     _refuse(target, there | how)
     given.check_for(target)
-    options = given.over(_remembered(root, target))
-    settings = options.settings()
-    place.check(root, settings)
-    sources = plugins.load_all(module, root, profile=profile, rustc=rustc, yes=yes)
-    with deployments.lock(deployments.folder(root)):
-        options = given.over(_remembered(root, target))  # another deploy may have been quicker
-        if len(sources) > 1:
-            options = options.of_many(given)
-        deployment = place.apply(root.resolve(), plugins.chain(sources, options), options, probe)
-    return _status(deployment)
+    from scaffold.hosts.background.deployment import deploying
+
+    with deploying(root, place, given) as deployment:
+        deployment.check()
+        return deployment.apply(plugins.load_all(module, root, profile=profile, rustc=rustc, yes=yes), probe)
 
 
 def _to_cluster(
@@ -167,6 +158,7 @@ def to_cluster(
     from scaffold.commands import manifest
     from scaffold.kubernetes import apply as kubernetes
     from scaffold.kubernetes import probe as probes
+    from scaffold.kubernetes.documents import CLUSTERS
 
     if target not in CLUSTERS:
         raise UsageError(
@@ -191,14 +183,7 @@ def _refuse(target: str, given: dict[str, Any]) -> None:
             raise UsageError(f"{option} is for a cluster, not for `{target}`", hint="leave it out")
 
 
-def _remembered(root: Path, target: str) -> dict[str, Any]:
-    """What was said of what is deployed, be it that it ended by itself, as far as it fits the target."""
-    now = deployments.load(root)
-    said = now.options if now else {}
-    return {name: value for name, value in said.items() if ONLY.get(name, target) == target}
-
-
-def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Ended | Removed]:
+def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Stopped | Removed]:
     """End what the project has deployed, or all that the user has, in clusters too; returns it.
 
     What can't be ended doesn't keep the others: the first such error is raised at the end.
@@ -209,19 +194,14 @@ def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Ended | R
     projects = _with_clusters(roots, everything)
     if not places and not projects:
         _say_there_is_none(locate(root), everything)
-    from scaffold.hosts.background import target as background
-
-    ended: list[Ended | Removed] = []
+    ended: list[Stopped | Removed] = []
     failures = Failures()
     for place in places:
         with failures.kept(), deployments.lock(place):
             now = deployments.read(place)  # a deploy may have been quicker
-            if now and now.target in TARGETS:
-                _target(now.target).remove(now)
-            else:
-                background.forget(place)
+            forget(place)
             if now:
-                ended.append(Ended(now.name, f"http://localhost:{now.port}", now.root))
+                ended.append(Stopped(now.name, f"http://localhost:{now.port}", now.root))
     if projects:
         from scaffold.kubernetes import apply as kubernetes
 
@@ -261,7 +241,7 @@ def _roots(root: Path) -> list[Path]:
     return list(dict.fromkeys([workspace.root, *workspace.members()]))
 
 
-def _deployed(roots: Sequence[Path]) -> list[deployments.Deployment]:
+def _deployed(roots: Sequence[Path]) -> list[Record]:
     found = (deployments.load(root) for root in roots)
     return [deployment for deployment in found if deployment]
 
@@ -296,18 +276,13 @@ def logs(root: Path = Path(), *, follow: bool = False) -> None:
         emit(line.told(by_name=len(deployment.plugins) > 1))
 
 
-def attach(deployment: deployments.Deployment) -> Host:
-    """A deployment as a host, to play requests against."""
-    return cast("Host", _target(deployment.target).attach(deployment))
-
-
 def _say_there_is_none(root: Path, everything: bool) -> None:
     emit(Noted("nothing is deployed" if everything else f"nothing is deployed from {root.resolve()}"))
     if not everything and (chain := _chain_with(root)):
         emit(Noted(f"it runs in {chain.name}: {choices([Path(chain.root)])}"))
 
 
-def _chain_with(root: Path) -> deployments.Deployment | None:
+def _chain_with(root: Path) -> Record | None:
     """The deployed chain that the plugin in `root` is a link of."""
     try:
         workspace, name = Workspace.of(root), Project.load(root).name
@@ -317,13 +292,21 @@ def _chain_with(root: Path) -> deployments.Deployment | None:
     return chain if chain and name in [plugin.name for plugin in chain.plugins] else None
 
 
-def _status(deployment: deployments.Deployment) -> Status:
+def _status(deployment: Record) -> Status:
     return Status.of(deployment, _target(deployment.target).admin_port(deployment))
 
 
-def _target(name: str) -> Any:
+def _clusters() -> tuple[str, ...]:
+    from scaffold.kubernetes.documents import CLUSTERS
+
+    return CLUSTERS
+
+
+def _target(name: str) -> Target:
     if name.endswith(".wasm") or any(sign in name for sign in ":/@"):
         raise UsageError(
             f"`{name}` is what to deploy, not a target", hint=f"write `scaffold deploy envoy {name}`"
         )
-    return import_module(choose("target", name, TARGETS | dict.fromkeys(CLUSTERS, "")))
+    if name not in TARGETS:
+        raise UsageError(f"no target named `{name}`", hint=nearest(name, [*TARGETS, *_clusters()]))
+    return TARGETS[name]

@@ -1,7 +1,8 @@
-"""What runs a plugin: the table of hosts, and what each can do."""
+"""What runs a plugin: what every host can do, and the table of hosts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
@@ -13,60 +14,124 @@ from scaffold.project.model import HostSettings, Plugin
 
 if TYPE_CHECKING:
     from scaffold.hosts.client import Connection
+    from scaffold.hosts.envoy.folder import Folder
+    from scaffold.hosts.envoy.log import Line, Log
+    from scaffold.hosts.envoy.running import Child
     from scaffold.hosts.upstream.serve import Origin
 
 
 class Host(Protocol):
-    """A host that is running a plugin, or a chain of them.
-
-    `url` is where it answers; `origin` the built-in upstream behind it, None when that is foreign.
-    """
+    """A host that runs a plugin, or a chain of plugins."""
 
     @property
-    def url(self) -> str: ...  # noqa: D102 - said above
+    def url(self) -> str:
+        """Where the plugin answers."""
+        ...
 
     @property
-    def origin(self) -> Origin | None: ...  # noqa: D102
+    def origin(self) -> Origin | None:
+        """The built-in upstream; None if the traffic goes to another one."""
+        ...
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the host still runs."""
         ...
 
     def play(self, request: Request, *, timeout: float = 10) -> Exchange:
-        """Send a request through the plugin, and gather what came of it on every side.
+        """Send a request through the plugin, and gather what it did on every side.
 
         Raises `HostError` when no answer came within `timeout` seconds.
         """
         ...
 
     def connect(self, *, timeout: float = 10) -> AbstractContextManager[Connection]:
-        """A TCP connection through the plugin while the block runs; then what came of it is in it."""
+        """Open a TCP connection through the plugin; after the block it holds what the plugin did."""
         ...
 
     def replace(self, *plugins: Plugin, fresh: bool = False) -> None:
-        """Put other plugins, or other configurations, in the places of those that run.
+        """Replace the running plugins, or their configurations, without losing a request.
 
-        No request is lost. With `fresh` they begin with no state, not even shared data.
-        Raises `ModuleError` when the host refuses one; then the old ones go on.
+        With `fresh` they start without state, even without shared data. Raises `ModuleError` when the
+        host refuses one; then the previous ones keep serving.
         """
         ...
 
 
-class Start(Protocol):
-    """How a host is started: it runs while the block does."""
+class Running(Host, Protocol):
+    """A host that this command started, or that a deployment keeps running."""
 
-    def __call__(
-        self, *plugins: Plugin, folder: Path, settings: HostSettings = HostSettings()
-    ) -> AbstractContextManager[Host]:
-        """Traffic meets the plugins in their order; `folder` is for the host's files."""
+    @property
+    def port(self) -> int:
+        """The port of loopback where the plugin answers."""
+        ...
+
+    @property
+    def admin_port(self) -> int:
+        """The port of loopback of the admin interface; 0 if there is none."""
+        ...
+
+    @property
+    def folder(self) -> Folder:
+        """The host's files."""
+        ...
+
+    @property
+    def log(self) -> Log:
+        """The host's log, with the plugin's lines."""
+        ...
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The host's version."""
+        ...
+
+    @property
+    def process(self) -> Child | None:
+        """The host's process; None if another process started it."""
+        ...
+
+    def follow(self) -> Iterator[Line]:
+        """The plugin's log lines, as they come. Raises `HostError` when the host ends."""
         ...
 
 
-# name -> the module whose `start` it is, which comes in when it is chosen
+class Start(Protocol):
+    """Starts a host, which runs while the block does."""
+
+    def __call__(
+        self, *plugins: Plugin, folder: Path, settings: HostSettings = HostSettings()
+    ) -> AbstractContextManager[Running]:
+        """Traffic meets the plugins in their order; without any, those that are in `folder` run again."""
+        ...
+
+
+class HostModule(Protocol):
+    """The module of a host."""
+
+    @property
+    def start(self) -> Start:
+        """Starts the host."""
+        ...
+
+    def check(self, settings: HostSettings) -> object:
+        """Install or pull what the settings ask for. Raises what would keep the host from starting."""
+        ...
+
+    def files_in(self, folder: Path) -> Folder:
+        """The files of the host that was started with `folder`."""
+        ...
+
+
+# name -> its module, which is imported when the host is chosen
 HOSTS = {"envoy": "scaffold.hosts.envoy.local", "docker": "scaffold.hosts.docker.host"}
 
 
+def load(name: str) -> HostModule:
+    """The module of a host. Raises `UsageError` when there is no such host."""
+    return cast(HostModule, import_module(choose("host", name, HOSTS)))
+
+
 def find(name: str) -> Start:
-    """The host of that name. Raises `UsageError` when there is none."""
-    return cast(Start, import_module(choose("host", name, HOSTS)).start)
+    """What starts a host. Raises `UsageError` when there is no such host."""
+    return load(name).start

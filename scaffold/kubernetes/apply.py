@@ -15,12 +15,10 @@ from scaffold.kubernetes import probe as probes
 from scaffold.kubernetes import record as applied
 from scaffold.kubernetes import yaml as render
 from scaffold.kubernetes.common import MANAGED_BY, PROJECT, Document
-from scaffold.kubernetes.documents import MANIFESTS
 from scaffold.kubernetes.kubectl import Kubectl, Unreachable
 from scaffold.kubernetes.pins import Pin
 from scaffold.kubernetes.record import Applied, ClusterStatus, Removed
 
-TARGETS = tuple(name for name in MANIFESTS if name != "envoy")
 FIELD_MANAGER = "scaffold"
 ACCEPT_SECONDS = 60.0
 _PAUSE = 0.5

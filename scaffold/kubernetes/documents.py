@@ -22,6 +22,7 @@ MANIFESTS = {
     "higress": "scaffold.kubernetes.higress",
     "envoy": "scaffold.kubernetes.fleet",
 }
+CLUSTERS = tuple(name for name in MANIFESTS if name != "envoy")  # what `deploy` applies to
 PULLING = ("istio", "envoy-gateway", "higress")  # whose control plane takes a plugin from a registry
 
 

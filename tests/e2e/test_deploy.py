@@ -206,7 +206,7 @@ def test_every_request_reaches_an_upstream_by_the_name_localhost(root, probe, tm
 
 def test_another_port_with_a_refused_module_leaves_the_old_one(root, probe):
     first = scaffold.deploy(module=probe.path, root=root, port=0, log_level="info")
-    with pytest.raises(ModuleError, match="what is deployed goes on"):
+    with pytest.raises(ModuleError, match="the previous version keeps serving"):
         scaffold.deploy(module=probe.path, root=root, port=0, log_level="debug", config='"refuse"')
     assert get(first.url)[0] == 200
     assert scaffold.status(root)[0].running
@@ -240,7 +240,7 @@ def test_traffic_goes_to_a_foreign_upstream(root, probe, tmp_path):
         url = f"http://127.0.0.1:{origin.port()}"
         with noted() as texts:
             deployed = scaffold.deploy(module=probe.path, root=root, port=0, upstream=url)
-        assert any("not probed" in text for text in texts)
+        assert any("not verified" in text for text in texts)
         assert origin.mark() == 0, "a foreign upstream isn't asked unless we are told to"
         assert deployed.upstream == url
         assert get(deployed.url)[0] == 200
@@ -371,7 +371,7 @@ def test_a_record_that_is_broken_is_left_alone_and_said(root, probe):
     (folder / deployments.RECORD).write_text("{")
     with noted() as texts:
         assert scaffold.status(root) == []
-    assert any("is no record of a deployment" in text for text in texts)
+    assert any("cannot read the deployment's record" in text for text in texts)
     assert scaffold.deploy(module=probe.path, root=root, port=0).running
 
 

@@ -76,7 +76,7 @@ def test_its_module_is_small(template, rendered):
 class Client:
     """A client of a deployment that keeps its connection."""
 
-    def __init__(self, deployment: deployments.Deployment) -> None:
+    def __init__(self, deployment: deployments.Record) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", deployment.port, timeout=10)
 
     def get(self) -> tuple[int, str]:

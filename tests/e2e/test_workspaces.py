@@ -223,7 +223,7 @@ def test_a_chain_is_deployed_swapped_and_ended_as_one(root, run):
         again = run(*SCAFFOLD, "deploy", "--json", cwd=root)
     assert again.returncode == 0, again.stderr
     assert len(answers) > 20 and all('"X-Hello"' in answer for answer in answers)
-    assert "Replacing the filter in the running Envoy by the chain one, two\n" in again.stderr
+    assert "Replacing the plugin in the running Envoy with the chain one, two\n" in again.stderr
     assert lost == []
     swapped = json.loads(again.stdout)
     assert (swapped["url"], swapped["admin_url"]) == (deployed["url"], deployed["admin_url"])
@@ -269,7 +269,7 @@ def test_filters_that_change_their_places_are_never_missing(root, run):
         file.write('[workspace.metadata.proxy-wasm]\nchain = ["two", "one"]\n')
     with traffic(first["url"]) as (answers, _):
         again = run(*SCAFFOLD, "deploy", "--json", cwd=root)
-    assert "filters: one, two -> two, one; so Envoy restarts, and connections drop\n" in again.stderr
+    assert "plugins: one, two -> two, one; Envoy restarts, and open connections drop\n" in again.stderr
     assert all('"X-Hello"' in answer for answer in answers)
     second = json.loads(again.stdout)
     assert [plugin["name"] for plugin in second["plugins"]] == ["two", "one"]
@@ -277,7 +277,7 @@ def test_filters_that_change_their_places_are_never_missing(root, run):
     text = (root / "Cargo.toml").read_text().replace('["two", "one"]', '["two"]')
     (root / "Cargo.toml").write_text(text)
     alone = run(*SCAFFOLD, "deploy", "--json", cwd=root)
-    assert "filters: two, one -> two; so Envoy restarts, and connections drop\n" in alone.stderr
+    assert "plugins: two, one -> two; Envoy restarts, and open connections drop\n" in alone.stderr
 
 
 def test_a_link_that_envoy_refuses_leaves_the_chain_as_it_was(root, run):
@@ -287,7 +287,7 @@ def test_a_link_that_envoy_refuses_leaves_the_chain_as_it_was(root, run):
     two.write_text(two.read_text().replace("proxy_wasm::main! {{", 'proxy_wasm::main! {{ panic!("no");'))
     refused = run(*SCAFFOLD, "deploy", cwd=root)
     assert refused.returncode == 6, refused.stderr
-    assert refused.stderr.endswith("Envoy refused the plugin two; what is deployed goes on\n")
+    assert refused.stderr.endswith("Envoy refused the plugin two; the previous version keeps serving\n")
     assert '"X-Hello"' in seen(deployed["url"]) and '"X-Other"' not in seen(deployed["url"])
     (status,) = json.loads(run(*SCAFFOLD, "status", "--json", cwd=root).stdout)
     assert status["plugins"] == deployed["plugins"]

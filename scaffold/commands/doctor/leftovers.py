@@ -5,14 +5,11 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
-from scaffold.commands.deploy import TARGETS
 from scaffold.commands.doctor.finding import Finding, Scope
 from scaffold.core import files, process
-from scaffold.errors import choose
-from scaffold.hosts.background import record
+from scaffold.hosts.background import record, target
 
 _HOUR = 3600.0
 
@@ -31,7 +28,7 @@ def deployments(_scope: Scope) -> list[Finding]:
     return _unrecorded(every) or [Finding("deployments", "ok", f"{len(every)} running" if every else "none")]
 
 
-def _unrecorded(every: list[record.Deployment]) -> list[Finding]:
+def _unrecorded(every: list[record.Record]) -> list[Finding]:
     """The deployments without a readable record, which may run all the same."""
     read = {Path(deployment.folder) for deployment in every}
     named = {deployment.pid for deployment in every if deployment.alive}
@@ -54,7 +51,7 @@ def forget(_scope: Scope) -> None:
         with record.lock(place):
             now = record.read(place)  # it may have been deployed again meanwhile
             if now and not now.alive:
-                import_module(choose("target", now.target, TARGETS)).remove(now)
+                target.forget(place)
 
 
 def half_made(_scope: Scope) -> list[Finding]:

@@ -1,37 +1,120 @@
-"""The background process of a deployment: the upstream, and Envoy's parent.
+"""The background process of a deployment: it serves the upstream, and Envoy is its child.
 
-Reads its order, a line of JSON, from standard input, answers with one on standard output, and goes on
-once it reads "commit"; the end of its input before that ends everything. SIGTERM ends it later. An
-Envoy that ends by itself is started again.
+The command that starts it (`started`) writes its order to its standard input, a line of JSON, reads one
+line from its standard output, and writes "commit" once the deployment is recorded. If its standard input
+ends before that, it ends too, so a deploy that dies leaves nothing behind. Later SIGTERM ends it. It
+restarts an Envoy that ends by itself.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from scaffold.core import process
-from scaffold.errors import INTERNAL, ScaffoldError, of_os_error
+from scaffold.errors import INTERNAL, HostError, ScaffoldError, of_exit_code, of_os_error
 from scaffold.hosts import host as hosts
-from scaffold.hosts.envoy.running import EnvoyHost, died
+from scaffold.hosts.background.record import STOP_SECONDS, SUPERVISOR
+from scaffold.hosts.envoy.running import died
 from scaffold.project.model import HostSettings, Plugin
 from scaffold.wasm.module import WasmModule
 
-FIRST_PAUSE = 0.25  # seconds before Envoy is started again; doubled each time
+START_SECONDS = 60.0
+FIRST_PAUSE = 0.25  # seconds before Envoy is restarted; doubled each time
 LONGEST_PAUSE = 30.0
-CAP_SECONDS = 5.0  # between two looks at how large the logs are
-Life = AbstractContextManager[EnvoyHost]
-GOOD_LIFE = 60.0  # seconds after which an Envoy that ended counts as the first
+CAP_SECONDS = 5.0  # between two looks at the size of the logs
+GOOD_LIFE = 60.0  # seconds after which the pause is the first again
+Life = AbstractContextManager[hosts.Running]
+
+# --- the command's side
+
+
+class Supervisor:
+    """A supervisor that this command started; it ends with this command unless that commits."""
+
+    def __init__(self, child: process.Child, folder: Path) -> None:
+        self.pid = child.pid
+        self._child = child
+        self._log = folder / "supervisor.log"
+
+    def ready(self) -> dict[str, Any]:
+        """Wait until Envoy serves; returns `port` and `envoy_version`. Raises what the supervisor reports."""
+        assert self._child.stdout  # noqa: S101 - for the type checker
+        readable, _, _ = select.select([self._child.stdout], [], [], START_SECONDS)
+        answer = self._child.stdout.readline() if readable else b""
+        if not answer:
+            words = self._log.read_text(errors="replace").splitlines()[-5:]
+            why = "the supervisor ended" if readable else "Envoy did not become ready"
+            raise HostError("\n".join([*words, why]))
+        ready: dict[str, Any] = json.loads(answer)
+        if "error" in ready:
+            raise of_exit_code(ready["code"])(ready["error"], hint=ready["hint"])
+        return ready
+
+    def commit(self) -> None:
+        """Let it run on when this command ends."""
+        self.tell("commit\n")
+
+    def tell(self, line: str) -> None:
+        """Write a line to it."""
+        assert self._child.stdin  # noqa: S101 - for the type checker
+        with suppress(BrokenPipeError):  # it has ended: `ready` reads its last words
+            self._child.stdin.write(line.encode())
+            self._child.stdin.flush()
+
+    def end(self) -> None:
+        """End it, as it was not committed."""
+        if self._child.stdin:
+            with suppress(OSError):  # it has ended already
+                self._child.stdin.close()
+        try:
+            self._child.wait(STOP_SECONDS)
+        except process.TimeoutExpired:
+            process.end(self.pid, STOP_SECONDS)
+
+
+@contextmanager
+def started(
+    host: str, folder: Path, plugins: Sequence[Plugin], settings: HostSettings
+) -> Iterator[Supervisor]:
+    """Start the supervisor of the deployment in `folder`; it ends if the block fails."""
+    own = folder / "envoy"
+    order = {
+        "host": host,
+        "folder": str(own),
+        "log": str(hosts.load(host).files_in(own).log),
+        "plugins": list(map(_order, plugins)),
+        "settings": asdict(settings),
+    }
+    with (folder / "supervisor.log").open("wb") as log:
+        argv = [sys.executable, "-m", SUPERVISOR]
+        supervisor = Supervisor(process.detach(argv, cwd=folder, env=os.environ, stderr=log), folder)
+    try:
+        supervisor.tell(json.dumps(order) + "\n")
+        yield supervisor
+    except BaseException:
+        supervisor.end()
+        raise
+
+
+def _order(plugin: Plugin) -> dict[str, Any]:
+    """A plugin as JSON, with its module's digest: the supervisor need not read the module again."""
+    module = asdict(plugin.module) | {"path": str(plugin.module.path)}
+    return vars(plugin) | {"module": module, "configuration": plugin.configuration.decode("latin-1")}
+
+
+# --- the supervisor's side
 
 
 def main() -> None:
@@ -41,9 +124,9 @@ def main() -> None:
     order: dict[str, Any] = json.loads(sys.stdin.readline())
     log = Path(order["log"])
     settings = HostSettings.of(order["settings"])
-    begin = cast(Callable[..., Life], partial(hosts.find(order["host"]), folder=Path(order["folder"])))
+    begin = partial(hosts.find(order["host"]), folder=Path(order["folder"]))
     committed = threading.Event()
-    threading.Thread(target=_hold_lifeline, args=(committed,), daemon=True).start()
+    threading.Thread(target=_wait_for_commit, args=(committed,), daemon=True).start()
     try:
         port = _first_life(begin(*map(_plugin, order["plugins"]), settings=settings), committed, log)
     except ScaffoldError as error:
@@ -59,22 +142,17 @@ def main() -> None:
     _further_lives(lambda: begin(settings=replace(settings, port=port)), log)
 
 
-def _first_life(begun: Life, committed: threading.Event, log: Path) -> int:
-    """Run Envoy until it ends by itself; returns the port, which stays for the lives that follow."""
-    with begun as running:
-        _answer(
-            {
-                "port": running.port,
-                "envoy_version": running.version,
-            }
-        )
+def _first_life(life: Life, committed: threading.Event, log: Path) -> int:
+    """Run Envoy until it ends by itself; returns its port, which later lives keep."""
+    with life as running:
+        _answer({"port": running.port, "envoy_version": running.version})
         committed.wait()
         _live(running, log)
         return running.port
 
 
 def _further_lives(begin: Callable[[], Life], log: Path) -> None:
-    """Start Envoy again whenever it ends, with what is deployed then; ever later when it never lives long."""
+    """Restart Envoy with what is deployed whenever it ends, later each time unless it lives long."""
     pause = FIRST_PAUSE
     while True:
         time.sleep(pause)
@@ -89,7 +167,7 @@ def _further_lives(begin: Callable[[], Life], log: Path) -> None:
         pause = FIRST_PAUSE if lived > GOOD_LIFE else min(2 * pause, LONGEST_PAUSE)
 
 
-def _live(running: EnvoyHost, log: Path) -> None:
+def _live(running: hosts.Running, log: Path) -> None:
     assert running.process  # noqa: S101 - we started it
     mark = running.log.size()
     while (code := running.process.poll()) is None:
@@ -100,26 +178,25 @@ def _live(running: EnvoyHost, log: Path) -> None:
 
 
 def _log(log: Path, text: str) -> None:
-    """Say it where `scaffold logs` shows it."""
+    """Write a line that `scaffold logs` shows."""
     record = {"level": "critical", "logger": "scaffold", "message": text}
     with log.open("a") as file:
         file.write(json.dumps(record) + "\n")
 
 
-def _plugin(made: dict[str, Any]) -> Plugin:
-    module, configuration = WasmModule.read(Path(made["module"])), made["configuration"].encode("latin-1")
-    return Plugin(**made | {"module": module, "configuration": configuration})
+def _plugin(order: dict[str, Any]) -> Plugin:
+    module = order["module"] | {"path": Path(order["module"]["path"])}
+    configuration = order["configuration"].encode("latin-1")
+    return Plugin(**order | {"module": WasmModule(**module), "configuration": configuration})
 
 
-def _answer(said: dict[str, Any]) -> None:
-    try:
-        sys.stdout.write(json.dumps(said) + "\n")
+def _answer(answer: dict[str, Any]) -> None:
+    with suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
-        pass
 
 
-def _hold_lifeline(committed: threading.Event) -> None:
+def _wait_for_commit(committed: threading.Event) -> None:
     if sys.stdin.readline() == "commit\n":
         committed.set()
     else:

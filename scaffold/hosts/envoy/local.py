@@ -1,4 +1,4 @@
-"""Envoy as a process of this machine."""
+"""The host `envoy`: an Envoy that runs as a process of this machine."""
 
 from __future__ import annotations
 
@@ -23,21 +23,30 @@ from scaffold.project.model import HostSettings, Plugin
 if TYPE_CHECKING:
     from scaffold.hosts.envoy.admin import Admin
 
-
-VALIDATE = ("--mode", "validate", "-l", "error", "--log-format", "%v")  # its bare words
+VALIDATE = ("--mode", "validate", "-l", "error", "--log-format", "%v")  # the bare messages
 _REFUSED = "Unable to create Wasm"
 
 
 @contextmanager
 def start(*plugins: Plugin, folder: Path, settings: HostSettings = HostSettings()) -> Iterator[EnvoyHost]:
-    """An Envoy that runs `plugins` while the block does: see `envoy_host.serve`.
+    """Run `plugins` in an Envoy while the block runs: see `running.serve`.
 
     Raises `HostError` when the port is taken.
     """
-    binary = envoys.find(settings.envoy)
+    binary = check(settings)
     check_free(settings.port)
-    with serve(_Local(binary), plugins, Folder(folder.resolve()), settings) as host:
+    with serve(_Local(binary), plugins, files_in(folder.resolve()), settings) as host:
         yield host
+
+
+def check(settings: HostSettings) -> Binary:
+    """The Envoy that the settings ask for, installed if need be."""
+    return envoys.find(settings.envoy)
+
+
+def files_in(folder: Path) -> Folder:
+    """The files of the Envoy that was started with `folder`."""
+    return Folder(folder)
 
 
 @dataclass(frozen=True)
@@ -69,15 +78,15 @@ class _Local:
 
 
 def validate(binary: Binary, config: Path, name: str) -> None:
-    """Let Envoy itself read a configuration; raises as `check_accepted` does."""
+    """Have Envoy read a configuration. Raises like `check_accepted`."""
     ran = process.run([binary.path, *VALIDATE, "-c", config], timeout=60, guarded=True)
     check_accepted(ran, name)
 
 
 def check_accepted(ran: process.Completed, name: str) -> None:
-    """Raise, in Envoy's words, unless one that was to validate a configuration took it.
+    """Raise, with Envoy's words, if it refused the configuration called `name`.
 
-    `ModuleError` where the plugin in it is what it refuses, `ProjectError` else.
+    Raises `ModuleError` if the plugin is what it refused, `ProjectError` otherwise.
     """
     if ran.code:
         words = [line for line in (ran.stderr + ran.stdout).splitlines() if line.strip()]
@@ -86,21 +95,21 @@ def check_accepted(ran: process.Completed, name: str) -> None:
 
 
 def check_free(port: int) -> None:
-    """Raise `HostError`, saying by whom, when a port of loopback is taken: Envoy itself says it late."""
+    """Raise `HostError`, with the owner, if a port of loopback is taken; Envoy would notice late."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
             return
         except PermissionError as error:
-            raise HostError(f"you may not listen on port {port}", hint="take one above 1023") from error
+            raise HostError(f"you may not listen on port {port}", hint="choose one above 1023") from error
         except OSError:
             pass
     ours = next((each for each in deployments.every() if each.port == port and each.alive), None)
     if ours:
         raise HostError(
             f"port {port} is taken by the deployment of {ours.root}",
-            hint=f"--port 0 takes any free one, `scaffold undeploy --root {ours.root}` ends that",
+            hint=f"--port 0 takes any free one; `scaffold undeploy --root {ours.root}` ends that deployment",
         )
     owner = process.port_owner(port) or "another process"
     raise HostError(f"port {port} is taken by {owner}", hint="--port 0 takes any free one")

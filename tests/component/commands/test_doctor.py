@@ -24,7 +24,7 @@ from scaffold.commands.doctor.finding import Scope, without_consequences
 from scaffold.core import events, process
 from scaffold.errors import UsageError
 from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import Deployed, Deployment
+from scaffold.hosts.background.record import DeployedPlugin, Record
 from scaffold.project.model import HostSettings
 
 WASI = "wasm32-wasip1"
@@ -641,14 +641,14 @@ def record(machine: Machine, *, port: int = 1, pid: int = 0, name: str = "hello"
         "root": str(root),
         "target": "envoy",
         "folder": str(folder),
-        "plugins": [Deployed(name, "sha256:0")],
+        "plugins": [DeployedPlugin(name, "sha256:0")],
         "port": port,
         "settings": HostSettings(),
         "pid": pid or DEAD,
         "started": process.start_time(pid) if pid else 1.0,
     }
     unimportant = {"options": {}, "envoy_version": [1, 40, 0], "since": 0.0}
-    deployments.save(Deployment(**unimportant | known))
+    deployments.save(Record(**unimportant | known))
     return folder
 
 

@@ -343,7 +343,7 @@ def test_what_is_heavy_waits_until_it_is_used(command, tmp_path):
     """In a folder where there is nothing to ask about, or to deploy."""
     modules = loaded(command, "--root", tmp_path)
     assert (
-        f"scaffold.{'hosts.background.record' if command == 'status' else 'hosts.background.envoy'}"
+        f"scaffold.{'hosts.background.record' if command == 'status' else 'hosts.background.target'}"
         in modules
     )
     assert modules & set(f"{HEAVY} http.client ssl yaml".split()) == {"platformdirs"}

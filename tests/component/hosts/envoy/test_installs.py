@@ -23,7 +23,7 @@ from scaffold.core import files, process
 from scaffold.core.events import Noted, Started, Warned, listening
 from scaffold.errors import MachineError, UsageError
 from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import Deployed, Deployment
+from scaffold.hosts.background.record import DeployedPlugin, Record
 from scaffold.hosts.envoy import installs as envoys
 from scaffold.hosts.envoy.binary import Binary
 from scaffold.project.model import HostSettings
@@ -621,11 +621,11 @@ def test_what_can_not_be_is_a_usage_error(have, capsys, words, message):
 def deployment(root, envoy, *, pid):
     """A record of a deployment whose supervisor is a process of that number."""
     deployments.folder(root).mkdir(parents=True)
-    record = Deployment(
+    record = Record(
         root=str(root),
         target="envoy",
         folder=str(deployments.folder(root)),
-        plugins=[Deployed("a", "sha256:0")],
+        plugins=[DeployedPlugin("a", "sha256:0")],
         port=1,
         settings=HostSettings(envoy=envoy),
         envoy_version=[1, 36, 4],

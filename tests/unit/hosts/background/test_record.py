@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 from scaffold.core import process
 from scaffold.core.events import Warned, listening
 from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import Deployed, Deployment
+from scaffold.hosts.background.record import DeployedPlugin, Record
+from scaffold.hosts.background.target import forget
 from scaffold.project.model import HostSettings
 
 
@@ -24,15 +26,15 @@ def state(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def saved(tmp_path) -> Deployment:
+def saved(tmp_path) -> Record:
     """A deployment whose supervisor is this process."""
     place = deployments.folder(tmp_path)
     place.mkdir(parents=True)
-    made = Deployment(
+    made = Record(
         root=os.path.realpath(tmp_path),
         target="envoy",
         folder=str(place),
-        plugins=[Deployed("hello", "sha256:0")],
+        plugins=[DeployedPlugin("hello", "sha256:0")],
         port=8080,
         settings=HostSettings(envoy_args=("-l", "info"), upstream="http://localhost:1"),
         options={"port": 8080, "bootstrap": "/somewhere/envoy.yaml"},
@@ -45,12 +47,12 @@ def saved(tmp_path) -> Deployment:
     return made
 
 
-def edited(saved: Deployment, **changes: object) -> None:
+def edited(saved: Record, **changes: object) -> None:
     path = Path(saved.folder) / deployments.RECORD
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def read(saved: Deployment) -> tuple[Deployment | None, list[str]]:
+def read(saved: Record) -> tuple[Record | None, list[str]]:
     """What is read of it, and the warnings."""
     heard: list[str] = []
     with listening(lambda event: heard.append(event.text) if isinstance(event, Warned) else None):
@@ -62,6 +64,23 @@ def test_what_was_saved_is_read(saved):
     assert read(saved) == (saved, [])
     assert list(deployments.every()) == [saved]
     assert saved.alive
+
+
+def test_a_record_of_the_first_release_is_read(tmp_path):
+    """Its keys are on people's disks."""
+    folder = deployments.folder(tmp_path)
+    folder.mkdir(parents=True)
+    plugin = {"name": "hello_world", "module_digest": "sha256:aac88f", "image": ""}
+    settings = {"port": 0, "upstream": None, "envoy": None, "log_level": "info", "bootstrap": None}
+    settings |= {"bootstrap_digest": None, "envoy_args": ["-l", "info"], "envoy_image": None}
+    settings |= {"docker_args": [], "anywhere": False, "clusters": {"beta": "upstream"}, "types": ["http"]}
+    written = {"root": os.path.realpath(tmp_path), "target": "envoy", "folder": str(folder)}
+    written |= {"plugins": [plugin], "port": 36699, "settings": settings, "envoy_version": [1, 40, 0]}
+    written |= {"options": {"port": 36699, "id": "x"}, "pid": 2089, "started": 232052.0, "since": 17.5}
+    (folder / "deployment.json").write_text(json.dumps(written))
+    record = deployments.load(tmp_path)
+    assert record is not None
+    assert json.loads(json.dumps(dataclasses.asdict(record))) == written
 
 
 def test_the_image_that_is_deployed_is_named(saved):
@@ -107,15 +126,14 @@ def test_a_value_of_another_kind_makes_it_no_record_and_is_named(saved, field, v
     found, (warning,) = read(saved)
     assert found is None
     named = next(iter(value)) if isinstance(value, dict) else field
-    assert (
-        warning == f"{saved.folder}/{deployments.RECORD} is no record of a deployment: its `{named}` can't be"
-    )
+    path = f"{saved.folder}/{deployments.RECORD}"
+    assert warning == f"cannot read the deployment's record {path}: `{named}` has the wrong type"
 
 
 def test_a_plugin_in_a_record_lacks_nothing(saved):
     edited(saved, plugins=[{"name": "hello"}])
     found, (warning,) = read(saved)
-    assert (found, warning.endswith("its `module_digest` can't be")) == (None, True)
+    assert (found, warning.endswith("`module_digest` has the wrong type")) == (None, True)
 
 
 def test_a_chain_is_told_by_each_of_its_plugins(saved):
@@ -143,18 +161,20 @@ def test_what_a_command_meets_at_every_look_is_said_once(saved):
     assert [len(read(saved)[1]) for _ in range(3)] == [1, 0, 0]
 
 
-def test_a_supervisor_is_known_by_its_folder_and_ended_whatever_the_record_says(saved, tmp_path):
+@pytest.mark.parametrize("name", [deployments.SUPERVISOR, "scaffold.targets.supervisor"])
+def test_a_supervisor_is_known_by_its_folder_and_ended_whatever_the_record_says(saved, tmp_path, name):
+    """Its module had another name once; one that was started then may still run."""
     edited(saved, pid=None)
     place, elsewhere = Path(saved.folder), tmp_path / "elsewhere"
     elsewhere.mkdir()
-    words = [sys.executable, "-m", deployments.SUPERVISOR]  # which waits for its order
+    words = [sys.executable, "-c", "import sys; sys.stdin.read()", "-m", name]
     with (
         subprocess.Popen(words, cwd=place, stdin=subprocess.PIPE) as ours,
         subprocess.Popen(words, cwd=elsewhere, stdin=subprocess.PIPE) as strangers,
     ):
         assert deployments.supervisors() == {ours.pid: place}
         assert deployments.places() == [place]
-        deployments.forget(place)
+        forget(place)
         assert ours.wait(20) is not None
         assert (deployments.places(), strangers.poll()) == ([], None)
         strangers.kill()

@@ -1,0 +1,251 @@
+"""A deploy: the plugins in a running Envoy are replaced, or it is started, or restarted, with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaffold.core import files, process
+from scaffold.core.events import Noted, emit, step
+from scaffold.errors import HostError, ModuleError, TargetError
+from scaffold.hosts import host as hosts
+from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background import supervisor
+from scaffold.hosts.background.record import DeployedPlugin, Record, Status
+from scaffold.hosts.background.target import Target, end, forget
+from scaffold.hosts.envoy.local import check_free
+from scaffold.hosts.envoy.origins import reachable
+from scaffold.hosts.exchange import Request
+from scaffold.hosts.options import ONLY, Options
+from scaffold.hosts.plugin import Source, chain
+from scaffold.project.model import HostSettings, Plugin
+from scaffold.project.plugins import Named, chained
+
+PASS_SECONDS = 3.0  # that a network filter may hold back a request's bytes
+_LABELS = {"types": "type"}
+
+
+@dataclass
+class Deployment:
+    """What a deploy of one project holds.
+
+    `record` is what was deployed before, if anything. `options` are the user's, completed by those of
+    that record as far as they fit the target; `typed` are the user's alone.
+    """
+
+    root: Path
+    target: Target
+    typed: Options
+    options: Options
+    settings: HostSettings
+    record: Record | None
+
+    @property
+    def folder(self) -> Path:
+        """Where the deployment's files are."""
+        return deployments.folder(self.root)
+
+    def check(self) -> None:
+        """Raise what would keep these settings from being deployed, before anything is built or ended."""
+        self.target.check(self.settings)
+        self._check_port()
+        if self.settings.upstream:
+            address = reachable(self.settings.upstream)
+            here = address.host in ("localhost", "127.0.0.1", "::1")
+            if here and address.port in {self.settings.port, self._port} - {0}:
+                raise HostError(f"the upstream {self.settings.upstream} is where the plugin itself answers")
+
+    def apply(self, sources: Sequence[Source], probe: str | None) -> Status:
+        """Deploy the plugins in the order of their chain, and send a request through them.
+
+        `probe` is the path to ask for. Raises `ModuleError` when the host refuses a plugin (the previous
+        version keeps serving), `TargetError` when they are deployed but don't answer.
+        """
+        options = self.options.of_many(self.typed) if len(sources) > 1 else self.options
+        plugins = chain(sources, options)
+        settings, now = self.settings.serving(*plugins), self.record
+        same = now and now.alive and now.target == self.target.name and settings.fit(now.settings, now.port)
+        if now and same and not _moved(now.plugins, plugins):
+            host = self._swap(now, plugins, options)
+        else:
+            host = self._start(plugins, settings, options)
+        assert self.record  # noqa: S101 - just saved
+        self._verify(host, self.record, probe)
+        return Status.of(self.record, host.admin_port)
+
+    @property
+    def _port(self) -> int:
+        """The port of the running deployment; 0 if there is none."""
+        return self.record.port if self.record and self.record.alive else 0
+
+    def _check_port(self) -> None:
+        """Raise `HostError` when the port is taken, unless by a leftover of ours, which `_start` ends."""
+        if self.settings.port == self._port:
+            return
+        try:
+            check_free(self.settings.port)
+        except HostError:
+            left = self.folder in deployments.supervisors().values()
+            if self._port or not (left or (self.folder / deployments.CONTAINER).exists()):
+                raise
+
+    def _swap(self, now: Record, plugins: Sequence[Plugin], options: Options) -> hosts.Running:
+        host = self.target.attach(now)
+        with step(f"Replacing the plugin in the running Envoy with {chained(plugins)}"), _keeps_serving():
+            host.replace(*plugins)
+        self._save(now, plugins, options)
+        return host
+
+    def _start(self, plugins: Sequence[Plugin], settings: HostSettings, options: Options) -> hosts.Running:
+        now = self.record
+        if now and now.alive:
+            self._validate(plugins, settings)
+            self._check_port()  # another program may have taken it during the build
+            changes = _changes(now, self.target.name, plugins, settings)
+            emit(Noted(f"{changes}; Envoy restarts, and open connections drop"))
+        end(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(mode=0o700)
+        (self.folder / "envoy").mkdir(mode=0o700)
+        try:
+            with (
+                step(f"Starting Envoy with {chained(plugins)}"),
+                supervisor.started(self.target.name, self.folder, plugins, settings) as child,
+            ):
+                record = Record(
+                    root=str(self.root),
+                    target=self.target.name,
+                    folder=str(self.folder),
+                    plugins=[],
+                    settings=settings,
+                    options={},
+                    pid=child.pid,
+                    since=0,
+                    **child.ready(),
+                    started=process.start_time(child.pid) or 0.0,
+                )
+                self._save(record, plugins, options)
+                child.commit()
+        except BaseException:
+            forget(self.folder)
+            raise
+        return self.target.attach(record)
+
+    def _save(self, record: Record, plugins: Sequence[Plugin], options: Options) -> None:
+        self.record = dataclasses.replace(
+            record,
+            plugins=list(map(DeployedPlugin.of, plugins)),
+            options=options.record() | {"port": record.port},
+            since=time.time(),
+        )
+        deployments.save(self.record)
+
+    def _validate(self, plugins: Sequence[Plugin], settings: HostSettings) -> None:
+        """Try the plugins in another Envoy, before the one that serves is ended for them."""
+        with files.scratch() as folder:
+            trial = dataclasses.replace(settings, port=0, anywhere=True)
+            with _keeps_serving(), hosts.find(self.target.name)(*plugins, folder=folder, settings=trial):
+                pass
+
+    def _verify(self, host: hosts.Running, record: Record, probe: str | None) -> None:
+        """Send a request through the plugins; to the user's own upstream only if there is a `probe`."""
+        if host.origin is None and probe is None:
+            emit(Noted("not verified: this is your own upstream; pass --probe PATH"))
+            return
+        try:
+            if "http" not in record.settings.types and probe is None:
+                _pass(host)
+                return
+            exchange = host.play(Request("GET", probe or "/"))
+        except HostError as error:
+            words = [line.text for line in self.target.log_lines(record, follow=False)][-5:]
+            raise TargetError(
+                "\n".join([*words, f"{record.name} is deployed, but doesn't answer: {error.message}"]),
+                hint="does it loop, or wait for something? --probe PATH sends another request",
+            ) from error
+        if exchange.status >= 500 and exchange.upstream is None:
+            words = [*exchange.logs, exchange.response.text.strip(), exchange.details]
+            why = f"{record.name} is deployed and has replaced what was, but a request got {exchange.status}"
+            raise TargetError(
+                "\n".join([*dict.fromkeys(filter(None, words)), why]),
+                hint="fix it and deploy again; --probe PATH sends another request",
+            )
+
+
+@contextmanager
+def deploying(root: Path, target: Target, typed: Options) -> Iterator[Deployment]:
+    """A deploy of the project in `root`, which keeps others from changing its deployment meanwhile."""
+    folder = deployments.folder(root)
+    with deployments.lock(folder):
+        record = deployments.read(folder)
+        remembered = (record.options if record else {}).items()
+        fitting = {name: value for name, value in remembered if ONLY.get(name, target.name) == target.name}
+        options = typed.over(fitting)
+        yield Deployment(root.resolve(), target, typed, options, options.settings(), record)
+
+
+def _pass(host: hosts.Running) -> None:
+    """Send a request's bytes through network filters, which may hold or refuse them, but not crash."""
+    received = b""
+    mark = host.log.size()
+    with host.connect(timeout=PASS_SECONDS) as connection, suppress(HostError):
+        connection.send("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        connection.finish()
+        received = connection.receive()
+    if connection.trapped:
+        raise HostError("it crashed when a connection came")
+    if ended := [line.text for line in host.log.since(mark) if line.logger == "scaffold"]:
+        raise HostError(ended[0])
+    if not received:
+        emit(Noted("the plugin let no HTTP request through; --probe PATH asks for an answer"))
+
+
+@contextmanager
+def _keeps_serving() -> Iterator[None]:
+    """Add to Envoy's refusal of a plugin that nothing is lost."""
+    try:
+        yield
+    except ModuleError as error:
+        message = f"{error.message}; the previous version keeps serving"
+        raise ModuleError(message, hint=error.hint) from error
+
+
+def _moved(before: Sequence[Named], after: Sequence[Named]) -> bool:
+    """Whether plugins of a chain come, go or move: replaced one by one, some would be missing meanwhile."""
+    return max(len(before), len(after)) > 1 and _names(before) != _names(after)
+
+
+def _changes(now: Record, target: str, plugins: Sequence[Named], settings: HostSettings) -> str:
+    """A line about what changes, compared with the deployment that runs."""
+    port, types = settings.port or now.port, settings.types
+    before = dataclasses.replace(now.settings, port=now.port)
+    changes = []
+    if now.target != target:
+        changes.append(f"target: {now.target} -> {target}")
+    if _moved(now.plugins, plugins):
+        changes.append(f"plugins: {_names(now.plugins)} -> {_names(plugins)}")
+        before = dataclasses.replace(before, types=types)
+    after = dataclasses.replace(settings, port=port)
+    for field in dataclasses.fields(after):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        if old != new:
+            label = _LABELS.get(field.name) or field.name.replace("_", " ")
+            changes.append(f"{label}: {_shown(old)} -> {_shown(new)}")
+    return ", ".join(changes)
+
+
+def _names(plugins: Sequence[Named]) -> str:
+    return ", ".join(plugin.name for plugin in plugins)
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{name} = {target}" for name, target in value.items())
+    elif isinstance(value, tuple):
+        value = " ".join(value)
+    return value or "the default"

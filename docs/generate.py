@@ -32,53 +32,53 @@ CONTRIBUTING = HERE.parent / "CONTRIBUTING.md"
 
 SETTINGS = {  # by the field's name: what it is, and what it may be
     "type": ("what kind of plugin it is", ", ".join(f"`{each}`" for each in TYPES)),
-    "root_id": ("the name by which a module's plugins are told apart", "any text"),
-    "triple": ("what the crate is compiled to", ", ".join(f"`{each}`" for each in TRIPLES)),
+    "root_id": ("the name that tells the plugins in a module apart", "any text"),
+    "triple": ("what the crate is compiled for", ", ".join(f"`{each}`" for each in TRIPLES)),
     "configuration": ("the plugin's default configuration", "the path of a file in the project"),
     "clusters": (
-        "the clusters that the filter asks, or routes to, beside the upstream",
-        "a table: a name, and `upstream` (the same origin) or a URL; by gRPC `grpc://upstream` or `grpc://host:port`",
+        "the clusters that the plugin calls or routes to, in addition to the upstream",
+        "a table of names; each value is `upstream` or a URL, for gRPC `grpc://upstream` or `grpc://host:port`",
     ),
-    "template": ("what the project was rendered from", "a table that `scaffold new` writes"),
+    "template": ("the template that the project was made from", "a table that `scaffold new` writes"),
 }
 ENVIRONMENT = {  # in the order of the table; the first group is read by scaffold's own code
-    "RUSTC": "the Rust compiler to use, as `--rustc` does",
-    "SCAFFOLD_DEBIAN_MIRROR": "where the private toolchain's packages come from; default: apt's mirror",
-    "CI": "set: nothing is asked; a missing toolchain is installed, a template takes its defaults",
-    "GITHUB_ACTIONS": "set: the output is folded as GitHub shows it",
-    "NO_COLOR": "set: what the tests of a workspace's plugins say, side by side, has no colours",
-    "RUSTUP_AUTO_INSTALL": "`0`: what `rust-toolchain.toml` asks for isn't installed",
-    "CARGO_TARGET_DIR": "where cargo builds; `doctor` looks whether one can write there",
+    "RUSTC": "the Rust compiler to use, like `--rustc`",
+    "SCAFFOLD_DEBIAN_MIRROR": "the mirror for the private toolchain; default: the one that apt uses",
+    "CI": "if set, nothing is asked: a missing toolchain is installed, a template takes its defaults",
+    "GITHUB_ACTIONS": "if set, the output is folded for GitHub",
+    "NO_COLOR": "if set, the test output of a workspace's plugins has no colours",
+    "RUSTUP_AUTO_INSTALL": "if `0`, the toolchain in `rust-toolchain.toml` isn't installed",
+    "CARGO_TARGET_DIR": "where cargo builds; `doctor` checks that it is writable",
     "CARGO_HOME": "where cargo keeps its downloads and settings; `doctor` reads them",
-    "DOCKER_HOST": "where Docker's daemon is; default: where Docker's current context says",
-    "DOCKER_CONTEXT": "which of Docker's contexts to take instead of the current",
+    "DOCKER_HOST": "the address of Docker's daemon; default: that of Docker's current context",
+    "DOCKER_CONTEXT": "the Docker context to use instead of the current one",
     "DOCKER_CONFIG": "the folder of Docker's `config.json`, with its logins; default: `~/.docker`",
-    "REGISTRY_AUTH_FILE": "Podman's file of logins, looked into after Docker's",
-    "XDG_CONFIG_HOME": "where else Podman keeps it: `containers/auth.json` there",
-    "SSL_CERT_FILE": "the authorities that a registry's certificate may be from; default: the system's",
-    "REQUESTS_CA_BUNDLE": "the same, and asked first",
-    "CURL_CA_BUNDLE": "the same, and asked last",
-    "GIT_SSH_COMMAND": "the ssh by which git fetches templates; default: git's `core.sshCommand`",
-    "HOME": "where the user's folders are",
+    "REGISTRY_AUTH_FILE": "Podman's file of logins, read after Docker's",
+    "XDG_CONFIG_HOME": "another place for Podman's logins: `containers/auth.json` in this folder",
+    "SSL_CERT_FILE": "the certificate authorities for registries; default: the system's",
+    "REQUESTS_CA_BUNDLE": "the same; it takes precedence",
+    "CURL_CA_BUNDLE": "the same; it is tried last",
+    "GIT_SSH_COMMAND": "the ssh command for fetching templates; default: git's `core.sshCommand`",
+    "HOME": "the user's home folder",
     "TMPDIR": "where temporary files go",
-    "XDG_RUNTIME_DIR": "where the upstream's sockets go when the state folder's path is too long for them",
-    "PATH": "where cargo, rustc, rustup, a linker, apt-get and docker are looked for",
-    "http_proxy": "a proxy, which the tools that download ask; scaffold's own requests stay on this machine",
+    "XDG_RUNTIME_DIR": "where the upstream's sockets go if the state folder's path is too long for them",
+    "PATH": "where cargo, rustc, rustup, a linker, apt-get and docker are looked up",
+    "http_proxy": "a proxy for downloads; requests to plugins on this machine never use it",
     "https_proxy": "the same, for https",
-    "all_proxy": "the same, for all else",
-    "no_proxy": "which hosts are asked without it; `doctor` sees that `localhost` is among them",
+    "all_proxy": "the same, for everything else",
+    "no_proxy": "hosts that don't need the proxy; `doctor` checks that it contains `localhost`",
     "NO_PROXY": "the same",
 }
 FOLDERS = {  # read by platformdirs
-    "XDG_DATA_HOME": "toolchains, Envoys, images, and which templates are trusted; default: `~/.local/share`",
-    "XDG_CACHE_HOME": "what can be made again goes there; default: `~/.cache`",
-    "XDG_STATE_HOME": "deployments are recorded there; default: `~/.local/state`",
+    "XDG_DATA_HOME": "the folder for toolchains, Envoys, images and trust; default: `~/.local/share`",
+    "XDG_CACHE_HOME": "the folder for files that can be made again; default: `~/.cache`",
+    "XDG_STATE_HOME": "the folder for deployments; default: `~/.local/state`",
 }
 CALLED_BY_THE_FIXTURE = ("begin", "end", "close")  # which no test calls
 ENDINGS = {  # exit codes that no class of errors.py stands for
-    0: "All is well.",
+    0: "Success.",
     errors.INTERNAL: "A bug in scaffold; please report it.",
-    errors.INTERRUPTED: "Interrupted by Ctrl-C; 143: by SIGTERM, 129: by SIGHUP, 141: nobody reads on.",
+    errors.INTERRUPTED: "Interrupted by Ctrl-C; 143: by SIGTERM, 129: by SIGHUP, 141: by a closed pipe.",
 }
 
 
@@ -163,21 +163,21 @@ def _settings() -> Iterator[str]:
         rows.append([f"`{field.name.replace('_', '-')}`", what, values, default])
     yield "## Settings\n"
     yield f"In the project's `Cargo.toml`, in the table `[{TABLE}]`. Any other key is an error.\n"
-    yield from _table("key | what it says | values | default", rows)
-    yield "In a workspace's, in the table `[workspace.metadata.proxy-wasm]`:\n"
-    order = "the names of plugins, in the order in which a request meets them"
-    row = ["`chain`", "what `run`, `deploy`, `bootstrap` and `test` put into one Envoy", order]
-    yield from _table("key | what it says | values | default", [[*row, "all, in the order of `members`"]])
+    yield from _table("key | meaning | values | default", rows)
+    yield "In a workspace's `Cargo.toml`, in the table `[workspace.metadata.proxy-wasm]`:\n"
+    order = "the names of plugins, in the order in which a request passes through them"
+    row = ["`chain`", "the plugins that `run`, `deploy`, `bootstrap` and `test` put into one Envoy", order]
+    yield from _table("key | meaning | values | default", [[*row, "all, in the order of `members`"]])
 
 
 def _environment() -> Iterator[str]:
     yield "## Environment\n"
     unknown = read_from_environment() - ENVIRONMENT.keys()
     if unknown:
-        raise KeyError(f"docs/generate.py does not say what these variables do: {', '.join(sorted(unknown))}")
+        raise KeyError(f"docs/generate.py has no description for {', '.join(sorted(unknown))}")
     rows = ([f"`{name}`", what] for name, what in (ENVIRONMENT | FOLDERS).items())
     yield from _table("variable | what it does", rows)
-    yield "cargo, rustup, pip and apt read their own variables as ever.\n"
+    yield "cargo, rustup, pip and apt also read their own variables.\n"
 
 
 def read_from_environment() -> set[str]:
@@ -191,8 +191,8 @@ def read_from_environment() -> set[str]:
 def _fixture() -> Iterator[str]:
     yield "## The fixture `proxy`\n"
     yield textwrap.dedent("""\
-        A test that takes `proxy` gets the plugin in its host. Its `pytest.ini` switches that on by
-        `addopts = -p scaffold.pytest_plugin`; a project from a template has it.
+        A test with the argument `proxy` gets the plugin, running in a host. The fixture needs
+        `addopts = -p scaffold.pytest_plugin` in `pytest.ini`, as in every project from a template.
         """)
     for kind, called in (
         (pytest_plugin.Proxy, "proxy"),
@@ -211,7 +211,7 @@ def _fixture() -> Iterator[str]:
         yield f"{inspect.getdoc(kind)}\n"
         yield from _table("member | what it is", _members(kind, ""))
     yield "### Options of pytest\n"
-    yield "`scaffold test` passes these; a bare `pytest` has them too.\n"
+    yield "`scaffold test` passes them on; a bare `pytest` has them too.\n"
     parser = Parser(_ispytest=True)
     pytest_plugin.pytest_addoption(parser)
     rows = []
@@ -219,7 +219,7 @@ def _fixture() -> Iterator[str]:
         attributes = option.attrs()
         metavar = f" {attributes['metavar']}" if attributes.get("metavar") else ""
         rows.append([f"`{option.names()[0]}{metavar}`", str(attributes.get("help", ""))])
-    yield from _table("option | what it says", rows)
+    yield from _table("option | what it does", rows)
 
 
 def _members(kind: type, called: str) -> Iterator[list[str]]:
@@ -249,7 +249,7 @@ def _sentence(thing: object) -> str:
 
 def _upstream() -> Iterator[str]:
     yield "## The built-in upstream\n"
-    yield "Where no other is named, this answers behind the filter, the way httpbin does.\n"
+    yield "Unless you name another upstream, this one responds behind the plugin, like httpbin.\n"
     told = {"this page": "a page that lists these"}
     rows = (
         [f"`{path}{route.rest}`", told.get(route.about, route.about)]

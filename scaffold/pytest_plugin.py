@@ -22,7 +22,7 @@ from scaffold.hosts.client import Connection
 from scaffold.hosts.exchange import Exchange, HeaderInput, Headers, Request, Response
 from scaffold.hosts.options import Options
 from scaffold.hosts.plugin import Source, chain, load_all
-from scaffold.hosts.upstream.serve import Origin
+from scaffold.hosts.upstream.origin import Origin
 from scaffold.project.model import Plugin
 from scaffold.project.plugins import called, chain_at
 from scaffold.project.schema import Schema

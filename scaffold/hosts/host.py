@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scaffold.hosts.envoy.folder import Folder
     from scaffold.hosts.envoy.log import Line, Log
     from scaffold.hosts.envoy.running import Child
-    from scaffold.hosts.upstream.serve import Origin
+    from scaffold.hosts.upstream.origin import Origin
 
 
 class Host(Protocol):

@@ -25,6 +25,7 @@ import pytest
 from docker.errors import NotFound
 from support.commands import error
 from support.containers import Between, broken_off
+from support.origins import at_a_port
 
 import scaffold
 from scaffold.core import events, process
@@ -39,7 +40,6 @@ from scaffold.errors import (
 )
 from scaffold.hosts.background import record as deployments
 from scaffold.hosts.docker import daemon, refusals
-from scaffold.hosts.upstream.serve import serve
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")
 BOOTSTRAP = r"""
@@ -204,8 +204,8 @@ def test_undeploy_removes_its_own_container_only(root, probe, images, docker, tm
 
 def test_a_foreign_upstream_is_reached_as_from_here(root, probe, images, tmp_path):
     """Its `localhost` is this machine's, not the container's."""
-    with serve(port=0, control=tmp_path / "c.sock") as origin:
-        url = f"http://localhost:{origin.port()}"
+    with at_a_port(tmp_path) as (origin, port):
+        url = f"http://localhost:{port}"
         deployed = scaffold.deploy(
             root,
             target="docker",

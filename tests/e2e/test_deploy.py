@@ -17,12 +17,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.origins import at_a_port
 
 import scaffold
 from scaffold.core.events import listening
 from scaffold.errors import HostError, ModuleError, TargetError, UsageError
 from scaffold.hosts.background import record as deployments
-from scaffold.hosts.upstream.serve import serve
 
 
 @pytest.fixture
@@ -171,8 +171,8 @@ def test_another_port_restarts_and_says_so(root, probe):
 def test_what_is_not_said_stays_as_deployed(root, probe, tmp_path):
     configuration = tmp_path / "mine.json"
     configuration.write_text('"from the file"')
-    with serve(port=0, control=tmp_path / "c.sock") as origin:
-        url = f"http://localhost:{origin.port()}"
+    with at_a_port(tmp_path) as (_, port):
+        url = f"http://localhost:{port}"
         first = scaffold.deploy(
             module=probe.path, root=root, port=0, upstream=url, config=str(configuration), id="mine"
         )
@@ -198,8 +198,8 @@ def test_a_port_that_is_taken_is_said_before_the_old_deployment_ends(root, probe
 
 
 def test_every_request_reaches_an_upstream_by_the_name_localhost(root, probe, tmp_path):
-    with serve(port=0, control=tmp_path / "c.sock") as origin:
-        url = f"http://localhost:{origin.port()}"
+    with at_a_port(tmp_path) as (_, port):
+        url = f"http://localhost:{port}"
         deployed = scaffold.deploy(module=probe.path, root=root, port=0, upstream=url)
         assert {get(deployed.url)[0] for _ in range(20)} == {200}
 
@@ -236,8 +236,8 @@ def test_a_filter_that_answers_by_itself_works(root, probe):
 
 
 def test_traffic_goes_to_a_foreign_upstream(root, probe, tmp_path):
-    with serve(port=0, control=tmp_path / "c.sock") as origin:
-        url = f"http://127.0.0.1:{origin.port()}"
+    with at_a_port(tmp_path) as (origin, port):
+        url = f"http://127.0.0.1:{port}"
         with noted() as texts:
             deployed = scaffold.deploy(module=probe.path, root=root, port=0, upstream=url)
         assert any("not verified" in text for text in texts)

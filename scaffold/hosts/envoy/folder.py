@@ -23,7 +23,7 @@ from scaffold.project.model import HostSettings, Plugin
 from scaffold.wasm.module import WasmModule
 
 if TYPE_CHECKING:
-    from scaffold.hosts.upstream.serve import Origin
+    from scaffold.hosts.upstream.origin import Origin
 
 LARGEST_LOG = 16 << 20  # bytes
 KEPT_MODULES = 3  # Envoy may read the file of the last accepted one again
@@ -197,7 +197,7 @@ class Folder:
 
     def origin(self) -> Origin | None:
         """The built-in upstream, if it serves."""
-        from scaffold.hosts.upstream.serve import Origin
+        from scaffold.hosts.upstream.origin import Origin
 
         try:
             return Origin(Path(self.control.read_text()))

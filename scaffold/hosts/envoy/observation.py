@@ -19,7 +19,7 @@ from scaffold.project.clusters import UPSTREAM
 if TYPE_CHECKING:
     from scaffold.hosts.envoy.admin import Admin
     from scaffold.hosts.envoy.folder import Folder
-    from scaffold.hosts.upstream.serve import Origin
+    from scaffold.hosts.upstream.origin import Origin
 
 LOG_SECONDS = 5.0
 

@@ -80,13 +80,13 @@ def served(clusters: Mapping[str, Address], folder: Folder) -> Iterator[None]:
     built_in = {name: Path(each.pipe) for name, each in sockets.items() if not each.host}
     with ExitStack() as stack:
         if sockets:
-            from scaffold.hosts.upstream import serve as upstream
+            from scaffold.hosts.upstream import server  # asyncio is imported only to serve something
         for each in sockets.values():
             if each.host:
-                stack.enter_context(upstream.relay(Path(each.pipe), each.host, each.port))
+                stack.enter_context(server.relay(Path(each.pipe), each.host, each.port))
         if built_in:
             control = folder.sockets / "control.sock"
-            stack.enter_context(upstream.serve(pipes=built_in, control=control))
+            stack.enter_context(server.serve(pipes=built_in, control=control))
             files.write(folder.control, str(control))
         if folder.enclosed:
             for each in sockets.values():

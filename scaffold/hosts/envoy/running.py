@@ -23,7 +23,7 @@ from scaffold.project.model import HostSettings, Plugin
 if TYPE_CHECKING:
     from scaffold.hosts.client import Connection
     from scaffold.hosts.envoy.admin import Admin
-    from scaffold.hosts.upstream.serve import Origin
+    from scaffold.hosts.upstream.origin import Origin
 
 READY_SECONDS = 30.0
 SWAP_SECONDS = 30.0  # and 2 for each MB of module: Envoy compiles about one a second

@@ -1,1 +1,1 @@
-"""The built-in origin behind a host: what it answers, and what arrived there."""
+"""The built-in upstream behind a host: it answers like httpbin, and records what arrives."""

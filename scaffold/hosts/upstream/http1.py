@@ -1,4 +1,4 @@
-"""One HTTP/1 connection: bytes come in, a handler gets the requests in turn, its replies go out."""
+"""One HTTP/1 connection: bytes come in, a handler gets the requests in order, its replies go out."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import httptools
 
 HEAD_LIMIT = 64 * 1024  # bytes: request line, header names and values
 BODY_LIMIT = 1024 * 1024  # bytes of a body that are kept
-LINGER = 1.0  # seconds in which a client may read our last words before the door is shut
-_ONE_WRITE = 64 * 1024  # bytes: below it, copying head and body together costs less than two writes
+LINGER = 1.0  # seconds in which a client may read our last answer before the connection is closed
+_ONE_WRITE = 64 * 1024  # bytes: below this, joining head and body costs less than two writes
 
 
 class Received(NamedTuple):
-    """A request as its bytes came in, and by which cluster; of a long body only the beginning is kept."""
+    """A request as its bytes arrived, and the cluster it came by; a long body is cut."""
 
     method: bytes
     target: bytes
@@ -26,15 +26,15 @@ class Received(NamedTuple):
     cluster: str = ""
 
     def header(self, name: bytes) -> bytes | None:
-        """The value of the first header `name`, which is in lower case."""
+        """The value of the first header called `name`, which must be in lower case."""
         return next((value for key, value in self.headers if key.lower() == name), None)
 
 
 class Reply(NamedTuple):
-    """An answer ready to go out: `fields` are its header lines, each with its CRLF, without the framing.
+    """An answer: `fields` are its header lines, each with its CRLF, without those of the framing.
 
-    `chunked` sends the body in chunks of a line each, `close` ends the connection, `cut` ends it one byte
-    too early, `after` is in seconds.
+    With `chunked`, each line of the body is a chunk. `close` ends the connection, `cut` ends it one byte
+    too early. `after` is a delay in seconds.
     """
 
     status: int
@@ -51,8 +51,8 @@ Handler = Callable[[Received], Reply]
 
 class _Turn(NamedTuple):
     received: Received
-    modern: bool  # HTTP/1.1, which has chunks and stays open unless told otherwise
-    last: bool  # the client wants no other answer after it
+    modern: bool  # HTTP/1.1, which has chunks and keeps the connection open by default
+    last: bool  # the client expects no other answer after it
 
 
 class _Refused(Exception):
@@ -62,26 +62,26 @@ class _Refused(Exception):
 
 
 class _Parser:
-    """Makes requests of bytes, however these are cut; whole ones are appended to `turns`."""
+    """Parses bytes, however they are cut, and appends complete requests to `turns`."""
 
     def __init__(self, turns: deque[_Turn], body_limit: int) -> None:
-        self.awaits_continue = False  # the client holds the body back until it is told to go on
+        self.awaits_continue = False  # the client holds the body back until we say 100
         self._turns = turns
         self._body_limit = body_limit
         self._parser = httptools.HttpRequestParser(self)
-        self._unfinished = 0  # bytes of a head whose end hasn't come, read by read
+        self._unfinished = 0  # bytes of a head whose end hasn't arrived
         self._again = b""
-        self._offered: list[tuple[bytes, bytes]] = []  # the headers of a request that is parsed again
+        self._offered: list[tuple[bytes, bytes]] = []  # the headers of a request that is parsed a second time
         self.on_message_begin()
 
     def feed(self, data: bytes) -> None:
-        """Take what was read. Raises `_Refused` when it isn't HTTP/1, or its head is too large."""
+        """Parse what was read. Raises `_Refused` when it isn't HTTP/1, or its head is too large."""
         while data and not (self._turns and self._turns[-1].last):
             self._began = False
             data = self._parse(data)
 
     def _parse(self, data: bytes) -> bytes:
-        """Returns what is left, after a request that offered to leave HTTP/1 for another protocol."""
+        """Parse; returns what is left, after a request that offered to switch to another protocol."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -90,7 +90,7 @@ class _Parser:
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, _Refused):
                 raise error.__context__ from None
-            if not (self._turns and self._turns[-1].last):  # else it minds what comes after the last
+            if not (self._turns and self._turns[-1].last):  # otherwise the error is about what follows it
                 raise _Refused(400, f"not HTTP/1: {error}") from error
             return b""
         if self._in_head:
@@ -120,7 +120,7 @@ class _Parser:
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head += len(name) + len(value) + len(": \r\n")
         self._check(self._head)
-        if self._in_head:  # else it is a trailer
+        if self._in_head:  # otherwise it is a trailer
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -152,7 +152,7 @@ class _Parser:
     def _without_offer(self, method: bytes) -> bytes:
         """The head of a request that offers another protocol, without the offer, to be parsed again.
 
-        We never take one up, but httptools takes the request's body for the other protocol's.
+        We never accept the offer, but httptools takes the request's body for the other protocol.
         """
         line = b"%b %b HTTP/%b" % (method, self._target, self._parser.get_http_version().encode())
         fields = (b"%b: %b" % field for field in self._headers if field[0].lower() != b"upgrade")
@@ -160,10 +160,10 @@ class _Parser:
 
 
 class Connection(asyncio.Protocol):
-    """Answers a client's requests in their order, one at a time.
+    """Answers a client's requests in order, one at a time.
 
-    `handle` is called when a request is whole and its turn has come; it must neither block nor raise.
-    `register` holds the connection while it is open. Of a body, `body_limit` bytes are kept.
+    `handle` is called when a request is complete and its turn has come; it must neither block nor raise.
+    `register` contains the connection while it is open. Bodies are cut after `body_limit` bytes.
     """
 
     def __init__(self, handle: Handler, register: set[Connection], body_limit: int) -> None:
@@ -174,21 +174,21 @@ class Connection(asyncio.Protocol):
         self._delay: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._writable = True
-        self._refusal: Reply | None = None  # what is said when all turns are over
-        self._ending = False  # whatever else the client sends isn't read
+        self._refusal: Reply | None = None  # sent after all answers
+        self._ending = False  # whatever else the client sends is ignored
 
     def abort(self) -> None:
-        """Drop the client at once, with whatever it was waiting for."""
+        """Drop the client at once, without the answers that it waits for."""
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client came."""
+        """A client has connected."""
         self._transport = cast(asyncio.Transport, transport)
         self._loop = asyncio.get_running_loop()
         self._register.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The client is gone, and what it waited for is forgotten."""
+        """The client is gone: drop its answers."""
         self._register.discard(self)
         self._turns.clear()
         for timer in (self._delay, self._linger):
@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
                 timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """The client sent something."""
+        """The client sent bytes."""
         if not self._ending:
             try:
                 self._parser.feed(data)
@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
             self._advance()
 
     def eof_received(self) -> bool:
-        """The client sends no more; True when it still wants answers."""
+        """The client sends no more. Returns True while it waits for answers."""
         self._ending = True
         return bool(self._turns or self._delay)
 
@@ -219,7 +219,7 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def _advance(self) -> None:
-        """Answer in turn, until an answer has to wait or the client doesn't keep up with reading."""
+        """Answer in order, until an answer has to wait or the client doesn't keep up with reading."""
         while self._turns and self._writable and not self._delay and not self._transport.is_closing():
             turn = self._turns.popleft()
             reply = self._handle(turn.received)
@@ -235,7 +235,7 @@ class Connection(asyncio.Protocol):
             self._rest()
 
     def _rest(self) -> None:
-        """Nobody's turn: what is to be said between two answers, or after the last."""
+        """No request waits: send what belongs between two answers, or after the last."""
         if self._parser.awaits_continue:
             self._parser.awaits_continue = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -260,7 +260,7 @@ class Connection(asyncio.Protocol):
             self._turns.clear()
 
     def _hang_up(self) -> None:
-        """End the connection in a way that loses no answer: closing over unread bytes would reset it."""
+        """End the connection without losing an answer: closing with unread bytes would reset it."""
         self._transport.write_eof()
         self._linger = self._loop.call_later(LINGER, self._transport.close)
 
@@ -272,7 +272,7 @@ _STATUS_LINES = {
 
 
 def _framed(reply: Reply, *, head: bool = False, modern: bool = True, close: bool = False) -> Iterable[bytes]:
-    """The answer as bytes, a write each: status line, headers with their framing, body."""
+    """The answer as bytes, one item per write: status line, headers with the framing, body."""
     lines = _STATUS_LINES[reply.status] + reply.fields
     empty = reply.status in (204, 304)
     chunked = reply.chunked and modern and not empty

@@ -1,6 +1,6 @@
-"""The origin as other processes reach it, and our own: what arrived there, what it should answer.
+"""The built-in upstream, as this process and others reach it: what arrived, and what it should answer.
 
-HTTP over a Unix socket, the control door: `GET /requests?since=N&request_id=ID`, `GET /about`,
+HTTP over a Unix socket, the control socket: `GET /requests?since=N&request_id=ID`, `GET /about`,
 `PUT /answer`, `DELETE /answers`; JSON both ways, bodies in base64, header bytes as latin-1.
 """
 
@@ -17,13 +17,13 @@ from urllib.parse import urlencode
 from scaffold.errors import HostError, UsageError
 from scaffold.hosts.exchange import Headers, Request, Response
 
-PATIENCE = 10.0  # seconds that the origin may take to answer at its door
+TIMEOUT = 10.0  # seconds for an answer on the control socket
 
 
 class Origin:
-    """The origin whose control door is the socket `control`, in this process or another.
+    """The built-in upstream whose control socket is `control`, in this process or another.
 
-    Every method raises `HostError` when nobody answers at the door.
+    Every method raises `HostError` when nothing answers there.
     """
 
     def __init__(self, control: Path) -> None:
@@ -32,20 +32,15 @@ class Origin:
     def __repr__(self) -> str:
         return f"Origin({str(self.control)!r})"
 
-    def port(self) -> int | None:
-        """The TCP port on 127.0.0.1 that it listens on; None when it has only its pipe."""
-        port: int | None = self._ask("GET", "/about")["port"]
-        return port
-
     def mark(self) -> int:
-        """How many requests arrived so far: a later `requests(since=...)` leaves these out."""
+        """How many requests have arrived: a later `requests(since=...)` leaves these out."""
         count: int = self._ask("GET", "/about")["count"]
         return count
 
     def requests(self, request_id: str | None = None, since: int = 0) -> list[Request]:
-        """The requests that arrived whole, oldest first: the last 1,000 or the last 64 MiB of them.
+        """The requests that arrived completely, oldest first: the last 1,000, and at most 64 MiB.
 
-        Of a body the first MiB is kept. `request_id` asks for those with this `x-request-id`.
+        Bodies are cut after 1 MiB. With `request_id`, only those with this `x-request-id`.
         """
         query = {"since": since} | ({} if request_id is None else {"request_id": request_id})
         return [_request(each) for each in self._ask("GET", f"/requests?{urlencode(query)}")]
@@ -53,17 +48,16 @@ class Origin:
     def answer(
         self, response: Response, *, path: str | None = None, after: float = 0, cut: bool = False
     ) -> None:
-        """From now on answer like this: at `path`, compared without the query; None stands for all paths.
+        """From now on, give this answer: for requests to `path`, whatever their query, or to any path.
 
-        The latest answer that fits is given. `content-length` is always the body's; with
-        `transfer-encoding: chunked` the body goes out in chunks of a line each. `after` is in seconds;
-        with `cut` the connection ends one byte too early.
-        Raises `UsageError` for what HTTP can't carry, like a status below 200.
+        The latest matching answer is given, `after` seconds. `content-length` is always the body's; with
+        `transfer-encoding: chunked`, each line of the body is a chunk. With `cut`, the connection ends one
+        byte too early. Raises `UsageError` for what HTTP can't carry, such as a status below 200.
         """
         headers = list(Headers(response.headers).iteritems())
         body = base64.b64encode(response.body).decode()
-        told = {"path": path, "status": response.status, "headers": headers, "body": body}
-        self._ask("PUT", "/answer", json.dumps(told | {"after": after, "cut": cut}).encode())
+        answer = {"path": path, "status": response.status, "headers": headers, "body": body}
+        self._ask("PUT", "/answer", json.dumps(answer | {"after": after, "cut": cut}).encode())
 
     def forget_answers(self) -> None:
         """Give the built-in answers again."""
@@ -74,25 +68,25 @@ class Origin:
         try:
             connection.request(method, target, body)
             response = connection.getresponse()
-            said = json.loads(response.read())
+            answer = json.loads(response.read())
         except (OSError, ValueError, http.client.HTTPException) as error:
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise HostError(f"no upstream answers at {self.control}: {why}") from error
         finally:
             connection.close()
         if response.status != 200:
-            raise UsageError(said["error"])
-        return said
+            raise UsageError(answer["error"])
+        return answer
 
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=PATIENCE)
+        super().__init__("localhost", timeout=TIMEOUT)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE)
+        self.sock.settimeout(TIMEOUT)
         self.sock.connect(str(self._path))
 
 

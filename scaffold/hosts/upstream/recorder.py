@@ -1,63 +1,97 @@
-"""The origin's side of the control door (`origin.py`), and of what comes through the proxy."""
+"""How the built-in upstream handles requests: it records and answers them, and serves the control socket."""
 
 from __future__ import annotations
 
 import base64
 import json
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
 from scaffold.hosts.envoy.config import REQUEST_ID
 from scaffold.hosts.upstream import routes
 from scaffold.hosts.upstream.http1 import Received, Reply
-from scaffold.hosts.upstream.record import Record
+
+MOST_REQUESTS = 1000
+MOST_BYTES = 64 * 1024 * 1024
+_OBJECTS = 160  # bytes that CPython takes for a header's tuple and two strings, beside their content
 
 
-class Desk:
-    """The origin's side: `receive` answers what comes through the proxy, `control` what comes by the door."""
+class Record:
+    """The last requests, in bounded memory; the oldest are dropped first.
 
-    def __init__(self, port: int | None) -> None:
-        self._port = port
+    `count` is how many have arrived; a request's number is the count when it arrived, from 1.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._size = 0
+        self._kept: deque[tuple[int, int, Received]] = deque()
+
+    def add(self, received: Received) -> None:
+        """Record a request."""
+        self.count += 1
+        size = len(received.body) + len(received.target) + _OBJECTS
+        for name, value in received.headers:
+            size += len(name) + len(value) + _OBJECTS
+        self._size += size
+        self._kept.append((self.count, size, received))
+        while len(self._kept) > MOST_REQUESTS or self._size > MOST_BYTES:
+            self._size -= self._kept.popleft()[1]
+
+    def newest_first(self, since: int) -> Iterator[Received]:
+        """The recorded requests that arrived after number `since`."""
+        for number, _, received in reversed(self._kept):
+            if number <= since:
+                return
+            yield received
+
+
+class Recorder:
+    """Handles requests: `receive` those through the proxy, `control` those on the control socket."""
+
+    def __init__(self) -> None:
         self._record = Record()
         self._answers: dict[str | None, Reply] = {}
 
     def receive(self, received: Received, *, cluster: str = "") -> Reply:
-        """Record a request, and give the answer that was told, or else the built-in one."""
+        """Record a request, and give the answer that was set for it, or else the built-in one."""
         self._record.add(received._replace(cluster=cluster))
         if self._answers:
-            told = self._answers.get(routes.path_of(received)) or self._answers.get(None)
-            if told:
-                return told
+            answer = self._answers.get(routes.path_of(received)) or self._answers.get(None)
+            if answer:
+                return answer
         return routes.answer(received)
 
     def control(self, received: Received) -> Reply:
-        """Answer at the door; 400 with a sentence when what is asked can't be."""
+        """Answer a request on the control socket; an invalid one gets a 400 with a sentence."""
         path, _, query = received.target.decode("latin-1").partition("?")
-        asked = f"{received.method.decode('latin-1')} {path}"
+        question = f"{received.method.decode('latin-1')} {path}"
         try:
-            if asked == "GET /about":
-                return routes.json_reply({"count": self._record.count, "port": self._port})
-            if asked == "GET /requests":
-                return self._recorded(**dict(parse_qsl(query, keep_blank_values=True)))
-            if asked == "PUT /answer":
-                self._tell(**json.loads(received.body))
-            elif asked == "DELETE /answers":
+            if question == "GET /about":
+                return routes.json_reply({"count": self._record.count})
+            if question == "GET /requests":
+                return self._requests(**dict(parse_qsl(query, keep_blank_values=True)))
+            if question == "PUT /answer":
+                self._set_answer(**json.loads(received.body))
+            elif question == "DELETE /answers":
                 self._answers.clear()
             else:
-                return routes.json_reply({"error": f"the door knows no {asked}"}, status=404)
+                return routes.json_reply({"error": f"unknown: {question}"}, status=404)
         except (ValueError, TypeError) as error:
             return routes.json_reply({"error": str(error)}, status=400)
         return routes.json_reply({})
 
-    def _recorded(self, since: str = "0", request_id: str | None = None) -> Reply:
-        found = self._record.newest_first(int(since))
+    def _requests(self, since: str = "0", request_id: str | None = None) -> Reply:
+        requests = self._record.newest_first(int(since))
         if request_id is not None:
             name, value = REQUEST_ID.encode(), request_id.encode()
-            found = (each for each in found if each.header(name) == value)
-        shown = [_shown(each) for each in found]
+            requests = (each for each in requests if each.header(name) == value)
+        shown = [_shown(each) for each in requests]
         return Reply(200, body=json.dumps(shown[::-1]).encode())
 
-    def _tell(
+    def _set_answer(
         self,
         path: str | None,
         status: int,
@@ -66,11 +100,11 @@ class Desk:
         after: float = 0.0,
         cut: bool = False,
     ) -> None:
-        made = routes.reply(status, headers, base64.b64decode(body))
-        made = made._replace(after=routes.seconds(after), cut=cut)
+        answer = routes.reply(status, headers, base64.b64decode(body))
+        answer = answer._replace(after=routes.seconds(after), cut=cut)
         if path is None:
-            self._answers.clear()  # the latest word goes before those for single paths
-        self._answers[path] = made
+            self._answers.clear()  # the latest one counts, even before those for single paths
+        self._answers[path] = answer
 
 
 def _shown(received: Received) -> dict[str, Any]:

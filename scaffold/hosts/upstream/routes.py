@@ -1,4 +1,4 @@
-"""The answers that are built in, the way httpbin gives them."""
+"""The built-in answers, which are httpbin's."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
 
 
 class Impossible(ValueError):
-    """What was asked for can't be answered; the message is a sentence for whoever asked."""
+    """A request that can't be answered; the message is a sentence for the client."""
 
 
 def answer(received: Received) -> Reply:
-    """The built-in answer to a request: 404 for a path that isn't there, 400 for one that makes no sense."""
+    """The built-in answer to a request: 404 for an unknown path, 400 for an invalid request."""
     path = path_of(received)
     first, slash, rest = path.removeprefix("/").partition("/")
     route = _ROUTES.get(f"/{first}")
@@ -42,25 +42,25 @@ def answer(received: Received) -> Reply:
 
 
 def path_of(received: Received) -> str:
-    """The path that is asked for, as it was sent, without its query."""
+    """The path of a request, as it was sent, without the query."""
     target = received.target
-    if b"://" in target and not target.startswith(b"/"):  # a whole URL, as a proxy is asked for it
+    if b"://" in target and not target.startswith(b"/"):  # an absolute URL, as proxies get it
         target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
     return target.partition(b"?")[0].decode("latin-1")
 
 
 def reply(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Reply:
-    """An answer of anyone's making. Raises `Impossible` when HTTP can't carry it.
+    """An answer with any status, headers and body. Raises `Impossible` when HTTP can't carry it.
 
-    Framing is ours: a `content-length` is replaced by the body's, `transfer-encoding: chunked` sends it
-    in chunks of a line each, `connection: close` closes.
+    `content-length` is always the body's; with `transfer-encoding: chunked`, each line of the body is a
+    chunk; `connection: close` closes the connection.
     """
     if status not in range(200, 600):
-        raise Impossible(f"{status} is not the status of an answer: these are 200 to 599")
+        raise Impossible(f"{status} isn't the status of an answer, which is from 200 to 599")
     lines, framing = [], set()
     for name, value in headers:
         if not _TOKEN.fullmatch(name):
-            raise Impossible(f"{name!r} is no header name")
+            raise Impossible(f"{name!r} isn't a valid header name")
         if _UNSENDABLE.search(value):
             raise Impossible(f"the header {name} can't carry {value!r}")
         if name.lower() in ("content-length", "transfer-encoding", "connection"):
@@ -76,19 +76,19 @@ def reply(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Reply
     )
 
 
-def seconds(given: str | float) -> float:
-    """How long an answer takes. Raises `Impossible` when that is no number, or nobody would wait so long."""
+def seconds(value: str | float) -> float:
+    """A delay in seconds. Raises `Impossible` when it isn't a number, or is too long."""
     try:
-        made = float(given)
+        delay = float(value)
     except ValueError:
-        made = math.nan
-    if not 0 <= made <= LONGEST_DELAY:
-        raise Impossible(f"{given!r} is not a number of seconds from 0 to {LONGEST_DELAY:g}")
-    return made
+        delay = math.nan
+    if not 0 <= delay <= LONGEST_DELAY:
+        raise Impossible(f"{value!r} isn't a number of seconds from 0 to {LONGEST_DELAY:g}")
+    return delay
 
 
 def json_reply(value: Any, status: int = 200) -> Reply:
-    """An answer in JSON, sorted and indented as httpbin's. Raises `ValueError` for NaN and infinities."""
+    """An answer in JSON, sorted and indented like httpbin's. Raises `ValueError` for NaN and infinities."""
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
     return Reply(status, _JSON, f"{text}\n".encode())
 
@@ -100,7 +100,7 @@ def _root(received: Received, rest: str) -> Reply:
     )
     page = (
         "<!doctype html>\n<title>scaffold upstream</title>\n<h1>scaffold upstream</h1>\n"
-        "<p>The origin behind the proxy, built in to try filters on. It answers at:</p>\n"
+        "<p>The built-in upstream, to try plugins with. It answers:</p>\n"
         "<ul>\n" + "\n".join(rows) + "\n</ul>\n"
     )
     return Reply(200, b"content-type: text/html; charset=utf-8\r\n", page.encode())
@@ -133,7 +133,7 @@ def _anything(received: Received, rest: str) -> Reply:
     }
     try:
         return json_reply(shown | {"json": json.loads(body)}) if body else json_reply(shown)
-    except (ValueError, RecursionError):  # it isn't JSON, or none that can be shown
+    except (ValueError, RecursionError):  # it isn't JSON, or can't be shown as JSON
         return json_reply(shown)
 
 
@@ -188,7 +188,7 @@ def _response_headers(received: Received, rest: str) -> Reply:
 
 def _whole(text: str, most: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > most:
-        raise Impossible(f"{text!r} is not a whole number from 0 to {most}")
+        raise Impossible(f"{text!r} isn't a whole number from 0 to {most}")
     return int(text)
 
 
@@ -203,8 +203,8 @@ _ROUTES = {
     "/headers": _Route(_headers_route, "the headers of the request, as JSON"),
     "/anything": _Route(_anything, "the whole request, as JSON", "[/...]"),
     "/status": _Route(_status, "an empty answer with this status", "/N"),
-    "/delay": _Route(_delay, f"as /anything, after this many seconds ({LONGEST_DELAY:g} at the most)", "/N"),
-    "/bytes": _Route(_bytes, "this many bytes, always the same ones", "/N"),
-    "/stream": _Route(_stream, f"this many lines ({MOST_LINES} at the most), a chunk each", "/N"),
-    "/response-headers": _Route(_response_headers, "an answer with the headers that ?NAME=VALUE names"),
+    "/delay": _Route(_delay, f"like /anything, after this many seconds (at most {LONGEST_DELAY:g})", "/N"),
+    "/bytes": _Route(_bytes, "this many bytes, always the same", "/N"),
+    "/stream": _Route(_stream, f"this many lines (at most {MOST_LINES}), a chunk each", "/N"),
+    "/response-headers": _Route(_response_headers, "an answer with the headers given as ?NAME=VALUE"),
 }

@@ -1,4 +1,4 @@
-"""The thread and the sockets that the origin is served from."""
+"""The sockets and the thread that the built-in upstream is served from, and relays to other upstreams."""
 
 from __future__ import annotations
 
@@ -8,48 +8,94 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from scaffold.core.process import port_owner
 from scaffold.errors import HostError
 from scaffold.hosts.upstream.http1 import BODY_LIMIT, Connection, Handler
 from scaffold.hosts.upstream.origin import Origin
-from scaffold.hosts.upstream.recorder import Desk
+from scaffold.hosts.upstream.recorder import Recorder
 
-HOST = "127.0.0.1"
-BACKLOG = 1024  # clients that may wait to be let in
-
-
-class _Door(NamedTuple):
-    listener: socket.socket
-    handle: Handler
-    body_limit: int = BODY_LIMIT
+BACKLOG = 1024  # connections that may wait to be accepted
+_CHUNK = 1 << 16  # bytes
 
 
 @contextmanager
-def serve(*, control: Path, pipes: Mapping[str, Path], port: int | None) -> Iterator[Origin]:
-    """See `scaffold.hosts.upstream.serve`."""
+def serve(*, control: Path, pipes: Mapping[str, Path] = {}) -> Iterator[Origin]:
+    """Answer requests on Unix sockets while the block runs.
+
+    `pipes` maps a cluster's name to its socket; requests that arrive there are recorded with that name.
+    `control` is the control socket (see `origin.py`). The sockets are for this user alone, and removed
+    afterwards. Raises `HostError` when one can't be created.
+    """
     with ExitStack() as stack:
-        public = {} if port is None else {"": stack.enter_context(_port(port))}
-        port = public[""].getsockname()[1] if public else None
-        public |= {cluster: stack.enter_context(at_path(pipe)) for cluster, pipe in pipes.items()}
-        door = stack.enter_context(at_path(control))
-        desk = Desk(port)
-        doors = [_Door(each, partial(desk.receive, cluster=cluster)) for cluster, each in public.items()]
-        doors.append(_Door(door, desk.control, sys.maxsize))
-        stack.enter_context(in_thread(partial(_serve, doors)))
-        yield Origin(control)
+        listeners = {cluster: stack.enter_context(_listening(pipe)) for cluster, pipe in pipes.items()}
+        yield stack.enter_context(serve_at(listeners, control))
 
 
 @contextmanager
-def at_path(path: Path) -> Iterator[socket.socket]:
-    """A Unix socket of this user's alone that is listened at; it is gone after the block."""
+def serve_at(listeners: Mapping[str, socket.socket], control: Path) -> Iterator[Origin]:
+    """Like `serve`, on sockets that listen already."""
+    recorder = Recorder()
+    handlers: list[tuple[socket.socket, Handler, int]] = [
+        (listener, partial(recorder.receive, cluster=cluster), BODY_LIMIT)
+        for cluster, listener in listeners.items()
+    ]
+    with _listening(control) as listener:
+        handlers.append((listener, recorder.control, sys.maxsize))
+        with _in_thread(partial(_serve, handlers)):
+            yield Origin(control)
+
+
+@contextmanager
+def relay(pipe: Path, host: str, port: int) -> Iterator[None]:
+    """Relay every connection from the Unix socket `pipe` to a TCP address while the block runs.
+
+    For an Envoy in a container, whose network is another one. The socket is for this user alone. Raises
+    `HostError` when it can't be created.
+    """
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):  # either end may break the connection
+            try:
+                there, back = await asyncio.open_connection(host, port)
+                try:
+                    await asyncio.gather(_copy(reader, back), _copy(there, writer))
+                finally:
+                    back.close()
+            finally:
+                writer.close()
+
+    async def accept(stopped: asyncio.Event) -> None:
+        accepting = await asyncio.start_unix_server(carry, sock=listener, backlog=BACKLOG)
+        await stopped.wait()
+        accepting.close()
+        carrying = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in carrying:
+            task.cancel()
+        await asyncio.gather(*carrying, return_exceptions=True)
+
+    with _listening(pipe) as listener, _in_thread(accept):
+        yield
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy until the end, and pass the end on: either side may end first."""
+    while data := await reader.read(_CHUNK):
+        writer.write(data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
+
+
+@contextmanager
+def _listening(path: Path) -> Iterator[socket.socket]:
+    """A Unix socket for this user alone that listens; it is removed after the block."""
     with socket.socket(socket.AF_UNIX) as listener:
         try:
-            _clear(path)
+            _remove_stale(path)
             listener.bind(str(path))
             path.chmod(0o600)  # before anyone can connect, which takes the listen
             listener.listen(BACKLOG)
@@ -62,8 +108,8 @@ def at_path(path: Path) -> Iterator[socket.socket]:
             path.unlink(missing_ok=True)
 
 
-def _clear(path: Path) -> None:
-    """Remove a socket that nobody listens at any more."""
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens at."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -80,23 +126,8 @@ def _clear(path: Path) -> None:
 
 
 @contextmanager
-def _port(port: int) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET) as listener:
-        # a port that was just in use is free for us at once
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-            listener.listen(BACKLOG)
-        except (OSError, OverflowError) as error:
-            owner = port_owner(port)
-            why = f"{owner} does" if owner else getattr(error, "strerror", None) or error
-            raise HostError(f"the upstream can't listen on port {port}: {why}") from error
-        yield listener
-
-
-@contextmanager
-def in_thread(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> Iterator[None]:
-    """Serve in a thread of its own while the block runs; then what was handed over is set."""
+def _in_thread(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> Iterator[None]:
+    """Run `serve` in a thread while the block runs; then the event that it was given is set."""
     loop = asyncio.new_event_loop()
     stopped = asyncio.Event()
     running = serve(stopped)
@@ -110,17 +141,17 @@ def in_thread(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> It
         loop.close()
 
 
-async def _serve(doors: list[_Door], stopped: asyncio.Event) -> None:
+async def _serve(handlers: list[tuple[socket.socket, Handler, int]], stopped: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     connections: set[Connection] = set()
     servers = []
-    for door in doors:
-        factory = partial(Connection, door.handle, connections, door.body_limit)
-        servers.append(await loop.create_server(factory, sock=door.listener, backlog=BACKLOG))
+    for listener, handle, body_limit in handlers:
+        factory = partial(Connection, handle, connections, body_limit)
+        servers.append(await loop.create_server(factory, sock=listener, backlog=BACKLOG))
     await stopped.wait()
     for server in servers:
         server.close()
-    while connections or len(asyncio.all_tasks()) > 1:  # a client may be coming in just now
+    while connections or len(asyncio.all_tasks()) > 1:  # a client may be connecting just now
         for connection in list(connections):
             connection.abort()
         await asyncio.sleep(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scaffold.hosts.exchange import Headers, Response
-from scaffold.hosts.upstream.serve import serve
+from scaffold.hosts.upstream.server import serve
 
 
 @pytest.fixture
@@ -17,17 +17,19 @@ def folder():
 
 @pytest.fixture
 def origin(folder):
-    with serve(pipes={"upstream": folder / "pipe"}, port=0, control=folder / "control") as origin:
+    with serve(pipes={"upstream": folder / "pipe"}, control=folder / "control") as origin:
         yield origin
 
 
 @pytest.fixture
-def dial(origin):
+def dial(origin, folder):
     """Open a raw connection to the origin."""
     opened = []
 
     def dial():
-        opened.append(socket.create_connection(("127.0.0.1", origin.port()), timeout=5))
+        opened.append(socket.socket(socket.AF_UNIX))
+        opened[-1].settimeout(5)
+        opened[-1].connect(str(folder / "pipe"))
         return opened[-1]
 
     yield dial
@@ -50,11 +52,12 @@ def say(dial):
 
 
 @pytest.fixture
-def ask(origin):
+def ask(dial):
     """Send a request on a connection of its own; returns the answer."""
 
     def ask(target, method="GET", headers=(), body=None):
-        connection = http.client.HTTPConnection("127.0.0.1", origin.port(), timeout=5)
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = dial()
         connection.request(method, target, body, dict(headers))
         answer = connection.getresponse()
         made = Response(answer.status, Headers(answer.getheaders()), answer.read())

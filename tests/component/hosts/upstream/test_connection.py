@@ -7,27 +7,19 @@ import time
 import pytest
 
 from scaffold.hosts.exchange import Headers
-from scaffold.hosts.upstream.serve import serve
+from scaffold.hosts.upstream.server import serve
 
 GET = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
-def test_a_connection_is_kept_for_the_next_request(origin):
-    connection = http.client.HTTPConnection("127.0.0.1", origin.port(), timeout=5)
-    connection.connect()
-    caller = connection.sock
+def test_a_connection_is_kept_for_the_next_request(dial):
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = caller = dial()
     for number in range(3):
         connection.request("POST", f"/anything/{number}", body=b"abc")
         assert connection.getresponse().read()
     assert connection.sock is caller
     connection.close()
-
-
-def test_the_pipe_answers_as_the_port_does(origin, folder):
-    with socket.socket(socket.AF_UNIX) as caller:
-        caller.connect(str(folder / "pipe"))
-        caller.sendall(GET % b"/status/204")
-        assert caller.recv(1000) == b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 def test_pipelined_requests_are_answered_in_their_order(say):
@@ -49,7 +41,6 @@ def test_a_client_that_pipelines_and_does_not_read_fills_no_memory(dial, origin)
 
 def test_a_request_may_come_byte_by_byte(dial, origin):
     caller = dial()
-    caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for byte in b"PUT /anything HTTP/1.1\r\nX-A: b\r\nContent-Length: 2\r\n\r\nab":
         caller.sendall(bytes([byte]))
     assert caller.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
@@ -189,9 +180,11 @@ def test_a_client_that_leaves_during_a_delay_is_forgotten(dial, ask):
 
 def test_serving_ends_at_once_even_with_clients_waiting(folder):
     before = threading.active_count()
-    with serve(pipes={"upstream": folder / "pipe"}, port=0, control=folder / "control") as origin:
-        waiting = socket.create_connection(("127.0.0.1", origin.port()), timeout=5)
-        idle = socket.create_connection(("127.0.0.1", origin.port()), timeout=5)
+    with serve(pipes={"upstream": folder / "pipe"}, control=folder / "control") as origin:
+        waiting, idle = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        for caller in (waiting, idle):
+            caller.settimeout(5)
+            caller.connect(str(folder / "pipe"))
         waiting.sendall(GET % b"/delay/60")
         while not origin.mark():
             time.sleep(0.001)

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from scaffold.errors import HostError
-from scaffold.hosts.upstream.serve import relay
+from scaffold.hosts.upstream.server import relay
 
 
 @pytest.fixture

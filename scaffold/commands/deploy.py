@@ -156,8 +156,8 @@ def to_cluster(
     `probe` is a whole URL. Raises `UsageError` for another, before anything else.
     """
     from scaffold.commands import manifest
+    from scaffold.kubernetes import acceptance
     from scaffold.kubernetes import apply as kubernetes
-    from scaffold.kubernetes import probe as probes
     from scaffold.kubernetes.documents import CLUSTERS
 
     if target not in CLUSTERS:
@@ -165,7 +165,7 @@ def to_cluster(
             f"`{target}` has no cluster to apply anything to", hint=f"known: {', '.join(CLUSTERS)}"
         )
     if probe is not None:
-        probes.check(probe)
+        acceptance.check_probe(probe)
     pin, documents = manifest.prepare(
         target, image, root, options, build, pushed=not dry_run, plain_http=plain_http
     )
@@ -262,7 +262,7 @@ def logs(root: Path = Path(), *, follow: bool = False) -> None:
     if not found and (projects := _with_clusters(roots, everything=False)):
         from scaffold.kubernetes import apply as kubernetes
 
-        raise kubernetes.no_logs(*projects)
+        kubernetes.log_lines(*projects)
     if not found:
         chain = _chain_with(roots[0])
         there = f"{choices([Path(chain.root)])}: it runs in {chain.name}" if chain else ""

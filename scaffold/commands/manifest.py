@@ -1,4 +1,4 @@
-"""`manifest`: what to give a control plane, or a fleet, so that it runs the plugin."""
+"""`manifest`: the Kubernetes resource, or Envoy's configuration, that makes a target run the plugin."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from scaffold.core.net import is_loopback
 from scaffold.errors import choose
 from scaffold.hosts import plugin as plugins
 from scaffold.kubernetes import documents as kubernetes
-from scaffold.kubernetes import resolve as pinning
-from scaffold.kubernetes.common import Document
+from scaffold.kubernetes import pins
+from scaffold.kubernetes.documents import Document, render
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.kubernetes.pins import LOADED, ManifestDigest, ModuleDigest, Pin, PinnedImage
-from scaffold.kubernetes.yaml import render
+from scaffold.kubernetes.pins import LOADABLE, ManifestDigest, ModuleDigest, Pin, PinnedImage
 from scaffold.oci.reference import Reference
 from scaffold.project.model import Project, read_configuration
 from scaffold.wasm import compat as versions
@@ -27,7 +26,7 @@ _NO_DIGEST = ModuleDigest("sha256:" + "0" * 64)
 
 @dataclass(frozen=True)
 class Build:
-    """How a project is built, where one is: the options of `build`."""
+    """The options of `build`, for a target that builds the project."""
 
     profile: str = "release"
     rustc: str | None = None
@@ -65,10 +64,11 @@ def manifest(
     rustc: str | None = None,
     yes: bool = False,
 ) -> str | Path:
-    """The YAML that has `target` run the image's plugin; without an image the project's, or a file's module.
+    """The YAML that makes `target` run the plugin of an image, of a module's file, or else of the project.
 
     It is returned as text, or written to `out`, whose path is returned. Nothing is applied.
-    Raises `UsageError` for what the target can't take, `ImageError` for an image that it can't load.
+    Raises `UsageError` for an option that the target doesn't support, `ImageError` for an image that it can't
+    load.
     """
     options = ClusterOptions(
         name=name,
@@ -111,56 +111,57 @@ def prepare(
     pushed: bool = False,
     plain_http: bool = False,
 ) -> tuple[Pin, list[Document]]:
-    """What is to run, and the documents for it; what a target does otherwise than told is announced.
+    """What to run, and the documents for it; warnings about the target are announced.
 
-    Options are judged before anything is built or asked for; with `pushed`, an image must be in its
-    registry.
+    Options are checked before anything is built or pulled. With `pushed` an image must be in its registry.
     """
     choose("target", target, kubernetes.MANIFESTS)
     if image is not None and not plugins.is_file(image):
-        kubernetes.documents(target, _unread(image), options)
+        kubernetes.documents(target, _placeholder(image), options)
         pulling = options.url is None and options.file is None
-        given = options.configuration
-        pin = pinning.pin(image, pushed=pushed and pulling, plain_http=plain_http, given=given)
+        configuration = options.configuration
+        pin = pins.resolve(
+            image, pushed=pushed and pulling, plain_http=plain_http, configuration=configuration
+        )
     else:
         root = plugins.check(image, root)
         pin = _unbuilt(image, root)
         kubernetes.documents(target, pin, options)
         module = plugins.load(image, root, profile=build.profile, rustc=build.rustc, yes=build.yes).module
         if (root / "Cargo.toml").exists():
-            Project.load(root).configured(options.configuration)  # by the schema that the build left
+            Project.load(root).configured(options.configuration)  # by the schema that the build wrote
         pin = replace(pin, module_digest=ModuleDigest(module.digest))
     documents = kubernetes.documents(target, pin, options)
     for sentence in kubernetes.warnings(target, options):
         emit(Warned(sentence))
     if target in kubernetes.PULLING and pin.image and options.url is None:
-        _warn_of_loopback(pin.image.reference)
+        _warn_about_loopback(pin.image.reference)
     return pin, documents
 
 
-def _warn_of_loopback(reference: Reference) -> None:
-    """Say that a cluster, which asks the registry itself, means another machine by that name."""
+def _warn_about_loopback(reference: Reference) -> None:
+    """Warn about a registry on this machine, which a cluster can't pull from."""
     from scaffold.oci.registry import address
 
     if is_loopback(address.split(f"https://{reference.registry}").hostname):
         emit(
             Warned(
-                f"{reference.registry} is this machine's own: in a cluster that name means another, which"
-                " can't pull the image from there"
+                f"{reference.registry} is a registry on this machine: in a cluster that name means another"
+                " machine, so the image can't be pulled"
             )
         )
 
 
-def _unread(image: str) -> Pin:
-    """The plugin in an image, before its registry was asked: one that any target could take."""
+def _placeholder(image: str) -> Pin:
+    """The plugin of an image that hasn't been read yet: one that any target can load."""
     reference = Reference.parse(image)
-    return Pin("plugin", _NO_DIGEST, image=PinnedImage(reference, ManifestDigest(_NO_DIGEST), LOADED[0]))
+    return Pin("plugin", _NO_DIGEST, image=PinnedImage(reference, ManifestDigest(_NO_DIGEST), LOADABLE[0]))
 
 
-def _unbuilt(given: str | None, root: Path) -> Pin:
+def _unbuilt(file: str | None, root: Path) -> Pin:
     """The plugin of a project, or of a module's file, before its digest is known."""
-    if given is not None and not (root / "Cargo.toml").exists():
-        return Pin(WasmModule.read(Path(given)).path.stem, _NO_DIGEST)
+    if file is not None and not (root / "Cargo.toml").exists():
+        return Pin(WasmModule.read(Path(file)).path.stem, _NO_DIGEST)
     project = Project.load(root)
     settings = project.settings
     pin = Pin(project.name, _NO_DIGEST, settings.type, settings.root_id, project.configuration())

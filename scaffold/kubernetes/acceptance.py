@@ -1,8 +1,8 @@
-"""What a control plane says of a resource that was applied: it takes it, refuses it, or says nothing.
+"""Whether an applied plugin works: the status of its resource, and the answer of a URL behind it.
 
-Envoy Gateway answers for everything that a policy is attached to. Istio writes a status only where its
-analysis is switched on, which it isn't by default, and Higress writes none: of those no more is known
-than that the cluster took the resource, after the webhooks that it has, and that nobody objects.
+Envoy Gateway writes a status for everything that a policy is attached to. Istio writes one only where its
+analysis is enabled, which it isn't by default, and Higress writes none. Without a status we know only that
+the cluster, with its webhooks, accepted the resource.
 
 Sources: envoyproxy/gateway, internal/gatewayapi/envoyextensionpolicy.go; istio.io, "Configuration Status
 Field" and "Istio Status".
@@ -10,73 +10,77 @@ Field" and "Istio Status".
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from urllib.parse import urlsplit
 
+from scaffold.core.events import step
+from scaffold.errors import TargetError, UsageError
 from scaffold.kubernetes import higress
+from scaffold.kubernetes.documents import Document
 
-Document = dict[str, Any]
-Verdict = tuple[str, str]  # a state, in one word, and why
+State = tuple[str, str]  # one word, and the reason
 
-FINE = ("accepted", "applied")  # said by the control plane; or it says nothing, and nobody objects
+FINE = ("accepted", "applied")  # by the control plane's status; or without any status
+_PAUSE = 0.5  # seconds between two requests
 
 
-def judge(resource: Document) -> Verdict:
-    """What is said of it, as the cluster has it now: accepted, applied, refused or pending."""
+def state_of(resource: Document) -> State:
+    """The state of a resource as the cluster has it: accepted, applied, refused or pending."""
     if resource.get("kind") == "EnvoyExtensionPolicy":
         return _of_policy(resource)
     if resource.get("apiVersion") == higress.API:
-        return "applied", "the cluster took it; Higress tells nobody whether its gateway did"
+        return "applied", "the cluster accepted it; Higress doesn't report whether its gateway did"
     return _by_istio(resource)
 
 
-def _by_istio(now: Document) -> Verdict:
-    status = now.get("status")
+def _by_istio(resource: Document) -> State:
+    status = resource.get("status")
     messages = _list(status, "validationMessages")
-    said = [(str(each.get("level")).upper() == "ERROR", str(each.get("type", each))) for each in messages]
-    errors = [text for fatal, text in said if fatal]
-    others = [text for fatal, text in said if not fatal]
-    passed = [each for each in _list(status, "conditions") if each.get("type") == "PassedAnalysis"]
+    levels = [(str(each.get("level")).upper(), str(each.get("type", each))) for each in messages]
+    errors = [text for level, text in levels if level == "ERROR"]
+    others = [text for level, text in levels if level != "ERROR"]
+    analyses = [each for each in _list(status, "conditions") if each.get("type") == "PassedAnalysis"]
     if not messages:
-        errors = [_why(each) for each in passed if each.get("status") == "False"]
-    current = _observed(status) >= _generation(now)
+        errors = [_reason(each) for each in analyses if each.get("status") == "False"]
+    current = _observed(status) >= _generation(resource)
     if errors and not current:
-        return "pending", f"Istio hasn't looked at the change yet, and said before: {'; '.join(errors)}"
+        return "pending", f"Istio hasn't analysed the change yet; its errors before: {'; '.join(errors)}"
     if errors:
         return "refused", "; ".join(errors)
-    if (messages or passed) and current:
-        return "accepted", "; ".join(["Istio's analysis finds no error in it", *others])
-    return "applied", "the cluster took it; Istio says nothing of it (it would where its analysis is on)"
+    if (messages or analyses) and current:
+        return "accepted", "; ".join(["Istio's analysis finds no error", *others])
+    return "applied", "the cluster accepted it; Istio reports nothing, as its analysis isn't enabled"
 
 
-def _of_policy(now: Document) -> Verdict:
-    """What Envoy Gateway says, for every ancestor that the policy is attached to.
+def _of_policy(resource: Document) -> State:
+    """The state by Envoy Gateway's status, which has an entry for each ancestor of the policy.
 
-    It leaves out a Gateway that it doesn't know.
+    A Gateway that doesn't exist has no entry.
     """
-    ancestors = _list(now.get("status"), "ancestors")
-    heard = [(_name(each), *_accepted(each, _generation(now))) for each in ancestors]
-    if refused := [f"{name}: {why}" for name, status, why in heard if status == "False"]:
+    ancestors = _list(resource.get("status"), "ancestors")
+    entries = [(_name(each), *_accepted(each, _generation(resource))) for each in ancestors]
+    if refused := [f"{name}: {reason}" for name, status, reason in entries if status == "False"]:
         return "refused", "; ".join(refused)
-    silent = [name for name, status, _ in heard if status != "True"]
+    missing = [name for name, status, _ in entries if status != "True"]
     known = {_ref(each).get("name") for each in ancestors}
-    wanted = [each for each in _list(now.get("spec"), "targetRefs") if each.get("kind") == "Gateway"]
-    silent += [f"Gateway {each['name']}" for each in wanted if each.get("name") not in known]
-    if silent or not heard:
-        return "pending", f"Envoy Gateway has said nothing of it yet{_for(silent)}"
-    return "accepted", f"Envoy Gateway accepted it{_for([name for name, *_ in heard])}"
+    wanted = [each for each in _list(resource.get("spec"), "targetRefs") if each.get("kind") == "Gateway"]
+    missing += [f"Gateway {each['name']}" for each in wanted if each.get("name") not in known]
+    if missing or not entries:
+        return "pending", f"Envoy Gateway hasn't reported on it yet{_for(missing)}"
+    return "accepted", f"Envoy Gateway accepted it{_for([name for name, *_ in entries])}"
 
 
 def _accepted(ancestor: Document, generation: int) -> tuple[str, str]:
-    """The status of the condition "Accepted" of this very generation, and why; "" where there is none."""
+    """The status and reason of the condition "Accepted" for this generation; "" without one."""
     for each in _list(ancestor, "conditions"):
         seen = each.get("observedGeneration", generation)
         if each.get("type") == "Accepted" and seen >= generation:
-            return str(each.get("status")), _why(each)
+            return str(each.get("status")), _reason(each)
     return "", ""
 
 
-def _why(condition: Document) -> str:
-    return f"{condition.get('message') or 'without a word'} ({condition.get('reason')})"
+def _reason(condition: Document) -> str:
+    return f"{condition.get('message') or 'no message'} ({condition.get('reason')})"
 
 
 def _name(ancestor: Document) -> str:
@@ -99,11 +103,50 @@ def _generation(resource: Document) -> int:
 
 
 def _observed(status: object) -> int:
-    """The generation that Istio's status is of; it writes the number as a text, too."""
+    """The generation that Istio's status describes; Istio may write the number as a string."""
     seen = str(status.get("observedGeneration", "")) if isinstance(status, dict) else ""
     return int(seen) if seen.isdecimal() else 2**63
 
 
 def _list(record: object, key: str) -> list[Document]:
-    found = record.get(key) if isinstance(record, dict) else None
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    value = record.get(key) if isinstance(record, dict) else None
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def check_probe(url: str) -> None:
+    """Raise `UsageError` for an invalid URL."""
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine:
+        raise UsageError(
+            f"--probe {url} isn't a valid HTTP URL", hint="write it like http://gateway.example.com/"
+        )
+
+
+def wait_for_answer(url: str, timeout: float) -> None:
+    """Request a URL until its status is below 500. Raises `TargetError` after `timeout` seconds."""
+    import requests
+
+    deadline = time.monotonic() + timeout
+    with step(f"Requesting {url}"):
+        while True:
+            try:
+                answer = requests.get(url, timeout=5, allow_redirects=False)
+                problem = f"it answers {answer.status_code}"
+                if answer.status_code < 500:
+                    return
+            except requests.exceptions.SSLError as error:
+                problem = str(error)[:200]
+            except requests.ConnectionError:
+                problem = "nothing answers there"
+            except requests.RequestException as error:
+                problem = str(error)[:200]
+            if time.monotonic() >= deadline:
+                raise TargetError(
+                    f"the plugin is applied, but {url} doesn't answer: {problem}",
+                    hint="`scaffold undeploy` removes it",
+                )
+            time.sleep(_PAUSE)

@@ -1,4 +1,4 @@
-"""The targets in a cluster: applied, looked after and removed with the user's own kubectl."""
+"""Targets in a cluster: apply, watch and remove resources with the user's own kubectl."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from scaffold.core.events import Noted, Warned, emit, step
 from scaffold.core.failures import Failures
 from scaffold.errors import ScaffoldError, TargetError, UsageError
 from scaffold.kubernetes import acceptance
-from scaffold.kubernetes import probe as probes
-from scaffold.kubernetes import record as applied
-from scaffold.kubernetes import yaml as render
-from scaffold.kubernetes.common import MANAGED_BY, PROJECT, Document
+from scaffold.kubernetes import record as records
+from scaffold.kubernetes.documents import MANAGED_BY, PROJECT, Document, render
 from scaffold.kubernetes.kubectl import Kubectl, Unreachable
 from scaffold.kubernetes.pins import Pin
 from scaffold.kubernetes.record import Applied, ClusterStatus, Removed
@@ -22,6 +21,7 @@ from scaffold.kubernetes.record import Applied, ClusterStatus, Removed
 FIELD_MANAGER = "scaffold"
 ACCEPT_SECONDS = 60.0
 _PAUSE = 0.5
+Clusters = dict[str, Kubectl]  # by context
 
 
 def apply(
@@ -35,12 +35,12 @@ def apply(
     wait: float = ACCEPT_SECONDS,
     probe: str | None = None,
 ) -> Applied:
-    """Give a document to the cluster of a context, and see that it is accepted within `wait` seconds.
+    """Apply a document to the cluster of a context, and wait at most `wait` seconds until it is accepted.
 
-    With `dry_run` the cluster only judges it, or, where it can't be reached, nobody but our own schema,
-    which `documents` asked already. `probe` is a URL that must answer afterwards.
-    Raises `UsageError` for a context or a namespace that isn't there, `TargetError` when the cluster
-    refuses it, or the control plane does; then it stays applied, and recorded.
+    With `dry_run` the cluster validates the document and changes nothing; one that can't be reached is a
+    warning. `probe` is a URL that must answer afterwards. Raises `UsageError` for a missing context or
+    namespace, `TargetError` when the cluster refuses the document, or the control plane does; in the second
+    case it stays applied and recorded.
     """
     (document,) = documents
     kubectl = Kubectl.find(context)
@@ -53,75 +53,77 @@ def apply(
     except Unreachable as error:
         if not dry_run:
             raise
-        emit(Warned(f"{error.message}; so nobody but scaffold's own schema judged it"))
+        emit(Warned(f"{error.message}; so no cluster has validated it"))
         return replace(wanted, dry_run=True)
     _check_owner(kubectl, wanted, document["metadata"]["annotations"].get(PROJECT))
     if dry_run:
-        _give(kubectl, documents, "--dry-run=server")
+        _server_side_apply(kubectl, documents, "--dry-run=server")
         return replace(wanted, dry_run=True)
-    with applied.lock(root), step(f"Applying {wanted.resource}"):
-        made = _apply(root, kubectl, documents, wanted)
+    with records.lock(root), step(f"Applying {wanted.resource}"):
+        applied = _apply(root, kubectl, documents, wanted)
     with step(f"Waiting until {wanted.resource} is accepted"):
-        checked = _await_accepted(kubectl, made, wait)
+        checked = _await_accepted(kubectl, applied, wait)
     if probe:
-        probes.see_it_answer(probe, wait)
+        acceptance.wait_for_answer(probe, wait)
         checked = f"{checked}; {probe} answers"
-    return replace(made, checked=checked)
+    return replace(applied, checked=checked)
 
 
 def remove(*roots: Path) -> Iterator[Removed]:
-    """Take away what these projects have applied, each from the cluster it was applied to; yields that.
+    """Remove everything that these projects have applied, and yield each resource.
 
-    A context that means another cluster by now is left alone, and a resource that was made anew since.
-    What can't be removed doesn't keep the others: the first such error is raised at the end.
+    A context that has become another cluster is left alone, and so is a resource that somebody else has
+    replaced. A failure doesn't stop the others: the first one is raised at the end.
     """
     failures = Failures()
-    for root in filter(applied.load, roots):
-        with failures.kept(), applied.lock(root):
-            for one in applied.load(root):
+    clusters: Clusters = {}
+    for root in filter(records.load, roots):
+        with failures.kept(), records.lock(root):
+            for applied in records.load(root):
                 with failures.kept():
-                    gone = _delete(one)
-                    applied.forget(root, one)
-                    if gone:
-                        yield Removed(str(one.resource), one.context, one.root)
+                    removed = _delete(_cluster_of(applied, clusters), applied)
+                    records.forget(root, applied)
+                    if removed:
+                        yield Removed(str(applied.resource), applied.context, applied.root)
     failures.end()
 
 
-def _delete(one: Applied) -> bool:
-    """Take one away; whether it was there, and still ours."""
-    kubectl = _of(one)
-    now = kubectl.get(one.resource)
-    if now is None:
-        emit(Noted(f"{one.resource} is gone already from the context {one.context}"))
+def _delete(kubectl: Kubectl, applied: Applied) -> bool:
+    """Delete a resource; False when it is gone, or isn't ours any more."""
+    resource = kubectl.get(applied.resource)
+    if resource is None:
+        emit(Noted(f"{applied.resource} is already gone from the context {applied.context}"))
         return False
-    if one.uid and now["metadata"].get("uid") != one.uid:
-        emit(Warned(f"{one.resource} was made anew by somebody else since, and is left alone"))
+    if applied.uid and resource["metadata"].get("uid") != applied.uid:
+        emit(Warned(f"{applied.resource} has been replaced by somebody else, and is left alone"))
         return False
-    with step(f"Removing {one.resource} from the context {one.context}"):
-        kubectl.run("delete", *one.resource.words, "--ignore-not-found")
+    with step(f"Removing {applied.resource} from the context {applied.context}"):
+        kubectl.run("delete", *applied.resource.words, "--ignore-not-found")
     return True
 
 
 def status(root: Path) -> list[ClusterStatus]:
-    """What the project has applied, as the clusters have it; "unknown" where one can't be asked."""
-    found = []
-    for one in applied.load(root):
+    """The state of everything that the project has applied; "unknown" where a cluster can't be reached."""
+    statuses = []
+    clusters: Clusters = {}
+    for applied in records.load(root):
         try:
-            found.append(ClusterStatus(one, *_state(_of(one), one)))
+            state = _state(_cluster_of(applied, clusters), applied)
         except ScaffoldError as error:
-            found.append(ClusterStatus(one, "unknown", error.message))
-    return found
+            state = ("unknown", error.message)
+        statuses.append(ClusterStatus(applied, *state))
+    return statuses
 
 
-def no_logs(root: Path) -> TargetError:
-    """That the proxies keep the log of what the project in `root` has applied, and how to read it there."""
-    there = applied.load(root)
-    first = there[0]
+def log_lines(*roots: Path) -> NoReturn:
+    """Raise `TargetError`: the proxies have the log, and the hint says how to read it there."""
+    first, *others = [applied for root in roots for applied in records.load(root)]
     pods = "--namespace NAMESPACE POD"
     if first.target.startswith("istio"):
         pods = f"--namespace {first.namespace} --container istio-proxy POD"
-    return TargetError(
-        f"{', '.join(str(one.resource) for one in there)}: in a cluster the proxies keep the log",
+    resources = ", ".join(str(each.resource) for each in (first, *others))
+    raise TargetError(
+        f"{resources}: in a cluster the proxies keep the log",
         hint=f"`kubectl --context {first.context} logs {pods}`",
     )
 
@@ -145,95 +147,106 @@ def _record(root: Path, target: str, pin: Pin, document: Document, kubectl: Kube
 
 
 def _check_owner(kubectl: Kubectl, wanted: Applied, project: str | None) -> None:
-    """Raise for a resource of that name which isn't this project's: it would be changed, and later removed.
+    """Raise `UsageError` for an existing resource of that name which isn't this project's.
 
-    It is when it says so itself, or when it is the very one that was applied from here last.
+    It is this project's if its annotation says so, or if it is the one that was applied from here last.
     """
-    now = kubectl.get(wanted.resource)
-    if now is None:
+    existing = kubectl.get(wanted.resource)
+    if existing is None:
         return
-    metadata = now["metadata"]
+    metadata = existing["metadata"]
     if not MANAGED_BY.items() <= (metadata.get("labels") or {}).items():
         raise UsageError(
-            f"{wanted.resource} is there already, and wasn't made by scaffold", hint="choose another --name"
+            f"{wanted.resource} exists already, and wasn't made by scaffold", hint="choose another --name"
         )
     owner = (metadata.get("annotations") or {}).get(PROJECT)
-    last = next((one for one in applied.load(Path(wanted.root)) if one.place == wanted.place), None)
+    last = _recorded(Path(wanted.root), wanted)
     if (owner and owner == project) or (last and last.uid and last.uid == metadata.get("uid")):
         return
     raise UsageError(
-        f"{wanted.resource} is there already, and belongs to another project: {owner or 'it has no name'}",
-        hint="choose another --name or --namespace; if it is this project's under a former name, take it away"
+        f"{wanted.resource} exists already, and belongs to another project: {owner or 'without a name'}",
+        hint="choose another --name or --namespace; if it is this project's under a former name, delete it"
         f" first: `kubectl --context {wanted.context} delete {' '.join(wanted.resource.words)}`",
     )
 
 
-def _give(kubectl: Kubectl, documents: Sequence[Document], *words: str) -> None:
+def _recorded(root: Path, wanted: Applied) -> Applied | None:
+    """The record of that resource, if the project has one."""
+    return next((each for each in records.load(root) if each.place == wanted.place), None)
+
+
+def _server_side_apply(kubectl: Kubectl, documents: Sequence[Document], *words: str) -> None:
     manager = f"--field-manager={FIELD_MANAGER}"
-    kubectl.run("apply", "--server-side", manager, "-f", "-", *words, stdin=render.render(documents))
+    kubectl.run("apply", "--server-side", manager, "-f", "-", *words, stdin=render(documents))
 
 
 def _apply(root: Path, kubectl: Kubectl, documents: Sequence[Document], wanted: Applied) -> Applied:
-    """Record it, apply it, and record which one it became.
+    """Record a resource, apply it, and record its uid.
 
-    A kill in between, or a connection that breaks off, leaves nothing unrecorded.
+    So neither a kill nor a broken connection leaves an unrecorded resource.
     """
-    before = next((one for one in applied.load(root) if one.place == wanted.place), None)
+    before = _recorded(root, wanted)
     if before and before.manifest_digest != wanted.manifest_digest and before.source == wanted.source:
         emit(Noted(f"{wanted.source} was {before.manifest_digest} when it was last applied"))
-    applied.add(root, wanted)
+    records.add(root, wanted)
     try:
-        _give(kubectl, documents)
-    except Unreachable:  # now: it may have arrived all the same
+        _server_side_apply(kubectl, documents)
+    except Unreachable:  # the request may have arrived
         raise
     except (TargetError, UsageError):
-        applied.add(root, before) if before else applied.forget(root, wanted)
+        records.add(root, before) if before else records.forget(root, wanted)
         raise
-    now = kubectl.get(wanted.resource)
-    made = replace(wanted, uid=now["metadata"].get("uid", "") if now else "")
-    applied.add(root, made)
-    return made
+    resource = kubectl.get(wanted.resource)
+    applied = replace(wanted, uid=resource["metadata"].get("uid", "") if resource else "")
+    records.add(root, applied)
+    return applied
 
 
-def _of(one: Applied) -> Kubectl:
-    """kubectl for the very cluster that something was applied to."""
-    try:
-        kubectl = Kubectl.find(one.context)
-    except UsageError as error:
-        error.hint = f"if that cluster is gone for good, take it out of {applied.path(Path(one.root))}"
-        raise
-    if kubectl.server != one.server:
+def _cluster_of(applied: Applied, clusters: Clusters) -> Kubectl:
+    """kubectl for the cluster that a resource was applied to; `clusters` remembers those of earlier calls."""
+    context = applied.context
+    if context not in clusters:
+        try:
+            clusters[context] = Kubectl.find(context)
+        except UsageError as error:
+            error.hint = (
+                f"if that cluster is gone for good, remove it from {records.path(Path(applied.root))}"
+            )
+            raise
+    kubectl = clusters[context]
+    if kubectl.server != applied.server:
         raise TargetError(
-            f"the context {one.context} is {kubectl.server} now; {one.resource} was applied to {one.server}",
+            f"{applied.resource} was applied to {applied.server}, and the context {context} is now"
+            f" {kubectl.server}",
             hint="`kubectl config set-cluster` sets the address of a cluster",
         )
     return kubectl
 
 
-def _await_accepted(kubectl: Kubectl, one: Applied, wait: float) -> str:
-    """Wait until nobody objects to it any more; what was seen by that."""
+def _await_accepted(kubectl: Kubectl, applied: Applied, wait: float) -> str:
+    """Wait until a resource is accepted, and return the reason."""
     deadline = time.monotonic() + wait
     while True:
-        state, why = _state(kubectl, one)
+        state, reason = _state(kubectl, applied)
         if state in acceptance.FINE:
-            return why
+            return reason
         if state == "refused":
             raise TargetError(
-                f"{one.resource} is applied, but refused: {why}",
-                hint="mend it and deploy again, or `scaffold undeploy`",
+                f"{applied.resource} is applied, but refused: {reason}",
+                hint="correct it and deploy again, or `scaffold undeploy`",
             )
         if time.monotonic() >= deadline:
             raise TargetError(
-                f"{one.resource} is applied, but nobody has accepted it within {wait:g} s: {why}",
-                hint="does its control plane run, and look after what it is aimed at?",
+                f"{applied.resource} is applied, but not accepted within {wait:g} s: {reason}",
+                hint="check that its control plane runs, and that the resource is attached to something",
             )
         time.sleep(_PAUSE)
 
 
-def _state(kubectl: Kubectl, one: Applied) -> tuple[str, str]:
-    now = kubectl.get(one.resource)
-    if now is None:
+def _state(kubectl: Kubectl, applied: Applied) -> acceptance.State:
+    resource = kubectl.get(applied.resource)
+    if resource is None:
         return "gone", "somebody has removed it"
-    if one.uid and now["metadata"].get("uid") != one.uid:
-        return "replaced", "somebody has removed it, and another was made since"
-    return acceptance.judge(now)
+    if applied.uid and resource["metadata"].get("uid") != applied.uid:
+        return "replaced", "somebody has removed it and made another"
+    return acceptance.state_of(resource)

@@ -1,4 +1,4 @@
-"""The target `envoy-gateway`: an EnvoyExtensionPolicy; the controller itself downloads the plugin.
+"""The target `envoy-gateway`: an EnvoyExtensionPolicy, whose controller downloads the plugin.
 
 Source: envoyproxy/gateway, api/v1alpha1/{envoyextensionpolicy,wasm}_types.go.
 """
@@ -6,11 +6,16 @@ Source: envoyproxy/gateway, api/v1alpha1/{envoyextensionpolicy,wasm}_types.go.
 from __future__ import annotations
 
 from scaffold.errors import UsageError
-from scaffold.kubernetes import common
-from scaffold.kubernetes.common import Document, without_none
-from scaffold.kubernetes.names import TargetRef
-from scaffold.kubernetes.options import ClusterOptions
-from scaffold.kubernetes.pins import HttpSource, Pin, hexadecimal, pulled
+from scaffold.kubernetes.documents import (
+    Document,
+    check_type,
+    json_configuration,
+    resource_metadata,
+    root_id,
+    without_none,
+)
+from scaffold.kubernetes.options import ClusterOptions, TargetRef
+from scaffold.kubernetes.pins import HttpSource, Pin, hexadecimal, image_source
 
 TARGET = "envoy-gateway"
 NAMESPACE = "default"
@@ -20,8 +25,8 @@ KINDS = ("Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRou
 _TAKES = frozenset(
     "name namespace target_ref failure_policy configuration root_id pull_secret env url".split()
 )
-_AIM = "name what it is for: --target-ref Gateway/NAME or HTTPRoute/NAME"
-_ORDER = "plugins run in the order of one policy's list, which is yours to edit"
+_AIM = "pass --target-ref Gateway/NAME or --target-ref HTTPRoute/NAME"
+_ORDER = "edit the policy's list of plugins, which run in that order"
 _INSTEAD = {
     "selector": _AIM,
     "whole_namespace": _AIM,
@@ -33,25 +38,25 @@ _INSTEAD = {
 
 
 def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
-    """The policy that has Envoy Gateway put the plugin before what it is attached to.
+    """The policy that makes Envoy Gateway run the plugin for the resources that it is attached to.
 
-    Raises `UsageError` for what it can't express, `ImageError` for an image that it can't load.
+    Raises `UsageError` for an unsupported option, `ImageError` for an image that it can't load.
     """
     options.only(TARGET, _TAKES, _INSTEAD)
-    common.check_type(pin, TARGET, "http")
+    check_type(pin, TARGET, "http")
     if not options.refs:
-        raise UsageError("nothing says where it applies, and Envoy Gateway needs a target", hint=_AIM)
+        raise UsageError("no option says where it applies, and Envoy Gateway needs a target", hint=_AIM)
     if options.failure_policy == "fail-reload":
         raise UsageError(
             "Envoy Gateway has no fail-reload", hint="pass --failure-policy fail-closed or fail-open"
         )
-    metadata = common.metadata(pin, options, NAMESPACE)
+    metadata = resource_metadata(pin, options, NAMESPACE)
     wasm = without_none(
         {
             "name": metadata["name"],
-            "rootID": common.root_id(pin, options) or None,
+            "rootID": root_id(pin, options) or None,
             "code": _code(pin, options),
-            "config": common.json_configuration(pin, options),
+            "config": json_configuration(pin, options),
             "failOpen": options.failure_policy == "fail-open",
             "env": _environment(options),
         }
@@ -70,13 +75,13 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
 def _checked(ref: TargetRef) -> TargetRef:
     if ref.kind not in KINDS:
         raise UsageError(
-            f"Envoy Gateway attaches no policy to a kind `{ref.kind}`", hint=f"known: {', '.join(KINDS)}"
+            f"Envoy Gateway can't attach a policy to a `{ref.kind}`", hint=f"known: {', '.join(KINDS)}"
         )
     return ref
 
 
 def _code(pin: Pin, options: ClusterOptions) -> Document:
-    source = pulled(pin, options, TARGET)
+    source = image_source(pin, options, TARGET)
     where: Document = {"url": source.url, "sha256": hexadecimal(source.digest)}
     if isinstance(source, HttpSource):
         return {"type": "HTTP", "http": where}
@@ -89,7 +94,7 @@ def _environment(options: ClusterOptions) -> Document | None:
     for one in options.variables:
         if one.value is not None:
             raise UsageError(
-                f"Envoy Gateway can't set {one.name}, only hand over the proxy's own",
+                f"Envoy Gateway can't set {one.name}, only pass on the proxy's own value",
                 hint=f"pass --env {one.name}",
             )
     return {"hostKeys": [one.name for one in options.variables]} if options.variables else None

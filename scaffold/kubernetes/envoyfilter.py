@@ -1,7 +1,7 @@
-"""The target `istio-envoyfilter`: patches of Envoy's configuration, for what a WasmPlugin can't say.
+"""The target `istio-envoyfilter`: patches of Envoy's configuration, for what a WasmPlugin can't express.
 
-A module from an http source goes by ECDS: Istio's agent downloads it, compares its digest and hands
-Envoy a file. One that is mounted stands in the listener itself.
+A module from a URL comes by ECDS: Istio's agent downloads it, checks its digest and passes a file to Envoy.
+A mounted module is configured in the listener itself.
 Sources: istio/api, networking/v1alpha3/envoy_filter.proto; istio/istio, pkg/wasm/convert.go and
 pilot/pkg/networking/core/envoyfilter/listener_patch.go.
 """
@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scaffold.errors import UsageError
-from scaffold.kubernetes import common
 from scaffold.kubernetes import filter_config as wasm
-from scaffold.kubernetes.common import Document
+from scaffold.kubernetes.documents import Document, check_type, require_scope, resource_metadata
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.kubernetes.pins import FileSource, HttpSource, Pin, fetched
+from scaffold.kubernetes.pins import FileSource, HttpSource, Pin, module_source
 from scaffold.wasm import compat as versions
 
 TARGET = "istio-envoyfilter"
@@ -30,38 +29,38 @@ _TAKES = frozenset(
 )
 _INSTEAD = {
     "target_ref": "a Gateway's proxies have a label: --selector gateway.networking.k8s.io/gateway-name=NAME",
-    # Istio heeds no `filterClass`: what is added by one lands behind the router, which Envoy refuses
-    "phase": "the filter comes right before the router; use the target `istio`, which has phases",
-    "pull_secret": "no image is pulled: leave it out",
-    "traffic_extension": "that is for the target `istio`",
+    # Istio ignores `filterClass`, and adds such a filter behind the router, which Envoy refuses
+    "phase": "use the target `istio`, which has phases; here the filter comes right before the router",
+    "pull_secret": "leave it out: no image is pulled",
+    "traffic_extension": "use the target `istio`",
 }
-# by a mode of --match, where in the mesh a proxy handles such traffic
+# by mode of --match: the contexts in which a proxy handles such traffic
 _CONTEXTS = {"client": ("SIDECAR_OUTBOUND", "GATEWAY"), "server": ("SIDECAR_INBOUND",), "both": ("ANY",)}
-_AGENT = "_"  # a cluster that isn't one: Istio's agent downloads, and Envoy never asks it
+_AGENT = "_"  # no real cluster: Istio's agent downloads, so Envoy never uses it
 
 
 def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
-    """The EnvoyFilter that puts the plugin into Istio's proxies.
+    """The EnvoyFilter that adds the plugin to Istio's proxies.
 
-    Raises `UsageError` for what this Istio, or its Envoy, can't take.
+    Raises `UsageError` for what this version of Istio, or its Envoy, doesn't support.
     """
     options.only(TARGET, _TAKES, _INSTEAD)
-    common.check_type(pin, TARGET, "http", "network")
-    common.require_scope(options, NAMESPACE)
+    check_type(pin, TARGET, "http", "network")
+    require_scope(options, NAMESPACE)
     if pin.plugin_type == "network" and options.allow_stop_iteration:
-        raise UsageError("--allow-stop-iteration is for HTTP filters, and this is a network filter")
-    source = fetched(pin, options, TARGET)
+        raise UsageError("--allow-stop-iteration is for HTTP plugins, and this is a network plugin")
+    source = module_source(pin, options, TARGET)
     versions.require(versions.ENVOY_FILTER, options.istio_version)
     if pin.plugin_type == "network" and isinstance(source, HttpSource):
         versions.require(versions.NETWORK_SOURCE, options.istio_version)
-    metadata = common.metadata(pin, options, NAMESPACE)
+    metadata = resource_metadata(pin, options, NAMESPACE)
     name = f"{metadata['namespace']}.{metadata['name']}"
     spec: Document = {}
     if options.labels:
         spec["workloadSelector"] = {"labels": options.labels}
     if options.priority is not None:
         versions.require(versions.FILTER_PRIORITY, options.istio_version)
-        # the lowest is applied first: the next one stands behind it before the router, but before it as first
+        # Istio applies the lowest first. Later HTTP filters come after it, later network filters before it
         spec["priority"] = options.priority if pin.plugin_type == "network" else -options.priority
     spec["configPatches"] = list(_patches(pin, options, source, name))
     return [{"apiVersion": API, "kind": "EnvoyFilter", "metadata": metadata, "spec": spec}]
@@ -77,7 +76,7 @@ def _patches(
     else:
         resource = {"name": name, "typed_config": config}
         yield {"applyTo": "EXTENSION_CONFIG", "patch": {"operation": "ADD", "value": resource}}
-        # no timeout: a listener waits for its filter rather than to go on without it
+        # without a timeout the listener waits for its filter instead of starting without it
         discovery = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
         slot["config_discovery"] = {"config_source": discovery, "type_urls": [config["@type"]]}
     for context, port in _places(options):
@@ -85,7 +84,7 @@ def _patches(
 
 
 def _places(options: ClusterOptions) -> Iterator[tuple[str, int | None]]:
-    """Contexts and ports, each once; a port None is all of them."""
+    """Contexts and ports, each once; the port None means all ports."""
     places = [
         (context, port)
         for one in options.matches

@@ -1,4 +1,4 @@
-"""The plugin as Envoy's own configuration has it, for targets that write that themselves.
+"""The plugin in Envoy's own configuration, for targets that contain it.
 
 Source: envoyproxy/data-plane-api, envoy/extensions/wasm/v3/wasm.proto.
 """
@@ -6,25 +6,24 @@ Source: envoyproxy/data-plane-api, envoy/extensions/wasm/v3/wasm.proto.
 from __future__ import annotations
 
 from scaffold.hosts.envoy import config as envoy_config
-from scaffold.kubernetes import common
-from scaffold.kubernetes.common import Document
+from scaffold.kubernetes.documents import Document, configuration, root_id
 from scaffold.kubernetes.options import FAILURE_POLICIES, ClusterOptions
 from scaffold.kubernetes.pins import FileSource, HttpSource, Pin, hexadecimal
 from scaffold.wasm import compat as versions
 
 DOWNLOAD_TIMEOUT = "30s"
-_TRIES = 5  # Envoy's own default is two, and then never again
+_TRIES = 5  # Envoy's default is two, after which it never tries again
 
 
 def typed_config(
     pin: Pin, options: ClusterOptions, source: HttpSource | FileSource, *, name: str, cluster: str
 ) -> Document:
-    """The filter's configuration; `cluster` is the one that an http source is asked through.
+    """The filter's configuration; `cluster` is the one that Envoy downloads the module through.
 
-    Raises `UsageError` for what this Envoy can't take.
+    Raises `UsageError` for what this version of Envoy doesn't support.
     """
     vm: Document = {
-        # with the digest in it another module is another VM: Envoy doesn't read a file again otherwise
+        # the digest gives each module its own VM: Envoy reads a changed file only for a new VM
         "vm_id": f"{name}-{hexadecimal(pin.module_digest)[:12]}",
         "runtime": "envoy.wasm.runtime.v8",
         "code": _code(source, cluster),
@@ -36,8 +35,8 @@ def typed_config(
         vm["environment_variables"] = ({"host_env_keys": host} if host else {}) | (
             {"key_values": own} if own else {}
         )
-    plugin: Document = {"name": name, "root_id": common.root_id(pin, options), "vm_config": vm}
-    if content := common.configuration(pin, options):
+    plugin: Document = {"name": name, "root_id": root_id(pin, options), "vm_config": vm}
+    if content := configuration(pin, options):
         plugin["configuration"] = envoy_config.any_value(content)
     plugin |= _failure(options)
     if options.allow_stop_iteration:
@@ -55,7 +54,7 @@ def _code(source: HttpSource | FileSource, cluster: str) -> Document:
 
 
 def _failure(options: ClusterOptions) -> Document:
-    """What happens when the plugin fails, in the field that this Envoy has for it."""
+    """What to do when the plugin fails, in the field that this version of Envoy has for it."""
     policy, version = options.failure_policy, options.envoy_version
     if policy == "fail-reload":
         versions.require(versions.FAILURE_POLICY, version)

@@ -1,7 +1,7 @@
-"""The target `envoy`: the bootstrap and the ECDS resource of a plain fleet, no control plane needed.
+"""The target `envoy`: the bootstrap and the ECDS resource for a fleet of Envoys without a control plane.
 
-Whoever looks after the fleet puts the two files, and the module, onto its machines. A new resource is
-renamed onto `RESOURCE`: Envoy notices nothing else.
+The fleet's operator puts both files, and the module, onto its machines. To replace the resource, rename a
+new file to `RESOURCE`: Envoy notices no other kind of change.
 """
 
 from __future__ import annotations
@@ -11,50 +11,48 @@ from urllib.parse import urlsplit
 from scaffold.core.files import digest
 from scaffold.errors import UsageError
 from scaffold.hosts.envoy import config as envoy_config
-from scaffold.kubernetes import common
 from scaffold.kubernetes import filter_config as wasm
-from scaffold.kubernetes.common import Document
-from scaffold.kubernetes.names import resource_name
-from scaffold.kubernetes.options import ClusterOptions
-from scaffold.kubernetes.pins import HttpSource, Pin, fetched
+from scaffold.kubernetes.documents import Document, check_type
+from scaffold.kubernetes.options import ClusterOptions, resource_name
+from scaffold.kubernetes.pins import HttpSource, Pin, module_source
 from scaffold.oci.spec import dump
 from scaffold.project.clusters import UPSTREAM, Address
 from scaffold.wasm import compat as versions
 
 TARGET = "envoy"
 PORT = 8080
-RESOURCE = "/etc/envoy/filter.yaml"  # where the second document is expected
-AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"  # of Envoy's own container images
-SOURCE = "module"  # the cluster that an http source is asked through
+RESOURCE = "/etc/envoy/filter.yaml"  # where Envoy reads the second document
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"  # the path in Envoy's container images
+SOURCE = "module"  # the cluster that Envoy downloads the module through
 
 _TAKES = frozenset(
     "name failure_policy configuration root_id env envoy allow_stop_iteration url file upstream".split()
 )
-_CLUSTER = "that is for a cluster: leave it out"
+_CLUSTER = "leave it out: it is for Kubernetes"
 _INSTEAD = dict.fromkeys(
     "namespace selector target_ref whole_namespace pull_secret istio traffic_extension".split(), _CLUSTER
 )
 
 
 def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
-    """The bootstrap, and the resource that it reads from the file `RESOURCE`.
+    """The bootstrap, and the resource that Envoy reads from the file `RESOURCE`.
 
-    Raises `UsageError` for what this Envoy can't take.
+    Raises `UsageError` for what this version of Envoy doesn't support.
     """
     options.only(TARGET, _TAKES, _INSTEAD)
-    common.check_type(pin, TARGET, "http", "network")
+    check_type(pin, TARGET, "http", "network")
     network = pin.plugin_type == "network"
     if network and options.allow_stop_iteration:
-        raise UsageError("--allow-stop-iteration is for HTTP filters, and this is a network filter")
+        raise UsageError("--allow-stop-iteration is for HTTP plugins, and this is a network plugin")
     versions.require(versions.NETWORK_PATH_SOURCE if network else versions.PATH_SOURCE, options.envoy_version)
-    source = fetched(pin, options, TARGET)
+    source = module_source(pin, options, TARGET)
     clusters = []
     if options.upstream:
         clusters.append(envoy_config.cluster(UPSTREAM, _address(options.upstream)))
     if isinstance(source, HttpSource):
         clusters.append(envoy_config.cluster(SOURCE, _address(source.url)))
     slot = envoy_config.ecds_filter(RESOURCE, kind=pin.plugin_type)
-    everywhere = "0.0.0.0"  # noqa: S104 - a fleet serves others
+    everywhere = "0.0.0.0"  # noqa: S104 - a fleet serves other machines
     if network:
         echo = not options.upstream
         listener = envoy_config.tcp_listener(host=everywhere, port=PORT, filters=[slot], echo=echo)

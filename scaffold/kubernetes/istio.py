@@ -6,11 +6,17 @@ Source: istio/api, extensions/v1alpha1/{wasm,traffic_extension}.proto.
 from __future__ import annotations
 
 from scaffold.errors import UsageError
-from scaffold.kubernetes import common
-from scaffold.kubernetes.common import Document, without_none
-from scaffold.kubernetes.names import TargetRef
-from scaffold.kubernetes.options import MODES, PHASES, ClusterOptions
-from scaffold.kubernetes.pins import HttpSource, Pin, hexadecimal, pulled
+from scaffold.kubernetes.documents import (
+    Document,
+    check_type,
+    json_object,
+    require_scope,
+    resource_metadata,
+    root_id,
+    without_none,
+)
+from scaffold.kubernetes.options import MODES, PHASES, ClusterOptions, TargetRef
+from scaffold.kubernetes.pins import HttpSource, Pin, hexadecimal, image_source
 from scaffold.wasm import compat as versions
 
 TARGET = "istio"
@@ -23,28 +29,30 @@ _TAKES = frozenset(
     " root_id pull_secret env istio traffic_extension url".split()
 )
 _INSTEAD = {
-    "envoy": "a WasmPlugin depends on Istio's version: pass --istio VERSION",
-    "allow_stop_iteration": "a WasmPlugin has no such field: use the target `istio-envoyfilter`",
+    "envoy": "pass --istio VERSION, on which a WasmPlugin depends",
+    "allow_stop_iteration": "use the target `istio-envoyfilter`: a WasmPlugin has no such field",
     "file": "use the target `istio-envoyfilter`, or pass --url",
 }
 _KINDS = ("Gateway", "GatewayClass", "Service", "ServiceEntry")
 _REFS_LIMIT = 16
+_VARIABLES_LIMIT = 256
 
 
 def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
-    """The resource that has Istio put the plugin into its proxies.
+    """The resource that adds the plugin to Istio's proxies.
 
-    Raises `UsageError` for what this Istio can't take, `ImageError` for an image that it can't load.
+    Raises `UsageError` for what this version of Istio doesn't support, `ImageError` for an image that it
+    can't load.
     """
     options.only(TARGET, _TAKES, _INSTEAD)
-    common.check_type(pin, TARGET, "http", "network")
-    common.require_scope(options, NAMESPACE)
+    check_type(pin, TARGET, "http", "network")
+    require_scope(options, NAMESPACE)
     _check_version(pin, options)
     placement = without_none(
         {
             "phase": PHASES[options.phase] if options.phase else None,
             "priority": options.priority,
-            "match": matches(options),
+            "match": _matches(options),
         }
     )
     kind = "TrafficExtension" if options.traffic_extension else "WasmPlugin"
@@ -56,7 +64,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
         {
             "apiVersion": API,
             "kind": kind,
-            "metadata": common.metadata(pin, options, NAMESPACE),
+            "metadata": resource_metadata(pin, options, NAMESPACE),
             "spec": _scope(options) | placement | spec,
         }
     ]
@@ -89,50 +97,55 @@ def _scope(options: ClusterOptions) -> Document:
 def _limited(refs: tuple[TargetRef, ...]) -> tuple[TargetRef, ...]:
     if len(refs) > _REFS_LIMIT:
         raise UsageError(
-            f"{len(refs)} targets are too many for one WasmPlugin",
-            hint=f"deploy it by {_REFS_LIMIT} at a time, each with its --name",
+            f"{len(refs)} target references are too many for one WasmPlugin",
+            hint=f"deploy it for {_REFS_LIMIT} at a time, each time with another --name",
         )
     return refs
 
 
 def _checked(ref: TargetRef) -> TargetRef:
     if ref.kind not in _KINDS:
-        raise UsageError(
-            f"Istio attaches no plugin to a kind `{ref.kind}`", hint=f"known: {', '.join(_KINDS)}"
-        )
+        raise UsageError(f"Istio can't attach a plugin to a `{ref.kind}`", hint=f"known: {', '.join(_KINDS)}")
     return ref
 
 
-def matches(options: ClusterOptions) -> list[Document] | None:
-    """Which traffic passes the plugin, as Istio writes it; None is all."""
-    found = [
+def _matches(options: ClusterOptions) -> list[Document] | None:
+    """Which traffic passes through the plugin, in Istio's form; None means all."""
+    matches = [
         {"mode": MODES[one.mode]} | ({"ports": [{"number": port} for port in one.ports]} if one.ports else {})
         for one in options.matches
     ]
-    return found or None
+    return matches or None
 
 
 def plugin(pin: Pin, options: ClusterOptions, target: str) -> Document:
-    """The plugin itself, in the fields that Istio's and Higress's WasmPlugin share."""
-    source = pulled(pin, options, target)
+    """The fields of a plugin that Istio's and Higress's WasmPlugin share."""
+    source = image_source(pin, options, target)
     image = not isinstance(source, HttpSource)
-    has_strategy = versions.has(versions.FAIL_STRATEGY, options.istio_version)  # without it they fail closed
+    has_strategy = versions.has(
+        versions.FAIL_STRATEGY, options.istio_version
+    )  # older ones always fail closed
     return without_none(
         {
             "url": f"oci://{source.url}" if image else source.url,
             "sha256": hexadecimal(source.digest),
             "imagePullPolicy": "IfNotPresent" if image else None,
             "imagePullSecret": options.pull_secret,
-            "pluginName": common.root_id(pin, options) or None,
-            "pluginConfig": common.json_object(pin, options),
+            "pluginName": root_id(pin, options) or None,
+            "pluginConfig": json_object(pin, options),
             "failStrategy": STRATEGIES[options.failure_policy] if has_strategy else None,
-            "vmConfig": environment(options),
+            "vmConfig": _environment(options),
         }
     )
 
 
-def environment(options: ClusterOptions) -> Document | None:
-    """The VM's environment variables; None is none."""
+def _environment(options: ClusterOptions) -> Document | None:
+    """The VM's environment variables; None without any."""
+    if len(options.variables) > _VARIABLES_LIMIT:
+        raise UsageError(
+            f"{len(options.variables)} environment variables are too many for a WasmPlugin",
+            hint=f"pass --env at most {_VARIABLES_LIMIT} times, or use the plugin's configuration",
+        )
     variables = [
         {"name": one.name, "valueFrom": "HOST"}
         if one.value is None

@@ -1,4 +1,4 @@
-"""The user's own kubectl: found, asked, and its refusals told apart by its words (of 1.37)."""
+"""The user's own kubectl: find it, run it, and turn its error messages (those of 1.37) into our errors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from scaffold.errors import MachineError, ScaffoldError, TargetError, UsageError
 
 REQUEST_SECONDS = 15
 _RUN_SECONDS = 120.0
-_WARNING = "Warning: "  # an admission webhook's, mostly
-_LOG_LINE = re.compile(r"[EWI]\d{4} ")  # client-go's own, before kubectl's words
-# how its errors begin, those that the API server gave a reason for, and those it has itself
+_WARNING = "Warning: "  # mostly of an admission webhook
+_LOG_LINE = re.compile(r"[EWI]\d{4} ")  # client-go's log, before kubectl's own output
+# how kubectl's errors begin: the API server's, with its reason, and its own
 _BY_SERVER = re.compile(r"Error from server(?: \((\w+)\))?: (.*)")
 _NO_NAMESPACE = re.compile(r'^(?:.*: )?namespaces "([^"]*)" not found$')
 _WEBHOOK = re.compile(r'failed calling webhook "([^"]*)"')
-_LATER = ("Timeout", "ServerTimeout", "ServiceUnavailable")
+_BUSY = ("Timeout", "ServerTimeout", "ServiceUnavailable")
 _UNKNOWN_USER = ("You must be logged in to the server", "the server has asked for the client")
 _NO_CREDENTIALS = ("error reading input for ", "Unable to connect to the server: getting credentials: ")
 _NO_KIND = ("resource mapping not found for ", "the server doesn't have a resource type ")
@@ -33,21 +33,21 @@ _NO_ANSWER = (
     'Get "',
 )
 _CHECKING = 'error validating "STDIN": error validating data: failed to download openapi: '
-_ADVICE = " Please review the fields above"  # a page about field managers
+_ADVICE = " Please review the fields above"  # followed by a page about field managers
 _UNCHECKED = "; if you choose to ignore these errors, turn validation off"
 
 
 class Unreachable(TargetError):
-    """Nothing answers where the cluster should be."""
+    """The cluster doesn't answer."""
 
 
 class Forbidden(TargetError):
-    """The cluster doesn't let this user do that."""
+    """The cluster denies this user the request."""
 
 
 @dataclass(frozen=True)
 class Resource:
-    """One resource of a cluster, by what finds it."""
+    """The identity of a resource in a cluster."""
 
     api: str
     kind: str
@@ -56,7 +56,7 @@ class Resource:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """As kubectl's arguments: the kind with its version and group, which none else can have."""
+        """kubectl's arguments for it: the kind is unique only with its version and group."""
         group, _, version = self.api.partition("/")
         return f"{self.kind}.{version}.{group}", self.name, "--namespace", self.namespace
 
@@ -66,7 +66,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Kubectl:
-    """kubectl for one context; `server` is the URL of the cluster that the context means now."""
+    """kubectl for one context; `server` is the URL of the context's cluster."""
 
     path: str
     context: str
@@ -74,15 +74,15 @@ class Kubectl:
 
     @classmethod
     def find(cls, context: str | None = None) -> Self:
-        """The one on PATH, for that context or the current one.
+        """The kubectl on PATH, for that context or the current one.
 
-        Raises `MachineError` when there is none, `UsageError` when there is no such context.
+        Raises `MachineError` without a kubectl, `UsageError` without such a context.
         """
         path = shutil.which("kubectl")
         if path is None:
             raise MachineError(
                 "there is no kubectl on PATH",
-                hint="install it: https://kubernetes.io/docs/tasks/tools/; `scaffold manifest` needs none",
+                hint="see https://kubernetes.io/docs/tasks/tools/; `scaffold manifest` needs no kubectl",
             )
         chosen = ["--context", context] if context else []
         ran = process.run([path, "config", "view", "--minify", "-o", "json", *chosen], timeout=_RUN_SECONDS)
@@ -95,27 +95,27 @@ class Kubectl:
             raise _no_context(context, "the context names no cluster") from error
 
     def run(self, *words: str, stdin: str | None = None) -> str:
-        """What kubectl answers on standard output; what it warns of is announced.
+        """Run kubectl and return its standard output; its warnings are announced.
 
-        Raises `TargetError`, in its words, when it refuses, or `UsageError` for a missing namespace.
+        Raises `TargetError` with its message when it fails, or `UsageError` for a missing namespace.
         """
         always = ("--context", self.context, f"--request-timeout={REQUEST_SECONDS}s")
         ran = process.run([self.path, *words, *always], input=stdin, timeout=_RUN_SECONDS)
         if ran.code:
-            raise self._refused(_said(ran.stderr))
+            raise self._error(_message(ran.stderr))
         for line in ran.stderr.splitlines():
             if line.startswith(_WARNING):
                 emit(Warned(line.removeprefix(_WARNING)))
         return ran.stdout
 
     def get(self, resource: Resource) -> dict[str, Any] | None:
-        """A resource as it is in the cluster; None when it isn't there."""
-        answer = self.run("get", *resource.words, "--ignore-not-found", "-o", "json")
-        found: dict[str, Any] | None = json.loads(answer) if answer.strip() else None
-        return found
+        """A resource as the cluster has it; None when it doesn't exist."""
+        output = self.run("get", *resource.words, "--ignore-not-found", "-o", "json")
+        document: dict[str, Any] | None = json.loads(output) if output.strip() else None
+        return document
 
     def check_namespace(self, name: str) -> None:
-        """Raise `UsageError` when there is no such namespace; who may not ask is told when it matters."""
+        """Raise `UsageError` when there is no such namespace; a user who may not read namespaces passes."""
         with suppress(Forbidden):
             if not self.run("get", "namespace", name, "--ignore-not-found", "-o", "name").strip():
                 raise self._no_namespace(name)
@@ -123,57 +123,59 @@ class Kubectl:
     def _no_namespace(self, name: str) -> UsageError:
         return UsageError(
             f"the cluster of the context `{self.context}` has no namespace `{name}`",
-            hint=f"`kubectl create namespace {name}` makes it; or pass another --namespace",
+            hint=f"`kubectl create namespace {name}`, or pass another --namespace",
         )
 
-    def _refused(self, words: str) -> ScaffoldError:
+    def _error(self, message: str) -> ScaffoldError:
+        """Our error for kubectl's message."""
         where = f"the cluster of the context `{self.context}`"
-        found = _BY_SERVER.match(words)
-        reason, said = (found[1] or "", found[2]) if found else ("", "")
-        if reason == "NotFound" and (missing := _NO_NAMESPACE.search(said)):
+        by_server = _BY_SERVER.match(message)
+        reason, detail = (by_server[1] or "", by_server[2]) if by_server else ("", "")
+        if reason == "NotFound" and (missing := _NO_NAMESPACE.search(detail)):
             return self._no_namespace(missing[1])
         if reason == "Forbidden":
             return Forbidden(
-                f"{where} doesn't let you: {words}", hint="`kubectl auth whoami` says who you are there"
+                f"{where} doesn't permit that: {message}", hint="`kubectl auth whoami` shows your user there"
             )
-        if reason == "Conflict" or words.startswith("Apply failed with "):
+        if reason == "Conflict" or message.startswith("Apply failed with "):
             return TargetError(
-                f"another tool looks after fields of the resource: {words}", hint="choose another --name"
+                f"another tool manages fields of the resource: {message}", hint="choose another --name"
             )
-        if reason == "InternalError" and (webhook := _WEBHOOK.search(said)):
+        if reason == "InternalError" and (webhook := _WEBHOOK.search(detail)):
             return TargetError(
-                f"{where} can't ask its webhook {webhook[1]}: {words}",
-                hint="does the control plane run that the webhook belongs to?",
+                f"{where} can't reach its webhook {webhook[1]}: {message}",
+                hint="check that the webhook's control plane runs",
             )
-        if words.startswith(_UNKNOWN_USER):
-            return TargetError(f"{where} doesn't know you: {words}", hint="log in to it again")
-        if words == "EOF" or words.startswith(_NO_CREDENTIALS):  # it has asked for a password, in vain
+        if message.startswith(_UNKNOWN_USER):
+            return TargetError(f"{where} doesn't know you: {message}", hint="log in to it again")
+        if message == "EOF" or message.startswith(_NO_CREDENTIALS):  # it asked for a password
             return TargetError(
-                f"kubectl has no credentials for {where}: {words}",
-                hint="log in to it again; a program that gets them must be on PATH",
+                f"kubectl has no credentials for {where}: {message}",
+                hint="log in to it again; if a program provides them, it must be on PATH",
             )
-        if words.startswith(_NO_KIND):
+        if message.startswith(_NO_KIND):
             return TargetError(
-                f"{where} doesn't know such a resource: {words}", hint="is the control plane installed there?"
+                f"{where} doesn't know such a resource: {message}",
+                hint="check that the control plane is installed there",
             )
-        if reason in _LATER or words.startswith(_NO_ANSWER):
+        if reason in _BUSY or message.startswith(_NO_ANSWER):
             return Unreachable(
-                f"{where} can't be reached at {self.server}: {words}",
-                hint=f"`kubectl cluster-info --context {self.context}` says more",
+                f"{where} can't be reached at {self.server}: {message}",
+                hint=f"`kubectl cluster-info --context {self.context}`",
             )
-        return TargetError(f"kubectl refused: {words}")
+        return TargetError(f"kubectl failed: {message}")
 
 
-def _no_context(context: str | None, words: str) -> UsageError:
-    if context:
-        message = f"kubectl has no context `{context}`: {_said(words)}"
-    else:
-        message = f"kubectl has no current context: {_said(words)}"
-    return UsageError(message, hint="`kubectl config get-contexts` lists them; then pass --context NAME")
+def _no_context(context: str | None, stderr: str) -> UsageError:
+    which = f"context `{context}`" if context else "current context"
+    return UsageError(
+        f"kubectl has no {which}: {_message(stderr)}",
+        hint="`kubectl config get-contexts`, then pass --context NAME",
+    )
 
 
-def _said(stderr: str) -> str:
-    """Its words in one line, without the log before them, and what is around those of a failed check."""
+def _message(stderr: str) -> str:
+    """kubectl's message in one line, without the log before it and the advice around it."""
     lines, logging = [], False
     for line in stderr.splitlines():
         if _LOG_LINE.match(line):
@@ -181,6 +183,6 @@ def _said(stderr: str) -> str:
         elif not logging:
             lines.append(line.strip())
         logging = logging and line != " >"
-    words = " ".join(filter(None, lines)).removeprefix("error: ")
-    words = words.removeprefix(_CHECKING).partition(_UNCHECKED)[0].partition(_ADVICE)[0]
-    return words[:1000] or "without a word"
+    message = " ".join(filter(None, lines)).removeprefix("error: ")
+    message = message.removeprefix(_CHECKING).partition(_UNCHECKED)[0].partition(_ADVICE)[0]
+    return message[:1000] or "no message"

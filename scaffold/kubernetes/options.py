@@ -1,17 +1,19 @@
-"""What is said of a plugin in a cluster: where it applies, in which order, and what happens when it fails."""
+"""The options of a plugin in a cluster: where it applies, in which order, and what happens when it fails.
+
+Source of what names and labels may be: Kubernetes' documentation, "Object Names and IDs" and "Labels and
+Selectors" (RFC 1123).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from scaffold.core.versions import Version
 from scaffold.errors import UsageError, choose
-from scaffold.kubernetes import names
-from scaffold.kubernetes.names import TargetRef
 from scaffold.project.clusters import parse_upstream
 from scaffold.wasm import compat as versions
 
@@ -24,10 +26,28 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
 _VALUE_LIMIT = 2048
 _INT32 = range(-(2**31) + 1, 2**31)  # without the one that has no negative
 
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_SUBDOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
+_QUALIFIED = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_NAME_LIMIT = 253
+_LABEL_LIMIT = 63
+_LABELS_LIMIT = 256  # of an EnvoyFilter
+
+GATEWAY_API = "gateway.networking.k8s.io"
+# the kinds that a policy can be attached to, and the API group of each
+GROUPS = {
+    **dict.fromkeys(
+        "Gateway GatewayClass ListenerSet HTTPRoute GRPCRoute TCPRoute TLSRoute UDPRoute".split(),
+        GATEWAY_API,
+    ),
+    "Service": "",
+    "ServiceEntry": "networking.istio.io",
+}
+
 
 @dataclass(frozen=True)
 class Match:
-    """Which traffic passes the plugin; no ports are all."""
+    """Which traffic passes through the plugin; no ports means all ports."""
 
     mode: str
     ports: tuple[int, ...] = ()
@@ -35,19 +55,30 @@ class Match:
 
 @dataclass(frozen=True)
 class Variable:
-    """An environment variable of the VM; without a value it is the proxy's own."""
+    """An environment variable of the VM; without a value it has the proxy's own."""
 
     name: str
     value: str | None = None
 
 
 @dataclass(frozen=True)
-class ClusterOptions:
-    """What was typed, as it was typed; making one raises `UsageError` for what can't be.
+class TargetRef:
+    """What a policy is attached to, in its own namespace."""
 
-    `name` and `root_id` None are the plugin's own, `namespace` None is the target's usual one,
-    `configuration` None is the plugin's default. `url` and `file` say where the module itself is had
-    from, in the place of the image; `envoy` None is the one that the Istio has.
+    kind: str
+    name: str
+
+    def write(self) -> dict[str, str]:
+        """The reference as a manifest has it."""
+        return {"group": GROUPS[self.kind], "kind": self.kind, "name": self.name}
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """The options as typed. The constructor raises `UsageError` for invalid ones.
+
+    None means the plugin's own `name`, `root_id` and `configuration`, the target's usual `namespace`, and
+    the `envoy` of that Istio. `url` and `file` say where to get the module, in place of the image.
     """
 
     name: str | None = None
@@ -73,11 +104,11 @@ class ClusterOptions:
 
     def __post_init__(self) -> None:
         if self.name is not None:
-            names.check_name(self.name, "resource's name")
+            check_name(self.name, "resource name")
         if self.namespace is not None:
-            names.check_namespace(self.namespace)
+            check_namespace(self.namespace)
         if self.pull_secret is not None:
-            names.check_name(self.pull_secret, "secret's name")
+            check_name(self.pull_secret, "secret name")
         if self.phase is not None:
             choose("phase", self.phase, PHASES)
         choose("failure policy", self.failure_policy, FAILURE_POLICIES)
@@ -90,7 +121,7 @@ class ClusterOptions:
         _ = self.matches, self.variables, self.istio_version, self.envoy_version
 
     def _check_scope(self) -> None:
-        said = [
+        flags = [
             flag
             for flag, value in (
                 ("--selector", self.labels),
@@ -99,47 +130,50 @@ class ClusterOptions:
             )
             if value
         ]
-        if len(said) > 1:
-            raise UsageError(f"{' and '.join(said)} both say where it applies", hint="give one of them")
+        if len(flags) > 1:
+            raise UsageError(f"{' and '.join(flags)} exclude each other", hint="pass one of them")
 
     def _check_source(self) -> None:
         if self.url is not None and self.file is not None:
-            raise UsageError("--url and --file both say where the module is", hint="give one of them")
+            raise UsageError("--url and --file exclude each other", hint="pass one of them")
         if self.url is not None and self.pull_secret is not None:
-            raise UsageError("--pull-secret is for images, and --url names none", hint="leave one out")
+            raise UsageError(
+                "--pull-secret is for an image, and --url replaces the image", hint="leave one out"
+            )
         if self.url is not None:
             _check_url(self.url)
         if self.file is not None and not PurePosixPath(self.file).is_absolute():
             raise UsageError(
-                f"--file {self.file} is a path in the proxy's container", hint="begin it with a `/`"
+                f"--file {self.file} isn't an absolute path in the proxy's container",
+                hint="begin it with `/`",
             )
 
     @property
     def labels(self) -> dict[str, str]:
-        """What selects workloads."""
-        return names.labels(self.selector)
+        """The labels that select workloads."""
+        return parse_labels(self.selector)
 
     @property
     def refs(self) -> tuple[TargetRef, ...]:
-        """What the plugin is attached to."""
-        return tuple(dict.fromkeys(map(names.target_ref, self.target_ref)))
+        """The resources that the plugin is attached to."""
+        return tuple(dict.fromkeys(map(parse_target_ref, self.target_ref)))
 
     @property
     def matches(self) -> tuple[Match, ...]:
-        """Which traffic passes it."""
+        """Which traffic passes through the plugin."""
         return tuple(dict.fromkeys(map(_match, self.match)))
 
     @property
     def variables(self) -> tuple[Variable, ...]:
-        """The VM's environment, each name once."""
-        found = tuple(map(_variable, self.env))
-        if len({one.name for one in found}) != len(found):
-            raise UsageError("--env sets a variable twice", hint="give each name once")
-        return found
+        """The VM's environment variables, each name once."""
+        variables = tuple(map(_variable, self.env))
+        if len({one.name for one in variables}) != len(variables):
+            raise UsageError("--env sets a variable twice", hint="pass each name once")
+        return variables
 
     @property
     def istio_version(self) -> Version:
-        """The Istio that it is for."""
+        """The Istio version to write for."""
         version = versions.parse(self.istio, "--istio")
         if version[0] != 1:
             raise UsageError(f"there is no Istio {self.istio}", hint=f"for example --istio {versions.ISTIO}")
@@ -147,15 +181,15 @@ class ClusterOptions:
 
     @property
     def envoy_version(self) -> Version:
-        """The Envoy that it is for: the one named, else the one in that Istio."""
+        """The Envoy version to write for: `envoy`, or else the one in that Istio."""
         return versions.parse(self.envoy, "--envoy") if self.envoy else versions.envoy_in(self.istio_version)
 
     def only(self, target: str, takes: frozenset[str], instead: Mapping[str, str]) -> None:
-        """Raise `UsageError` for an option that `target` can't express; `instead` has hints by field."""
+        """Raise `UsageError` for an option that `target` doesn't support; `instead` has hints by field."""
         for field in fields(self):
             if getattr(self, field.name) != field.default and field.name not in takes:
                 raise UsageError(
-                    f"{_flag(field.name)} can't be said to the target `{target}`",
+                    f"{_flag(field.name)} isn't supported for `{target}`",
                     hint=instead.get(field.name, "leave it out"),
                 )
 
@@ -172,26 +206,95 @@ def _match(text: str) -> Match:
     except ValueError:
         numbers = (0,)
     if any(number not in range(1, 2**16) for number in numbers):
-        raise UsageError(f"`{text}` matches no ports", hint="write it as server:8080,8443")
+        raise UsageError(f"`{text}` has no valid ports", hint="write it like server:8080,8443")
     return Match(mode, tuple(dict.fromkeys(numbers)))
 
 
 def _variable(text: str) -> Variable:
     name, equals, value = text.partition("=")
     if not _VARIABLE.fullmatch(name):
-        raise UsageError(f"`{name}` is no variable's name", hint="write NAME=VALUE, or NAME for the proxy's")
+        raise UsageError(
+            f"`{name}` isn't a valid variable name", hint="write NAME=VALUE, or NAME for the proxy's own"
+        )
     if len(value) > _VALUE_LIMIT or not value.isprintable():
-        raise UsageError(f"the value of {name} is no line of at most {_VALUE_LIMIT} characters")
+        raise UsageError(f"the value of {name} isn't one line of at most {_VALUE_LIMIT} characters")
     return Variable(name, value if equals else None)
 
 
 def _check_url(url: str) -> None:
     if "@" in url.partition("//")[2].partition("/")[0]:
-        raise UsageError("--url holds credentials, and anyone who reads the manifest would have them")
+        raise UsageError("--url contains credentials, which anyone who reads the manifest would see")
     try:
         parts = urlsplit(url)
         fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         fine = False
     if not fine or not url.isascii() or not url.isprintable() or " " in url:
-        raise UsageError(f"`{url}` is no http source", hint="write it as https://host/plugin.wasm")
+        raise UsageError(f"`{url}` isn't a valid HTTP URL", hint="write it like https://host/plugin.wasm")
+
+
+def check_name(text: str, what: str) -> None:
+    """Raise `UsageError` unless it is a valid resource name."""
+    if len(text) > _NAME_LIMIT or not _SUBDOMAIN.fullmatch(text):
+        raise UsageError(
+            f"`{text}` isn't a valid {what}",
+            hint="use lower-case letters and digits, with `-` and `.` between them, at most 253",
+        )
+
+
+def check_namespace(text: str) -> None:
+    """Raise `UsageError` unless it is a valid namespace name."""
+    if not _LABEL.fullmatch(text):
+        raise UsageError(
+            f"`{text}` isn't a valid namespace name",
+            hint="use lower-case letters and digits, with `-` between them, at most 63",
+        )
+
+
+def parse_labels(pairs: Iterable[str]) -> dict[str, str]:
+    """Parse labels, each "key=value". Raises `UsageError` for the first invalid one."""
+    labels: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"`{pair}` isn't a label", hint="write it like key=value")
+        _check_label(key, value)
+        if labels.setdefault(key, value) != value:
+            raise UsageError(f"the label `{key}` can't be both `{labels[key]}` and `{value}`")
+    if len(labels) > _LABELS_LIMIT:
+        raise UsageError(f"a selector of {len(labels)} labels is too long", hint=f"at most {_LABELS_LIMIT}")
+    return labels
+
+
+def _check_label(key: str, value: str) -> None:
+    prefix, slash, name = key.rpartition("/")
+    if slash and (len(prefix) > _NAME_LIMIT or not _SUBDOMAIN.fullmatch(prefix)):
+        raise UsageError(
+            f"`{prefix}` isn't a valid prefix of a label key", hint="write a DNS name before the `/`"
+        )
+    if not _QUALIFIED.fullmatch(name):
+        raise UsageError(
+            f"`{key}` isn't a valid label key",
+            hint="use letters and digits, with `-`, `_` and `.` between them, at most 63",
+        )
+    if value and not _QUALIFIED.fullmatch(value):
+        raise UsageError(
+            f"`{value}` isn't a valid value for the label `{key}`",
+            hint="use letters and digits, with `-`, `_` and `.` between them, at most 63",
+        )
+
+
+def parse_target_ref(text: str) -> TargetRef:
+    """Parse "Kind/name". Raises `UsageError` for a kind that nothing can be attached to."""
+    kind, slash, name = text.partition("/")
+    if not slash:
+        raise UsageError(f"`{text}` isn't a target reference", hint="write it like Gateway/public")
+    choose("kind of target", kind, GROUPS)
+    check_name(name, f"{kind} name")
+    return TargetRef(kind, name)
+
+
+def resource_name(title: str) -> str:
+    """A resource name made from a plugin's title: "hello-world" from "hello_world"."""
+    plain = re.sub(r"[^a-z0-9]+", "-", title.lower())[:_LABEL_LIMIT]
+    return plain.strip("-") or "plugin"

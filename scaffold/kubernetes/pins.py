@@ -1,27 +1,31 @@
-"""What exactly is to run: an image by its manifest's digest, a module by its own. The two never mix."""
+"""What exactly to run: an image by its manifest's digest, a module by its own. The two never mix."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NewType
 
+from scaffold.core.events import Noted, Warned, emit
 from scaffold.core.versions import Version
-from scaffold.errors import UsageError
+from scaffold.errors import RegistryError, UsageError
 from scaffold.kubernetes.options import ClusterOptions
+from scaffold.oci.layout import Layout, unpack
 from scaffold.oci.reference import Reference
-from scaffold.oci.spec import ImageError
+from scaffold.oci.spec import DOCKER_MANIFEST, ImageError, Manifest
+from scaffold.oci.store import Blobs, Ingest, Store
+from scaffold.oci.variants import DOCKER_TAR_GZIP
 from scaffold.wasm import compat as versions
 
 ManifestDigest = NewType("ManifestDigest", str)  # "sha256:" and 64 hexadecimal digits, as is the other
 ModuleDigest = NewType("ModuleDigest", str)
 
-LOADED = ("compat", "oci")  # the variants that every consumer loads
-LAYERED = ("multi-layer compat", "hybrid")
+LOADABLE = ("compat", "oci")  # the variants that every consumer loads
+MULTI_LAYER = ("multi-layer compat", "hybrid")
 
 
 @dataclass(frozen=True)
 class PinnedImage:
-    """An image, whatever becomes of its tag; `variant` says how it holds its module."""
+    """An image by digest, wherever its tag moves; `variant` says how it contains its module."""
 
     reference: Reference
     manifest_digest: ManifestDigest
@@ -29,16 +33,16 @@ class PinnedImage:
 
     @property
     def url(self) -> str:
-        """Where to pull it, by digest and with its registry spelt out."""
+        """Where to pull it from, by digest and with the registry's full name."""
         return f"{self.reference.registry}/{self.reference.repository}@{self.manifest_digest}"
 
 
 @dataclass(frozen=True)
 class Pin:
-    """A plugin to deploy: its module, and the image that holds it, where it comes as one.
+    """A plugin to deploy: its module, and the image that contains it, if any.
 
-    `plugin_type` is "http", "network" or "service"; `configuration` its own, or the one that it was given;
-    `source` the URL of the repository that its source is in, "" where nobody said.
+    `plugin_type` is "http", "network" or "service"; `configuration` is the user's, or else the plugin's own;
+    `source` is the URL of its source repository, or "".
     """
 
     name: str
@@ -52,7 +56,7 @@ class Pin:
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A control plane pulls the image, and compares its manifest's digest."""
+    """The control plane pulls the image, and checks the manifest's digest."""
 
     url: str
     digest: ManifestDigest
@@ -60,7 +64,7 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class HttpSource:
-    """The module is downloaded, and its own digest compared."""
+    """The module is downloaded, and its digest checked."""
 
     url: str
     digest: ModuleDigest
@@ -68,28 +72,28 @@ class HttpSource:
 
 @dataclass(frozen=True)
 class FileSource:
-    """The module is a file in the proxy's container; nobody compares its digest."""
+    """The module is a file in the proxy's container; its digest isn't checked."""
 
     path: str
     digest: ModuleDigest
 
 
-def pulled(pin: Pin, options: ClusterOptions, target: str) -> ImageSource | HttpSource:
-    """Where a control plane gets the plugin: from the image, or from the http source that was named.
+def image_source(pin: Pin, options: ClusterOptions, target: str) -> ImageSource | HttpSource:
+    """Where a control plane gets the plugin from: the image, or the URL that replaces it.
 
-    Raises `UsageError` when there is neither, `ImageError` for an image that it couldn't load.
+    Raises `UsageError` when there is neither, `ImageError` for an image that the target can't load.
     """
     if options.url is not None:
         return HttpSource(options.url, pin.module_digest)
     if pin.image is None:
         raise UsageError(
-            f"the target `{target}` takes a plugin from a registry, and no image is named",
-            hint="`scaffold package` makes one, `scaffold push` sends it; then name it, or pass --url",
+            f"`{target}` gets plugins from a registry, and no image is named",
+            hint="`scaffold package`, `scaffold push`, then name the image; or pass --url",
         )
     if pin.image.reference.local:
         name = str(pin.image.reference)
         raise UsageError(
-            f"`{name}` names no registry, so that no cluster can pull it",
+            f"`{name}` names no registry, so no cluster can pull it",
             hint=f"`scaffold tag {name} REGISTRY/{name}`, then `scaffold push` that",
         )
     version = options.istio_version if target == "istio" else None
@@ -97,29 +101,119 @@ def pulled(pin: Pin, options: ClusterOptions, target: str) -> ImageSource | Http
     return ImageSource(pin.image.url, pin.image.manifest_digest)
 
 
-def fetched(pin: Pin, options: ClusterOptions, target: str) -> HttpSource | FileSource:
-    """Where Envoy itself gets the module. Raises `UsageError` when that isn't said."""
+def module_source(pin: Pin, options: ClusterOptions, target: str) -> HttpSource | FileSource:
+    """Where Envoy itself gets the module from. Raises `UsageError` when neither URL nor file is named."""
     if options.url is not None:
         return HttpSource(options.url, pin.module_digest)
     if options.file is not None:
         return FileSource(options.file, pin.module_digest)
     raise UsageError(
-        f"the target `{target}` takes the module from an http source or a mounted file",
+        f"`{target}` gets the module from a URL or a mounted file, and neither is named",
         hint="pass --url https://host/plugin.wasm, or --file PATH in the proxy's container",
     )
 
 
 def hexadecimal(digest: ManifestDigest | ModuleDigest) -> str:
-    """A digest as Istio's and Envoy's fields have it, without its algorithm."""
+    """A digest without its algorithm, as Istio's and Envoy's fields want it."""
     return digest.removeprefix("sha256:")
 
 
 def _check_variant(image: PinnedImage, target: str, istio: Version | None) -> None:
-    if image.variant in LAYERED:
+    if image.variant in MULTI_LAYER:
         if istio:
             versions.require(versions.LAYERS, istio)
-    elif image.variant not in LOADED:
+    elif image.variant not in LOADABLE:
         raise ImageError(
-            f"{image.reference} is laid out as `{image.variant}`, which the target `{target}` can't load",
+            f"{image.reference} is of the variant `{image.variant}`, which `{target}` can't load",
             hint="`scaffold package --variant compat`, then push that",
         )
+
+
+def resolve(name: str, *, pushed: bool, plain_http: bool = False, configuration: bytes | None = None) -> Pin:
+    """Read and verify the image of that name: the registry's, or else, unless `pushed`, the local one.
+
+    Which one is announced. `configuration` replaces the image's own. Raises `UsageError` when the tag no
+    longer has the digest beside it, `ImageError` for an image without a plugin; and as
+    `PluginInfo.configured` does.
+    """
+    reference, store = Reference.parse(name), Store()
+    if reference.local:
+        return _local(reference, store, configuration)
+    try:
+        pin = _remote(reference, store, plain_http, configuration)
+    except RegistryError as error:
+        if not store.holds(reference):
+            raise
+        if pushed:
+            if getattr(error, "status", None) == 404:
+                error.hint = f"`scaffold push {replace(reference, digest=None)}`"
+            raise
+        emit(
+            Warned(
+                f"{error.message}; the manifest has the local image's digest: push it before you apply this"
+            )
+        )
+        return _local(reference, store, configuration)
+    _warn_if_stale(reference, store, pin)
+    return pin
+
+
+def _remote(reference: Reference, store: Store, plain_http: bool, configuration: bytes | None) -> Pin:
+    from scaffold.oci.registry import transfer
+
+    tagged = replace(reference, digest=None) if reference.tag else reference
+    with transfer.fetched(tagged, store, plain_http=plain_http) as (manifest, blobs):
+        if reference.digest and reference.digest != manifest.digest:
+            raise UsageError(
+                f"`{tagged}` has moved since it was pinned: it is {manifest.digest} now",
+                hint=f"`{tagged.name}@{reference.digest}` is the pinned image, `{tagged}` the current one",
+            )
+        pin = _read(tagged, manifest, blobs, configuration)
+    emit(Noted(f"{tagged} is {manifest.digest} in the registry"))
+    return pin
+
+
+def _local(reference: Reference, store: Store, configuration: bytes | None) -> Pin:
+    manifest = store.find(reference)
+    emit(Noted(f"{reference} is {manifest.digest} in the local store"))
+    return _read(replace(reference, digest=None), manifest, store.blobs, configuration)
+
+
+def _warn_if_stale(reference: Reference, store: Store, pin: Pin) -> None:
+    """Warn when the local image of that name is another than the registry's: a push may be missing."""
+    named = replace(reference, digest=None)
+    if not reference.digest and store.holds(named) and pin.image:
+        local = store.find(named).digest
+        if local != pin.image.manifest_digest:
+            emit(Warned(f"the local {named} is another image ({local}) than the registry's: was it pushed?"))
+
+
+def _read(
+    reference: Reference, manifest: Manifest, blobs: Blobs | Ingest, configuration: bytes | None
+) -> Pin:
+    unpacked = unpack(manifest, reference, blobs.open)
+    info = unpacked.info
+    image = PinnedImage(reference, ManifestDigest(manifest.digest), _variant(unpacked.layout, manifest))
+    return Pin(
+        name=info.name,
+        module_digest=ModuleDigest(unpacked.module_digest),
+        plugin_type=info.type,
+        root_id=info.root_id,
+        configuration=info.configured(configuration),
+        image=image,
+        source=info.source,
+    )
+
+
+def _variant(layout: Layout, manifest: Manifest) -> str:
+    """The image's variant, with what keeps the loaders of Istio and Envoy Gateway from accepting it.
+
+    Source: istio/istio, pkg/wasm/imagefetcher.go.
+    """
+    if layout.packed and (layout.module.media_type == DOCKER_TAR_GZIP) != (
+        manifest.media_type == DOCKER_MANIFEST
+    ):
+        return f"{layout.variant}, mixing Docker's and OCI's media types"
+    if layout.variant == "oci" and len(manifest.layers) != 2:
+        return f"oci, with {len(manifest.layers)} layers"
+    return layout.variant

@@ -1,4 +1,4 @@
-"""What is applied to which cluster: one record a project, in the user's state folder."""
+"""Which resources are applied to which cluster: one record per project, in the user's state folder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from scaffold.kubernetes.kubectl import Resource
 
 @dataclass(frozen=True)
 class Applied:
-    """A resource that was applied. `uid` is the cluster's, "" until it was seen there; `since` as of 1970.
+    """An applied resource. `uid` is the cluster's, "" until it is known; `since` is in seconds since 1970.
 
-    `server` tells the cluster from another that a context of the same name may mean later. `checked` is
-    what was seen of it when it was applied; nobody keeps that.
+    `server` distinguishes the cluster from another that the same context may be later. `checked` says how
+    the resource was accepted; the record doesn't keep it.
     """
 
     root: str
@@ -42,19 +42,19 @@ class Applied:
 
     @property
     def resource(self) -> Resource:
-        """What finds it in its cluster."""
+        """Its identity in the cluster."""
         return Resource(self.api, self.kind, self.namespace, self.name)
 
     @property
     def place(self) -> tuple[str, str, Resource]:
-        """What no two of them share."""
+        """Its identity among all clusters."""
         return self.context, self.server, self.resource
 
     def summary(self) -> str:
-        """What and where, and a line for each digest."""
+        """The resource, its context, and a line for each digest."""
         how = "would be applied" if self.dry_run else "applied"
         lines = [
-            f"{self.resource}: {how} by the context {self.context}",
+            f"{self.resource}: {how} to the context {self.context}",
             f"  source           {self.source}",
             f"  manifest digest  {self.manifest_digest or '-'}",
             f"  module digest    {self.module_digest}",
@@ -64,9 +64,9 @@ class Applied:
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """A resource that was applied, as it is now; `state` is one word.
+    """The present state of an applied resource, in one word.
 
-    "accepted" where its control plane says so, "applied" where that says nothing and nobody objects.
+    "accepted" is what its control plane reports; "applied" means that it reports nothing.
     """
 
     applied: Applied
@@ -74,82 +74,84 @@ class ClusterStatus:
     why: str = ""
 
     def summary(self) -> str:
-        """What and where, and how it is."""
+        """The resource and its state, its source, context and project."""
         because = f": {self.why}" if self.why else ""
-        return "\n".join([f"{self.applied.resource}: {self.state}{because}", *self._details()])
-
-    def _details(self) -> list[str]:
-        one = self.applied
-        return [
-            f"  source           {one.source}",
-            f"  context          {one.context}, {one.server}",
-            f"  project          {one.root}",
+        lines = [
+            f"{self.applied.resource}: {self.state}{because}",
+            f"  source           {self.applied.source}",
+            f"  context          {self.applied.context}, {self.applied.server}",
+            f"  project          {self.applied.root}",
         ]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class Removed:
-    """A resource that was taken away."""
+    """A removed resource."""
 
     resource: str
     context: str
     root: str
 
     def summary(self) -> str:
-        """That it is gone."""
+        """The resource and its context."""
         return f"{self.resource} removed from the context {self.context}"
 
 
 def load(root: Path) -> list[Applied]:
-    """What the project in `root` has applied; of a record that can't be read it is said, and nothing is."""
-    kept = path(root)
+    """The resources that the project in `root` has applied; none, and a warning, if the record is damaged."""
+    file = path(root)
     try:
-        records = json.loads(kept.read_text())
+        records = json.loads(file.read_text())
         if not isinstance(records, list):
-            raise ValueError("no list of them")
+            raise ValueError("it isn't a list")
         known = {field.name: field.type for field in dataclasses.fields(Applied)}
-        found = [Applied(**{key: value for key, value in one.items() if key in known}) for one in records]
-        if any(not isinstance(value, str) for one in found for value in (*one.resource.words, one.context)):
-            raise ValueError("a name in it is no text")
-        return found
+        applied = [Applied(**{key: value for key, value in each.items() if key in known}) for each in records]
+        if any(
+            not isinstance(name, str) for each in applied for name in (*each.resource.words, each.context)
+        ):
+            raise ValueError("a name in it isn't a string")
+        return applied
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        emit(Warned(f"{kept} is no record of what was applied: {error}"))
+        emit(Warned(f"{file} isn't a valid record of applied resources: {error}"))
         return []
 
 
 def roots() -> Iterator[Path]:
     """The projects that have something applied."""
-    for kept in sorted(_home().glob("*.json")):
+    for file in sorted(_home().glob("*.json")):
         try:
-            yield Path(json.loads(kept.read_text())[0]["root"])
+            yield Path(json.loads(file.read_text())[0]["root"])
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            emit(Warned(f"{kept} is no record of what was applied"))
+            emit(Warned(f"{file} isn't a valid record of applied resources"))
 
 
 def add(root: Path, applied: Applied) -> None:
-    """Record one, in the place of an earlier one of the same resource."""
-    others = [one for one in load(root) if one.place != applied.place]
+    """Record a resource, in place of an earlier record of the same one."""
+    others = [each for each in load(root) if each.place != applied.place]
     _save(root, [*others, applied])
 
 
 def forget(root: Path, applied: Applied) -> None:
-    """Drop one from the record, and the record with the last."""
-    _save(root, [one for one in load(root) if one.place != applied.place])
+    """Remove a resource from the record, and the record with the last one."""
+    _save(root, [each for each in load(root) if each.place != applied.place])
 
 
-def _save(root: Path, found: list[Applied]) -> None:
-    if found:
+def _save(root: Path, applied: list[Applied]) -> None:
+    if applied:
         _home().mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.write(path(root), json.dumps([dataclasses.asdict(one) for one in found], indent=2), mode=0o600)
+        files.write(
+            path(root), json.dumps([dataclasses.asdict(each) for each in applied], indent=2), mode=0o600
+        )
     else:
         path(root).unlink(missing_ok=True)
 
 
 @contextmanager
 def lock(root: Path) -> Iterator[None]:
-    """Keep two commands from changing a project's record at once."""
+    """Keep two commands from changing a project's record at the same time."""
     with files.lock(path(root).with_suffix(".lock"), doing="deploying this project"):
         yield
 

@@ -183,11 +183,11 @@ def test_a_cluster_refuses_what_is_for_hosts(target, name, here, pushed, registr
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (["--upstream", "http://web"], "--upstream can't be said to the target `istio`", "leave it out"),
+        (["--upstream", "http://web"], "--upstream isn't supported for `istio`", "leave it out"),
         (
             ["--allow-stop-iteration"],
-            "--allow-stop-iteration can't be said to the target `istio`",
-            "a WasmPlugin has no such field: use the target `istio-envoyfilter`",
+            "--allow-stop-iteration isn't supported for `istio`",
+            "use the target `istio-envoyfilter`: a WasmPlugin has no such field",
         ),
         (
             ["--istio", "1.26", "--failure-policy", "fail-reload"],
@@ -215,12 +215,12 @@ def test_it_is_applied_as_it_is_printed_and_shown_and_taken_away(here, pushed, p
     assert (change.method, change.path) == ("PATCH", PLUGIN)
     assert yaml.safe_load(change.body) == yaml.safe_load(printed.out)
     digest = pushed.partition("@")[2]
-    assert ran.out.startswith("WasmPlugin shop/hello-world: applied by the context here\n")
+    assert ran.out.startswith("WasmPlugin shop/hello-world: applied to the context here\n")
     assert f"  manifest digest  {digest}\n" in ran.out
     assert f"kubectl's context is here ({here.url}), the namespace shop\n" in ran.err
 
     shown = entered(capsys, "status", "--root", project)
-    silent = "the cluster took it; Istio says nothing of it (it would where its analysis is on)"
+    silent = "the cluster accepted it; Istio reports nothing, as its analysis isn't enabled"
     assert f"  checked          {silent}\n" in ran.out
     assert (shown.code, shown.out.partition("\n")[0]) == (
         0,
@@ -235,10 +235,10 @@ def test_it_is_applied_as_it_is_printed_and_shown_and_taken_away(here, pushed, p
 
 
 SEEN = {  # of its being accepted
-    "istio": "the cluster took it; Istio says nothing",
-    "istio-envoyfilter": "the cluster took it; Istio says nothing",
+    "istio": "the cluster accepted it; Istio reports nothing",
+    "istio-envoyfilter": "the cluster accepted it; Istio reports nothing",
     "envoy-gateway": "Envoy Gateway accepted it for Gateway public",
-    "higress": "the cluster took it; Higress tells nobody",
+    "higress": "the cluster accepted it; Higress doesn't report",
 }
 
 
@@ -278,7 +278,7 @@ def test_configuration_root_id_and_name_are_those_that_were_typed(here, pushed, 
 
 def test_a_dry_run_leaves_nothing_behind(here, pushed, project, capsys):
     ran = entered(capsys, "deploy", "istio", pushed, "--root", project, "--dry-run", *SHOP)
-    assert ran.out.startswith("WasmPlugin shop/hello-world: would be applied by the context here\n")
+    assert ran.out.startswith("WasmPlugin shop/hello-world: would be applied to the context here\n")
     assert PLUGIN not in here.objects
     assert entered(capsys, "status", "--root", project).out == ""
 
@@ -318,7 +318,7 @@ def test_a_cluster_that_is_gone_keeps_no_other_from_being_cleared(here, home, pu
     assert ran.err.count("kubectl has no context `gone`") == 2
     assert not [path for path in here.objects if path.endswith("/two")]
     assert [len(applied.load(tmp_path / name)) for name in ("one", "two", "three")] == [1, 0, 1]
-    record = Path(ran.err.rpartition("take it out of ")[2].strip())
+    record = Path(ran.err.rpartition("remove it from ")[2].strip())
     assert json.loads(record.read_text())[0]["name"] in ("one", "three")
 
 
@@ -402,20 +402,20 @@ def test_what_the_users_kubectl_is_told(pushed, project, tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (["--selector", "web"], "`web` is no label", "write it as key=value"),
+        (["--selector", "web"], "`web` isn't a label", "write it like key=value"),
         (
             ["--selector", "app=-web"],
-            "`-web` is no value for the label `app`",
-            "letters and digits, with `-`, `_` and `.` between them, 63 at the most",
+            "`-web` isn't a valid value for the label `app`",
+            "use letters and digits, with `-`, `_` and `.` between them, at most 63",
         ),
-        (["--target-ref", "Gateway"], "`Gateway` names no target", "write it as Kind/name: Gateway/public"),
-        (["--namespace", "Shop"], "`Shop` is no namespace", None),
+        (["--target-ref", "Gateway"], "`Gateway` isn't a target reference", "write it like Gateway/public"),
+        (["--namespace", "Shop"], "`Shop` isn't a valid namespace name", None),
         (["--istio", "new"], "--istio new: that isn't a version", "for example --istio 1.30"),
         (["--config", "[1"], "--config is neither a file nor JSON", None),
         (
             ["--selector", "a=b", "--probe", "/headers"],
-            "--probe /headers is no URL that could be asked",
-            "write it as http://gateway.example.com/",
+            "--probe /headers isn't a valid HTTP URL",
+            "write it like http://gateway.example.com/",
         ),
     ],
 )
@@ -431,8 +431,8 @@ def test_what_was_mistyped_is_said_before_anybody_is_asked(
 
 def test_a_target_without_a_selector_says_what_it_would_apply_to(here, pushed, registry, project, capsys):
     ran = entered(capsys, "deploy", "istio", pushed, "--root", project, "--namespace", "shop")
-    message = "nothing says where it applies: it would to every proxy in the namespace `shop`"
-    hint = "pass --selector app=NAME or --target-ref Gateway/NAME; --whole-namespace means all of them"
+    message = "no option says where it applies: it would apply to every proxy in `shop`"
+    hint = "pass --selector app=NAME or --target-ref Gateway/NAME, or --whole-namespace for all of them"
     assert (ran.code, ran.out, ran.err) == (2, "", error(message, hint))
     assert here.seen == [] and registry.seen == []
 
@@ -447,8 +447,8 @@ def test_a_project_without_an_image_is_told_how_to_make_one(here, project, capsy
         '[package]\nname = "a"\nversion = "1.0.0"\n[lib]\ncrate-type = ["cdylib"]\n'
     )
     ran = entered(capsys, "deploy", "istio", "--root", project, *SHOP)
-    message = "the target `istio` takes a plugin from a registry, and no image is named"
-    hint = "`scaffold package` makes one, `scaffold push` sends it; then name it, or pass --url"
+    message = "`istio` gets plugins from a registry, and no image is named"
+    hint = "`scaffold package`, `scaffold push`, then name the image; or pass --url"
     assert (ran.code, ran.err) == (2, error(message, hint))
 
 
@@ -459,7 +459,7 @@ def test_a_tag_that_moved_since_it_was_pinned(here, pushed, project, capsys):
     ran = entered(capsys, "deploy", "istio", pushed, "--root", project, *SHOP)
     assert (ran.code, ran.out) == (2, "")
     assert f"error: `{name}` has moved since it was pinned: it is {now} now\n" in ran.err
-    assert f"@{digest}` is the one that was pinned" in ran.err
+    assert f"@{digest}` is the pinned image" in ran.err
     assert here.changes() == []
 
 
@@ -468,7 +468,7 @@ def test_an_image_that_was_not_pushed(here, registry, project, capsys):
     keep(name)
     ran = entered(capsys, "deploy", "istio", name, "--root", project, *SHOP)
     assert (ran.code, ran.out) == (7, "")
-    assert ran.err.endswith(f"\nhint: `scaffold push {name}` sends it there\n")
+    assert ran.err.endswith(f"\nhint: `scaffold push {name}`\n")
     assert here.changes() == []
 
 
@@ -480,7 +480,7 @@ def test_an_image_that_the_target_cannot_load(target, here, registry, project, c
     scope = {"istio": SHOP, "envoy-gateway": ("--target-ref", "Gateway/a"), "higress": ("--whole-namespace",)}
     ran = entered(capsys, "deploy", target, name, "--root", project, *scope[target])
     assert (ran.code, ran.out) == (6, "")
-    assert f"is laid out as `cncf`, which the target `{target}` can't load\n" in ran.err
+    assert f"is of the variant `cncf`, which `{target}` can't load\n" in ran.err
     assert ran.err.endswith("\nhint: `scaffold package --variant compat`, then push that\n")
     assert here.changes() == []
 
@@ -497,7 +497,7 @@ def test_a_cluster_that_refuses(here, pushed, project, capsys):
     here.refuse = lambda seen: (403, "Forbidden", words) if seen.method == "PATCH" else None
     ran = entered(capsys, "deploy", "istio", pushed, "--root", project, *SHOP)
     assert (ran.code, ran.out) == (9, "")
-    assert "error: the cluster of the context `here` doesn't let you: " in ran.err
+    assert "error: the cluster of the context `here` doesn't permit that: " in ran.err
     assert PLUGIN not in here.objects
     assert entered(capsys, "status", "--root", project).err == f"nothing is deployed from {project}\n"
 
@@ -509,7 +509,7 @@ def test_a_namespace_that_there_is_not(here, pushed, project, capsys):
     assert ran.err.endswith(
         error(
             "the cluster of the context `here` has no namespace `nowhere`",
-            "`kubectl create namespace nowhere` makes it; or pass another --namespace",
+            "`kubectl create namespace nowhere`, or pass another --namespace",
         )
     )
     assert here.changes() == []

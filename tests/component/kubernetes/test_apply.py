@@ -154,7 +154,7 @@ def test_a_dry_run_asks_the_cluster_and_changes_nothing(here, tmp_path):
 def test_a_dry_run_without_a_cluster_says_that_nobody_else_judged(home, tmp_path, said):
     kubeconfig(home / "config", {"gone": "http://127.0.0.1:1"}, "gone")
     assert apply(tmp_path, dry_run=True).dry_run
-    assert any("so nobody but scaffold's own schema judged it" in text for text in said)
+    assert any("so no cluster has validated it" in text for text in said)
 
 
 # --- kubectl, the context and the namespace
@@ -210,13 +210,13 @@ REFUSALS = [
         refusal(
             403, "Forbidden", 'wasmplugins.extensions.istio.io is forbidden: User "me" cannot patch resource'
         ),
-        "doesn't let you: ",
+        "doesn't permit that: ",
         "whoami",
     ),
     (refusal(401, "Unauthorized", "Unauthorized"), "doesn't know you: ", "log in"),
     (
         refusal(409, "Conflict", 'Apply failed with 1 conflict: conflict with "argocd": .spec.url'),
-        "another tool looks after fields of the resource: ",
+        "another tool manages fields of the resource: ",
         "--name",
     ),
     (
@@ -226,7 +226,7 @@ REFUSALS = [
     ),
     (
         refusal(400, "BadRequest", 'strict decoding error: unknown field "spec.phase"'),
-        "kubectl refused: ",
+        "kubectl failed: ",
         None,
     ),
 ]
@@ -314,10 +314,13 @@ ANCESTORS = [
         [ancestor("public", "False", "no"), ancestor("inner")],
         "but refused: Gateway shop/public: no (Invalid)",
     ),
-    ([ancestor("public"), ancestor("inner", "")], "said nothing of it yet for Gateway shop/inner"),
-    ([ancestor("public"), ancestor("inner", generation=0)], "said nothing of it yet for Gateway shop/inner"),
-    ([ancestor("public")], "said nothing of it yet for Gateway inner"),  # which it doesn't know
-    ([ancestor("public", "Unknown"), ancestor("inner")], "said nothing of it yet for Gateway shop/public"),
+    ([ancestor("public"), ancestor("inner", "")], "reported on it yet for Gateway shop/inner"),
+    (
+        [ancestor("public"), ancestor("inner", generation=0)],
+        "reported on it yet for Gateway shop/inner",
+    ),
+    ([ancestor("public")], "reported on it yet for Gateway inner"),  # which it doesn't know
+    ([ancestor("public", "Unknown"), ancestor("inner")], "reported on it yet for Gateway shop/public"),
 ]
 
 
@@ -338,7 +341,7 @@ def test_every_gateway_that_a_policy_is_attached_to_must_accept_it(here, tmp_pat
 )
 def test_a_policy_that_nobody_looks_at_is_an_error(here, tmp_path, control_plane):
     here.control_plane = control_plane
-    with pytest.raises(TargetError, match="nobody has accepted it within 0 s") as caught:
+    with pytest.raises(TargetError, match="not accepted within 0 s") as caught:
         apply(tmp_path, policy(), "envoy-gateway")
     assert "control plane" in caught.value.hint
 
@@ -372,18 +375,18 @@ PASSED = {"type": "PassedAnalysis", "status": "True"}
 @pytest.mark.parametrize(
     ("status", "state", "why"),
     [
-        (None, "applied", "the cluster took it; Istio says nothing"),
+        (None, "applied", "the cluster accepted it; Istio reports nothing"),
         (
             {"observedGeneration": "0", "conditions": [PASSED]},
             "applied",
-            "the cluster took it; Istio says nothing",
+            "the cluster accepted it; Istio reports nothing",
         ),
         (
             {"observedGeneration": "1", "conditions": [PASSED]},
             "accepted",
-            "Istio's analysis finds no error in it",
+            "Istio's analysis finds no error",
         ),
-        ({"validationMessages": [WARNING]}, "accepted", "finds no error in it; {'code': 'IST0002'}"),
+        ({"validationMessages": [WARNING]}, "accepted", "finds no error; {'code': 'IST0002'}"),
     ],
 )
 def test_what_was_seen_of_istios_acceptance_is_said(here, tmp_path, status, state, why):
@@ -405,7 +408,7 @@ def test_an_analysis_that_failed_without_a_message_is_a_refusal(here, tmp_path):
 def test_higress_tells_nobody_and_that_is_said(here, tmp_path):
     documents = kubernetes.documents("higress", HTTP, ClusterOptions(whole_namespace=True))
     assert apply(tmp_path, documents, "higress").checked.startswith(
-        "the cluster took it; Higress tells nobody"
+        "the cluster accepted it; Higress doesn't report"
     )
 
 
@@ -416,13 +419,13 @@ def test_what_istio_said_of_an_earlier_change_refuses_no_later_one(here, tmp_pat
     here.control_plane = lambda resource: {"validationMessages": [message], "observedGeneration": generation}
     with pytest.raises(TargetError, match=r"is applied, but refused: .*IST0001"):
         apply(tmp_path)
-    with pytest.raises(TargetError, match="within 0 s: Istio hasn't looked at the change yet"):
+    with pytest.raises(TargetError, match="within 0 s: Istio hasn't analysed the change yet"):
         apply(tmp_path, istio(priority=1))
 
 
 def test_a_status_of_another_shape_is_no_traceback(here, tmp_path):
     here.control_plane = lambda resource: {"ancestors": "none", "validationMessages": {"level": "ERROR"}}
-    with pytest.raises(TargetError, match="nobody has accepted it"):
+    with pytest.raises(TargetError, match="not accepted within"):
         apply(tmp_path, policy(), "envoy-gateway")
     apply(tmp_path)
 
@@ -462,7 +465,7 @@ def test_a_probe_sees_the_plugin_answer(here, tmp_path, gateway):
 
 def test_a_resource_that_somebody_else_made_is_left_alone(here, tmp_path):
     here.objects[PLUGIN] = {"kind": "WasmPlugin", "metadata": {"name": "hello-world", "uid": "theirs"}}
-    with pytest.raises(UsageError, match="is there already, and wasn't made by scaffold") as caught:
+    with pytest.raises(UsageError, match="exists already, and wasn't made by scaffold") as caught:
         apply(tmp_path)
     assert "--name" in caught.value.hint
     assert here.changes() == []
@@ -511,7 +514,7 @@ def test_what_was_applied_from_here_last_is_ours_whatever_its_image_is_called_no
 def test_what_says_nothing_of_its_project_is_left_alone(here, tmp_path):
     apply(tmp_path / "theirs")
     del here.objects[PLUGIN]["metadata"]["annotations"]
-    with pytest.raises(UsageError, match="belongs to another project: it has no name") as caught:
+    with pytest.raises(UsageError, match="belongs to another project: without a name") as caught:
         apply(tmp_path / "mine")
     words = caught.value.hint.partition("`kubectl ")[2].rstrip("`").split()
     Kubectl.find().run(*words)
@@ -522,10 +525,10 @@ def test_a_resource_that_was_made_anew_by_somebody_else_is_left_alone(here, tmp_
     apply(tmp_path)
     here.objects[PLUGIN]["metadata"]["uid"] = "theirs"
     (status,) = target.status(tmp_path)
-    assert (status.state, status.why) == ("replaced", "somebody has removed it, and another was made since")
+    assert (status.state, status.why) == ("replaced", "somebody has removed it and made another")
     assert remove(tmp_path) == []
     assert PLUGIN in here.objects
-    assert any("made anew by somebody else" in text for text in said)
+    assert any("replaced by somebody else" in text for text in said)
 
 
 def test_a_resource_that_is_gone_already_is_no_error(here, tmp_path, said):
@@ -533,7 +536,7 @@ def test_a_resource_that_is_gone_already_is_no_error(here, tmp_path, said):
     del here.objects[PLUGIN]
     assert [one.state for one in target.status(tmp_path)] == ["gone"]
     assert remove(tmp_path) == []
-    assert any("is gone already" in text for text in said)
+    assert any("is already gone" in text for text in said)
     assert applied.load(tmp_path) == []
 
 
@@ -566,7 +569,7 @@ def test_a_record_that_cannot_be_read_is_said(here, tmp_path, said, content):
     (path,) = (files.state_dir() / "clusters").glob("*.json")
     path.write_text(content)
     assert target.status(tmp_path) == []
-    assert any("is no record of what was applied" in text for text in said)
+    assert any("isn't a valid record of applied resources" in text for text in said)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"root": 1}]', "[" * 100_000])
@@ -575,7 +578,7 @@ def test_a_record_that_cannot_be_read_keeps_no_other_from_being_listed(here, tmp
     (path,) = (files.state_dir() / "clusters").glob("*.json")
     path.with_name("0.json").write_text(content)
     assert list(applied.roots()) == [tmp_path]
-    assert any("0.json is no record of what was applied" in text for text in said)
+    assert any("0.json isn't a valid record of applied resources" in text for text in said)
 
 
 def test_the_record_is_the_users_alone_and_a_later_version_may_know_more(here, tmp_path):

@@ -54,14 +54,14 @@ FROM_THE_SERVER = [
         "Forbidden",
         'wasmplugins "a" is forbidden: User "me" cannot do that',
         Forbidden,
-        "doesn't let you",
+        "doesn't permit that",
     ),
     (401, "Unauthorized", "Unauthorized", TargetError, "doesn't know you"),
     (401, "", "", TargetError, "doesn't know you"),
     (404, "NotFound", 'namespaces "shop" not found', UsageError, "has no namespace `shop`"),
-    (404, "NotFound", "the server could not find the requested resource", TargetError, "kubectl refused"),
-    (409, "Conflict", f"Apply failed with 1 {CONFLICT}", TargetError, "another tool looks after fields"),
-    (500, "InternalError", WEBHOOK, TargetError, "can't ask its webhook rev.validation.istio.io"),
+    (404, "NotFound", "the server could not find the requested resource", TargetError, "kubectl failed"),
+    (409, "Conflict", f"Apply failed with 1 {CONFLICT}", TargetError, "another tool manages fields"),
+    (500, "InternalError", WEBHOOK, TargetError, "can't reach its webhook rev.validation.istio.io"),
     (504, "Timeout", "request did not complete within the allotted timeout", Unreachable, "can't be reached"),
     (503, "ServiceUnavailable", "the server is currently unable to", Unreachable, "can't be reached"),
 ]
@@ -85,13 +85,13 @@ def test_the_servers_reason_counts(here, code, reason, words, kind, message):
 @pytest.mark.parametrize(("code", "reason"), [(400, "BadRequest"), (422, "Invalid")])
 def test_the_words_of_a_denial_are_not_taken_for_another_reason(here, code, reason, words):
     here.refuse = lambda seen: (code, reason, words) if seen.method == "PATCH" else None
-    refused(apply, TargetError, "kubectl refused: ")
+    refused(apply, TargetError, "kubectl failed: ")
 
 
 def test_a_forbidden_namespace_is_not_a_missing_one(here):
     words = 'wasmplugins "a" is forbidden: namespaces "shop" not found'
     here.refuse = lambda seen: (403, "Forbidden", words) if seen.method == "PATCH" else None
-    refused(apply, Forbidden, "doesn't let you")
+    refused(apply, Forbidden, "doesn't permit that")
 
 
 @pytest.mark.parametrize("do", [apply, look])

@@ -11,7 +11,7 @@ from support.faulty import Reply, faulty
 from scaffold.commands.push import push
 from scaffold.core.files import digest
 from scaffold.errors import RegistryError, UsageError
-from scaffold.kubernetes.resolve import pin
+from scaffold.kubernetes.pins import resolve
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import Descriptor, Image, ImageError, Manifest
@@ -42,7 +42,7 @@ def test_a_pushed_image_is_the_registrys_and_all_is_known_of_it(registry, said, 
     wanted = keep(name, variant=variant)
     push(name)
     Store().remove([Reference.parse(name)])
-    found = pin(name, pushed=True)
+    found = resolve(name, pushed=True)
     assert found.image.manifest_digest == wanted
     assert (found.module_digest, found.image.variant) == (digest(MODULE), variant)
     assert (found.name, found.plugin_type, found.root_id) == ("hello_world", "network", "hello_root")
@@ -54,33 +54,33 @@ def test_a_pushed_image_is_the_registrys_and_all_is_known_of_it(registry, said, 
 def test_an_image_that_was_not_pushed_is_pinned_as_it_is_here_and_said_to_be(registry, said):
     name = f"{registry.name}/acme/hello:1"
     wanted = keep(name)
-    assert pin(name, pushed=False).image.manifest_digest == wanted
-    assert f"{name} is {wanted} here" in said
-    assert any("push it before it is applied" in text for text in said)
+    assert resolve(name, pushed=False).image.manifest_digest == wanted
+    assert f"{name} is {wanted} in the local store" in said
+    assert any("push it before you apply this" in text for text in said)
 
 
 def test_what_is_to_be_applied_must_have_been_pushed(registry):
     name = f"{registry.name}/acme/hello:1"
     keep(name)
     with pytest.raises(RegistryError) as caught:
-        pin(name, pushed=True)
-    assert caught.value.hint == f"`scaffold push {name}` sends it there"
+        resolve(name, pushed=True)
+    assert caught.value.hint == f"`scaffold push {name}`"
 
 
 def test_a_registry_that_does_not_answer_leaves_the_local_image(said):
     name = "127.0.0.1:1/acme/hello:1"
     wanted = keep(name)
-    assert pin(name, pushed=False).image.manifest_digest == wanted
+    assert resolve(name, pushed=False).image.manifest_digest == wanted
     with pytest.raises(RegistryError):
-        pin("127.0.0.1:1/acme/other:1", pushed=False)
+        resolve("127.0.0.1:1/acme/other:1", pushed=False)
 
 
 def test_a_local_name_is_the_local_image():
     wanted = keep("hello:1")
-    found = pin("hello:1", pushed=True)
+    found = resolve("hello:1", pushed=True)
     assert (found.image.manifest_digest, found.image.reference.local) == (wanted, True)
     with pytest.raises(UsageError, match="there is no local image `other:1`"):
-        pin("other:1", pushed=False)
+        resolve("other:1", pushed=False)
 
 
 def test_a_tag_that_moved_since_it_was_pinned_is_an_error_with_both_ways_on(registry):
@@ -90,14 +90,14 @@ def test_a_tag_that_moved_since_it_was_pinned_is_an_error_with_both_ways_on(regi
     push(f"{name}.0")  # or this small registry would forget it
     pinned = push(name).pin
     assert pinned == f"{name}@{first}"
-    assert pin(pinned, pushed=True).image.manifest_digest == first
+    assert resolve(pinned, pushed=True).image.manifest_digest == first
     second = keep(name, OTHER)
     push(name)
     with pytest.raises(UsageError, match=f"has moved since it was pinned: it is {second} now") as caught:
-        pin(pinned, pushed=True)
+        resolve(pinned, pushed=True)
     by_digest, by_tag = (word.strip("`") for word in caught.value.hint.split() if word.startswith("`"))
-    assert pin(by_digest, pushed=True).image.manifest_digest == first
-    assert pin(by_tag, pushed=True).image.manifest_digest == second
+    assert resolve(by_digest, pushed=True).image.manifest_digest == first
+    assert resolve(by_tag, pushed=True).image.manifest_digest == second
 
 
 def test_another_image_of_the_name_here_is_said_and_the_registrys_counts(registry, said):
@@ -105,8 +105,8 @@ def test_another_image_of_the_name_here_is_said_and_the_registrys_counts(registr
     pushed = keep(name)
     push(name)
     here = keep(name, OTHER)
-    assert pin(name, pushed=True).image.manifest_digest == pushed
-    assert any(f"is another image here ({here}) than in the registry" in text for text in said)
+    assert resolve(name, pushed=True).image.manifest_digest == pushed
+    assert any(f"is another image ({here}) than the registry's" in text for text in said)
 
 
 def test_layouts_that_only_some_load_are_told(registry):
@@ -118,20 +118,20 @@ def test_layouts_that_only_some_load_are_told(registry):
     three = Manifest.make(oci.manifest.config, (*oci.manifest.layers, more), {})
     bare = Manifest.make(oci.manifest.config, oci.manifest.layers[1:], {})
     for manifest, blobs, variant in (
-        (mixed, compat.blobs, "compat, of Docker's and OCI's media types mixed"),
-        (three, {**oci.blobs, more.digest: b"x"}, "oci, of 3 layers"),
-        (bare, oci.blobs, "oci, of 1 layers"),
+        (mixed, compat.blobs, "compat, mixing Docker's and OCI's media types"),
+        (three, {**oci.blobs, more.digest: b"x"}, "oci, with 3 layers"),
+        (bare, oci.blobs, "oci, with 1 layers"),
         (VARIANTS["cncf"](MODULE, METADATA).manifest, VARIANTS["cncf"](MODULE, METADATA).blobs, "cncf"),
     ):
         Store().add(Image(manifest, blobs), Reference.parse("odd:1"))
-        assert pin("odd:1", pushed=False).image.variant == variant
+        assert resolve("odd:1", pushed=False).image.variant == variant
 
 
 def test_a_title_that_is_no_line_to_show_names_no_resource():
     """As everywhere else."""
     image = VARIANTS["compat"](MODULE, replace(METADATA, name="two\nlines"))
     Store().add(image, Reference.parse("odd:1"))
-    assert pin("odd:1", pushed=False).name == "odd"
+    assert resolve("odd:1", pushed=False).name == "odd"
 
 
 def test_an_image_that_holds_no_plugin(registry):
@@ -139,7 +139,7 @@ def test_an_image_that_holds_no_plugin(registry):
     image = VARIANTS["oci"](b"no wasm", METADATA)
     Store().add(image, Reference.parse(name))
     with pytest.raises(ImageError, match="is not a wasm module"):
-        pin(name, pushed=False)
+        resolve(name, pushed=False)
 
 
 def test_a_registry_that_is_broken_is_not_taken_for_one_without_the_image(registry):
@@ -147,5 +147,5 @@ def test_a_registry_that_is_broken_is_not_taken_for_one_without_the_image(regist
     keep(name)
     registry.on("GET", "/manifests/", Reply(403))
     with pytest.raises(RegistryError) as caught:
-        pin(name, pushed=True)
+        resolve(name, pushed=True)
     assert "scaffold push" not in caught.value.hint

@@ -12,8 +12,8 @@ from support.pinned import HTTP, MANIFEST, MODULE, NETWORK, SERVICE, image
 
 from scaffold.errors import UsageError
 from scaffold.kubernetes import documents as kubernetes
+from scaffold.kubernetes.documents import render
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.kubernetes.yaml import render
 from scaffold.oci.spec import ImageError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "manifests"
@@ -397,26 +397,26 @@ def test_the_envoy_that_runs_counts_and_not_the_one_that_comes_with_istio():
 
 
 REFUSED = [
-    ("istio", HTTP, {}, "it would to every proxy in the namespace `default`", "--whole-namespace"),
+    ("istio", HTTP, {}, "it would apply to every proxy in `default`", "--whole-namespace"),
     ("istio", HTTP, {"namespace": "istio-system"}, "to the whole mesh", "--selector"),
     (
         "istio-envoyfilter",
         HTTP,
         {"file": "/a"},
-        "it would to every proxy in the namespace `default`",
+        "it would apply to every proxy in `default`",
         "--sel",
     ),
     ("envoy-gateway", HTTP, {}, "Envoy Gateway needs a target", "--target-ref"),
     ("higress", HTTP, {}, "Higress has no selector", "--whole-namespace"),
-    ("envoy-gateway", HTTP, {"selector": APP}, "--selector can't be said to the target", "--target-ref"),
+    ("envoy-gateway", HTTP, {"selector": APP}, "--selector isn't supported for", "--target-ref"),
     (
         "istio",
         HTTP,
         {**ANY, "allow_stop_iteration": True},
-        "--allow-stop-iteration can't",
+        "--allow-stop-iteration isn't supported",
         "istio-envoyfilter",
     ),
-    ("istio", HTTP, {**ANY, "file": "/a"}, "--file can't be said", "istio-envoyfilter"),
+    ("istio", HTTP, {**ANY, "file": "/a"}, "--file isn't supported", "istio-envoyfilter"),
     (
         "istio-envoyfilter",
         HTTP,
@@ -424,12 +424,18 @@ REFUSED = [
         "--target-ref",
         "gateway-name=NAME",
     ),
-    ("istio-envoyfilter", HTTP, ANY, "from an http source or a mounted file", "--url"),
-    ("istio-envoyfilter", HTTP, {**FILE, "phase": "authn"}, "--phase can't be said", "target `istio`"),
-    ("istio-envoyfilter", NETWORK, {**FILE, "allow_stop_iteration": True}, "for HTTP filters", None),
-    ("envoy-gateway", HTTP, {"target_ref": ("Service/a",)}, "no policy to a kind `Service`", "HTTPRoute"),
-    ("istio", HTTP, {"target_ref": ("HTTPRoute/a",)}, "no plugin to a kind `HTTPRoute`", "Gateway"),
-    ("istio", HTTP, {"target_ref": tuple(f"Service/s{n}" for n in range(17))}, "17 targets", "16"),
+    ("istio-envoyfilter", HTTP, ANY, "from a URL or a mounted file", "--url"),
+    ("istio-envoyfilter", HTTP, {**FILE, "phase": "authn"}, "--phase isn't supported", "target `istio`"),
+    ("istio-envoyfilter", NETWORK, {**FILE, "allow_stop_iteration": True}, "for HTTP plugins", None),
+    (
+        "envoy-gateway",
+        HTTP,
+        {"target_ref": ("Service/a",)},
+        "attach a policy to a `Service`",
+        "HTTPRoute",
+    ),
+    ("istio", HTTP, {"target_ref": ("HTTPRoute/a",)}, "can't attach a plugin to a `HTTPRoute`", "Gateway"),
+    ("istio", HTTP, {"target_ref": tuple(f"Service/s{n}" for n in range(17))}, "17 target references", "16"),
     ("envoy-gateway", HTTP, {"target_ref": ("Gateway/a",), "env": ("A=1",)}, "can't set A", "--env A"),
     (
         "envoy-gateway",
@@ -445,18 +451,32 @@ REFUSED = [
         "no fail-reload",
         "fail-closed",
     ),
-    ("envoy-gateway", NETWORK, {"target_ref": ("Gateway/a",)}, "no plugin of type `network`", "istio"),
-    ("higress", NETWORK, {"whole_namespace": True}, "no plugin of type `network`", "istio"),
-    ("istio", SERVICE, ANY, "no plugin of type `service`", "bootstrap"),
-    ("envoy", HTTP, {"selector": APP, "file": "/a"}, "--selector can't be said", "for a cluster"),
-    ("istio", HTTP, {**ANY, "configuration": b"[1]"}, "no JSON object", "{...}"),
-    ("istio", HTTP, {**ANY, "configuration": b"\xff"}, "no JSON", "istio-envoyfilter"),
-    ("istio", HTTP, {**ANY, "configuration": b'{"a": NaN}'}, "no JSON", "istio-envoyfilter"),
-    ("istio", HTTP, {**ANY, "configuration": b'{"a": 1e999}'}, "no JSON", "istio-envoyfilter"),
-    ("istio", HTTP, {**ANY, "configuration": b'{"a": "\\ud800"}'}, "no JSON", "istio-envoyfilter"),
-    ("istio", HTTP, {**ANY, "configuration": b"[" * 100_000}, "no JSON", "istio-envoyfilter"),
-    ("istio", HTTP, {**ANY, "root_id": "a\nb"}, "no line of at most 256 characters", "--root-id"),
-    ("istio", HTTP, {**ANY, "root_id": "a" * 257}, "no line of at most 256 characters", "--root-id"),
+    (
+        "envoy-gateway",
+        NETWORK,
+        {"target_ref": ("Gateway/a",)},
+        "run a plugin of type `network`",
+        "istio",
+    ),
+    ("higress", NETWORK, {"whole_namespace": True}, "run a plugin of type `network`", "istio"),
+    ("istio", SERVICE, ANY, "can't run a plugin of type `service`", "bootstrap"),
+    ("envoy", HTTP, {"selector": APP, "file": "/a"}, "--selector isn't supported", "for Kubernetes"),
+    ("istio", HTTP, {**ANY, "configuration": b"[1]"}, "isn't a JSON object", "{...}"),
+    ("istio", HTTP, {**ANY, "configuration": b"\xff"}, "isn't JSON", "istio-envoyfilter"),
+    ("istio", HTTP, {**ANY, "configuration": b'{"a": NaN}'}, "isn't JSON", "istio-envoyfilter"),
+    ("istio", HTTP, {**ANY, "configuration": b'{"a": 1e999}'}, "isn't JSON", "istio-envoyfilter"),
+    ("istio", HTTP, {**ANY, "configuration": b'{"a": "\\ud800"}'}, "isn't JSON", "istio-envoyfilter"),
+    ("istio", HTTP, {**ANY, "configuration": b"[" * 100_000}, "isn't JSON", "istio-envoyfilter"),
+    ("istio", HTTP, {**ANY, "env": tuple(f"V{n}=1" for n in range(257))}, "257 environment variables", "256"),
+    (
+        "istio-envoyfilter",
+        HTTP,
+        {"selector": tuple(f"l{n}=a" for n in range(257)), "file": "/a"},
+        "a selector of 257 labels",
+        "256",
+    ),
+    ("istio", HTTP, {**ANY, "root_id": "a\nb"}, "isn't one line of at most 256 characters", "--root-id"),
+    ("istio", HTTP, {**ANY, "root_id": "a" * 257}, "isn't one line of at most 256 characters", "--root-id"),
     ("istio", replace(HTTP, image=None), ANY, "no image is named", "scaffold push"),
     ("istio", replace(HTTP, image=image(name="hello:1")), ANY, "names no registry", "scaffold tag hello:1"),
     ("istoi", HTTP, ANY, "no target named `istoi`", "`istio`"),
@@ -473,7 +493,7 @@ def test_what_a_target_cannot_express_is_refused_with_what_to_do_instead(target,
 
 
 @pytest.mark.parametrize("target", ["istio", "envoy-gateway", "higress"])
-@pytest.mark.parametrize("variant", ["cncf", "wasm-to-oci", "artifact", "oci, of 3 layers"])
+@pytest.mark.parametrize("variant", ["cncf", "wasm-to-oci", "artifact", "oci, with 3 layers"])
 def test_an_image_that_a_target_cannot_load_says_its_layout_and_the_remedy(target, variant):
     scope = {
         "istio": ANY,
@@ -483,7 +503,7 @@ def test_an_image_that_a_target_cannot_load_says_its_layout_and_the_remedy(targe
     pin = replace(HTTP, image=image(variant))
     with pytest.raises(ImageError) as caught:
         kubernetes.documents(target, pin, ClusterOptions(**scope[target]))
-    assert f"is laid out as `{variant}`, which the target `{target}` can't load" in caught.value.message
+    assert f"is of the variant `{variant}`, which `{target}` can't load" in caught.value.message
     assert "scaffold package --variant compat" in caught.value.hint
     assert kubernetes.documents(target, pin, ClusterOptions(**scope[target], url=URL)), (
         "the image isn't needed"

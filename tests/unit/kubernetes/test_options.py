@@ -3,7 +3,7 @@
 import pytest
 
 from scaffold.errors import UsageError
-from scaffold.kubernetes import names
+from scaffold.kubernetes import options as names
 from scaffold.kubernetes.options import ClusterOptions, Match, Variable
 from scaffold.wasm import compat as versions
 
@@ -49,7 +49,7 @@ def test_labels_that_are_no_labels(label):
 
 def test_a_label_has_one_value():
     assert ClusterOptions(selector=("a=b", "a=b")).labels == {"a": "b"}
-    with pytest.raises(UsageError, match="it has one value"):
+    with pytest.raises(UsageError, match="can't be both `b` and `c`"):
         ClusterOptions(selector=("a=b", "a=c"))
 
 
@@ -61,7 +61,7 @@ def test_names(name):
 @pytest.mark.parametrize("name", ["", "Web", "a_b", "-a", "a-", "a..b", "a.-b", "a" * 254, "a b", "a\n", "é"])
 def test_names_that_are_none(name):
     for field in ("name", "pull_secret", "namespace"):
-        with pytest.raises(UsageError, match=r"is no (resource's name|secret's name|namespace)"):
+        with pytest.raises(UsageError, match=r"isn't a valid (resource name|secret name|namespace name)"):
             ClusterOptions(**{field: name})
     with pytest.raises(UsageError):
         ClusterOptions(target_ref=(f"Gateway/{name}",))
@@ -69,7 +69,7 @@ def test_names_that_are_none(name):
 
 @pytest.mark.parametrize("namespace", ["a.b", LONG + "a"])
 def test_a_namespace_is_one_label(namespace):
-    with pytest.raises(UsageError, match="is no namespace"):
+    with pytest.raises(UsageError, match="isn't a valid namespace name"):
         ClusterOptions(namespace=namespace)
 
 
@@ -90,44 +90,44 @@ def test_a_plugins_title_becomes_a_name(title, name):
 
 
 MISTAKES = [
-    ({"target_ref": ("public",)}, "`public` names no target", "Kind/name"),
+    ({"target_ref": ("public",)}, "`public` isn't a target reference", "Gateway/public"),
     ({"target_ref": ("Gatewy/public",)}, "no kind of target named `Gatewy`", "`Gateway`"),
     ({"phase": "early"}, "no phase named `early`", "authn"),
     ({"failure_policy": "open"}, "no failure policy named `open`", "fail-open"),
     ({"priority": 2**31}, "--priority 2147483648 doesn't fit into 32 bits", None),
     ({"priority": -(2**31)}, "--priority -2147483648 doesn't fit into 32 bits", None),
     ({"match": ("inbound",)}, "no mode of --match named `inbound`", "server"),
-    ({"match": ("server:0",)}, "`server:0` matches no ports", "server:8080"),
-    ({"match": ("server:65536",)}, "`server:65536` matches no ports", "server:8080"),
-    ({"match": ("server:",)}, "`server:` matches no ports", "server:8080"),
-    ({"match": ("server:http",)}, "`server:http` matches no ports", "server:8080"),
-    ({"env": ("=1",)}, "`` is no variable's name", "NAME=VALUE"),
-    ({"env": ("a b",)}, "`a b` is no variable's name", "NAME=VALUE"),
-    ({"env": ("A=1\n2",)}, "the value of A is no line", None),
-    ({"env": ("A=" + "x" * 2049,)}, "the value of A is no line", None),
+    ({"match": ("server:0",)}, "`server:0` has no valid ports", "server:8080"),
+    ({"match": ("server:65536",)}, "`server:65536` has no valid ports", "server:8080"),
+    ({"match": ("server:",)}, "`server:` has no valid ports", "server:8080"),
+    ({"match": ("server:http",)}, "`server:http` has no valid ports", "server:8080"),
+    ({"env": ("=1",)}, "`` isn't a valid variable name", "NAME=VALUE"),
+    ({"env": ("a b",)}, "`a b` isn't a valid variable name", "NAME=VALUE"),
+    ({"env": ("A=1\n2",)}, "the value of A isn't one line", None),
+    ({"env": ("A=" + "x" * 2049,)}, "the value of A isn't one line", None),
     ({"env": ("A=1", "A")}, "--env sets a variable twice", "once"),
     ({"istio": "latest"}, "--istio latest: that isn't a version", "--istio 1.30"),
     ({"istio": "1"}, "--istio 1: that isn't a version", "--istio 1.30"),
     ({"istio": "2.0"}, "there is no Istio 2.0", "--istio 1.30"),
     ({"envoy": "./envoy"}, "--envoy ./envoy: that isn't a version", "--envoy 1.30"),
-    ({"url": "oci://a/b"}, "`oci://a/b` is no http source", "https://"),
-    ({"url": "https://"}, "`https://` is no http source", "https://"),
-    ({"url": "https://a:0/b"}, "`https://a:0/b` is no http source", "https://"),
-    ({"url": "https://a:b/c"}, "`https://a:b/c` is no http source", "https://"),
-    ({"url": "https://a/b c"}, "`https://a/b c` is no http source", "https://"),
-    ({"url": "https://me:secret@a/b"}, "--url holds credentials", None),
-    ({"file": "plugin.wasm"}, "--file plugin.wasm is a path in the proxy's container", "`/`"),
-    ({"url": "https://a/b", "file": "/c"}, "--url and --file both say where the module is", "one of them"),
-    ({"url": "https://a/b", "pull_secret": "c"}, "--pull-secret is for images", "leave one out"),
+    ({"url": "oci://a/b"}, "`oci://a/b` isn't a valid HTTP URL", "https://"),
+    ({"url": "https://"}, "`https://` isn't a valid HTTP URL", "https://"),
+    ({"url": "https://a:0/b"}, "`https://a:0/b` isn't a valid HTTP URL", "https://"),
+    ({"url": "https://a:b/c"}, "`https://a:b/c` isn't a valid HTTP URL", "https://"),
+    ({"url": "https://a/b c"}, "`https://a/b c` isn't a valid HTTP URL", "https://"),
+    ({"url": "https://me:secret@a/b"}, "--url contains credentials", None),
+    ({"file": "plugin.wasm"}, "--file plugin.wasm isn't an absolute path in the proxy's container", "`/`"),
+    ({"url": "https://a/b", "file": "/c"}, "--url and --file exclude each other", "one of them"),
+    ({"url": "https://a/b", "pull_secret": "c"}, "--pull-secret is for an image", "leave one out"),
     ({"upstream": "web:80"}, "`web:80` is no upstream", "http://host:port"),
     (
         {"selector": ("a=b",), "target_ref": ("Gateway/a",)},
-        "--selector and --target-ref both say where it applies",
+        "--selector and --target-ref exclude each other",
         "one of them",
     ),
     (
         {"selector": ("a=b",), "whole_namespace": True},
-        "--selector and --whole-namespace both say where it applies",
+        "--selector and --whole-namespace exclude each other",
         "one of them",
     ),
 ]

@@ -1,6 +1,6 @@
-"""Documents against what the API servers check: a schema for each kind, and the rules no schema can say.
+"""What API servers check of our documents: a schema for each kind, and the rules that no schema can express.
 
-The schemas have what we write and no more; a test holds them against the projects' own CRDs.
+The schemas contain only the fields that we write; a test compares them with the projects' own CRDs.
 """
 
 from __future__ import annotations
@@ -8,47 +8,35 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from scaffold.errors import ScaffoldError
-from scaffold.kubernetes.common import Document
+from jsonschema import Draft202012Validator
+
+from scaffold.kubernetes.documents import Document
 from scaffold.project.misfits import sentences
 
 SCHEMAS = Path(__file__).parent / "schemas"
 _SCHEMES = ("http", "https", "file", "oci")
 
 
-def check(document: Document) -> None:
-    """Raise `ScaffoldError`, naming the field, for a document that an API server would refuse.
-
-    Options are checked before: what is refused here is a bug of ours.
-    """
-    kind = f"{document['kind']} {document['metadata']['name']}"
-    for fault in chain(_of_schema(document), broken_rules(document)):
-        raise ScaffoldError(
-            f"the {kind} that was made is invalid: {fault}", hint="please report it, with what you typed"
-        )
-
-
-def _of_schema(document: Document) -> Iterator[str]:
-    from jsonschema import Draft202012Validator
-
-    yield from sentences(Draft202012Validator(schema(document["apiVersion"], document["kind"])), document)
+def faults(document: Document) -> list[str]:
+    """Why an API server would refuse a document, a sentence each, naming the field."""
+    validator = Draft202012Validator(schema(document["apiVersion"], document["kind"]))
+    return sentences(validator, document) or list(broken_rules(document))
 
 
 @cache
 def schema(api: str, kind: str) -> dict[str, Any]:
-    """Our schema of a kind, of the group in "group/version"."""
+    """Our schema of a kind; `api` is "group/version"."""
     name = f"{kind.lower()}.{api.partition('/')[0]}.json"
     read: dict[str, Any] = json.loads((SCHEMAS / name).read_text())
     return read
 
 
 def broken_rules(document: Document) -> Iterator[str]:
-    """The rules of the CRDs' `x-kubernetes-validations` that a document breaks, a sentence each.
+    """The rules in the CRDs' `x-kubernetes-validations` that a document breaks, a sentence each.
 
     Source: istio/api, kubernetes/customresourcedefinitions.gen.yaml; envoyproxy/gateway, charts/crds.
     """

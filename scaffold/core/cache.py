@@ -1,35 +1,33 @@
-"""What programs said when they were asked, remembered in the cache as long as they are the same."""
+"""Remember what a program answered, in the user's cache, for as long as the program stays the same."""
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
-from scaffold.core import files
-
-_ANSWERS = "answers.json"
+from scaffold.core import files, records
 
 
 def recall(question: str, program: Path | str) -> str | None:
-    """What this very file, or an image of that digest, said to a question; None when it wasn't remembered."""
+    """What this very program answered; None if that isn't known.
+
+    `program` is a file, or the digest of an image.
+    """
     stamp = _stamp(program)
-    known = _remembered().get(question, [None, ""])
-    return known[1] if stamp and known[0] == stamp else None
+    known = _answers().get(question)
+    return known[1] if stamp and known and known[0] == stamp else None
 
 
-def remember(question: str, program: Path | str, said: str) -> None:
-    """Remember what a program said; of a script, which may run another program any time, nothing is."""
+def remember(question: str, program: Path | str, answer: str) -> None:
+    """Remember what a program answered. Not for a script, which may run another program at any time."""
     stamp = _stamp(program)
     if stamp:
-        with suppress(OSError):  # a cache that can't be written is none
-            files.cache_dir().mkdir(parents=True, exist_ok=True)
-            answers = _remembered() | {question: [stamp, said]}
-            files.write(files.cache_dir() / _ANSWERS, json.dumps(answers))
+        with suppress(OSError):  # the cache can't be written: we ask again next time
+            records.write(_path(), _answers() | {question: [stamp, answer]}, mode=0o644)
 
 
 def _stamp(program: Path | str) -> str | None:
-    """What tells a compiled program from a later one of its name, as a digest does; None for a script."""
+    """What tells a compiled program from a later one at its path; None for a script."""
     if isinstance(program, str):
         return program
     try:
@@ -41,13 +39,14 @@ def _stamp(program: Path | str) -> str | None:
     return None if script else f"{stat.st_mtime_ns} {stat.st_size} {stat.st_ino}"
 
 
-def _remembered() -> dict[str, list[str]]:
+def _answers() -> dict[str, list[str]]:
+    """Stamps and answers by question; none where the record is damaged."""
     try:
-        known = json.loads((files.cache_dir() / _ANSWERS).read_text())
-    except (OSError, ValueError):
+        known = records.read(_path(), dict[str, list[str]]) or {}
+    except (OSError, records.DamagedRecord):
         return {}
-    whole = isinstance(known, dict) and all(
-        isinstance(answer, list) and [type(part) for part in answer] == [str, str]
-        for answer in known.values()
-    )
-    return known if whole else {}
+    return {question: pair for question, pair in known.items() if len(pair) == 2}
+
+
+def _path() -> Path:
+    return files.cache_dir() / "answers.json"

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.core import files
-from scaffold.core.events import Warned, emit
+from scaffold.core import files, records
 from scaffold.kubernetes.kubectl import Resource
 
 
@@ -99,33 +97,15 @@ class Removed:
 
 
 def load(root: Path) -> list[Applied]:
-    """The resources that the project in `root` has applied; none, and a warning, if the record is damaged."""
-    file = path(root)
-    try:
-        records = json.loads(file.read_text())
-        if not isinstance(records, list):
-            raise ValueError("it isn't a list")
-        known = {field.name: field.type for field in dataclasses.fields(Applied)}
-        applied = [Applied(**{key: value for key, value in each.items() if key in known}) for each in records]
-        if any(
-            not isinstance(name, str) for each in applied for name in (*each.resource.words, each.context)
-        ):
-            raise ValueError("a name in it isn't a string")
-        return applied
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        emit(Warned(f"{file} isn't a valid record of applied resources: {error}"))
-        return []
+    """What the project in `root` has applied; a damaged record is named in a warning, and counts as none."""
+    return records.read_or_warn(path(root), list[Applied]) or []
 
 
 def roots() -> Iterator[Path]:
     """The projects that have something applied."""
     for file in sorted(_home().glob("*.json")):
-        try:
-            yield Path(json.loads(file.read_text())[0]["root"])
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            emit(Warned(f"{file} isn't a valid record of applied resources"))
+        if applied := records.read_or_warn(file, list[Applied]):
+            yield Path(applied[0].root)
 
 
 def add(root: Path, applied: Applied) -> None:
@@ -141,10 +121,7 @@ def forget(root: Path, applied: Applied) -> None:
 
 def _save(root: Path, applied: list[Applied]) -> None:
     if applied:
-        _home().mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.write(
-            path(root), json.dumps([dataclasses.asdict(each) for each in applied], indent=2), mode=0o600
-        )
+        records.write(path(root), applied)
     else:
         path(root).unlink(missing_ok=True)
 

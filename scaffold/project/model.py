@@ -193,12 +193,6 @@ class HostSettings:
     clusters: Mapping[str, str] = field(default_factory=dict)
     types: tuple[str, ...] = ("http",)
 
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> HostSettings:
-        """These as JSON has them (`dataclasses.asdict`): its lists are tuples here."""
-        lists = {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
-        return cls(**{**record, **lists})
-
     def serving(self, *plugins: Plugin) -> HostSettings:
         """These, and what a chain of plugins needs beside them.
 

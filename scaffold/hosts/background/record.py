@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from typing import Any, Self
 
-from scaffold.core import files, process
-from scaffold.core.events import Warned, emit
+from scaffold.core import files, process, records
 from scaffold.hosts.options import Options
 from scaffold.project.model import HostSettings, Plugin
 from scaffold.project.plugins import chained
@@ -151,29 +147,27 @@ def load(root: Path) -> Record | None:
 
 
 def read(folder: Path) -> Record | None:
-    """The record in a deployment's folder; one that can't be read is announced, and counts as none."""
+    """The record in a deployment's folder; a damaged one is named in a warning, and counts as none."""
     path = folder / RECORD
     try:
-        record = _fields(Record, json.loads(path.read_text()))
-        if _digest(record["root"]) != folder.name:
-            raise ValueError("it belongs to another project")
-        values = {
-            "settings": HostSettings.of(_fields(HostSettings, record["settings"])),
-            "options": _fields(Options, record["options"]),
-            "plugins": [DeployedPlugin(**_fields(DeployedPlugin, each)) for each in record["plugins"]],
-        }
-        return Record(**record | values | {"folder": str(folder)})
-    except FileNotFoundError:
+        record = records.read(path, Record)
+        if record is None:
+            return None
+        if _digest(record.root) != folder.name:
+            raise records.DamagedRecord(path, "it belongs to another project")
+        options = _known_options(path, record.options)
+    except records.DamagedRecord as error:
+        records.warn(error)
         return None
-    except (ValueError, RecursionError) as error:
-        _warn_once(f"cannot read the deployment's record {path}: {error}")
-        return None
+    return dataclasses.replace(record, folder=str(folder), options=options)
 
 
-@cache
-def _warn_once(text: str) -> None:
-    """Warn once of what a command meets each time it looks."""
-    emit(Warned(text))
+def _known_options(path: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that this version has, as they are recorded."""
+    try:
+        return {name: options[name] for name in records.fields(Options, options)}
+    except ValueError as error:
+        raise records.DamagedRecord(path, error) from error
 
 
 def every() -> Iterator[Record]:
@@ -196,8 +190,7 @@ def supervisors() -> dict[int, Path]:
 
 def save(record: Record) -> None:
     """Write the record of a project's deployment."""
-    path = folder(record.root) / RECORD
-    files.write(path, json.dumps(dataclasses.asdict(record), indent=2), mode=0o600)
+    records.write(folder(record.root) / RECORD, record)
 
 
 def name_of(folder: Path) -> str:
@@ -226,35 +219,6 @@ def _recorded() -> list[Path]:
 
 def _digest(root: str) -> str:
     return hashlib.sha256(root.encode(errors="surrogateescape")).hexdigest()[:12]
-
-
-def _fields(kind: type, record: object) -> dict[str, Any]:
-    """The fields that we know of a record, which another version of scaffold may have written.
-
-    Raises `ValueError` when a field is missing, or has the wrong type.
-    """
-    if not isinstance(record, dict):
-        raise ValueError("it isn't an object")
-    kinds = get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        default = (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
-        absent = field.name not in record and default
-        if not absent and not _is(record.get(field.name), kinds[field.name]):
-            raise ValueError(f"`{field.name}` has the wrong type")
-    return {name: value for name, value in record.items() if name in kinds}
-
-
-def _is(value: object, kind: Any) -> bool:
-    """Whether a value from JSON can stand for the annotated type."""
-    of = get_args(kind)
-    if isinstance(kind, UnionType):
-        return any(_is(value, each) for each in of)
-    if get_origin(kind) in (list, tuple):
-        return isinstance(value, list) and all(_is(each, of[0]) for each in value)
-    if get_origin(kind) in (dict, Mapping) or dataclasses.is_dataclass(kind):
-        return isinstance(value, dict)
-    stand_ins: dict[Any, Any] = {float: (float, int), Path: str}
-    return isinstance(value, stand_ins.get(kind, kind)) and isinstance(value, bool) == (kind is bool)
 
 
 def _ago(seconds: float) -> str:

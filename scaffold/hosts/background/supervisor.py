@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import process
+from scaffold.core import process, records
 from scaffold.errors import INTERNAL, HostError, ScaffoldError, of_exit_code, of_os_error
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background.record import STOP_SECONDS, SUPERVISOR
@@ -123,7 +123,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order: dict[str, Any] = json.loads(sys.stdin.readline())
     log = Path(order["log"])
-    settings = HostSettings.of(order["settings"])
+    settings = records.parse(HostSettings, order["settings"])
     begin = partial(hosts.find(order["host"]), folder=Path(order["folder"]))
     committed = threading.Event()
     threading.Thread(target=_wait_for_commit, args=(committed,), daemon=True).start()

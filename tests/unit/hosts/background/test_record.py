@@ -126,14 +126,13 @@ def test_a_value_of_another_kind_makes_it_no_record_and_is_named(saved, field, v
     found, (warning,) = read(saved)
     assert found is None
     named = next(iter(value)) if isinstance(value, dict) else field
-    path = f"{saved.folder}/{deployments.RECORD}"
-    assert warning == f"cannot read the deployment's record {path}: `{named}` has the wrong type"
+    assert warning == f"{saved.folder}/{deployments.RECORD} is damaged: its `{named}` isn't valid"
 
 
 def test_a_plugin_in_a_record_lacks_nothing(saved):
     edited(saved, plugins=[{"name": "hello"}])
     found, (warning,) = read(saved)
-    assert (found, warning.endswith("`module_digest` has the wrong type")) == (None, True)
+    assert (found, warning.endswith("its `module_digest` is missing")) == (None, True)
 
 
 def test_a_chain_is_told_by_each_of_its_plugins(saved):

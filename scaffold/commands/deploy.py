@@ -223,10 +223,10 @@ def status(root: Path = Path(), *, everything: bool = False) -> list[Status | Cl
     if not found and not projects:
         _say_there_is_none(locate(root), everything)
     there: list[Status | ClusterStatus] = [_status(deployment) for deployment in found]
-    for project in projects:
+    if projects:
         from scaffold.kubernetes import apply as kubernetes
 
-        there += kubernetes.status(project)
+        there += kubernetes.status(*projects)
     return there
 
 

@@ -127,13 +127,16 @@ def test(
     where = plays.places(host, options, deployed)
     if deployed:
         plays.check_deployed(place, projects)
-    tools = find(projects[0].settings.triple, root=place, rustc=rustc, yes=yes)
+    triple = projects[0].settings.triple
+    tools = find(triple, root=place, rustc=rustc, yes=yes)
     with step(f"Testing {called(projects)} natively"):
         _native(projects, place, tools)
     words = [*(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else [])]
     modules = [given] if given else []
     if not (deployed or given):
-        modules = cargo.build_all(projects, place, profile=profile, rustc=rustc, yes=yes)
+        modules = cargo.build_all(
+            projects, place, profile=profile, rustc=rustc, yes=yes, toolchains={triple: tools}
+        )
     if several:
         played = plays.parts(projects, chain, place, modules, deployed=deployed)
     else:

@@ -102,11 +102,11 @@ def _delete(kubectl: Kubectl, applied: Applied) -> bool:
     return True
 
 
-def status(root: Path) -> list[ClusterStatus]:
-    """The state of everything that the project has applied; "unknown" where a cluster can't be reached."""
+def status(*roots: Path) -> list[ClusterStatus]:
+    """The state of all that these projects have applied; "unknown" where a cluster can't be reached."""
     statuses = []
     clusters: Clusters = {}
-    for applied in records.load(root):
+    for applied in (applied for root in roots for applied in records.load(root)):
         try:
             state = _state(_cluster_of(applied, clusters), applied)
         except ScaffoldError as error:

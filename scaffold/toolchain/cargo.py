@@ -39,15 +39,17 @@ def build_all(
     profile: str = "release",
     rustc: str | None = None,
     yes: bool = False,
+    toolchains: Mapping[str, Toolchain] | None = None,
 ) -> list[WasmModule]:
     """Compile plugins with one call of cargo per triple, in `place`: a crate's folder, or a workspace's root.
 
-    cargo's output goes to the terminal as cargo writes it. Raises `ToolFailed` when cargo fails.
+    `toolchains` are those that the caller has found already, by triple. cargo's output goes to the terminal
+    as cargo writes it. Raises `ToolFailed` when cargo fails.
     """
     made: dict[Path, WasmModule] = {}
     for triple in dict.fromkeys(project.settings.triple for project in projects):
         some = [project for project in projects if project.settings.triple == triple]
-        tools = find(triple, root=place, rustc=rustc, yes=yes)
+        tools = (toolchains or {}).get(triple) or find(triple, root=place, rustc=rustc, yes=yes)
         with step(f"Building {called(some)}"):
             paths = _cargo_build(some, place, tools, profile)
         made |= {project.root: _module(project, paths) for project in some}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +22,8 @@ class Toolchain:
     """A rustc that compiles to the triple it was looked for, and the cargo that drives it.
 
     `origin` says in words where it comes from. `version` is rustc's, as "1.85.1", `host_triple` the one it
-    runs on, `commit` the hash it was built from, "" where it names none. `env` is what to add to cargo's
-    environment (RUSTC and the linkers), overriding what is there.
+    runs on, `commit` the hash it was built from, if it names one; `cargo_version` is what cargo prints, if it
+    was asked. `env` is what to add to cargo's environment (RUSTC and the linkers), overriding what is there.
     """
 
     origin: str
@@ -33,6 +33,7 @@ class Toolchain:
     env: Mapping[str, str] = field(default_factory=dict)
     host_triple: str = ""
     commit: str = ""
+    cargo_version: str = ""
 
     def summary(self) -> str:
         """The version, the origin and the two paths."""
@@ -118,11 +119,12 @@ def check(rustc: Path, triple: str, root: Path, origin: str) -> Toolchain | Prob
     linker = _wasm_linker(rustc, probed.libdir, triple)
     if linker is None:
         return Problem("linker", f"{name} comes without a linker for wasm")
-    cargo = _cargo_for(rustc, root)
-    if cargo is None:
-        return Problem("cargo", f"{name} has no working cargo beside it or on PATH")
-    env = _env_for(rustc) | linker
-    return Toolchain(origin, rustc, cargo, probed.version, env, probed.host_triple, probed.commit)
+    for cargo in (rustc.with_name("cargo"), *programs("cargo")):
+        if cargo_version := answer([cargo, "--version"], root):
+            env = _env_for(rustc) | linker
+            found = Toolchain(origin, rustc, cargo, probed.version, env, probed.host_triple, probed.commit)
+            return replace(found, cargo_version=cargo_version)
+    return Problem("cargo", f"{name} has no working cargo beside it or on PATH")
 
 
 def programs(pattern: str) -> Iterator[Path]:
@@ -146,14 +148,6 @@ def is_proxy(program: Path) -> bool:
 def linker_key(triple: str) -> str:
     """The environment variable that names a triple's linker to cargo."""
     return f"CARGO_TARGET_{triple.upper().replace('-', '_')}_LINKER"
-
-
-def _cargo_for(rustc: Path, root: Path) -> Path | None:
-    """The cargo beside a rustc, or else the first on PATH that runs."""
-    for cargo in (rustc.with_name("cargo"), *programs("cargo")):
-        if answer([cargo, "--version"], root) is not None:
-            return cargo
-    return None
 
 
 def _wasm_linker(rustc: Path, libdir: Path, triple: str) -> dict[str, str] | None:

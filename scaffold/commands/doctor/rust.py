@@ -28,7 +28,7 @@ def check(scope: Scope) -> list[Finding]:
     except MachineError as error:
         return [_data_folder(missing=True), *_without(scope, error)]
     rust = f"{tools.version} for {scope.triple}, {tools.origin}\n{tools.rustc}"
-    cargo = answer([tools.cargo, "--version"], scope.root) or f"{tools.cargo} doesn't answer"
+    cargo = tools.cargo_version or answer([tools.cargo, "--version"]) or f"{tools.cargo} doesn't answer"
     version = re.match(r"cargo (\S+)", cargo)
     return [
         _data_folder(missing=False),

@@ -179,6 +179,15 @@ def test_it_asks_side_by_side(machine):
     assert {path.name for path in here.iterdir()} == set(names)
 
 
+def test_rustc_and_cargo_are_asked_once(machine):
+    log = machine.folder / "calls"
+    for name in ("rustc", "cargo"):
+        program = machine.bin / name
+        program.write_text(program.read_text().replace("\n", f'\necho "{name} $1" >> {log}\n', 1))
+    assert fit(machine("cargo"))
+    assert log.read_text().splitlines() == ["rustc -vV", "rustc --print", "cargo --version"]
+
+
 def test_it_ends_what_hangs(machine, monkeypatch):
     monkeypatch.setattr("scaffold.commands.doctor.programs._SECONDS", 0.2)
     machine.program("docker", f"exec {shutil.which('sleep', path='/bin:/usr/bin')} 60")

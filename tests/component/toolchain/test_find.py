@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 
 import pytest
+from support import wasm_asm
+from support.machines import HOST
 
+from scaffold.commands.build import build
 from scaffold.commands.setup import setup
 from scaffold.errors import MachineError
 from scaffold.toolchain import find as toolchain
@@ -185,6 +189,42 @@ def test_one_message_tells_each_way_and_what_to_type(machine):
     assert lines[3].startswith("  a private toolchain: ")
     assert len(lines) == 4
     assert "install rustup" in error.hint
+
+
+def calls(machine, *programs):
+    """A log of how these programs are called from now on."""
+    log = machine.folder / "calls"
+    for program in programs:
+        line = f'echo "{program.name} $*" >> {log}'
+        program.write_text(program.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{line}\n", 1))
+    return log
+
+
+ONCE = ["rustc -vV", f"rustc --print target-libdir --target {WASI}", "cargo --version"]
+
+
+def test_each_program_is_asked_once(machine):
+    rustc = machine.rustc()
+    log = calls(machine, rustc, rustc.with_name("cargo"))
+    found = toolchain.find(WASI)
+    assert (found.cargo_version, found.host_triple) == ("cargo 1.85.1", HOST)
+    assert log.read_text().splitlines() == ONCE
+
+
+def test_a_build_asks_each_program_once(machine, tmp_path):
+    rustc = machine.rustc()
+    (tmp_path / "Cargo.toml").write_text(
+        '[package]\nname = "x"\nversion = "0.1.0"\n[lib]\ncrate-type = ["cdylib"]\n'
+    )
+    (tmp_path / "x.wasm").write_bytes(wasm_asm.plugin())
+    built = {"reason": "compiler-artifact", "manifest_path": str(tmp_path / "Cargo.toml")}
+    (tmp_path / "built").write_text(json.dumps(built | {"filenames": [str(tmp_path / "x.wasm")]}) + "\n")
+    cargo = machine.program("cargo", f'[ "$1" = build ] && exec /bin/cat {tmp_path}/built\necho cargo 1.85.1')
+    log = calls(machine, rustc, cargo)
+    assert build(tmp_path).path == tmp_path / "x.wasm"
+    *asked, built = log.read_text().splitlines()
+    assert asked == ONCE
+    assert built.startswith("cargo build --lib ")
 
 
 def test_setup_takes_the_triple_of_the_project(machine, tmp_path):

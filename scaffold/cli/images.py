@@ -16,17 +16,17 @@ from scaffold.cli.options import FILE, build_options, json_option, plain_http_op
 @click.argument("module", required=False)
 @root_option
 @click.option(
-    "-t", "--tag", metavar="NAME:TAG", help="What to call the image.  [default: the crate's name and version]"
+    "-t", "--tag", metavar="NAME:TAG", help="Name of the image.  [default: the crate's name and version]"
 )
 @click.option(
     "--variant",
     metavar="NAME",
     default="compat",
     show_default=True,
-    help="What kind of image: compat is what most load, oci what wasme reads, cncf what wkg does.",
+    help="Format of the image: compat for most consumers, oci for wasme, cncf for wkg.",
 )
 @click.option(
-    "--runtime-config", type=FILE, metavar="FILE", help="Take the root ids from this file of wasme's."
+    "--runtime-config", type=FILE, metavar="FILE", help="Take the root ids from wasme's runtime-config.json."
 )
 @build_options
 @json_option
@@ -39,8 +39,8 @@ def package(**options: Any) -> object:
 
 
 @click.command(cls=Operation)
-@click.option("--all", "every", is_flag=True, help="Those that lost their name to another, too.")
-@click.option("--verify", is_flag=True, help="Read every byte again, and see that it is what it was.")
+@click.option("--all", "every", is_flag=True, help="Include untagged images.")
+@click.option("--verify", is_flag=True, help="Read every byte, and report damaged images.")
 @json_option
 def images(**options: Any) -> object:
     """List the local images."""
@@ -52,18 +52,18 @@ def images(**options: Any) -> object:
 @click.argument("target")
 @json_option
 def tag(**options: Any) -> object:
-    """Give a local image one more name."""
+    """Give a local image another name."""
     return scaffold.tag(**options)
 
 
 @click.command(cls=Operation)
 @click.argument("names", nargs=-1)
-@click.option("--untagged", is_flag=True, help="Remove those that lost their name to another.")
+@click.option("--untagged", is_flag=True, help="Remove all untagged images.")
 @json_option
 def rmi(**options: Any) -> object:
     """Remove local images.
 
-    NAMES are those that `scaffold images` shows, or NAME@DIGEST. An image goes with its last one.
+    NAMES are as `scaffold images` lists them, or NAME@DIGEST. An image is deleted with its last name.
     """
     return scaffold.rmi(**options)
 
@@ -73,7 +73,7 @@ def rmi(**options: Any) -> object:
 @plain_http_option
 @json_option
 def push(**options: Any) -> object:
-    """Send a local image to the registry in its name; prints the pin to deploy by."""
+    """Send a local image to the registry in its name, and print the pin to deploy."""
     return scaffold.push(**options)
 
 
@@ -82,7 +82,7 @@ def push(**options: Any) -> object:
 @plain_http_option
 @json_option
 def pull(**options: Any) -> object:
-    """Fetch an image from its registry into the local store; prints its pin."""
+    """Fetch an image from its registry into the local store, and print its pin."""
     return scaffold.pull(**options)
 
 
@@ -97,20 +97,20 @@ def tags(**options: Any) -> object:
 
 @click.command(cls=Operation)
 @click.argument("target")
-@click.option("--remote", is_flag=True, help="Ask the registry, even if the image is here.")
+@click.option("--remote", is_flag=True, help="Ask the registry even if the image is in the local store.")
 @plain_http_option
 @json_option
 def inspect(**options: Any) -> object:
-    """Tell the story of a module or an image: what it is, and who can load it.
+    """Show what a module or image contains, and which hosts load it.
 
-    TARGET is a .wasm file, or an image's name, here or in a registry.
+    TARGET is a .wasm file, or the name of an image, in the local store or in a registry.
     """
     return scaffold.inspect(**options)
 
 
 @click.command(cls=Operation)
 @click.argument("registry")
-@click.option("-u", "--username", metavar="NAME", help="Who logs in.  [default: asked for]")
+@click.option("-u", "--username", metavar="NAME", help="User name.  [default: prompt]")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @plain_http_option
 @json_option
@@ -123,7 +123,7 @@ def login(**options: Any) -> object:
 @click.argument("registry")
 @json_option
 def logout(**options: Any) -> object:
-    """Forget a registry's credentials."""
+    """Delete a registry's credentials."""
     return scaffold.logout(**options)
 
 
@@ -134,11 +134,11 @@ def logout(**options: Any) -> object:
     metavar="FOLDER",
     default=Path("~/.wasme/store"),
     show_default=True,
-    help="Where wasme kept its images.",
+    help="Folder of wasme's images.",
 )
 @json_option
 def import_wasme(**options: Any) -> object:
-    """Take over the images that wasme kept."""
+    """Copy the images in wasme's store into the local store."""
     return scaffold.import_wasme(**options)
 
 

@@ -1,4 +1,4 @@
-"""The images that the user has here: listed, named, removed."""
+"""`images`, `tag` and `rmi`: list, name and remove the local images."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from scaffold.core import files
 from scaffold.core.events import Warned, emit
 from scaffold.core.text import cut
 from scaffold.errors import MachineError, UsageError
-from scaffold.oci import layout as contents
+from scaffold.oci.layout import layout_of
 from scaffold.oci.plugin_info import MODULE_DIGEST
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import ImageError, Manifest, is_digest
 from scaffold.oci.store import Entry, Store
 
-_CUT_TO = 7  # characters that are left of a name at least
+_SHORTEST = 7  # characters that are left of a name that is cut
 _AGES = ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "min"))
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image as `images` lists it.
+    """An image in the list.
 
-    `name` and `tag` are "" for one that lost its name to another; `size` in bytes, all blobs together;
-    `module_digest` "" where nobody wrote it down; `age` in seconds, None where it isn't known.
+    `name` and `tag` are "" once another image has taken the name. `size` in bytes is that of all blobs.
+    `module_digest` is "" and `age`, in seconds, None if unknown.
     """
 
     name: str
@@ -36,7 +36,7 @@ class StoredImage:
     age: float | None
 
     def cells(self) -> tuple[str, ...]:
-        """As a row of the table."""
+        """Its row in the table."""
         return (
             self.name or "(none)",
             self.tag or "-",
@@ -44,23 +44,23 @@ class StoredImage:
             files.human(self.size),
             _short(self.manifest_digest),
             _short(self.module_digest),
-            _ago(self.age),
+            _age(self.age),
         )
 
 
 class Images(tuple[StoredImage, ...]):
-    """Images, which print as a table."""
+    """Local images, which print as a table."""
 
     def summary(self) -> str:
-        """A line each, below a heading; digests are cut to what tells them apart."""
+        """A table with a heading, and shortened digests."""
         return self._table([image.cells() for image in self])
 
     def fit(self, columns: int) -> str:
-        """As `summary`, names and tags cut in their middle where a line would be wider than a terminal."""
+        """Like `summary`, with names and tags cut in the middle if a line is wider than the terminal."""
         rows = [image.cells() for image in self]
         over = max(map(len, self._table(rows).split("\n"))) - columns
         name, tag = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))
-        while over > 0 and max(name, tag) > _CUT_TO:
+        while over > 0 and max(name, tag) > _SHORTEST:
             name, tag, over = (name - 1, tag, over - 1) if name > tag else (name, tag - 1, over - 1)
         return self._table([(cut(row[0], name), cut(row[1], tag), *row[2:]) for row in rows])
 
@@ -77,20 +77,20 @@ class Images(tuple[StoredImage, ...]):
 
 @dataclass(frozen=True)
 class Removed:
-    """What `rmi` removed; `freed` is in bytes."""
+    """The result of `rmi`; `freed` is in bytes."""
 
     names: tuple[str, ...]
     freed: int
 
     def summary(self) -> str:
-        """That it is gone."""
-        return f"{', '.join(self.names) or 'nothing'} removed, {files.human(self.freed)} freed"
+        """The names, and the freed space."""
+        return f"removed {', '.join(self.names) or 'nothing'}, freed {files.human(self.freed)}"
 
 
 def images(*, every: bool = False, verify: bool = False) -> Images:
-    """What the local store holds, by name and age; with `every` what lost its name to another, too.
+    """List the local images by name and age; with `every`, the untagged ones too.
 
-    `verify` reads every blob again, and raises `MachineError` when one isn't what it was.
+    `verify` reads every blob, and raises `MachineError` if one is damaged.
     """
     store = Store()
     entries = store.entries()
@@ -101,46 +101,46 @@ def images(*, every: bool = False, verify: bool = False) -> Images:
         )
     )
     if verify:
-        bad = sum(not _sound(store, entry) for entry in entries)
-        if bad:
+        damaged = sum(not _is_intact(store, entry) for entry in entries)
+        if damaged:
             raise MachineError(
-                f"{bad} of {len(entries)} images are damaged",
-                hint="package or pull them again, or `scaffold rmi` them",
+                f"{damaged} of {len(entries)} images are damaged",
+                hint="package or pull them again, or remove them with `scaffold rmi`",
             )
     return rows
 
 
 def tag(source: str, target: str) -> str:
-    """Give a local image one more name; returns it."""
+    """Give a local image another name, and return that."""
     new = Reference.parse(target)
     Store().tag(Reference.parse(source), new)
     return str(new)
 
 
 def rmi(names: Sequence[str] = (), *, untagged: bool = False) -> Removed:
-    """Remove local images by their names; what nothing refers to any more is deleted from the disk.
+    """Remove local images by name, and delete the blobs that nothing refers to any more.
 
-    `untagged` removes those that lost their name to another.
+    `untagged` removes the images without a name.
     """
     if not names and not untagged:
-        raise UsageError("nothing to remove", hint="name an image, or give --untagged")
+        raise UsageError("nothing to remove", hint="name an image, or pass --untagged")
     references = list(dict.fromkeys(Reference.parse(name) for name in names))
     freed = Store().remove(references, untagged=untagged)
-    return Removed(tuple(map(str, references)) + (("what had no name",) if untagged else ()), freed)
+    return Removed(tuple(map(str, references)) + (("the untagged images",) if untagged else ()), freed)
 
 
 def _row(store: Store, entry: Entry) -> StoredImage | None:
-    """An image as it is listed; None when it was removed meanwhile."""
+    """An image's row; None if it has just been removed."""
     reference, digest = entry.reference, entry.descriptor.digest
     name, tag = (reference.name, reference.tag or "") if reference else (entry.name, "")
     try:
         manifest = store.manifest(entry.descriptor)
         variant, size = _variant(manifest), manifest.size
-        said = manifest.annotations.get(MODULE_DIGEST)
-        module = said if said and is_digest(said) else ""
+        annotation = manifest.annotations.get(MODULE_DIGEST, "")
+        module = annotation if is_digest(annotation) else ""
         if missing := [blob for blob in manifest.blobs if not store.blobs.path(blob.digest).exists()]:
             raise MachineError(f"the blob {store.blobs.path(missing[0].digest)} is missing")
-    except ImageError:  # it is what it was, and no image of ours: an index
+    except ImageError:  # intact, but another tool's: an index
         variant, size, module = "other", entry.descriptor.size, ""
     except MachineError as error:
         if entry not in store.entries():
@@ -152,19 +152,19 @@ def _row(store: Store, entry: Entry) -> StoredImage | None:
 
 def _variant(manifest: Manifest) -> str:
     try:
-        return contents.layout_of(manifest).variant
+        return layout_of(manifest).variant
     except ImageError:
         return "other"
 
 
-def _sound(store: Store, entry: Entry) -> bool:
-    """Whether an image is what it was, or removed meanwhile."""
+def _is_intact(store: Store, entry: Entry) -> bool:
+    """Whether an image is intact, or has just been removed."""
     try:
         for blob in store.manifest(entry.descriptor).blobs:
             with store.blobs.open(blob):
                 pass
     except ImageError as error:
-        emit(Warned(f"{entry.name or entry.descriptor.digest}: {error.message}, so its blobs weren't read"))
+        emit(Warned(f"{entry.name or entry.descriptor.digest}: {error.message}, so its blobs were not read"))
     except MachineError as error:
         if entry not in store.entries():
             return True
@@ -177,7 +177,7 @@ def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12] or "-"
 
 
-def _ago(seconds: float | None) -> str:
+def _age(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     for size, unit in _AGES:

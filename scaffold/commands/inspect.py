@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scaffold.core import files
+from scaffold.core.text import escaped
 from scaffold.hosts import plugin as plugins
 from scaffold.oci.consumers import Consumer, Packed, consumers
 from scaffold.oci.layout import MODULE_NAME, OpenBlob, unpack
@@ -62,17 +63,12 @@ class ImageReport:
         for consumer in self.consumers:
             answer = {True: "yes", False: "no", None: "perhaps"}[consumer.loads]
             lines.append(f"  {consumer.name:<27}{answer}{': ' + consumer.why if consumer.why else ''}")
-        return "\n".join([*map(_harmless, lines), "", self.module.summary()])
+        return "\n".join([*(escaped(line, len(line)) for line in lines), "", self.module.summary()])
 
 
 def _cut(text: str) -> str:
     """An image's text, cut to a length that fits on the page."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
-
-
-def _harmless(line: str) -> str:
-    """A line whose text comes from outside, without control characters for the terminal."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
 
 
 def inspect(target: str, *, remote: bool = False, plain_http: bool = False) -> ModuleReport | ImageReport:

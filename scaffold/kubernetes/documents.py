@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
+from scaffold.core.text import quoted
 from scaffold.errors import UsageError, choose
 from scaffold.kubernetes.options import ClusterOptions, resource_name
 from scaffold.kubernetes.pins import Pin
 from scaffold.oci.plugin_info import MODULE_DIGEST
-from scaffold.oci.spec import shown
 from scaffold.wasm import compat as versions
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def root_id(pin: Pin, options: ClusterOptions) -> str:
     chosen = pin.root_id if options.root_id is None else options.root_id
     if len(chosen) > ROOT_ID_LIMIT or not chosen.isprintable():
         raise UsageError(
-            f"the root id {shown(chosen)} isn't one line of at most {ROOT_ID_LIMIT} characters",
+            f"the root id {quoted(chosen)} isn't one line of at most {ROOT_ID_LIMIT} characters",
             hint="pass another by --root-id",
         )
     return chosen

@@ -1,8 +1,8 @@
-"""Who can load an image, and why the others can't.
+"""Which consumers can load an image, and why the others can't.
 
-Sources: solo-io/wasm, tools/wasme/pkg/pull; istio/istio, pkg/wasm/{imagefetcher,cache}.go, whose code
-Envoy Gateway and Higress have, too; GoogleCloudPlatform/service-extensions, plugins/; oras-project/oras;
-bytecodealliance/wasm-pkg-tools. What docker pull and skopeo copy do was tried (Docker 20.10, skopeo 1.9).
+Sources: solo-io/wasm, tools/wasme/pkg/pull; istio/istio, pkg/wasm/{imagefetcher,cache}.go, which Envoy
+Gateway and Higress have copied; GoogleCloudPlatform/service-extensions, plugins/; oras-project/oras;
+bytecodealliance/wasm-pkg-tools. docker pull and skopeo copy were tested (Docker 20.10, skopeo 1.9).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from scaffold.wasm.module import WasmFile
 
 _IMAGE_CONFIGS = (IMAGE_CONFIG, "application/vnd.docker.container.image.v1+json")
 _IMAGE_LAYERS = (TAR_GZIP, DOCKER_TAR_GZIP)
-# what Google's hosts don't list among the hostcalls that they have
+# hostcalls that the documentation of Google's hosts doesn't list
 _NOT_LISTED = {
     "proxy_http_call": "callouts",
     "proxy_grpc_call": "callouts",
@@ -39,11 +39,10 @@ _NOT_LISTED = {
 
 @dataclass(frozen=True)
 class Packed:
-    """An image as its consumers meet it.
+    """An image as a consumer sees it.
 
-    `files` are the paths in the archive that holds the module, none when the layer is the bare module;
-    `module` is None where it isn't known, and `os`, which the image's configuration names, "". `kind` is
-    the plugin's type.
+    `files` are the paths in the archive that holds the module, empty if the layer is the bare module.
+    `module` is None if unknown; `os`, from the image's configuration, is "" then. `type` is the plugin's.
     """
 
     manifest: Manifest
@@ -51,12 +50,12 @@ class Packed:
     module: WasmFile | None = None
     files: tuple[str, ...] = ()
     os: str = ""
-    kind: str = "http"
+    type: str = "http"
 
 
 @dataclass(frozen=True)
 class Consumer:
-    """Who may load an image: `loads` is None where nobody knows; `why` says why not, or on what condition."""
+    """A consumer and an image; `loads` is None if unknown, `why` is the reason or the condition."""
 
     name: str
     loads: bool | None
@@ -68,92 +67,92 @@ _YES: _Answer = (True, "")
 
 
 def consumers(image: Packed) -> tuple[Consumer, ...]:
-    """What each of `CONSUMERS` does with an image."""
+    """Whether each of `CONSUMERS` loads an image."""
     return tuple(Consumer(name, *rule(image)) for name, rule in CONSUMERS.items())
 
 
 def _wasme(image: Packed) -> _Answer:
     types = {blob.media_type for blob in image.manifest.blobs}
-    lacking = sorted({RUNTIME_CONFIG, WASM_CONTENT} - types)
-    return (False, f"it wants a blob of type {lacking[0]}") if lacking else _YES
+    missing = sorted({RUNTIME_CONFIG, WASM_CONTENT} - types)
+    return (False, f"it needs a blob of type {missing[0]}") if missing else _YES
 
 
 def _istio(image: Packed) -> _Answer:
-    """Istio takes network filters, too."""
-    if image.kind != "network":
+    """Unlike the gateways, Istio also loads network plugins."""
+    if image.type != "network":
         return _gateway(image)
-    loads, why = _gateway(replace(image, kind="http"))
-    since = f"from Istio {versions.NETWORK.since} on"
+    loads, why = _gateway(replace(image, type="http"))
+    since = f"since Istio {versions.NETWORK.since}"
     return loads, ", ".join(filter(None, [since, why])) if loads else why
 
 
 def _gateway(image: Packed) -> _Answer:
-    """All that have Istio's code, and a place for HTTP filters."""
-    if image.kind != "http":
-        return False, f"it has no place for a plugin of type {image.kind}"
+    """Consumers with Istio's code that load HTTP plugins."""
+    if image.type != "http":
+        return False, f"it doesn't support plugins of type {image.type}"
     refusal = _fetching(image)
     if refusal or image.module is None:
         return not refusal, refusal
     if image.module.size > BLOB_LIMIT:
-        return False, f"the module is {image.module.size:,} bytes large, and it takes 256 MiB"
+        return False, f"the module has {image.module.size:,} bytes, and the limit is 256 MiB"
     verdicts = abi.verdicts(image.module)
     loading = [verdict.envoys for verdict in verdicts if verdict.loads]
     if not loading:
         fatal = next(problem for problem in verdicts[0].problems if problem.fatal)
         return False, f"no Envoy loads the module: {fatal.message}"
-    return True, "" if len(loading) == len(verdicts) else f"when its Envoy is {', or '.join(loading)}"
+    return True, "" if len(loading) == len(verdicts) else f"if its Envoy is {' or '.join(loading)}"
 
 
 def _fetching(image: Packed) -> str:
-    """Why Istio doesn't get the module out of the image, or ""."""
+    """Why Istio can't extract the module from the image, or ""."""
     layers = [layer.media_type for layer in image.manifest.layers]
     docker = image.manifest.media_type == DOCKER_MANIFEST
     archive = DOCKER_TAR_GZIP if docker else TAR_GZIP
     if layers[-1] == archive:
         named = any(PurePosixPath(name).name == MODULE_NAME for name in image.files)
-        return "" if named else f"the archive holds no {MODULE_NAME}"
+        return "" if named else f"the archive has no {MODULE_NAME}"
     if docker:
-        return f"the last layer of a Docker image has to be {archive}"
+        return f"the last layer of a Docker image must be {archive}"
     if len(layers) != 2:
-        return f"without an archive it wants exactly 2 layers, and there {_are(len(layers))}"
+        return f"without an archive it needs exactly 2 layers, not {len(layers)}"
     return "" if WASM_CONTENT in layers else f"none of the layers is {archive} or {WASM_CONTENT}"
 
 
 def _google(image: Packed) -> _Answer:
     if image.layout.variant == "hybrid":
-        return None, "it wants an ordinary container image, which this is in part"
+        return None, "it needs an ordinary container image, which this is only in part"
     if refusal := _no_container_image(image):
         return False, refusal
     if len(image.manifest.layers) > 1:
-        return None, f"it wants a single file {MODULE_NAME}, and the image has more layers"
+        return None, f"it needs a single file {MODULE_NAME}, but the image has more layers"
     if [name.removeprefix("./").lstrip("/") for name in image.files] != [MODULE_NAME]:
         return (
             False,
-            f"it wants a single file {MODULE_NAME}, and there are {', '.join(image.files) or 'none'}",
+            f"it needs a single file {MODULE_NAME}, but finds {', '.join(image.files) or 'none'}",
         )
-    names = {each.name for each in image.module.imports} if image.module else set()
-    if unlisted := {what for name, what in _NOT_LISTED.items() if name in names}:
-        return None, f"its documentation lists no {' and no '.join(sorted(unlisted))}"
+    imports = {each.name for each in image.module.imports} if image.module else set()
+    if unlisted := {feature for name, feature in _NOT_LISTED.items() if name in imports}:
+        return None, f"its documentation doesn't list {' and '.join(sorted(unlisted))}"
     return _YES
 
 
 def _docker(image: Packed) -> _Answer:
     if image.os not in ("", "linux"):
-        return False, f"the image is for {image.os}, and Docker runs linux"
+        return False, f"the image is for {image.os}, but Docker runs linux"
     refusal = _no_container_image(image)
     return not refusal, refusal
 
 
 def _no_container_image(image: Packed) -> str:
-    """Which of the parts isn't one of a container image, or ""."""
+    """Which part of the image doesn't belong into a container image, or ""."""
     if image.manifest.config.media_type not in _IMAGE_CONFIGS:
-        return f"it knows no configuration of type {image.manifest.config.media_type}"
+        return f"it doesn't know configurations of type {image.manifest.config.media_type}"
     unknown = [layer for layer in image.manifest.layers if layer.media_type not in _IMAGE_LAYERS]
-    return f"it knows no layer of type {unknown[0].media_type}" if unknown else ""
+    return f"it doesn't know layers of type {unknown[0].media_type}" if unknown else ""
 
 
 def _oras(image: Packed) -> _Answer:
-    return _YES if image.layout.module.title else (False, "it passes over a layer without a title")
+    return _YES if image.layout.module.title else (False, "it skips layers without a title")
 
 
 def _skopeo(image: Packed) -> _Answer:
@@ -163,15 +162,11 @@ def _skopeo(image: Packed) -> _Answer:
 def _wkg(image: Packed) -> _Answer:
     layers = [layer.media_type for layer in image.manifest.layers]
     if image.manifest.config.media_type != CNCF_CONFIG:
-        return False, f"it wants a configuration of type {CNCF_CONFIG}"
-    return _YES if layers == [CNCF_WASM] else (False, f"it wants one layer, of type {CNCF_WASM}")
+        return False, f"it needs a configuration of type {CNCF_CONFIG}"
+    return _YES if layers == [CNCF_WASM] else (False, f"it needs a single layer of type {CNCF_WASM}")
 
 
-def _are(count: int) -> str:
-    return "is 1" if count == 1 else f"are {count}"
-
-
-# name -> whether it loads an image
+# name -> the rule that tells whether it loads an image
 CONSUMERS: dict[str, Callable[[Packed], _Answer]] = {
     "Istio 1.16 and later": _istio,
     "Envoy Gateway": _gateway,

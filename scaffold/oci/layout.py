@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from scaffold.core.files import digest
+from scaffold.core.text import one_line, quoted
 from scaffold.oci.plugin_info import MODULE_DIGEST, RUNTIME_CONFIG_NAME, PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import (
@@ -22,7 +23,6 @@ from scaffold.oci.spec import (
     Descriptor,
     ImageError,
     Manifest,
-    shown,
 )
 from scaffold.oci.tar import Archive, Entry
 from scaffold.oci.variants import (
@@ -122,7 +122,7 @@ def layout_of(manifest: Manifest) -> Layout:
     if last.media_type in _ARCHIVES:
         return Layout(_archive_variant(manifest, bare), last, runtime_config, _archive_reason(manifest, bare))
     if len(bare) > 1:
-        raise ImageError(f"the image holds {len(bare)} wasm modules, and a plugin is one")
+        raise ImageError(f"the image holds {len(bare)} wasm modules instead of one")
     if bare:
         return Layout(
             _bare_variant(manifest, bare[0]), bare[0], runtime_config, f"its layer is {bare[0].media_type}"
@@ -145,9 +145,9 @@ def _archive_reason(manifest: Manifest, bare: list[Descriptor]) -> str:
     docker = manifest.layers[-1].media_type == DOCKER_TAR_GZIP
     reason = "its last layer is a tar+gzip"
     if bare:
-        reason += ", which Istio takes and not the bare module"
+        reason += ", which Istio prefers to the bare module"
     if docker != (manifest.media_type == DOCKER_MANIFEST):
-        reason += ", of another family than the manifest, which Istio refuses"
+        reason += ", but of another family than the manifest, which Istio refuses"
     return reason
 
 
@@ -158,7 +158,7 @@ def _bare_variant(manifest: Manifest, module: Descriptor) -> str:
 
 
 def _listed(layers: tuple[Descriptor, ...]) -> str:
-    types = list(dict.fromkeys(shown(layer.media_type) for layer in layers))
+    types = list(dict.fromkeys(quoted(layer.media_type) for layer in layers))
     return ", ".join(types[:5]) + (", ..." if len(types) > 5 else "")
 
 
@@ -189,9 +189,9 @@ def _unpacked(archive: Archive) -> Contents:
         name = path.name if path.name == MODULE_NAME else str(path)
         if name in (MODULE_NAME, RUNTIME_CONFIG_NAME):
             if entry.kind != "file":
-                raise ImageError(f"its last layer holds {shown(entry.name)} as a {entry.kind}, not as a file")
+                raise ImageError(f"its last layer has {quoted(entry.name)} as a {entry.kind}, not as a file")
             if name in contents:
-                raise ImageError(f"its last layer holds two files named {name}")
+                raise ImageError(f"its last layer has two files named {name}")
             if name == RUNTIME_CONFIG_NAME and entry.size > MANIFEST_LIMIT:
                 raise ImageError(f"its {name} has {entry.size:,} bytes")
             contents[name] = archive.read()
@@ -206,7 +206,7 @@ def _check_module(content: bytes) -> None:
     if not content:
         raise ImageError("the image's module is empty")
     if content[:4] != MAGIC:
-        raise ImageError(f"the image's module is not a wasm module (it begins with {content[:4]!r})")
+        raise ImageError(f"the image's module isn't a wasm module (it begins with {content[:4]!r})")
     if content[4:8] == COMPONENT:
         raise ImageError(
             "the image's module is a WebAssembly component; proxy-wasm hosts load core modules",
@@ -220,7 +220,9 @@ def verify(manifest: Manifest, module: bytes) -> str:
     """The module's digest. Raises `ImageError` if the image's annotations state another one."""
     stated, actual = manifest.annotations.get(MODULE_DIGEST), digest(module)
     if stated is not None and stated != actual:
-        raise ImageError(f"the image states the module digest {shown(stated)}, but its module has {actual}")
+        raise ImageError(
+            f"the image states the module digest {quoted(stated, 100)}, but its module has {actual}"
+        )
     return actual
 
 
@@ -243,9 +245,9 @@ def choose_child(index: Mapping[str, Any]) -> Descriptor:
     if len(images) == 1:
         return images[0][0]
     if not images:
-        raise ImageError("the index holds no image")
+        raise ImageError("the index has no images")
     platforms = [f"{platform.get('os', '?')}/{platform.get('architecture', '?')}" for _, platform in images]
-    raise ImageError(f"the index holds no image for linux/amd64, only for {shown(', '.join(platforms))}")
+    raise ImageError(f"the index has no image for linux/amd64, only for {one_line(', '.join(platforms))}")
 
 
 def _platform(record: Mapping[str, Any]) -> Mapping[str, str]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from scaffold.core.events import Noted, emit
+from scaffold.core.text import quoted
 from scaffold.errors import UsageError
 from scaffold.oci.reference import Reference
-from scaffold.oci.spec import TITLE, ImageError, Manifest, document, dump, shown
+from scaffold.oci.spec import TITLE, ImageError, Manifest, document, dump
 from scaffold.project.model import TYPES, Project
 from scaffold.project.schema import FILE, Schema
 from scaffold.wasm.module import WasmModule
@@ -102,7 +103,7 @@ class PluginInfo:
             known["name"] = reference.repository.rpartition("/")[2]
         if known.get("type", "http") not in TYPES:
             raise ImageError(
-                f"the image's plugin has the unknown type {shown(known['type'])}",
+                f"the image's plugin has the unknown type {quoted(known['type'])}",
                 hint=f"known: {', '.join(TYPES)}",
             )
         return cls(**known)
@@ -150,7 +151,7 @@ def read_runtime_config(content: bytes) -> tuple[tuple[str, ...], tuple[str, ...
     record = document(content, RUNTIME_CONFIG_NAME)
     config = record.get("config") or {}
     if not isinstance(config, dict):
-        raise ImageError(f"its {RUNTIME_CONFIG_NAME} has a `config` that isn't an object: {shown(config)}")
+        raise ImageError(f"its {RUNTIME_CONFIG_NAME} has a `config` that isn't an object: {quoted(config)}")
     return (
         _strings(config, "rootIds", "root_ids"),
         _strings(record, "abiVersions", "abi_versions", "abiVersion", "abi_version"),
@@ -164,7 +165,7 @@ def _strings(record: Mapping[str, Any], *keys: str) -> tuple[str, ...]:
         return _parts(value)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ImageError(
-            f"its {RUNTIME_CONFIG_NAME} has a `{key}` that isn't a list of strings: {shown(value)}"
+            f"its {RUNTIME_CONFIG_NAME} has a `{key}` that isn't a list of strings: {quoted(value)}"
         )
     return tuple(value)
 

@@ -42,11 +42,11 @@ IMAGES: dict[str, tuple[Callable[[], list[tuple[str, bytes]]], str]] = {
     "a bomb of 9 GiB": (lambda: [(TAR, layers.zeros(9_000))], "unpacks to more than 256 MiB"),
     "a file of a terabyte": (
         lambda: [tar(header("plugin.wasm", size=b"\x80" + (10**12).to_bytes(11, "big")))],
-        "256 MiB is the most",
+        "256 MiB is the limit",
     ),
-    "1,001 files": (lambda: [tar(*MANY, file("plugin.wasm", MODULE))], "holds more than 1,000 files"),
+    "1,001 files": (lambda: [tar(*MANY, file("plugin.wasm", MODULE))], "has more than 1,000 files"),
     "a cut gzip": (lambda: [(TAR, PLUGIN[:-9])], "its gzip is cut short"),
-    "no gzip": (lambda: [(TAR, b"plain")], "its last layer is no gzip"),
+    "no gzip": (lambda: [(TAR, b"plain")], "its last layer is not gzip"),
     "no plugin.wasm": (lambda: [tar(file("bin/sh", b"x"))], "its last layer has no plugin.wasm"),
     "an empty file": (lambda: [tar(file("plugin.wasm", b""))], "the image's module is empty"),
     "a component": (lambda: [tar(file("plugin.wasm", COMPONENT))], "is a WebAssembly component"),
@@ -116,7 +116,7 @@ def test_an_index(user, shop, record, capsys):
     raw = manifest(shop, repository, "1")
     others = [child(raw, "linux", "arm64"), child(raw, "windows", "amd64")]
     name = put(shop, repository, "others", index(others), INDEX)
-    told = [refused(user, capsys, name, "no image for linux/amd64, only for 'linux/arm64, windows/amd64'")]
+    told = [refused(user, capsys, name, 'no image for linux/amd64, only for "linux/arm64, windows/amd64"')]
     nested = index([child(index(others), "linux", "amd64", INDEX)])
     told.append(refused(user, capsys, put(shop, repository, "nested", nested, INDEX), "it is no image"))
     told.append(refused(user, capsys, put(shop, repository, "none", index([]), INDEX), "holds no image"))
@@ -162,8 +162,8 @@ MANIFESTS: dict[str, tuple[bytes, str, str]] = {
         MANIFEST,
         "claims to be both an image and an index",
     ),
-    "a key twice": (b'{"layers": [], "Layers": []}', MANIFEST, "a key stands twice"),
-    "nested deeply": (b'{"a":' * 100_000, MANIFEST, "its manifest is no JSON"),
+    "a key twice": (b'{"layers": [], "Layers": []}', MANIFEST, "a key appears twice"),
+    "nested deeply": (b'{"a":' * 100_000, MANIFEST, "its manifest isn't JSON"),
     "another type than it came as": (
         json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).encode(),
         MANIFEST,

@@ -17,6 +17,7 @@ import requests
 
 from scaffold.core.events import Warned, emit
 from scaffold.core.net import is_inner, is_loopback
+from scaffold.core.text import one_line
 from scaffold.errors import RegistryError
 from scaffold.oci.registry import errors
 from scaffold.oci.registry.address import host_of, split
@@ -119,7 +120,7 @@ class Auth:
         by_scheme = {each.scheme: each for each in reversed(challenges(header))}
         self._challenge = by_scheme.get("bearer") or by_scheme.get("basic")
         if self._challenge is None:
-            schemes = errors.clean(", ".join(by_scheme)) or "an unknown scheme"
+            schemes = one_line(", ".join(by_scheme)) or "an unknown scheme"
             raise RegistryError(
                 f"{self._registry} asks for {schemes} authentication: only Basic and Bearer are supported"
             )

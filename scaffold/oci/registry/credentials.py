@@ -18,6 +18,7 @@ from typing import Any
 
 from scaffold.core import files, process
 from scaffold.core.events import Warned, emit
+from scaffold.core.text import one_line
 from scaffold.errors import MachineError
 from scaffold.oci.reference import DOCKER_HUB
 
@@ -225,8 +226,7 @@ def _run(helper: str, verb: str, request: str) -> process.Completed:
 def _failed(helper: str, verb: str, completed: process.Completed) -> MachineError:
     output = completed.stderr.strip() or completed.stdout.strip()
     line = next(iter(output.splitlines()), f"it exited with {completed.code}")
-    text = "".join(each for each in line if each.isprintable())[:200]
-    return MachineError(f"docker-credential-{helper} {verb} failed: {text}")
+    return MachineError(f"docker-credential-{helper} {verb} failed: {one_line(line)}")
 
 
 def _from_entries(path: Path, record: dict[str, Any], registry: str, repository: str) -> Credentials | None:

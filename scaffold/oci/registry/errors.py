@@ -1,4 +1,4 @@
-"""What can go wrong with a registry, in sentences that name it. Its own text is cleaned first."""
+"""What can go wrong with a registry, in sentences that name it. Its own text is made safe first."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import requests
 import urllib3
 
+from scaffold.core.text import one_line
 from scaffold.errors import RegistryError
 from scaffold.oci.registry.address import host_of
 
@@ -45,7 +46,7 @@ def of_status(
 
     `text` is the registry's own (`text_of`), without our secrets.
     """
-    text = clean(text)
+    text = one_line(text, _TEXT_LIMIT)
     because = f": {text}" if text else ""
     task = f"{doing} {thing}".strip()
     login = f"`scaffold login {registry}`"
@@ -134,7 +135,7 @@ def of_transport(
 def _of_tls(causes: list[BaseException], host: str, authorities: str) -> RegistryError | None:
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            message = f"the certificate of {host} can't be trusted: {clean(cause.verify_message)}"
+            message = f"the certificate of {host} can't be trusted: {one_line(cause.verify_message)}"
             return RegistryError(message, hint=f"if its authority is your own: export {authorities}=FILE")
         if isinstance(cause, ssl.SSLError) and not isinstance(
             cause, ssl.SSLEOFError | ssl.SSLZeroReturnError
@@ -153,7 +154,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def text_of(body: bytes) -> str:
     """The text in an error's body: OCI's errors, or what token servers write; "" if it is neither.
 
-    Not cleaned yet.
+    It may still contain anything.
     """
     try:
         record = json.loads(body)
@@ -169,9 +170,3 @@ def text_of(body: bytes) -> str:
         :1
     ]
     return "; ".join(text for text in texts if isinstance(text, str) and text)
-
-
-def clean(text: str) -> str:
-    """Foreign text made fit for a terminal: one line, no control characters, not too long."""
-    line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
-    return line if len(line) <= _TEXT_LIMIT else line[:_TEXT_LIMIT] + "..."

@@ -245,7 +245,7 @@ def test_the_schema_of_another_source_stays_out(crate, capsys):
         (["-t", f"hello@sha256:{'0' * 64}"], 2, "its digest follows from its content"),
         (["--variant", "docker"], 2, "no variant named `docker`"),
         (["--runtime-config", "nowhere.json"], 2, "cannot read nowhere.json"),
-        (["--runtime-config", "filter.wasm"], 6, "runtime-config.json is no JSON"),
+        (["--runtime-config", "filter.wasm"], 6, "runtime-config.json isn't JSON"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_stored(module, capsys, words, code, message):

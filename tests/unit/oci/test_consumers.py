@@ -104,11 +104,11 @@ def test_who_loads_what(name, anatomy):
 @pytest.mark.parametrize(
     ("manifest", "consumer", "why"),
     [
-        (made("cncf"), FAMILY[0], "without an archive it wants exactly 2 layers, and there is 1"),
+        (made("cncf"), FAMILY[0], "without an archive it needs exactly 2 layers, not 1"),
         (
             TABLE["oci with a third layer"][0],
             FAMILY[2],
-            "without an archive it wants exactly 2 layers, and there are 3",
+            "without an archive it needs exactly 2 layers, not 3",
         ),
         (
             image(*WASM_TO_OCI[:1], [METADATA, *WASM_TO_OCI[1]]),
@@ -118,18 +118,22 @@ def test_who_loads_what(name, anatomy):
         (
             TABLE["an OCI layer in a docker manifest"][0],
             FAMILY[0],
-            f"the last layer of a Docker image has to be {variants.DOCKER_TAR_GZIP}",
+            f"the last layer of a Docker image must be {variants.DOCKER_TAR_GZIP}",
         ),
-        (made("compat"), "wasme", f"it wants a blob of type {variants.RUNTIME_CONFIG}"),
-        (made("oci"), "docker pull", f"it knows no configuration of type {variants.RUNTIME_CONFIG}"),
-        (TABLE["metadata before the archive"][0], "docker pull", f"it knows no layer of type {METADATA}"),
-        (made("compat"), "wkg", f"it wants a configuration of type {variants.CNCF_CONFIG}"),
+        (made("compat"), "wasme", f"it needs a blob of type {variants.RUNTIME_CONFIG}"),
+        (made("oci"), "docker pull", f"it doesn't know configurations of type {variants.RUNTIME_CONFIG}"),
+        (
+            TABLE["metadata before the archive"][0],
+            "docker pull",
+            f"it doesn't know layers of type {METADATA}",
+        ),
+        (made("compat"), "wkg", f"it needs a configuration of type {variants.CNCF_CONFIG}"),
         (
             image(variants.CNCF_CONFIG, [METADATA, variants.CNCF_WASM]),
             "wkg",
-            f"it wants one layer, of type {variants.CNCF_WASM}",
+            f"it needs a single layer of type {variants.CNCF_WASM}",
         ),
-        (TABLE["cncf without titles"][0], "oras pull", "it passes over a layer without a title"),
+        (TABLE["cncf without titles"][0], "oras pull", "it skips layers without a title"),
     ],
 )
 def test_why_not(manifest, consumer, why):
@@ -164,22 +168,22 @@ def test_a_module_that_no_envoy_loads_is_no_use_in_istio(anatomy):
 
 def test_a_module_that_some_envoys_load_says_which(anatomy):
     found = answers(made("oci"), anatomy(build(wasi("fd_sync", "i>i"))), files=())
-    assert {found[name] for name in FAMILY} == {("yes", "when its Envoy is 1.39 to 1.40")}
+    assert {found[name] for name in FAMILY} == {("yes", "if its Envoy is 1.39 to 1.40")}
 
 
 def test_only_istio_has_a_place_for_network_filters(anatomy):
     found = answers(made("compat"), kind="network")
-    no = ("no", "it has no place for a plugin of type network")
-    assert [found[name] for name in FAMILY] == [("yes", "from Istio 1.20 on"), no, no]
+    no = ("no", "it doesn't support plugins of type network")
+    assert [found[name] for name in FAMILY] == [("yes", "since Istio 1.20"), no, no]
     some = answers(made("oci"), anatomy(build(wasi("fd_sync", "i>i"))), files=(), kind="network")
-    assert some[FAMILY[0]] == ("yes", "from Istio 1.20 on, when its Envoy is 1.39 to 1.40")
+    assert some[FAMILY[0]] == ("yes", "since Istio 1.20, if its Envoy is 1.39 to 1.40")
     none = answers(made("compat"), files=(), kind="network")
-    assert none[FAMILY[0]] == ("no", "the archive holds no plugin.wasm")
+    assert none[FAMILY[0]] == ("no", "the archive has no plugin.wasm")
 
 
 def test_none_has_a_place_for_a_service():
     found = answers(made("compat"), kind="service")
-    assert {found[name] for name in FAMILY} == {("no", "it has no place for a plugin of type service")}
+    assert {found[name] for name in FAMILY} == {("no", "it doesn't support plugins of type service")}
 
 
 def test_a_module_larger_than_istio_takes(anatomy, tmp_path):
@@ -187,17 +191,17 @@ def test_a_module_larger_than_istio_takes(anatomy, tmp_path):
         file.write(MODULE + b"\0\x80\x80\x80\x80\x01")
         file.truncate(len(MODULE) + 6 + 256 * 2**20)
     module = WasmFile.read(tmp_path / "plugin.wasm")
-    why = f"the module is {module.size:,} bytes large, and it takes 256 MiB"
+    why = f"the module has {module.size:,} bytes, and the limit is 256 MiB"
     assert answers(made("compat"), module)[FAMILY[0]] == ("no", why)
 
 
 @pytest.mark.parametrize(
     ("hostcalls", "why"),
     [
-        ([("proxy_http_call", "iiiiiiiiii>i")], "its documentation lists no callouts"),
+        ([("proxy_http_call", "iiiiiiiiii>i")], "its documentation doesn't list callouts"),
         (
             [("proxy_grpc_call", "iiiiiiiiiiii>i"), ("proxy_set_tick_period_milliseconds", "i>i")],
-            "its documentation lists no callouts and no timers",
+            "its documentation doesn't list callouts and timers",
         ),
     ],
 )

@@ -15,9 +15,11 @@ from scaffold.tasks import ns
 
 ROOT = Path(__file__).parent
 BIN = Path(sys.executable).parent
-QUICK = (BIN / "pytest", "-m", "not e2e", "-n", "2", "--dist", "worksteal", "-q")
-REAL = (BIN / "pytest", "-m", "e2e and not faults", "-n", "2", "--dist", "loadgroup", "-q")
-FAULTS = (BIN / "pytest", "tests/faults", "-m", "faults", "-n", "2", "--dist", "worksteal", "-q")
+PYTEST = (BIN / "pytest", "-q", "-n", "2")
+UNIT = (*PYTEST, "--dist", "worksteal", "tests/unit")
+COMPONENT = (*PYTEST, "--dist", "worksteal", "tests/component")
+E2E = (*PYTEST, "--dist", "loadgroup", "--durations=15", "tests/e2e")  # conftest.py's groups
+FAULTS = (*PYTEST, "--dist", "worksteal", "--durations=15", "tests/faults")
 
 
 def _run(*words: str | Path, cwd: Path = ROOT) -> None:
@@ -34,16 +36,33 @@ def _run(*words: str | Path, cwd: Path = ROOT) -> None:
 
 @task
 def test(_: Context) -> None:
-    """The quick tests: no cargo, no Envoy, under a minute."""
-    _run(*QUICK)
+    """The unit tests: no process, no socket; in seconds."""
+    _run(*UNIT)
+
+
+@task
+def component(_: Context) -> None:
+    """The tests with real processes, git, sockets, kubectl and cookiecutter: minutes."""
+    _run(*COMPONENT)
+
+
+@task
+def e2e(_: Context) -> None:
+    """The tests with real cargo, Envoy, Docker and registries: half an hour."""
+    _run(*E2E)
 
 
 @task(name="all")
 def every_test(_: Context) -> None:
-    """Every test, those with real cargo, Envoy and servers too; of the fault suite 20 kills a command."""
-    _run(*QUICK)
-    _run(*REAL, "--durations=15")
-    _run(*FAULTS, "--durations=15")
+    """Every test, folder by folder, to the end; of the fault suite 20 kills per command."""
+    failed = []
+    for folder in (UNIT, COMPONENT, E2E, FAULTS):
+        try:
+            _run(*folder)
+        except Exit:
+            failed.append(str(folder[-1]))
+    if failed:
+        raise Exit(f"failed: {', '.join(failed)}", code=1)
 
 
 @task
@@ -52,7 +71,7 @@ def faults(_: Context, kills: int = 200, page: bool = False) -> None:
     os.environ["SCAFFOLD_KILLS"] = str(kills)
     if page:
         os.environ["SCAFFOLD_FAULTS_PAGE"] = str(ROOT / "docs" / "faults.md")
-    _run(*FAULTS, "--durations=15")
+    _run(*FAULTS)
 
 
 @task
@@ -106,4 +125,4 @@ def _free(wanted: int) -> int:
     raise Exit("no free port", code=8)
 
 
-ns.add_collection(Collection("dev", test, every_test, faults, lint, bench, demo))
+ns.add_collection(Collection("dev", test, component, e2e, every_test, faults, lint, bench, demo))

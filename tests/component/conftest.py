@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from support.clusters import cluster, kubeconfig
-from support.users import authority, home, other, said, server, tls_server, trusted
+from support.faulty import authority, other, server, tls_server, trusted
+from support.users import home, said
 
 __all__ = ["authority", "home", "other", "said", "server", "tls_server", "trusted"]
 

@@ -19,7 +19,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side (`--dist loadgroup`) run files, but no two with a fixed port."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.e2e)
             name = item.path.stem
             item.add_marker(pytest.mark.xdist_group("fixed ports" if name in FIXED_PORTS else name))
 

@@ -151,6 +151,11 @@ MODULES = {
 }
 
 
+@pytest.mark.faults(
+    "R14",
+    injected="modules: empty, text, ELF, cut, component, no marker",
+    seen="exit code 6, reason and byte",
+)
 @pytest.mark.parametrize(("content", "message", "hint"), MODULES.values(), ids=MODULES)
 def test_a_module_that_no_host_loads(content, message, hint, run, crate, tmp_path):
     path = tmp_path / "a.wasm"
@@ -174,6 +179,7 @@ def test_a_module_that_is_not_there(run, tmp_path):
 # --- ports, upstreams, Envoys
 
 
+@pytest.mark.faults("R15", injected="a port that a stranger has", seen="exit code 8, names the pid")
 def test_a_port_that_a_stranger_has(run, place, hello, listener):
     port = listener.getsockname()[1]
     name = psutil.Process().name()
@@ -186,6 +192,9 @@ def test_a_port_that_a_stranger_has(run, place, hello, listener):
     assert nothing_left(place)
 
 
+@pytest.mark.faults(
+    "R15", injected="a port that another deployment has", seen="exit code 8, names the project"
+)
 def test_a_port_that_our_own_deployment_has(run, place, hello, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
@@ -342,6 +351,11 @@ def test_ctrl_c_in_new(tmp_path):
     assert Project.load(scaffold.new("a_filter", output_dir=tmp_path, no_input=True).root)
 
 
+@pytest.mark.faults(
+    "R9",
+    injected="Ctrl-C in a terminal at random moments of build, run, deploy, test",
+    seen="all gone; again succeeds",
+)
 @pytest.mark.parametrize(
     ("words", "sign", "length"),
     [

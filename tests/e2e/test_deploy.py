@@ -285,6 +285,7 @@ def test_logs_without_a_deployment_are_an_error(root):
         scaffold.logs(root)
 
 
+@pytest.mark.faults("R10", injected="SIGKILL of a deployment's supervisor", seen="Envoy gone within 3 s")
 def test_envoy_dies_with_its_supervisor_and_deploy_begins_anew(root, probe):
     scaffold.deploy(module=probe.path, root=root, port=0)
     deployment = deployments.load(root)
@@ -295,6 +296,9 @@ def test_envoy_dies_with_its_supervisor_and_deploy_begins_anew(root, probe):
     assert scaffold.deploy(module=probe.path, root=root, port=0).running
 
 
+@pytest.mark.faults(
+    "R16", injected="Envoy is killed after a refused module", seen="runs again with the last accepted one"
+)
 def test_an_envoy_that_was_killed_is_started_again_and_the_log_says_so(root, probe, hello, run):
     deployed = scaffold.deploy(module=hello.path, root=root, port=0)
     scaffold.deploy(module=probe.path, root=root, config='"second"')
@@ -311,6 +315,9 @@ def test_an_envoy_that_was_killed_is_started_again_and_the_log_says_so(root, pro
     assert scaffold.status(root)[0].plugins[0].module_digest == hello.digest
 
 
+@pytest.mark.faults(
+    "R11", injected="a deployment meets `loop {}`", seen="one life of Envoy, `logs` names the watchdog"
+)
 def test_a_looping_filter_costs_one_life_of_envoy(root, probe, run):
     deployed = scaffold.deploy(module=probe.path, root=root, port=0)
     with pytest.raises(OSError):
@@ -375,6 +382,7 @@ def test_a_record_that_is_broken_is_left_alone_and_said(root, probe):
     assert scaffold.deploy(module=probe.path, root=root, port=0).running
 
 
+@pytest.mark.faults("R19", injected="a pid that belongs to a stranger now", seen="never ended")
 def test_a_pid_that_belongs_to_another_process_now_is_never_ended(root, probe):
     scaffold.deploy(module=probe.path, root=root, port=0)
     deployment = deployments.load(root)

@@ -22,8 +22,6 @@ from scaffold.toolchain import find as toolchain
 from scaffold.toolchain.debian import install as private
 from scaffold.wasm.module import WasmModule
 
-pytestmark = pytest.mark.e2e
-
 TRIPLES = ("wasm32-wasip1", "wasm32-unknown-unknown")
 INSTALL = """
 import sys
@@ -136,6 +134,7 @@ def cargo(found, root, *words):
     return ran.stdout
 
 
+@pytest.mark.faults("R2", injected="set-up, the real one: killed twice, then run as two", seen="there once")
 def test_killed_twice_and_run_as_two_it_is_there_once(installed):
     if not installed.said:
         pytest.skip("the user's own toolchain is used")

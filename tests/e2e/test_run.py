@@ -85,6 +85,7 @@ def test_it_prints_where_and_what_is_logged_and_ends_when_asked(crate, number, c
         assert not alive
 
 
+@pytest.mark.faults("R10", injected="SIGKILL of run", seen="Envoy gone within 3 s")
 def test_kill_9_takes_envoy_along(probe, tmp_path):
     with running(probe.path, "--root", tmp_path, "--port", 0) as run:
         run.until(URL)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import fault_table as table
+from support import fault_table
 from support.machines import debian, machine
 from support.places import Place, a_place
 from support.shops import shop, user
@@ -27,11 +27,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.e2e)
             marked = item.get_closest_marker("faults")
             if not marked or not marked.args:
                 raise pytest.UsageError(f"{item.nodeid} doesn't say which fault it injects")
-            item.user_properties.append((table.PROPERTY, [marked.args[0]]))
+            item.user_properties.append((fault_table.PROPERTY, [marked.args[0]]))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,19 +69,19 @@ def record(request: pytest.FixtureRequest) -> Record:
     """Add a line to the suite's table: what was done to which command, what was seen, what was left."""
 
     def record(injected: str, seen: str, left: str = "nothing") -> None:
-        request.node.user_properties.append((table.PROPERTY, [injected, table.brief(seen), left]))
+        request.node.user_properties.append((fault_table.PROPERTY, [injected, fault_table.brief(seen), left]))
 
     return record
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table, and write it where SCAFFOLD_FAULTS_PAGE says."""
-    found = table.rows(terminalreporter.stats)
+    found = fault_table.rows(terminalreporter.stats)
     if not found:
         return
     terminalreporter.section("faults")
-    for line in table.lines(found):
+    for line in fault_table.lines(found):
         terminalreporter.write_line(line)
-    terminalreporter.write_line(table.summary(found))
+    terminalreporter.write_line(fault_table.summary(found))
     if path := os.environ.get("SCAFFOLD_FAULTS_PAGE"):
-        Path(path).write_text(table.page(found))
+        Path(path).write_text(fault_table.page(found))

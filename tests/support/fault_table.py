@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Mapping
 
 import pytest
 
-from support.faults_elsewhere import ELSEWHERE
+from support.documents import ROOT
 
 PROPERTY = "fault"  # of a report: its fault's id, then the lines that its test recorded
 HERE = "tests/faults/"
@@ -35,12 +36,26 @@ def rows(stats: Mapping[str, Iterable[object]]) -> list[Row]:
             if isinstance(report, pytest.TestReport) and (outcome != "passed" or report.when == "call"):
                 found += _of(report, outcome)
     if found:
-        found += [
-            (fault, how, seen, "nothing", f"{file}::{name}") for fault, how, seen, file, name in ELSEWHERE
-        ]
+        found += elsewhere()
     return sorted(
         found, key=lambda row: (int(row[0].removeprefix("R")), row[-1].startswith("tests/"), row[-1])
     )
+
+
+def elsewhere() -> list[Row]:
+    """The faults that tests outside of this suite inject, from the tests' own marks."""
+    found: list[Row] = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        text, name = path.read_text(), str(path.relative_to(ROOT))
+        if "@pytest.mark.faults(" not in text or name.startswith(HERE):
+            continue
+        for test in ast.parse(text).body:
+            for call in getattr(test, "decorator_list", ()):
+                if ast.unparse(call).startswith("pytest.mark.faults("):
+                    says = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+                    fault = ast.literal_eval(call.args[0])
+                    found.append((fault, says["injected"], says["seen"], "nothing", f"{name}::{test.name}"))
+    return found
 
 
 def _of(report: pytest.TestReport, outcome: str) -> list[Row]:

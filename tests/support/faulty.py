@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 import trustme
 
 
@@ -208,3 +209,35 @@ def faulty(authority: trustme.CA | None = None) -> Iterator[Faulty]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.fixture
+def server():
+    with faulty() as registry:
+        yield registry
+
+
+@pytest.fixture
+def other():
+    """Another server, on another port: another origin."""
+    with faulty() as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def trusted(authority, tmp_path, monkeypatch):
+    """Trust the tests' authority."""
+    path = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+
+
+@pytest.fixture
+def tls_server(authority):
+    with faulty(authority) as registry:
+        yield registry

@@ -1,4 +1,4 @@
-"""A user of the tests' own, without credentials, proxies, authorities or clusters, and registries to ask."""
+"""A user of the tests' own: no credentials, no proxies, no authorities and no clusters."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import trustme
 
 from scaffold.core import events
-from support.faulty import faulty
 
 CLEAN = (
     "DOCKER_CONFIG REGISTRY_AUTH_FILE XDG_RUNTIME_DIR XDG_CONFIG_HOME REQUESTS_CA_BUNDLE CURL_CA_BUNDLE"
@@ -41,35 +39,3 @@ def said():
     heard: list[str] = []
     with events.listening(lambda event: heard.append(getattr(event, "text", ""))):
         yield heard
-
-
-@pytest.fixture
-def server():
-    with faulty() as registry:
-        yield registry
-
-
-@pytest.fixture
-def other():
-    """Another server, on another port: another origin."""
-    with faulty() as registry:
-        yield registry
-
-
-@pytest.fixture(scope="session")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture
-def trusted(authority, tmp_path, monkeypatch):
-    """Trust the tests' authority."""
-    path = tmp_path / "authority.pem"
-    authority.cert_pem.write_to_path(path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(path))
-
-
-@pytest.fixture
-def tls_server(authority):
-    with faulty(authority) as registry:
-        yield registry

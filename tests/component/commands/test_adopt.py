@@ -57,9 +57,6 @@ impl HttpContext for Filter {
 NEW = (".gitignore", "Makefile", "pytest.ini", "tasks.py", "tests/test_plugin.py")
 
 
-pytestmark = pytest.mark.e2e  # real git, again and again
-
-
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     for kind in ("STATE", "CACHE", "DATA", "CONFIG"):

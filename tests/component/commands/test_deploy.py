@@ -31,7 +31,7 @@ from scaffold.oci.store import Store
 from scaffold.oci.variants import VARIANTS
 from scaffold.wasm import compat as versions
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("home")]  # kubectl is a real one
+pytestmark = pytest.mark.usefixtures("home")
 
 MODULE = wasm_asm.plugin()
 OTHER = MODULE + wasm_asm.custom("more", b"x")

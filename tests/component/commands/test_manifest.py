@@ -11,8 +11,7 @@ from scaffold.commands import manifest as manifests
 from scaffold.commands.deploy import deploy, to_cluster
 from scaffold.commands.manifest import manifest
 from scaffold.commands.push import push
-from scaffold.core.files import digest
-from scaffold.errors import ProjectError, UsageError
+from scaffold.errors import UsageError
 from scaffold.kubernetes.options import ClusterOptions
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
@@ -22,13 +21,6 @@ from scaffold.oci.variants import VARIANTS
 
 pytestmark = pytest.mark.usefixtures("home")
 MODULE = wasm_asm.plugin()
-CARGO_TOML = """
-[package]
-name = "hello_world"
-version = "0.1.0"
-[lib]
-crate-type = ["cdylib"]
-"""
 
 
 @pytest.fixture
@@ -38,13 +30,6 @@ def pushed():
         name = f"{registry.name}/acme/hello:1"
         Store().add(VARIANTS["compat"](MODULE, PluginInfo("hello_world")), Reference.parse(name))
         yield name, push(name).manifest_digest
-
-
-@pytest.fixture
-def module(tmp_path):
-    path = tmp_path / "greeter.wasm"
-    path.write_bytes(MODULE)
-    return path
 
 
 def test_of_an_image(pushed):
@@ -82,49 +67,6 @@ def test_a_registry_on_this_machine_is_none_for_a_cluster(pushed, said):
     assert [text for text in said if text.startswith(sentence)]
 
 
-def test_a_fleet_without_an_origin_is_said_to_answer_itself(module, said):
-    manifest("envoy", str(module), file="/a.wasm", upstream="http://web:3000")
-    assert said == []
-    manifest("envoy", str(module), file="/a.wasm")
-    (sentence,) = said
-    assert "answers every request itself, with 200" in sentence
-
-
-def test_of_a_modules_file(module):
-    bootstrap, resource = yaml.safe_load_all(manifest("envoy", str(module), file="/etc/envoy/a.wasm"))
-    assert bootstrap["static_resources"]["listeners"]
-    assert resource["resources"][0]["typed_config"]["config"]["name"] == "greeter"
-    document = yaml.safe_load(
-        manifest("istio", str(module), selector=["app=web"], url="https://modules.example/a.wasm")
-    )
-    assert document["spec"]["sha256"] == digest(MODULE).removeprefix("sha256:")
-
-
-def test_it_goes_into_a_file(module, tmp_path):
-    text = manifest("envoy", str(module), file="/a.wasm")
-    assert manifest("envoy", str(module), file="/a.wasm", out=tmp_path / "all.yaml") == tmp_path / "all.yaml"
-    assert (tmp_path / "all.yaml").read_text() == f"{text}\n"
-
-
-def test_options_are_judged_before_anything_is_built(tmp_path):
-    """There is no source here that could be."""
-    (tmp_path / "Cargo.toml").write_text(CARGO_TOML)
-    with pytest.raises(UsageError, match="no image is named"):
-        manifest("istio", root=tmp_path, selector=["app=web"])
-    with pytest.raises(UsageError, match=r"needs Envoy 1\.22"):
-        manifest("envoy", root=tmp_path, file="/a.wasm", envoy="1.21")
-
-
-def test_neither_a_project_nor_an_image(tmp_path):
-    with pytest.raises(ProjectError, match=r"no Cargo\.toml"):
-        manifest("envoy", root=tmp_path, file="/a.wasm")
-
-
-def test_an_unknown_target_comes_before_everything_else():
-    with pytest.raises(UsageError, match="no target named `isto`"):
-        manifest("isto", "no such image at all")
-
-
 def test_it_is_deployed_as_it_is_printed(here, pushed, tmp_path):
     name, pinned = pushed
     options = ClusterOptions(selector=("app=web",), namespace="shop")
@@ -132,11 +74,6 @@ def test_it_is_deployed_as_it_is_printed(here, pushed, tmp_path):
     assert made.manifest_digest == pinned
     printed = yaml.safe_load(manifest("istio", name, selector=["app=web"], namespace="shop"))
     assert yaml.safe_load(here.changes()[0].body) == printed
-
-
-def test_a_plain_fleet_has_no_cluster(tmp_path):
-    with pytest.raises(UsageError, match="`envoy` has no cluster"):
-        to_cluster("envoy", None, tmp_path, ClusterOptions(), manifests.Build())
 
 
 def test_nothing_is_applied_that_was_not_pushed(here, tmp_path):

@@ -260,6 +260,9 @@ def test_a_name_with_bytes_that_are_no_text_is_refused(tmp_path):
     assert (ran.code, listing(tmp_path)) == (2, [])
 
 
+@pytest.mark.faults(
+    "R20", injected="names of crates: keywords, bytes, any text", seen="taken, or another is offered"
+)
 @given(st.text(max_size=80))
 @example("a" * 57 + "-" * 20)
 @example("_1")
@@ -323,6 +326,7 @@ def test_a_name_too_long_for_the_system_is_said(tmp_path, capsys):
     assert (ran.code, ran.err.endswith(": File name too long\n")) == (4, True)
 
 
+@pytest.mark.faults("R6", injected="`new`: an output folder that is read-only", seen="exit code 4, named")
 def test_a_folder_that_may_not_be_written_is_the_machines_fault(tmp_path, cache):
     if os.geteuid() == 0:  # whom permissions don't bind
         where = Path("/sys")
@@ -338,6 +342,7 @@ def test_a_folder_that_may_not_be_written_is_the_machines_fault(tmp_path, cache)
     assert (set(where.iterdir()), staged(cache)) == (before, [])
 
 
+@pytest.mark.faults("R6", injected="`new`: a HOME that isn't there, or a file", seen="not needed")
 def test_home_is_neither_needed_nor_heeded_nor_written(tmp_path, monkeypatch):
     """No ~/.cookiecutterrc over our defaults, no replay file, no home at all."""
     monkeypatch.delenv("XDG_CACHE_HOME")
@@ -382,7 +387,7 @@ def whole_or_absent(folder, cache):
     return bool(there)
 
 
-@pytest.mark.e2e
+@pytest.mark.faults("R1", injected="`new`: six moments while the files are written", seen="whole or absent")
 @pytest.mark.parametrize(("number", "turns"), [(signal.SIGKILL, 8), (signal.SIGINT, 4), (signal.SIGTERM, 2)])
 def test_whenever_it_is_ended_the_folder_is_whole_or_absent(number, turns, tmp_path, cache):
     seed = random.randrange(10**6)

@@ -276,6 +276,9 @@ with process.spawn(sys.argv[1:], grace=60) as child:
 """
 
 
+@pytest.mark.faults(
+    "R10", injected="SIGKILL of ours: children, grandchildren, from threads", seen="all gone within 3 s"
+)
 @pytest.mark.parametrize(
     ("family", "number"),
     [
@@ -339,7 +342,9 @@ def test_a_kill_ends_what_we_run_to_the_end(tmp_path, call):
         assert gone(*pids)
 
 
-@pytest.mark.e2e  # it kills again and again
+@pytest.mark.faults(
+    "R10", injected="SIGKILL of ours at the first step of what we start", seen="all gone within 3 s"
+)
 @pytest.mark.parametrize("call", WITH_A_GUARD)
 def test_a_kill_right_when_a_program_begins_leaves_no_orphan(tmp_path, call):
     """It kills its parent by itself, as its first step: nobody could be quicker."""
@@ -352,7 +357,6 @@ def test_a_kill_right_when_a_program_begins_leaves_no_orphan(tmp_path, call):
             assert gone(*map(int, place.read_text().split() if place.exists() else ())), f"turn {turn}"
 
 
-@pytest.mark.e2e
 def test_a_kill_right_when_a_program_at_a_terminal_begins_leaves_no_orphan(tmp_path):
     for turn in range(20):
         place = str(tmp_path / str(turn))

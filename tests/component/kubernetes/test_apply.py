@@ -22,8 +22,6 @@ from scaffold.kubernetes import record as applied
 from scaffold.kubernetes.kubectl import Kubectl, Unreachable
 from scaffold.kubernetes.options import ClusterOptions
 
-pytestmark = pytest.mark.e2e  # kubectl is a real one
-
 PLUGIN = "/apis/extensions.istio.io/v1alpha1/namespaces/shop/wasmplugins/hello-world"
 SHOP = {"selector": ("app=web",), "namespace": "shop"}
 

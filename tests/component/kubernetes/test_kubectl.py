@@ -15,8 +15,6 @@ from support.clusters import KINDS, kubeconfig
 from scaffold.errors import TargetError, UsageError
 from scaffold.kubernetes.kubectl import Forbidden, Kubectl, Resource, Unreachable
 
-pytestmark = pytest.mark.e2e  # kubectl is a real one
-
 PLUGIN = Resource("extensions.istio.io/v1alpha1", "WasmPlugin", "shop", "a")
 DOCUMENT = {
     "apiVersion": PLUGIN.api,

@@ -15,13 +15,11 @@ from typing import get_type_hints
 import click
 import pytest
 from invoke.collection import Collection
-from support.commands import INVOKE, SCAFFOLD, TASKS, entered, error, run
+from support.commands import entered, error, run
 
 import scaffold
 from scaffold.cli.group import _ELSEWHERE
 from scaffold.cli.main import cli
-from scaffold.errors import ProjectError
-from scaffold.project.model import Project
 from scaffold.tasks import ns
 
 COMMANDS = {name.replace("-", "_"): command for name, command in cli.commands.items() if name != "completion"}
@@ -48,13 +46,6 @@ def users_folders(tmp_path_factory, monkeypatch):
     for name in ("CI", "GITHUB_ACTIONS", "_SCAFFOLD_COMPLETE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-
-
-@pytest.fixture
-def project(tmp_path):
-    """A folder with a tasks.py, and no more."""
-    (tmp_path / "tasks.py").write_text(TASKS)
-    return tmp_path
 
 
 # --- parity
@@ -124,35 +115,6 @@ def test_a_task_has_the_flags_of_its_command(name):
         assert argument.help == (getattr(param, "help", None) or "")
 
 
-def test_words_reach_the_operation_alike(project):
-    """Every kind of parameter: an argument, an option, a switch, and what may be repeated."""
-    words = ["new", "hello_world", "--variable", "description=b c", "--variable", "license=MIT", "--no-input"]
-    for door, folder in ((SCAFFOLD, "one"), (INVOKE, "two")):
-        ran = run(*door, *words, "--output-dir", folder, "--json", cwd=project)
-        assert (ran.code, json.loads(ran.out)["root"]) == (0, str(project / folder / "hello_world")), ran.err
-        manifest = (project / folder / "hello_world" / "Cargo.toml").read_text()
-        assert 'description = "b c"' in manifest
-        assert 'license = "MIT"' in manifest
-    variable = ["description=b c", "license=MIT"]
-    made = scaffold.new("hello_world", output_dir=project / "three", variable=variable, no_input=True)
-    assert isinstance(made, Project)
-    assert (made.root / "Cargo.toml").read_text() == manifest
-
-
-def test_tasks_follow_each_other_and_a_failure_ends_the_row(project):
-    ran = run(*INVOKE, "status", "status", "--all", "build", "status", cwd=project)
-    assert ran.err == f"nothing is deployed from {project}\nnothing is deployed\n" + error(
-        "no Cargo.toml in .", "run `scaffold new NAME` first, or pass --root"
-    )
-    assert ran.code == 3
-
-
-def test_a_project_adds_tasks_of_its_own(project):
-    with (project / "tasks.py").open("a") as file:
-        file.write("from invoke import task\n@task\ndef greet(_):\n    print('hello')\nns.add_task(greet)\n")
-    assert run(*INVOKE, "greet", "status", cwd=project).out == "hello\n"
-
-
 def test_the_tasks_are_a_collection_that_can_be_put_below_another():
     outer = Collection("mine")
     outer.add_collection(ns, name="proxy")
@@ -194,33 +156,6 @@ def test_without_a_command_there_is_help_and_exit_code_2(capsys):
     ran = entered(capsys)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err == entered(capsys, "--help").out
-
-
-def test_a_task_explains_itself(project):
-    listed = run(*INVOKE, "--list", cwd=project)
-    assert listed.code == 0
-    for name, command in COMMANDS.items():
-        assert f"  {name.replace('_', '-')} " in listed.out
-        assert " ".join(listed.out.split()).count(" ".join(command.help.partition("\n\n")[0].split())) == 1
-    helped = run(*INVOKE, "--help", "deploy", cwd=project)
-    assert (helped.code, "--config=STRING" in helped.out) == (0, True)
-    assert "The plugin's configuration." in helped.out
-
-
-# --- refusals
-
-
-@pytest.mark.parametrize("door", [SCAFFOLD, INVOKE], ids=["scaffold", "invoke"])
-def test_a_missing_project_is_explained_alike_at_every_door(door, project):
-    nowhere = project / "nowhere"
-    ran = run(*door, "build", "--root", nowhere, cwd=project)
-    with pytest.raises(ProjectError) as caught:
-        scaffold.build(nowhere)
-    assert ran.err == error(caught.value.message, caught.value.hint)
-    assert ran.err == (
-        f"error: no Cargo.toml in {nowhere}\n\nhint: run `scaffold new NAME` first, or pass --root\n"
-    )
-    assert (ran.code, ran.out) == (ProjectError.exit_code, "")
 
 
 @pytest.mark.parametrize(
@@ -282,14 +217,6 @@ def test_a_mistyped_line_is_exit_code_2_with_the_nearest_that_there_is(
     assert [path.name for path in tmp_path.iterdir()] == ["Cargo.toml"]
 
 
-def test_the_task_door_judges_values_as_the_command_line_does(project):
-    """Invoke itself would show a traceback for a number that is none."""
-    ran = run(*INVOKE, "run", "--port", "http", cwd=project)
-    hint = "`invoke run --help` says more"
-    assert ran.err == error("invalid value for '--port': 'http' is not a valid integer range", hint)
-    assert (ran.code, ran.out) == (2, "")
-
-
 # --- JSON
 
 
@@ -311,69 +238,8 @@ def test_nothing_deployed_is_an_empty_list_and_the_words_are_elsewhere(line, tmp
     assert ran.err.startswith("nothing is deployed")
 
 
-def test_a_new_project_as_json(tmp_path, capsys):
-    ran = entered(capsys, "new", "hello_world", "--output-dir", tmp_path, "--no-input", "--json")
-    made = json.loads(ran.out)
-    assert (made["name"], made["root"]) == ("hello_world", str(tmp_path / "hello_world"))
-    assert made["settings"]["root_id"] == "hello_world"
-    assert set(made) == set(Project.__dataclass_fields__)
-
-
 def test_an_error_leaves_standard_output_to_no_one(tmp_path, capsys):
     assert entered(capsys, "build", "--json", "--root", tmp_path).out == ""
-
-
-# --- start-up
-
-HEAVY = "rich docker cookiecutter invoke requests urllib3 psutil pytest envoy jinja2 platformdirs asyncio"
-
-
-@pytest.mark.parametrize("words", ["--version", "--help", "deploy --help", "bild"])
-def test_it_starts_light(words):
-    """What an operation needs comes in when its command runs."""
-    modules = loaded(*words.split())
-    assert modules & set(HEAVY.split()) == set()
-    ours = {name for name in modules if name.startswith("scaffold.")}
-    cli = {f"scaffold.cli.{name}" for name in "console group images interrupts main options projects".split()}
-    assert ours == cli | {"scaffold.cli", "scaffold.errors"}
-
-
-@pytest.mark.parametrize("command", ["status", "deploy"])
-def test_what_is_heavy_waits_until_it_is_used(command, tmp_path):
-    """In a folder where there is nothing to ask about, or to deploy."""
-    modules = loaded(command, "--root", tmp_path)
-    assert (
-        f"scaffold.{'hosts.background.record' if command == 'status' else 'hosts.background.target'}"
-        in modules
-    )
-    assert modules & set(f"{HEAVY} http.client ssl yaml".split()) == {"platformdirs"}
-
-
-def loaded(*words):
-    """The modules that were imported by the end of a command."""
-    shows = (
-        "import atexit, sys\n"
-        "atexit.register(lambda: print('loaded:', *sys.modules, file=sys.stderr))\n"
-        "from scaffold.cli.main import main\n"
-        "main()\n"
-    )
-    ran = run(sys.executable, "-c", shows, *words)
-    modules = set(ran.err.rpartition("loaded: ")[2].split())
-    assert "click" in modules
-    return modules
-
-
-@pytest.mark.parametrize("door", [SCAFFOLD, ("scaffold",)], ids=["module", "script"])
-def test_the_version(door):
-    ran = run(*door, "--version")
-    assert (ran.code, ran.out, ran.err) == (0, f"scaffold {scaffold.__version__}\n", "")
-
-
-def test_the_library_brings_nothing_in_before_it_is_used():
-    ran = run(sys.executable, "-c", "import scaffold, sys; print(*sys.modules)")
-    assert [name for name in ran.out.split() if name.startswith("scaffold.")] == []
-    with pytest.raises(AttributeError, match="no attribute 'frobnicate'"):
-        scaffold.frobnicate  # noqa: B018
 
 
 # --- completion
@@ -384,31 +250,6 @@ def shell(name):
     if not found:
         pytest.skip(f"no {name} here")
     return found
-
-
-COMPLETE_IN_BASH = """
-eval "$(scaffold completion bash)"
-complete -p scaffold
-COMP_WORDS=(scaffold {words}) COMP_CWORD={at}
-_scaffold_completion scaffold
-echo "${{COMPREPLY[*]}}"
-"""
-
-
-@pytest.mark.parametrize(
-    ("words", "at", "found"),
-    [
-        ("un", 1, "undeploy"),
-        ("build --pro", 2, "--profile"),
-        ("deploy --log-level w", 3, "warning"),
-        ("completion f", 2, "fish"),
-        ("bild --pro", 2, ""),
-    ],
-)
-def test_bash_completes(words, at, found):
-    ran = run(shell("bash"), "--norc", "-c", COMPLETE_IN_BASH.format(words=words, at=at))
-    assert ran.out.splitlines() == ["complete -o nosort -F _scaffold_completion scaffold", found]
-    assert (ran.code, ran.err) == (0, "")
 
 
 @pytest.mark.parametrize(("words", "found"), [("un", "undeploy"), ("build --pro", "--profile")])
@@ -422,9 +263,3 @@ def test_zsh_takes_the_script():
     line = 'autoload -U compinit; compinit -D -u; eval "$(scaffold completion zsh)"; print $_comps[scaffold]'
     ran = run(shell("zsh"), "-f", "-c", line)
     assert (ran.code, ran.out, ran.err) == (0, "_scaffold_completion\n", "")
-
-
-def test_zsh_is_told_the_words_and_what_they_mean():
-    asked = {"_SCAFFOLD_COMPLETE": "zsh_complete", "COMP_WORDS": "scaffold un", "COMP_CWORD": "1"}
-    ran = run(*SCAFFOLD, env=asked)
-    assert ran.out.splitlines() == ["plain", "undeploy", "End what is deployed"]

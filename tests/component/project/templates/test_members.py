@@ -55,6 +55,9 @@ def test_the_crate_is_named_in_the_workspace_and_all_else_stays(root):
     assert (root / "Cargo.toml").stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.faults(
+    "R2", injected="`new` in a workspace: Ctrl-C once the crate is named there", seen="the crate stays"
+)
 def test_interrupted_when_it_is_named_already_it_stays(root, monkeypatch):
     """Without the crate, cargo would refuse the whole workspace."""
     write_file = files.write

@@ -148,7 +148,6 @@ def test_ours_take_no_checkout():
 # --- git
 
 
-@pytest.mark.e2e
 def test_a_repository_gives_its_newest_commit_and_any_other(mine):
     first = commit(mine)
     git(mine, "tag", "v1")
@@ -164,7 +163,6 @@ def test_a_repository_gives_its_newest_commit_and_any_other(mine):
         assert (found.name, found.source) == ("mine", url(mine))
 
 
-@pytest.mark.e2e
 def test_a_folder_as_its_repository_has_it_is_that_commit(mine):
     first = commit(mine)
     assert state(mine) == (first, sorted(FILES))
@@ -269,6 +267,9 @@ def test_a_folder_in_no_repository_has_no_other_state(mine):
 # --- nothing runs
 
 
+@pytest.mark.faults(
+    "R22", injected="a template's repository whose settings, hooks and filters are programs", seen="none runs"
+)
 def test_nothing_that_a_repository_says_is_run(mine, tmp_path):
     """Its own settings and hooks, which `git status` in it would run, and its attributes."""
     mark = tmp_path / "ran"
@@ -338,7 +339,6 @@ def repository(tmp_path):
     return tmp_path / "served", pin
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("user", ["", "user@", "user:wrong-secret@"])
 def test_a_password_that_is_asked_for_is_an_error_and_no_question(user, repository, cache):
     asks = cache / "asks"
@@ -377,7 +377,6 @@ def test_ssh_is_the_users_own_and_asks_nothing(source, setting, tmp_path, monkey
     assert ("-v" in words.split()) is (setting != "none")
 
 
-@pytest.mark.e2e
 def test_a_password_in_the_address_is_used_and_never_shown(repository, tmp_path, monkeypatch, cache):
     """Not in what is recorded, nor in the words of any process, nor to the user's own helpers."""
     folder, pin = repository
@@ -401,7 +400,6 @@ def test_a_password_in_the_address_is_used_and_never_shown(repository, tmp_path,
     assert not (tmp_path / "told").exists()
 
 
-@pytest.mark.e2e
 def test_over_http_a_repository_gives_what_it_gives_as_a_folder(repository):
     folder, pin = repository
     with served(folder) as place:
@@ -438,7 +436,6 @@ def test_no_refusal_shows_a_secret(begin, end, monkeypatch):
     assert "user" not in caught.value.message
 
 
-@pytest.mark.e2e
 def test_a_redirect_to_plain_text_is_refused_and_so_is_an_unknown_authority(repository, monkeypatch):
     authority = trustme.CA()
     with served(repository[0]) as plain, served(repository[0], authority=authority, moved_to=plain) as place:
@@ -452,7 +449,6 @@ def test_a_redirect_to_plain_text_is_refused_and_so_is_an_unknown_authority(repo
     assert distrusted.value.message.endswith("its certificate isn't trusted, or it speaks no TLS")
 
 
-@pytest.mark.e2e
 def test_a_server_that_never_answers_is_waited_for_so_long_and_no_longer(monkeypatch):
     monkeypatch.setattr(git_module, "PATIENCE", 0.5)
     monkeypatch.setattr(zips, "PATIENCE", 0.5)
@@ -470,7 +466,9 @@ def test_a_server_that_never_answers_is_waited_for_so_long_and_no_longer(monkeyp
     assert [each.cmdline() for each in left if "git" in each.name()] == []
 
 
-@pytest.mark.e2e
+@pytest.mark.faults(
+    "R22", injected="a template's server sends a byte now and then", seen="exit code 4 when its time is over"
+)
 def test_a_trickle_is_waited_for_so_long_and_no_longer(monkeypatch, tmp_path):
     monkeypatch.setattr(zips, "PATIENCE", 0.5)
     over = threading.Event()
@@ -542,6 +540,9 @@ def test_without_git_that_is_said_and_folders_do(mine, monkeypatch, tmp_path):
 # --- what leads out
 
 
+@pytest.mark.faults(
+    "R22", injected="a template: links out, to nothing, to themselves", seen="exit code 3, named"
+)
 @pytest.mark.parametrize(
     "aim", ["/etc/passwd", "../../secret", "../../mine/../secret", "nothing", "itself", "..", "/"]
 )
@@ -615,6 +616,11 @@ def crafted(path, *entries):
 FILE = stat.S_IFREG | 0o644
 
 
+@pytest.mark.faults(
+    "R22",
+    injected="a template's zip file: `..`, absolute, links, devices, two of one name",
+    seen="exit code 3, named",
+)
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(
     ("name", "mode", "why"),
@@ -637,6 +643,11 @@ def test_an_entry_of_a_zip_file_that_leads_out_is_refused(name, mode, why, tmp_p
     assert listing(tmp_path) == before
 
 
+@pytest.mark.faults(
+    "R22",
+    injected="a template's zip file: compiled Python that its digest doesn't count",
+    seen="not unpacked",
+)
 def test_what_doesnt_count_isnt_unpacked(mine, tmp_path):
     """The pin says nothing of it, so trust in that would let it run: Python takes what was compiled."""
     pin = state(zipped(mine, tmp_path / "a.zip"))
@@ -671,7 +682,6 @@ def test_a_locked_damaged_or_empty_zip_file(mine, tmp_path):
         assert why in refusal(tmp_path / "b.zip").message, why
 
 
-@pytest.mark.e2e
 @given(st.data())
 @settings(max_examples=200, deadline=None)
 def test_whatever_the_bytes_of_a_zip_file_are_it_is_unpacked_or_refused(data):
@@ -687,7 +697,7 @@ def test_whatever_the_bytes_of_a_zip_file_are_it_is_unpacked_or_refused(data):
         assert {path.name for path in folder.iterdir()} <= {"a.zip", "unpacked"}
 
 
-@pytest.mark.e2e
+@pytest.mark.faults("R22", injected="a template: bombs of zip, and of many files", seen="exit code 3")
 def test_bombs_go_off_nowhere(tmp_path, mine):
     zeros = bytes(snapshots.MOST_BYTES + 1)
     big = crafted(tmp_path / "big.zip", ("cookiecutter.json", FILE, "{}"), ("a", FILE, zeros))
@@ -713,7 +723,9 @@ def test_a_compression_that_knows_no_bounds_is_refused(kind, tmp_path):
     assert "is compressed otherwise than by deflate" in refusal(tmp_path / "a.zip").message
 
 
-@pytest.mark.e2e
+@pytest.mark.faults(
+    "R22", injected="a template's repository: ten million files in eight objects", seen="exit code 3"
+)
 def test_a_bomb_of_git_trees_is_counted_before_it_is_written(tmp_path):
     """Seven trees of ten entries each stand for ten million files."""
     git(tmp_path, "init", "-q", "bomb")

@@ -69,6 +69,11 @@ def left(user, out):
 # --- trust
 
 
+@pytest.mark.faults(
+    "R22",
+    injected="a template's words are commands to the terminal, or look like ours",
+    seen="shown as what they are",
+)
 def test_a_template_cannot_talk_to_the_terminal_nor_as_us(mine, new):
     (mine / "cookiecutter.json").write_text(
         json.dumps({"name": "a", "_extensions": ["a\x1b[2J\ntrusted: b"]})
@@ -136,7 +141,6 @@ def test_what_isnt_trusted_isnt_rendered_and_says_where_from_which_state_and_wha
     assert trust.trusted() == []
 
 
-@pytest.mark.e2e
 def test_what_the_hint_says_to_type_trusts_that_state_and_later_ones_need_it_again(mine, new, out):
     pin = commit(mine)
     assert new(f"file://{mine}", "--checkout", pin, "--trust").code == 0
@@ -154,7 +158,6 @@ def test_what_the_hint_says_to_type_trusts_that_state_and_later_ones_need_it_aga
     assert [each.pin for each in trust.trusted()] == [pin, newer]
 
 
-@pytest.mark.e2e
 def test_a_folder_is_trusted_by_its_content_and_not_by_its_place(mine, new, tmp_path):
     archive = zipped(mine, tmp_path / "a.zip")
     assert new(archive).code == 2
@@ -184,7 +187,6 @@ def test_one_that_comes_with_us_needs_no_trust(new, out):
     assert trust.trusted() == []
 
 
-@pytest.mark.e2e
 def test_at_every_door(mine, out, tmp_path):
     (tmp_path / "tasks.py").write_text(TASKS)
     words = ("new", "a_filter", "--template", "./mine", "--output-dir", out, "--no-input")
@@ -198,7 +200,11 @@ def test_at_every_door(mine, out, tmp_path):
 REACHES = "{{ cycler.__init__.__globals__.os.mkdir(cookiecutter.mark) }}"
 
 
-@pytest.mark.e2e
+@pytest.mark.faults(
+    "R22",
+    injected="a template whose text, names, defaults, hooks or extensions run code",
+    seen="none before --trust",
+)
 @pytest.mark.parametrize(
     "where", ["default", "text", "name", "hook", "before", "extension", "option", "private"]
 )
@@ -259,7 +265,6 @@ def test_a_broken_record_trusts_nothing_and_says_so(content, mine, new, user, ou
     assert left(user, out) == []
 
 
-@pytest.mark.e2e
 def test_the_list_says_what_each_is_and_forgets(mine, new, capsys):
     ran = entered(capsys, "templates")
     assert (ran.code, ran.err) == (0, "")
@@ -284,7 +289,6 @@ def test_the_list_says_what_each_is_and_forgets(mine, new, capsys):
     assert new(mine, name="fourth").code == 2
 
 
-@pytest.mark.e2e
 def test_many_at_once_are_all_remembered(tmp_path, out):
     """The record is read, changed and written under a lock."""
     sources = [template(tmp_path / f"t{number}", number=str(number)) for number in range(4)]
@@ -313,7 +317,6 @@ def test_many_at_once_are_all_remembered(tmp_path, out):
 # --- what is rendered
 
 
-@pytest.mark.e2e
 def test_variables_of_every_kind_are_as_cookiecutter_has_them(tmp_path, out, new):
     """Derived defaults, choices, yes or no, objects, private ones: the same files as cookiecutter's own."""
     mine = template(
@@ -354,7 +357,6 @@ def test_variables_of_every_kind_are_as_cookiecutter_has_them(tmp_path, out, new
         assert (ran.code, f"error: {why}" in ran.err) == (2, True), ran.err
 
 
-@pytest.mark.e2e
 def test_hooks_and_extensions_run_as_cookiecutters_do(tmp_path, out, new, user):
     mine = template(tmp_path / "mine", shout="{{ 'a' | loud }}", _extensions=["local.Loud"])
     (mine / "local.py").write_text(
@@ -450,7 +452,11 @@ BROKEN = {
 }
 
 
-@pytest.mark.e2e
+@pytest.mark.faults(
+    "R22",
+    injected="a trusted template that is broken, or writes out of its project",
+    seen="exit code 3, named",
+)
 @pytest.mark.parametrize(("texts", "variables", "why"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_template_is_named_and_leaves_nothing(texts, variables, why, tmp_path, new, out, user):
     mine = template(tmp_path / "mine", **variables)
@@ -467,7 +473,6 @@ def test_a_broken_template_is_named_and_leaves_nothing(texts, variables, why, tm
     assert (left(user, out), listing(tmp_path)) == ([], before)
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("folder", ["{{cookiecutter.slug}}", "{{cookiecutter.name}}-x", "plain"])
 def test_a_template_whose_folder_isnt_called_like_the_crate(folder, tmp_path, new, user, out):
     mine = template(tmp_path / "mine", slug="{{ cookiecutter.name }}_slug")
@@ -482,7 +487,6 @@ def test_a_template_whose_folder_isnt_called_like_the_crate(folder, tmp_path, ne
         assert new(mine, "-v", "slug=a_filter").code == 0
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("text", "code", "why"),
     [
@@ -541,7 +545,11 @@ def test_a_newer_scaffold_is_asked_for_before_trust_is(tmp_path, new, user, out)
 # --- ended
 
 
-@pytest.mark.e2e
+@pytest.mark.faults(
+    "R10",
+    injected="SIGINT, SIGTERM, SIGKILL while a template's hook runs",
+    seen="the hook, and what it started, gone",
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_what_a_hook_started_ends_with_us(number, mine, out, user, tmp_path):
     hook(

@@ -185,6 +185,7 @@ def test_it_is_removed_with_all_that_belongs_to_it(machine, debian):
     assert machine.notes()[-1] == "there is no private toolchain to remove"
 
 
+@pytest.mark.faults("R2", injected="set-up: killed in update, download, unpack", seen="the next completes it")
 @pytest.mark.parametrize("moment", ["update", "download", "unpack"])
 def test_killed_at_any_moment_it_can_be_run_again(machine, debian, moment):
     here = machine.folder / "here"

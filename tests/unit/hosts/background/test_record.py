@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,6 @@ from scaffold.core import process
 from scaffold.core.events import Warned, listening
 from scaffold.hosts.background import record as deployments
 from scaffold.hosts.background.record import DeployedPlugin, Record
-from scaffold.hosts.background.target import forget
 from scaffold.project.model import HostSettings
 
 
@@ -158,22 +155,3 @@ def test_a_record_tells_of_no_other_project_and_no_other_folder(saved, tmp_path)
 def test_what_a_command_meets_at_every_look_is_said_once(saved):
     edited(saved, pid=None)
     assert [len(read(saved)[1]) for _ in range(3)] == [1, 0, 0]
-
-
-@pytest.mark.parametrize("name", [deployments.SUPERVISOR, "scaffold.targets.supervisor"])
-def test_a_supervisor_is_known_by_its_folder_and_ended_whatever_the_record_says(saved, tmp_path, name):
-    """Its module had another name once; one that was started then may still run."""
-    edited(saved, pid=None)
-    place, elsewhere = Path(saved.folder), tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    words = [sys.executable, "-c", "import sys; sys.stdin.read()", "-m", name]
-    with (
-        subprocess.Popen(words, cwd=place, stdin=subprocess.PIPE) as ours,
-        subprocess.Popen(words, cwd=elsewhere, stdin=subprocess.PIPE) as strangers,
-    ):
-        assert deployments.supervisors() == {ours.pid: place}
-        assert deployments.places() == [place]
-        forget(place)
-        assert ours.wait(20) is not None
-        assert (deployments.places(), strangers.poll()) == ([], None)
-        strangers.kill()

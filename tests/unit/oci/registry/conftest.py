@@ -1,7 +1,4 @@
 import pytest
-from support.users import authority, home, other, said, server, tls_server, trusted
-
-__all__ = ["authority", "home", "other", "said", "server", "tls_server", "trusted"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,3 @@
-import socket
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,15 +99,3 @@ def test_tls_is_spoken_everywhere_but_where_plain_http_is_asked_for():
 
 def test_docker_hub_answers_elsewhere():
     assert address.base("docker.io", plain_http=False, seconds=1) == "https://registry-1.docker.io"
-
-
-def test_the_loopback_is_spoken_to_as_it_speaks(server, tls_server):
-    assert address.base(server.name, plain_http=False, seconds=5) == f"http://{server.name}"
-    assert address.base(tls_server.name, plain_http=False, seconds=5) == f"https://{tls_server.name}"
-
-
-def test_where_nothing_listens_that_is_for_the_first_request_to_say():
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        name = f"127.0.0.1:{unused.getsockname()[1]}"
-        assert address.base(name, plain_http=False, seconds=1) == f"http://{name}"

@@ -4,9 +4,9 @@ import base64
 import json
 
 import pytest
+
 from scaffold.commands.login import login, logout
 from scaffold.commands.tags import tags
-
 from scaffold.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("home")

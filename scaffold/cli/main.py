@@ -57,7 +57,9 @@ def setup(**options: Any) -> object:
 
 @cli.command()
 @root_option
-@click.option("--fix", is_flag=True, help="Do what is safe: a toolchain, missing folders, dead deployments.")
+@click.option(
+    "--fix", is_flag=True, help="Install a toolchain, make missing folders, forget dead deployments."
+)
 @click.option("--rustc", metavar="PATH", help="The Rust compiler to check.  [default: $RUSTC, or found]")
 @click.option(
     "--envoy", metavar="PATH|VERSION", help="The Envoy to check.  [default: the one that came with us]"
@@ -200,10 +202,10 @@ def deploy(**options: Any) -> object:
 @build_options
 @json_option
 def manifest(**options: Any) -> object:
-    """Print what has a control plane run the plugin; nothing is applied.
+    """Print the Kubernetes resource for a control plane (applies nothing).
 
-    TARGET is istio, istio-envoyfilter, envoy-gateway or higress, or envoy for a plain fleet. IMAGE is pinned
-    by its digest in the registry; without it the project's own module is built.
+    TARGET is istio, istio-envoyfilter, envoy-gateway or higress; or envoy, for a fleet without a control
+    plane. IMAGE is pinned by its digest in the registry; without it the project is built.
     """
     return scaffold.manifest(**options)
 

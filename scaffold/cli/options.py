@@ -182,7 +182,7 @@ cluster_options = _options(
 deployed_options = _options(
     *_cluster_only,
     click.option("--context", metavar="NAME", help="The context of kubectl's.  [default: the current one]"),
-    click.option("--dry-run", is_flag=True, help="In a cluster: only let it judge."),
+    click.option("--dry-run", is_flag=True, help="In a cluster: validate on the server, change nothing."),
     click.option(
         "--wait",
         metavar="SECONDS",

@@ -44,10 +44,10 @@ def find(
         if name:
             return _named(name, source, triple, root)
     unusable: list[Unusable] = []
-    for found in _candidates(triple, root, yes, install):
-        if isinstance(found, Toolchain):
-            return found
-        unusable.append(found)
+    for candidate in _candidates(triple, root, yes, install):
+        if isinstance(candidate, Toolchain):
+            return candidate
+        unusable.append(candidate)
     reasons = "".join(f"\n  {each.place}: {each.reason}" for each in unusable)
     hint = ", or ".join(each.hint for each in unusable if each.hint) or None
     raise MachineError(f"no Rust toolchain here compiles to {triple}{reasons}", hint=hint)
@@ -63,7 +63,7 @@ def _candidates(triple: str, root: Path, yes: bool, install: bool) -> Iterator[T
 def _named(name: str, source: str, triple: str, root: Path) -> Toolchain:
     """The toolchain of the rustc that `source` names, by its path or its name on PATH.
 
-    Raises `MachineError` when it can't be used: nobody who names one wants another.
+    Raises `MachineError` when it can't be used: who names one doesn't want another.
     """
     path = shutil.which(name)
     if path is None:
@@ -71,16 +71,16 @@ def _named(name: str, source: str, triple: str, root: Path) -> Toolchain:
             f"the rustc named by {source}, {name}, isn't there",
             hint=f"name one that is, or leave {source} out to use the first that fits",
         )
-    found = check(Path(path).absolute(), triple, root, f"named by {source}")
-    if isinstance(found, Toolchain):
-        return found
+    candidate = check(Path(path).absolute(), triple, root, f"named by {source}")
+    if isinstance(candidate, Toolchain):
+        return candidate
     hint = {
         "old": "name a newer one",
         "std": f"`rustup target add {triple}` if it is rustup's, or name another",
         "linker": "install lld, or name another",
         "cargo": "put a cargo on PATH",
-    }.get(found.kind, f"name one that runs, or leave {source} out to use the first that fits")
-    raise MachineError(f"the rustc named by {source}, {name}, can't be used: {found.reason}", hint=hint)
+    }.get(candidate.kind, f"name one that runs, or leave {source} out to use the first that fits")
+    raise MachineError(f"the rustc named by {source}, {name}, can't be used: {candidate.reason}", hint=hint)
 
 
 def in_rustup(
@@ -96,16 +96,16 @@ def in_rustup(
     add_target = f"`rustup target add {triple}`"
     try:
         name, rustc = _active(rustup, root, install, timeout)
-        found = check(rustc, triple, root, f"rustup's {name}")
-        if install and isinstance(found, Problem) and found.kind == "std":
+        candidate = check(rustc, triple, root, f"rustup's {name}")
+        if install and isinstance(candidate, Problem) and candidate.kind == "std":
             _add_target(rustup, triple, name, rustc, root, timeout)
-            found = check(rustc, triple, root, f"rustup's {name}")
+            candidate = check(rustc, triple, root, f"rustup's {name}")
     except MachineError as error:
         return Unusable("rustup", error.message, error.hint or add_target)
-    if isinstance(found, Problem):
+    if isinstance(candidate, Problem):
         hints = {"broken": "`rustup toolchain install stable`", "old": "`rustup update`", "std": add_target}
-        return Unusable("rustup", f"{name} can't be used: {found.reason}", hints.get(found.kind))
-    return replace(found, env={**found.env, "RUSTUP_TOOLCHAIN": name})
+        return Unusable("rustup", f"{name} can't be used: {candidate.reason}", hints.get(candidate.kind))
+    return replace(candidate, env={**candidate.env, "RUSTUP_TOOLCHAIN": name})
 
 
 def _active(rustup: Path, root: Path, install: bool, timeout: float) -> tuple[str, Path]:
@@ -157,10 +157,10 @@ def _on_path(triple: str, root: Path) -> Toolchain | Unusable:
     problems = []
     for rustc in programs("rustc"):
         if not is_proxy(rustc):
-            found = check(rustc, triple, root, "the system's")
-            if isinstance(found, Toolchain):
-                return found
-            problems.append(f"{rustc} can't be used: {found.reason}")
+            candidate = check(rustc, triple, root, "the system's")
+            if isinstance(candidate, Toolchain):
+                return candidate
+            problems.append(f"{rustc} can't be used: {candidate.reason}")
     return Unusable("the system's rustc", (problems or ["none on PATH"])[0], _install_hint(triple))
 
 

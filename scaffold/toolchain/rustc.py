@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -122,8 +122,9 @@ def check(rustc: Path, triple: str, root: Path, origin: str) -> Toolchain | Prob
     for cargo in (rustc.with_name("cargo"), *programs("cargo")):
         if cargo_version := answer([cargo, "--version"], root):
             env = _env_for(rustc) | linker
-            found = Toolchain(origin, rustc, cargo, probed.version, env, probed.host_triple, probed.commit)
-            return replace(found, cargo_version=cargo_version)
+            return Toolchain(
+                origin, rustc, cargo, probed.version, env, probed.host_triple, probed.commit, cargo_version
+            )
     return Problem("cargo", f"{name} has no working cargo beside it or on PATH")
 
 

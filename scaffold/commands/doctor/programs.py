@@ -32,15 +32,15 @@ def envoy(scope: Scope) -> list[Finding]:
     """Which Envoy `run` would use, whether it starts, and whether it loads wasm."""
     why = "without Envoy, `run`, `test` and `deploy` can't run a plugin"
     try:
-        found = Binary.asked(_find_envoy(scope.envoy))
+        binary = Binary.asked(_find_envoy(scope.envoy))
     except MachineError as error:
         finding = Finding("envoy", "failed", error.message, why, _remedy(scope))
         return [finding, Finding("v8", "failed", "not checked").after("envoy")]
     v8 = Finding("v8", "ok", "loads wasm modules")
-    if not found.v8:
+    if not binary.v8:
         v8 = Finding("v8", "failed", "this Envoy is built without V8: it loads no wasm", why, _remedy(scope))
-    commit = found.build.partition("/")[0][:12]
-    return [Finding("envoy", "ok", f"{found.version_text} ({commit}), {found.path}"), v8]
+    commit = binary.build.partition("/")[0][:12]
+    return [Finding("envoy", "ok", f"{binary.version_text} ({commit}), {binary.path}"), v8]
 
 
 def _find_envoy(named: str | None) -> Path:

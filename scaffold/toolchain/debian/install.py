@@ -96,7 +96,7 @@ def remove() -> None:
         for path in toolchains:
             size = files.size(path)
             hidden = Path(tempfile.mkdtemp(prefix=".removed-", dir=home))
-            path.rename(hidden / path.name)  # nobody may use it while it is removed
+            path.rename(hidden / path.name)  # so that no build uses it meanwhile
             shutil.rmtree(hidden)
             emit(Noted(f"removed {path} ({human(size)})"))
         for path in (*_leftovers(home), _downloads()):
@@ -275,7 +275,7 @@ def _write_scripts(root: Path, gnu: str) -> None:
 
 
 def _one(root: Path, pattern: str) -> str:
-    found = sorted(root.glob(pattern))
-    if not found:
+    paths = sorted(root.glob(pattern))
+    if not paths:
         raise MachineError(f"the unpacked packages contain no {pattern}")
-    return str(found[-1].relative_to(root))
+    return str(paths[-1].relative_to(root))

@@ -6,18 +6,17 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scaffold.core import files
 from scaffold.core.text import escaped
 from scaffold.hosts import plugin as plugins
 from scaffold.oci.consumers import Consumer, Packed, consumers
-from scaffold.oci.layout import MODULE_NAME, OpenBlob, unpack
+from scaffold.oci.layout import OpenBlob, unpack
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer
 from scaffold.oci.spec import Descriptor, ImageError, Manifest
 from scaffold.oci.store import Store
-from scaffold.wasm.module import NotAPlugin
-from scaffold.wasm.report import ModuleReport, inspect_module
+from scaffold.wasm.module import NotAPlugin, WasmFile
+from scaffold.wasm.report import ModuleReport, report
 
 _LONGEST = 300  # characters of an image's text that are shown; `--json` has all
 
@@ -78,7 +77,7 @@ def inspect(target: str, *, remote: bool = False, plain_http: bool = False) -> M
     for a file that isn't a wasm module.
     """
     if not remote and plugins.is_file(target):
-        return inspect_module(Path(target))
+        return report(WasmFile.read(Path(target)))
     reference, store = Reference.parse(target), Store()
     if not remote and (store.holds(reference) or reference.local):
         manifest = store.find(reference)
@@ -91,15 +90,11 @@ def _report(reference: Reference, place: str, manifest: Manifest, open_blob: Ope
     image = unpack(manifest, reference, open_blob)
     with open_blob(manifest.config) as blob:
         system = _system(blob.read())
-    with files.scratch() as folder:
-        path = folder / MODULE_NAME
-        path.write_bytes(image.module)
-        try:
-            module = inspect_module(path)
-        except NotAPlugin as error:
-            message = error.message.replace(str(path), f"the module of {reference}")
-            raise ImageError(message, hint=error.hint) from error
-    packed = Packed(manifest, image.layout, module.module, image.files, system, image.info.type)
+    try:
+        module = WasmFile.parse(image.module, Path(f"the module of {reference}"))
+    except NotAPlugin as error:
+        raise ImageError(error.message, hint=error.hint) from error
+    packed = Packed(manifest, image.layout, module, image.files, system, image.info.type)
     return ImageReport(
         reference=str(reference),
         place=place,
@@ -113,7 +108,7 @@ def _report(reference: Reference, place: str, manifest: Manifest, open_blob: Ope
         annotations=dict(manifest.annotations),
         plugin=image.info,
         consumers=consumers(packed),
-        module=replace(module, module=replace(module.module, path=Path("module"))),
+        module=report(replace(module, path=Path("module"))),
     )
 
 

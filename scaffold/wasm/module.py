@@ -123,7 +123,11 @@ class WasmFile:
     @classmethod
     def read(cls, path: Path) -> WasmFile:
         """Read a wasm file. Raises `NotAPlugin` when it isn't one, is broken, or too large for any host."""
-        content = _content(path)
+        return cls.parse(_content(path), path)
+
+    @classmethod
+    def parse(cls, content: bytes, path: Path) -> WasmFile:
+        """The same for a file's bytes, which `path` names in messages."""
         component = content[4:8] == COMPONENT
         parts = _parts(content, path, component)
         customs: dict[str, _Reader] = {}

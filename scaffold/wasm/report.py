@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from scaffold.core.text import escaped
 from scaffold.wasm import check
@@ -59,12 +58,8 @@ class ModuleReport:
         return lines
 
 
-def inspect_module(path: Path) -> ModuleReport:
-    """Report on a wasm file: a plugin, another module or a component.
-
-    Raises `NotAPlugin` when it isn't wasm, or is broken.
-    """
-    module = WasmFile.read(path)
+def report(module: WasmFile) -> ModuleReport:
+    """Report on a wasm file: a plugin, another module or a component."""
     imports: dict[str, list[str]] = {"hostcalls": [], "WASI": [], "others": []}
     for each in module.imports:
         group = check.group(each)

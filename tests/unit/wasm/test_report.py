@@ -5,8 +5,8 @@ from support import wasm_asm as asm
 from support.odd_modules import BROKEN, ODD, PLUGIN, WASI, build, env, wasi, without
 
 from scaffold.cli import console
-from scaffold.wasm.module import NotAPlugin
-from scaffold.wasm.report import inspect_module
+from scaffold.wasm.module import NotAPlugin, WasmFile
+from scaffold.wasm.report import report
 
 COMPONENT = b"\0asm\x0d\0\x01\0"
 RUSTC = asm.custom(
@@ -27,7 +27,7 @@ def inspect(tmp_path):
     def inspecting(content):
         path = tmp_path / "a.wasm"
         path.write_bytes(content)
-        return inspect_module(path)
+        return report(WasmFile.read(path))
 
     return inspecting
 

@@ -273,7 +273,7 @@ def logs(root: Path = Path(), *, follow: bool = False) -> None:
         hint = f"choose one: {choices([Path(each.root) for each in found])}"
         raise UsageError("several plugins are deployed from this workspace", hint=hint)
     for line in _target(deployment.target).log_lines(deployment, follow):
-        emit(line.told(by_name=len(deployment.plugins) > 1))
+        emit(line.event(by_name=len(deployment.plugins) > 1))
 
 
 def _say_there_is_none(root: Path, everything: bool) -> None:

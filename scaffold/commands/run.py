@@ -51,6 +51,6 @@ def run(
             emit(Noted(f"{name} answers at {running.url}, Envoy's admin at {running.admin_url}"))
             emit(Noted("Ctrl-C ends it"))
             for line in running.follow():
-                emit(line.told(by_name=len(chain) > 1))
+                emit(line.event(by_name=len(chain) > 1))
         except KeyboardInterrupt:
             emit(Noted("ended"))

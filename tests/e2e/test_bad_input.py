@@ -206,7 +206,7 @@ def test_a_port_that_our_own_deployment_has(run, place, hello, tmp_path):
         for words in PLACES:
             ran = run(*SCAFFOLD, *words, hello.path, "--root", place, "--port", port)
             assert (ran.returncode, ran.stdout) == (8, "")
-            hint = f"--port 0 takes any free one, `scaffold undeploy --root {other}` ends that"
+            hint = f"--port 0 takes any free one; `scaffold undeploy --root {other}` ends that deployment"
             assert ran.stderr.endswith(error(f"port {port} is taken by the deployment of {other}", hint))
         assert b"Hello world" in urllib.request.urlopen(f"{served['url']}/headers", timeout=10).read()
     finally:
@@ -248,11 +248,11 @@ def test_a_configuration_that_is_neither_a_file_nor_json(run, place, hello):
 
 def test_an_envoy_that_is_none(run, place, hello):
     said = {
-        shutil.which("true"): "{} is no Envoy that runs here",
-        shutil.which("false"): "{} is no Envoy that runs here",
-        str(place / "nowhere"): "there is no {}",
+        shutil.which("true"): "{} isn't an Envoy that runs here",
+        shutil.which("false"): "{} isn't an Envoy that runs here",
+        str(place / "nowhere"): "{} doesn't exist",
         str(place): "{} is a folder",
-        str(place / "Cargo.toml"): "{} may not be executed",
+        str(place / "Cargo.toml"): "{} isn't executable",
     }
     for path, message in said.items():
         for words in PLACES:

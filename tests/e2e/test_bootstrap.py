@@ -168,11 +168,11 @@ static_resources:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (V2, "is for Envoy's v2 API .*, which ended with Envoy 1.18"),
+        (V2, "is for Envoy's v2 API .*, which Envoy dropped in 1.18"),
         (NO_ROUTER, "`in` of .* has no router"),
         ("static_resources: {}", "has no HTTP connection manager in a static listener"),
         ("a: [", "is neither YAML nor JSON: .* line 1, column 5"),
-        ("just text", "is no bootstrap"),
+        ("just text", "isn't a bootstrap"),
         ("dynamic_resources: {lds_config: {}}", "has no HTTP connection manager"),
     ],
 )

@@ -39,7 +39,7 @@ from scaffold.errors import (
     UsageError,
 )
 from scaffold.hosts.background import record as deployments
-from scaffold.hosts.docker import daemon, refusals
+from scaffold.hosts.docker import daemon
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")
 BOOTSTRAP = r"""
@@ -308,9 +308,9 @@ def test_an_envoy_that_ends_at_once_leaves_its_last_words(root, probe, images):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("empty", "there is no Envoy in {}: none on its PATH, none in "),
-        ("none", "`envoy` in {}, for linux/{}, is no Envoy that runs here\n  I only look like one"),
-        ("without_v8", "Envoy 1.38.3 in {} was built without V8, so it runs no wasm"),
+        ("empty", "there is no Envoy in {}, neither on its PATH nor in "),
+        ("none", "`envoy` in {}, for linux/{}, isn't an Envoy that runs here\n  I only look like one"),
+        ("without_v8", "Envoy 1.38.3 in {} was built without V8, so it doesn't support wasm"),
     ],
 )
 def test_an_image_that_cannot_run_a_plugin(name, words, root, probe, images, docker):
@@ -323,7 +323,7 @@ def test_an_image_that_cannot_run_a_plugin(name, words, root, probe, images, doc
 
 def test_an_envoy_that_does_not_say_its_version(root, probe, images, docker, monkeypatch):
     monkeypatch.setattr(daemon, "RUN_SECONDS", 1)
-    message = f"`envoy --version` in {images.endless} doesn't end within 1 s"
+    message = f"`envoy --version` in {images.endless} didn't end within 1 s"
     with pytest.raises(MachineError, match=message):
         scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image=images.endless)
     assert docker.api.containers(all=True, filters={"ancestor": images.endless}) == []
@@ -348,14 +348,14 @@ def test_an_envoy_that_does_not_say_its_version(root, probe, images, docker, mon
     ],
 )
 def test_a_program_that_an_image_does_not_have_is_known_by_each_runtimes_words(runtime, said):
-    assert isinstance(refusals.refused("image", said, "unix:///docker.sock"), refusals.NoProgram)
+    assert isinstance(daemon.refused("image", said, "unix:///docker.sock"), daemon.NoProgram)
 
 
 def test_an_image_that_is_not_to_be_had(root, probe, docker, run):
     said = {
-        "127.0.0.1:9/a:1": (7, "the image 127.0.0.1:9/a:1 isn't here, and its registry can't be reached: "),
-        "Envoy": (2, "`Envoy` is no name of an image"),
-        "": (2, "which image's Envoy?"),
+        "127.0.0.1:9/a:1": (7, "cannot pull the image 127.0.0.1:9/a:1: its registry can't be reached: "),
+        "Envoy": (2, "`Envoy` isn't a valid image name"),
+        "": (2, "--envoy-image is missing: "),
     }
     for image, (code, message) in said.items():
         words = ["deploy", "docker", probe.path, "--root", root, "--port=0", f"--envoy-image={image}"]
@@ -405,7 +405,7 @@ def test_a_daemon_that_breaks_off_while_it_pulls(last, message, short, root, pro
 def test_a_daemon_of_another_machine_is_said_to_be_one(run, hello, tmp_path):
     words = ["deploy", "docker", hello.path, "--root", tmp_path, "--port=0", "--envoy-image=any"]
     ran = run(*SCAFFOLD, *words, DOCKER_HOST="ssh://somebody@far")
-    hint = "take a daemon on this machine: it must read the same files"
+    hint = "use a daemon on this machine, which can read the same files"
     assert (ran.returncode, ran.stderr) == (
         4,
         error("Docker's daemon at ssh://somebody@far is on another machine", hint),
@@ -423,7 +423,7 @@ def test_no_daemon_no_right_and_a_daemon_that_is_down_are_told_apart(run, hello,
     place = folder / "docker.sock"
     try:
         hint = "install Docker and start it, or name its socket: DOCKER_HOST=unix:///path"
-        missing = error(f"there is no Docker here: nothing is at unix://{place}", hint)
+        missing = error(f"Docker isn't running, or isn't installed: nothing is at unix://{place}", hint)
         assert refused_by(place, run, tmp_path, hello.path) == (4, missing)
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(str(place))
@@ -432,11 +432,11 @@ def test_no_daemon_no_right_and_a_daemon_that_is_down_are_told_apart(run, hello,
             # root may all, unless it gave that up; then even so only what is its own
             words = () if os.getuid() else ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
             hint = '`sudo usermod -aG docker "$USER"`, then log in again'
-            denied = error(f"you may not talk with Docker's daemon at unix://{place}", hint)
+            denied = error(f"you aren't allowed to use Docker's daemon at unix://{place}", hint)
             assert refused_by(place, run, tmp_path, hello.path, *words) == (4, denied)
             place.chmod(0o600)
         hint = "unset DOCKER_HOST, or start what it names"
-        down = error(f"Docker's daemon doesn't run at unix://{place}", hint)
+        down = error(f"Docker's daemon isn't running at unix://{place}", hint)
         assert refused_by(place, run, tmp_path, hello.path) == (4, down)
     finally:
         shutil.rmtree(folder)
@@ -445,9 +445,12 @@ def test_no_daemon_no_right_and_a_daemon_that_is_down_are_told_apart(run, hello,
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"currentContext": "gone"}, "Docker's current context isn't there"),
-        ([], "Docker's configuration can't be read"),
-        ({"currentContext": "mine"}, "there is no Docker here: nothing is at unix:///nowhere/docker.sock"),
+        ({"currentContext": "gone"}, "Docker's current context doesn't exist"),
+        ([], "cannot read Docker's configuration"),
+        (
+            {"currentContext": "mine"},
+            "Docker isn't running, or isn't installed: nothing is at unix:///nowhere/docker.sock",
+        ),
     ],
 )
 def test_the_daemon_is_that_of_dockers_context(content, message, probe, tmp_path, run):
@@ -467,11 +470,11 @@ def test_the_daemon_is_that_of_dockers_context(content, message, probe, tmp_path
     ("words", "kind", "message"),
     [
         ("--privileged", UsageError, "no option of `docker run` for --docker-args named `--privileged`"),
-        ("--network=host", UsageError, "on the network host no port can be published"),
-        ("--user", UsageError, "--user lacks its value"),
-        ("--network=container:x", UsageError, "on the network container:x no port can be published"),
-        ("--cpus many", UsageError, "'many' is no number of CPUs"),
-        ("--cpus inf", UsageError, "'inf' is no number of CPUs"),
+        ("--network=host", UsageError, "no port can be published on the network `host`"),
+        ("--user", UsageError, "--user needs a value"),
+        ("--network=container:x", UsageError, "no port can be published on the network `container:x`"),
+        ("--cpus many", UsageError, "'many' isn't a number of CPUs"),
+        ("--cpus inf", UsageError, "'inf' isn't a number of CPUs"),
         ("'", UsageError, "--docker-args can't be read"),
         ("--memory many", HostError, "The specified value for memory"),
         ("--network nowhere", HostError, "network nowhere not found"),
@@ -576,12 +579,12 @@ def test_a_container_whose_daemon_is_gone_is_said_to_be_left(
         scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image=images.envoy)
     left = containers(docker, root)
     between.end()
-    gone = f"there is no Docker here: nothing is at unix://{place}"
+    gone = f"Docker isn't running, or isn't installed: nothing is at unix://{place}"
     until(lambda: gone in run("scaffold", "logs", "--root", root).stdout)
     with events.listening(seen.append):
         scaffold.undeploy(root)
     (said,) = [event.text for event in seen if isinstance(event, events.Warned)]
-    assert said.startswith("a container may be left, as `docker ps --filter label=")
+    assert said.startswith("a container may be left, see `docker ps --filter label=")
     assert said.endswith(gone)
     assert containers(docker, root) == left
     docker.api.remove_container(*left, force=True)

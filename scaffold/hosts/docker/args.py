@@ -1,4 +1,4 @@
-"""The words of `--docker-args`, as `docker run` has them, made arguments of the SDK's."""
+"""`--docker-args`: options of `docker run`, turned into arguments of Docker's SDK."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from scaffold.errors import UsageError, choose
 
-# an option of `docker run` -> the SDK's argument, and whether it may come again
+# an option of `docker run` -> the SDK's argument, and whether it may be repeated
 _OPTIONS = {
     "--add-host": ("extra_hosts", True),
     "--cap-add": ("cap_add", True),
@@ -34,7 +34,7 @@ _SHORT = {
 
 
 def parse(words: Sequence[str]) -> dict[str, Any]:
-    """The SDK's arguments. Raises `UsageError` for an option that isn't among those that make sense here."""
+    """The SDK's arguments. Raises `UsageError` for an option that isn't supported."""
     made: dict[str, Any] = {}
     rest = list(words)
     while rest:
@@ -42,7 +42,7 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
         argument, repeats = choose("option of `docker run` for --docker-args", option, _OPTIONS)
         if not equals:
             if not rest:
-                raise UsageError(f"--docker-args: {option} lacks its value")
+                raise UsageError(f"--docker-args: {option} needs a value")
             value = rest.pop(0)
         if repeats:
             made.setdefault(argument, []).append(value)
@@ -52,13 +52,13 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _long(word: str) -> str:
-    """An option by its long name, its value after a `=`: a short one's may follow it at once."""
+    """An option by its long name, with `=` before its value, which may directly follow a short name."""
     option, value = _SHORT.get(word[:2]), word[2:].removeprefix("=")
     return word if option is None else f"{option}={value}" if word[2:] else option
 
 
 def _with_value(word: str) -> str | None:
-    """A variable with its value: a bare name's is the one that it has here, if it has one."""
+    """A variable with its value; a bare name has its value in this environment, if any."""
     if "=" in word or not word:  # the daemon refuses an empty one
         return word
     return f"{word}={os.environ[word]}" if word in os.environ else None
@@ -67,8 +67,8 @@ def _with_value(word: str) -> str | None:
 def _checked(made: dict[str, Any]) -> dict[str, Any]:
     if re.fullmatch("host|none|container:.*", made.get("network", "")):
         raise UsageError(
-            f"--docker-args: on the network {made['network']} no port can be published",
-            hint="leave it out, or name one of `docker network ls`",
+            f"--docker-args: no port can be published on the network `{made['network']}`",
+            hint="omit it, or choose one of `docker network ls`",
         )
     if "labels" in made:
         made["labels"] = dict(label.partition("=")[::2] for label in made["labels"])
@@ -80,5 +80,5 @@ def _checked(made: dict[str, Any]) -> dict[str, Any]:
         try:
             made["nano_cpus"] = int(float(made["nano_cpus"]) * 1e9)
         except (ValueError, OverflowError) as error:
-            raise UsageError(f"--docker-args: {made['nano_cpus']!r} is no number of CPUs") from error
+            raise UsageError(f"--docker-args: {made['nano_cpus']!r} isn't a number of CPUs") from error
     return made

@@ -1,9 +1,11 @@
-"""Docker's daemon, by its SDK: found, asked for images and containers, its refusals explained."""
+"""Docker's daemon, through its SDK: its images, its containers, and what its errors mean."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -14,25 +16,34 @@ from typing import Any
 
 from scaffold.core import process
 from scaffold.core.events import Progressed, emit, step
-from scaffold.errors import HostError, MachineError
-from scaffold.hosts.docker.refusals import not_to_be_had, refused, system_error, unreachable
+from scaffold.errors import HostError, MachineError, RegistryError, ScaffoldError, UsageError
 from scaffold.hosts.envoy.folder import mounted
 
-DEPLOYMENT = "proxy-wasm-scaffold.deployment"  # the label that names a container's deployment, "" for none
-OWNER = "proxy-wasm-scaffold.owner"  # the label that names the process that a container ends with
+DEPLOYMENT = "proxy-wasm-scaffold.deployment"  # the label that names a container's deployment, or ""
+OWNER = "proxy-wasm-scaffold.owner"  # the label that names the process a container belongs to
 REMOVE_SECONDS = 5.0
-PATIENCE = 60  # seconds that the daemon may take for an answer
-RUN_SECONDS = 60  # that a program which should end may take
-_CONTEXTS = "`docker context ls` lists what there is; DOCKER_HOST=unix:///path names a socket instead"
-_NOBODY = "101:101"  # whom envoyproxy/envoy changes to
+TIMEOUT = 60  # seconds for an answer of the daemon
+RUN_SECONDS = 60  # for a program that should end
+_CONTEXTS = "`docker context ls` lists the contexts; DOCKER_HOST=unix:///path names a socket instead"
+_NOBODY = "101:101"  # the user of envoyproxy/envoy
 _ROOT = ("", "0", "root")
+# as runc and crun put it, and what Docker or podman adds
+_NO_PROGRAM = re.compile(
+    "executable file .*not found|no such file or directory: unknown|command that was not found"
+)
+_NOT_EXECUTABLE = re.compile("permission denied: (unknown|OCI permission denied)")
+
+
+class NoProgram(MachineError):
+    """An image doesn't contain the program."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image that the daemon has. `id` is its digest; `user` whom its containers run as, never root.
+    """An image that the daemon has.
 
-    `platform` is what its programs are for, as in "linux/amd64".
+    `id` is its digest. `user` is the user of its containers, never root. `platform` is the one of its
+    programs, such as "linux/amd64". `words` are its entrypoint and command.
     """
 
     name: str
@@ -43,10 +54,7 @@ class Image:
 
 
 class Daemon:
-    """The daemon at `place`; without one where $DOCKER_HOST says, or Docker's context does.
-
-    That is $DOCKER_CONTEXT, or the current one.
-    """
+    """The daemon at `place`, or at $DOCKER_HOST, or that of $DOCKER_CONTEXT or of the current context."""
 
     def __init__(self, place: str = "") -> None:
         import docker
@@ -56,24 +64,28 @@ class Daemon:
         try:
             if self.place:
                 environment = os.environ | {"DOCKER_HOST": self.place}
-                self.client: Any = docker.from_env(timeout=PATIENCE, environment=environment)
+                self.client: Any = docker.from_env(timeout=TIMEOUT, environment=environment)
             else:
                 context = _context()
                 self.place = context.Host
-                self.client = docker.DockerClient(context.Host, timeout=PATIENCE, tls=context.TLSConfig)
+                self.client = docker.DockerClient(context.Host, timeout=TIMEOUT, tls=context.TLSConfig)
             self.client.ping()
         except (DockerException, OSError, ValueError) as error:
-            raise unreachable(self.place, error) from error
-        except (AttributeError, KeyError, TypeError) as error:  # the SDK's of a config.json that is none
-            message = f"Docker's configuration can't be read: {error}"
+            raise _unreachable(self.place, error) from error
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+        ) as error:  # for an invalid config.json
+            message = f"cannot read Docker's configuration: {error}"
             raise MachineError(message, hint=_CONTEXTS) from error
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self.client.close()
 
     def image(self, name: str) -> Image:
-        """The image of that name, pulled if it isn't here."""
+        """The image of that name, pulled if the daemon doesn't have it."""
         from docker.errors import APIError, ImageNotFound
 
         with self.explained(name):
@@ -83,7 +95,7 @@ class Daemon:
                 self._pull(name)
                 found = self.client.images.get(name)
             except APIError as error:
-                raise not_to_be_had(name, str(error.explanation)) from error
+                raise _not_pulled(name, str(error.explanation)) from error
         config = found.attrs.get("Config") or {}
         user = config.get("User") or ""
         words = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
@@ -96,24 +108,24 @@ class Daemon:
         from docker.utils import parse_repository_tag
 
         repository, tag = parse_repository_tag(name)
-        layers: dict[str, tuple[int, int]] = {}  # id -> bytes that are here, of how many
+        layers: dict[str, tuple[int, int]] = {}  # id -> bytes done, bytes in all
         try:
             with step(title := f"Pulling {name}"):
-                for said in self.client.api.pull(repository, tag or "latest", stream=True, decode=True):
-                    if "error" in said:
-                        raise not_to_be_had(name, said["error"])
-                    detail = said.get("progressDetail") or {}
-                    if said.get("status") == "Downloading" and detail.get("total"):
-                        layers[said["id"]] = detail["current"], detail["total"]
+                for event in self.client.api.pull(repository, tag or "latest", stream=True, decode=True):
+                    if "error" in event:
+                        raise _not_pulled(name, event["error"])
+                    detail = event.get("progressDetail") or {}
+                    if event.get("status") == "Downloading" and detail.get("total"):
+                        layers[event["id"]] = detail["current"], detail["total"]
                         done, total = map(sum, zip(*layers.values(), strict=True))
                         emit(Progressed(title, done, total, "B"))
         except APIError as error:
-            raise not_to_be_had(name, str(error.explanation)) from error
+            raise _not_pulled(name, str(error.explanation)) from error
 
     def run(self, image: Image, words: Sequence[str], folder: Path | None = None) -> process.Completed:
-        """Run a program of an image to its end, where it may read `folder`; no shell has a hand in it.
+        """Run a program of an image to its end, without a shell; it may read `folder`.
 
-        Raises `NoProgram` when the image has no such one, `MachineError` when it doesn't end.
+        Raises `NoProgram` when the image doesn't contain it, `MachineError` when it doesn't end.
         """
         mounts = [] if folder is None else [folder]
         with self.created(image, words, mounts=mounts, init=False) as container, self.explained(image.name):
@@ -123,7 +135,7 @@ class Daemon:
             except OSError as error:
                 if "timed out" not in str(error):
                     raise
-                message = f"`{' '.join(words)}` in {image.name} doesn't end within {RUN_SECONDS} s"
+                message = f"`{' '.join(words)}` in {image.name} didn't end within {RUN_SECONDS} s"
                 raise MachineError(message) from error
             out, err = (container.logs(stdout=out, stderr=not out).decode(errors="replace") for out in (1, 0))
         return process.Completed(code, out, err)
@@ -138,9 +150,9 @@ class Daemon:
         deployment: str = "",
         **options: Any,
     ) -> Iterator[Any]:
-        """A container that is there, not started, while the block runs; where `mounts` are, `mounted` says.
+        """A container that exists, but isn't started, while the block runs.
 
-        `options` are the SDK's for `containers.create`.
+        `mounted` says where it finds `mounts`. `options` are those of the SDK's `containers.create`.
         """
         import docker
 
@@ -153,14 +165,14 @@ class Daemon:
             "mounts": [
                 docker.types.Mount(mounted(at), str(at), type="bind", read_only=True) for at in mounts
             ],
-            # SELinux would keep a container from reading what is mounted
+            # otherwise SELinux would keep the container from reading its mounts
             "security_opt": ["label=disable", "no-new-privileges"],
             "log_config": docker.types.LogConfig(type="json-file", config={"max-size": "10m"}),
         }
         arguments |= options
         arguments["labels"] = options.get("labels", {}) | {DEPLOYMENT: deployment, OWNER: _owner()}
         try:
-            # one that is made while we are told to end must be known to us
+            # if a signal ends us meanwhile, we must know the container to remove it
             with self.explained(image.name), process.uninterrupted():
                 container = self.client.containers.create(image.name, **arguments)
             yield container
@@ -168,7 +180,7 @@ class Daemon:
             self.remove(name)
 
     def start(self, container: Any) -> dict[int, int]:
-        """Start a container; its ports, and where each is published. None are when it has ended already."""
+        """Start a container. Returns its ports -> where each is published; empty if it has ended already."""
         from docker.errors import NotFound
 
         with self.explained(container.attrs["Config"]["Image"]):
@@ -180,7 +192,7 @@ class Daemon:
         return {int(each.partition("/")[0]): int(at[0]["HostPort"]) for each, at in ports.items() if at}
 
     def remove(self, name: str) -> bool:
-        """Remove a container, whatever it does; whether it was seen to be gone."""
+        """Remove a container, running or not. Returns whether it is gone."""
         from docker.errors import APIError, NotFound
 
         deadline = time.monotonic() + REMOVE_SECONDS
@@ -189,7 +201,7 @@ class Daemon:
                 self.client.api.remove_container(name, force=True, v=True)
             except NotFound:
                 return True
-            except APIError:  # it is being removed, or started, just now
+            except APIError:  # it is just being removed, or started
                 pass
             except OSError:  # the daemon is gone
                 return False
@@ -197,9 +209,9 @@ class Daemon:
         return False
 
     def sweep(self, deployment: str) -> None:
-        """Remove what outlived whom it should have ended with: of this deployment, or of a test.
+        """Remove containers that outlived the process they belong to, of this deployment or of tests.
 
-        Raises `HostError` when Docker doesn't remove it.
+        Raises `HostError` when Docker doesn't remove one.
         """
         with self.explained(""):
             every = self.client.api.containers(all=True, filters={"label": [OWNER]})
@@ -213,7 +225,7 @@ class Daemon:
 
     @contextmanager
     def explained(self, image: str) -> Iterator[None]:
-        """Make sentences of what the daemon refuses."""
+        """Turn the SDK's exceptions into errors that say what to do."""
         from docker.errors import APIError, DockerException, StreamParseError
         from urllib3.exceptions import HTTPError
 
@@ -222,20 +234,20 @@ class Daemon:
         except APIError as error:
             raise refused(image, str(error.explanation), self.place) from error
         except DockerException as error:
-            if system_error(error) is None:  # what the SDK itself doesn't take
+            if _system_error(error) is None:  # raised by the SDK itself
                 raise refused(image, str(error), self.place) from error
-            raise unreachable(self.place, error) from error
+            raise _unreachable(self.place, error) from error
         except (OSError, HTTPError, StreamParseError) as error:
-            raise unreachable(self.place, error) from error
+            raise _unreachable(self.place, error) from error
 
 
 def _context() -> Any:
-    """Docker's current context, as its own command line chooses it."""
+    """Docker's current context, as its command line chooses it."""
     from docker.context import ContextAPI
 
     context = ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT"))
     if context is None:
-        raise MachineError("Docker's current context isn't there", hint=_CONTEXTS)
+        raise MachineError("Docker's current context doesn't exist", hint=_CONTEXTS)
     return context
 
 
@@ -249,6 +261,72 @@ def _owner() -> str:
 
 
 def _is_gone(owner: str) -> bool:
-    """Whether the process of that label has ended; another machine's, or user's, may be hidden from us."""
+    """Whether the process in that label has ended; we can't tell for another user, or machine."""
     user, pid, started = owner.rsplit("/", 2)
     return user == _user() and f"{process.start_time(int(pid)) or 0:.2f}" != started
+
+
+# --- errors that say what to do
+
+
+def _unreachable(place: str, error: BaseException) -> MachineError:
+    """Why no daemon answers, by the system's error inside the SDK's."""
+    why = _system_error(error)
+    if place.startswith("ssh:"):
+        hint = "use a daemon on this machine, which can read the same files"
+        return MachineError(f"Docker's daemon at {place} is on another machine", hint=hint)
+    if isinstance(why, PermissionError):
+        hint = '`sudo usermod -aG docker "$USER"`, then log in again'
+        return MachineError(f"you aren't allowed to use Docker's daemon at {place}", hint=hint)
+    if isinstance(why, FileNotFoundError):
+        hint = "install Docker and start it, or name its socket: DOCKER_HOST=unix:///path"
+        return MachineError(f"Docker isn't running, or isn't installed: nothing is at {place}", hint=hint)
+    if isinstance(why, ConnectionRefusedError):
+        start = "sudo systemctl start docker" if sys.platform == "linux" else "open -a Docker"
+        hint = "unset DOCKER_HOST, or start what it names" if "DOCKER_HOST" in os.environ else f"`{start}`"
+        return MachineError(f"Docker's daemon isn't running at {place}", hint=hint)
+    reason = (why and why.strerror) or " ".join(str(error).split()) or type(error).__name__
+    return MachineError(
+        f"cannot reach Docker's daemon at {place}: {reason}", hint="`docker version` may say more"
+    )
+
+
+def _system_error(error: object) -> OSError | None:
+    """The innermost system error inside one of urllib3, requests or the SDK."""
+    if isinstance(error, BaseException):
+        for inner in (*error.args, error.__cause__, error.__context__):
+            if found := _system_error(inner):
+                return found
+        return error if isinstance(error, OSError) and error.errno else None
+    return None
+
+
+def _not_pulled(name: str, reason: str) -> ScaffoldError:
+    """The error for an image that can't be pulled, by the daemon's reason."""
+    if "invalid reference format" in reason or "invalid tag format" in reason:
+        return UsageError(f"`{name}` isn't a valid image name", hint="write it as envoyproxy/envoy:v1.36.4")
+    if any(sign in reason for sign in ("denied", "unauthorized", "authentication required")):
+        message = f"cannot pull the image {name}: its registry refuses it: {reason}"
+        return RegistryError(message, hint="check the name, or log in with `docker login`")
+    if any(sign in reason for sign in ("not found", "manifest unknown", "no such image")):
+        return RegistryError(f"there is no image {name}, neither here nor in its registry: {reason}")
+    hint = "`docker load` loads an image from a file; `docker images` lists the local ones"
+    return RegistryError(f"cannot pull the image {name}: its registry can't be reached: {reason}", hint=hint)
+
+
+def refused(image: str, reason: str, place: str) -> ScaffoldError:
+    """The error for a container that the daemon doesn't create or start, by its reason."""
+    if _NO_PROGRAM.search(reason):
+        return NoProgram(f"{image} doesn't contain the program: {reason}")
+    if _NOT_EXECUTABLE.search(reason):
+        return NoProgram(f"the program in {image} isn't executable: {reason}")
+    if "port is already allocated" in reason or "address already in use" in reason:
+        return HostError(f"a port is taken: {reason}", hint="--port 0 takes any free one")
+    if "bind source path does not exist" in reason:
+        hint = (
+            "use a daemon on this machine; one in a snap or a virtual machine sees only some folders: "
+            "put TMPDIR and XDG_STATE_HOME below one of them"
+        )
+        message = f"the Docker daemon at {place} doesn't see this machine's files: {reason}"
+        return HostError(message, hint=hint)
+    return HostError(f"Docker refuses a container of {image}: {reason}")

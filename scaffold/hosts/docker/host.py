@@ -1,4 +1,4 @@
-"""The host `docker`: the Envoy of an image, in a container that only reads the files it gets from here."""
+"""The host `docker`: the Envoy of an image, in a container that can only read the files it is given."""
 
 from __future__ import annotations
 
@@ -29,63 +29,64 @@ if TYPE_CHECKING:
     from scaffold.hosts.envoy.admin import Admin
 
 _LOOPBACK = "127.0.0.1"
-_WAIT_SECONDS = 5.0  # for the last words of a container that is gone
+_WAIT_SECONDS = 5.0  # for the last output of a container
 
 
 def files_in(folder: Path) -> Folder:
-    """The files of the container that runs with `folder` as its own."""
+    """The files of the Envoy that was started with `folder`."""
     return Folder(folder.resolve() / "shared", enclosed=True)
 
 
 def check(settings: HostSettings) -> tuple[Daemon, EnvoyImage]:
-    """The daemon and the image that the settings ask for, pulled if need be."""
+    """The daemon, and the image that the settings ask for, pulled if need be."""
     docker_args.parse(settings.docker_args)
     daemon = Daemon()
     return daemon, envoy_images.find(daemon, settings.envoy_image)
 
 
-def sweep(place: Path) -> None:
-    """Remove the container that outlived its deployment, whose folder `place` is."""
+def sweep(folder: Path) -> None:
+    """Remove the container that outlived the deployment in `folder`."""
     try:
-        Daemon((place / deployments.CONTAINER).read_text()).sweep(place.name)
+        Daemon((folder / deployments.CONTAINER).read_text()).sweep(folder.name)
     except ScaffoldError as error:
-        them = f"`docker ps --filter label={DEPLOYMENT}={place.name}`"
-        emit(Warned(f"a container may be left, as {them} would show: {error.message}"))
+        command = f"`docker ps --filter label={DEPLOYMENT}={folder.name}`"
+        emit(Warned(f"a container may be left, see {command}: {error.message}"))
 
 
 @contextmanager
 def start(*plugins: Plugin, folder: Path, settings: HostSettings = HostSettings()) -> Iterator[EnvoyHost]:
-    """An Envoy in a container that runs `plugins` while the block does: see `envoy_host.serve`.
+    """Run `plugins` in an Envoy in a container while the block runs: see `running.serve`.
 
-    Its ports are published on loopback only. What a killed one of ours left behind is removed first.
-    Raises `MachineError` without a Docker daemon, or an Envoy in the image; `RegistryError` without that.
+    Its ports are published on loopback only. A container that a killed command left is removed first.
+    Raises `MachineError` without a Docker daemon or an Envoy in the image, `RegistryError` without the
+    image.
     """
     daemon, image = check(settings)
     deployment = deployments.name_of(folder)
     daemon.sweep(deployment)
-    folder.chmod(0o700)  # for what is below it may be read by all
+    folder.chmod(0o700)  # since everyone may read what is below it
     place = files_in(folder)
     place.path.mkdir(exist_ok=True)
     place.path.chmod(0o755)
     mark = folder / deployments.CONTAINER.name
-    files.write(mark, daemon.place)  # before there is one, and until there is none
+    files.write(mark, daemon.place)  # exists whenever there may be a container
     try:
-        with serve(_Contained(daemon, image, deployment, settings), plugins, place, settings) as host:
+        with serve(_Container(daemon, image, deployment, settings), plugins, place, settings) as host:
             yield host
     finally:
-        with suppress(ScaffoldError):  # the daemon is gone: what it still has is left to `sweep`
+        with suppress(ScaffoldError):  # the daemon is gone: `sweep` removes the container later
             daemon.sweep(deployment)
             mark.unlink(missing_ok=True)
         daemon.close()
 
 
 @dataclass
-class _Contained:
+class _Container:
     daemon: Daemon
     image: EnvoyImage
     deployment: str
     settings: HostSettings
-    asked: dict[int, int] = field(default_factory=dict)  # port within -> the one to publish it on, 0 for any
+    asked: dict[int, int] = field(default_factory=dict)  # port within -> the one to publish it at, or 0
     published: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -120,12 +121,12 @@ class _Contained:
                 mounts=list({folder.path, folder.sockets}),
                 deployment=self.deployment,
                 ports={f"{within}/tcp": (_LOOPBACK, port) for within, port in self.asked.items()},
-                init=True,  # what is first in a container isn't ended by its own abort, the watchdog's
+                init=True,  # otherwise Envoy, as pid 1, would survive the abort of its own watchdog
                 auto_remove=True,
                 **docker_args.parse(settings.docker_args),
             ) as container,
         ):
-            running = _Running(container, log, access_log)
+            running = _Child(container, log, access_log)
             try:
                 self.published = self.daemon.start(container)
                 if self.published:
@@ -141,24 +142,24 @@ class _Contained:
         return self.published[next(iter(self.asked))]
 
 
-class _Running:
-    """A container's process, as far as `process.Child` goes; what it says goes to the two logs.
+class _Child:
+    """A container's process, with the part of `process.Child` that we need; its output goes to the two logs.
 
-    It says all on one stream, so that a request's own lines are there before the line of its end.
+    Everything comes on one stream, so a request's own lines arrive before the line of its end.
     """
 
     def __init__(self, container: Any, log: IO[bytes], access_log: IO[bytes]) -> None:
         self._container = container
-        self._said = container.attach(stream=True, logs=True)  # before it starts: no word is lost
+        self._output = container.attach(stream=True, logs=True)  # before it starts, so nothing is lost
         self._log, self._access_log = log, access_log
         self._code: int | None = None
         self._ended = threading.Event()
-        self._copying = threading.Thread(target=self._copy, name="container's words", daemon=True)
+        self._copying = threading.Thread(target=self._copy, name="container's output", daemon=True)
         self._copying.start()
         threading.Thread(target=self._watch, name="container's end", daemon=True).start()
 
     def poll(self) -> int | None:
-        """Its exit code once it has ended, a signal's number below zero."""
+        """Its exit code once it has ended, negative for a signal."""
         return self._code if self._ended.is_set() else None
 
     def wait(self, timeout: float | None = None) -> int:
@@ -172,7 +173,7 @@ class _Running:
 
         try:
             code = self._container.wait(timeout=None, condition="next-exit")["StatusCode"]
-        except (DockerException, OSError):  # the daemon is gone, or was quicker with the removal
+        except (DockerException, OSError):  # the daemon is gone, or has removed it already
             code = 255
         self._copying.join(_WAIT_SECONDS)
         self._code = 128 - code if 128 < code < 160 else code
@@ -181,7 +182,7 @@ class _Running:
     def _copy(self) -> None:
         rest = b""
         with suppress(OSError):  # the daemon went away
-            for part in self._said:
+            for part in self._output:
                 *lines, rest = (rest + part).split(b"\n")
                 self._write(lines)
         self._write([rest] if rest else [])
@@ -190,10 +191,10 @@ class _Running:
         ends = [line for line in lines if _is_end(line)]
         rest = [line for line in lines if not _is_end(line)]
         for file, some in ((self._log, rest), (self._access_log, ends)):
-            with suppress(OSError):  # a full disk: Envoy must not be held up by it
+            with suppress(OSError):  # a full disk must not stop Envoy
                 file.write(b"".join(line + b"\n" for line in some))
 
 
 def _is_end(line: bytes) -> bool:
-    """Whether a line is of the access log, which begins a request's end."""
+    """Whether a line belongs to the access log."""
     return b'"request_id":' in line and not line.startswith(b'{"time":')

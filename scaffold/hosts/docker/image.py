@@ -1,4 +1,4 @@
-"""The Envoy in an image: where in it, which version, and whether it runs wasm at all."""
+"""The Envoy in an image: its path, its version, and whether it supports wasm."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from scaffold.core import cache as memory
 from scaffold.core.events import step
 from scaffold.core.versions import Version
 from scaffold.errors import MachineError, UsageError
-from scaffold.hosts.docker.daemon import Daemon, Image
-from scaffold.hosts.docker.refusals import NoProgram
+from scaffold.hosts.docker.daemon import Daemon, Image, NoProgram
 from scaffold.hosts.envoy import binary as envoy_binary
 from scaffold.hosts.envoy.folder import mounted
 
@@ -22,7 +21,7 @@ _ANOTHER = "--envoy-image takes another, such as envoyproxy/envoy or istio/proxy
 
 @dataclass(frozen=True)
 class EnvoyImage:
-    """An image with an Envoy that runs wasm: `program` is its path there, or its name on the PATH there."""
+    """An image with an Envoy that supports wasm. `program` is Envoy's path there, or its name on PATH."""
 
     image: Image
     program: str
@@ -30,18 +29,19 @@ class EnvoyImage:
 
     @property
     def version(self) -> Version:
-        """The three numbers of its version."""
+        """Its version."""
         return envoy_binary.version_of(self.build)
 
 
 def find(daemon: Daemon, name: str | None) -> EnvoyImage:
-    """The Envoy in the image `name`, which is pulled if it isn't here; an image is looked at once.
+    """The Envoy in the image `name`, which is pulled if need be; what is found out is remembered.
 
-    Raises `UsageError` without a name, `RegistryError` when the image can't be had, `MachineError` when
-    it has no Envoy, or one that doesn't run, or runs no wasm.
+    Raises `UsageError` without a name, `RegistryError` when the image can't be pulled, and `MachineError`
+    when it has no Envoy, or one that doesn't run here or doesn't support wasm.
     """
     if not name:
-        raise UsageError("which image's Envoy?", hint="--envoy-image envoyproxy/envoy:v1.36.4, for example")
+        hint = "for example --envoy-image envoyproxy/envoy:v1.36.4"
+        raise UsageError("--envoy-image is missing: the image whose Envoy to run", hint=hint)
     image = daemon.image(name)
     question = f"envoy in {image.name}"
     known = memory.recall(question, image.id)
@@ -55,7 +55,7 @@ def find(daemon: Daemon, name: str | None) -> EnvoyImage:
 
 
 def _look(daemon: Daemon, image: Image) -> EnvoyImage:
-    """Ask what may be an Envoy: on the image's PATH, what it starts by itself, in the usual places."""
+    """Look for Envoy: on the image's PATH, in its entrypoint, in the usual places."""
     started = [word for word in image.words[:1] if word.rpartition("/")[2] == "envoy"]
     for program in dict.fromkeys(["envoy", *started, *_PLACES]):
         try:
@@ -65,10 +65,10 @@ def _look(daemon: Daemon, image: Image) -> EnvoyImage:
         if build := envoy_binary.build_of(ran):
             return EnvoyImage(image, program, build)
         words = (ran.stderr or ran.stdout).strip().splitlines()[-5:] or [f"exit code {ran.code}"]
-        message = f"`{program}` in {image.name}, for {image.platform}, is no Envoy that runs here"
+        message = f"`{program}` in {image.name}, for {image.platform}, isn't an Envoy that runs here"
         raise MachineError("\n  ".join([message, *words]), hint=_ANOTHER)
     raise MachineError(
-        f"there is no Envoy in {image.name}: none on its PATH, none in {_usual()}", hint=_ANOTHER
+        f"there is no Envoy in {image.name}, neither on its PATH nor in {_usual()}", hint=_ANOTHER
     )
 
 
@@ -85,6 +85,6 @@ def _check_wasm(daemon: Daemon, found: EnvoyImage) -> None:
         ran = daemon.run(found.image, [found.program, *words], folder)
     if not envoy_binary.passed(ran, mounted(Path(name)), f"the Envoy in {found.image.name}", _ANOTHER):
         raise MachineError(
-            f"Envoy {found.version} in {found.image.name} was built without V8, so it runs no wasm",
+            f"Envoy {found.version} in {found.image.name} was built without V8, so it doesn't support wasm",
             hint=_ANOTHER,
         )

@@ -1,4 +1,4 @@
-"""Envoy's admin interface: the few questions we have."""
+"""Envoy's admin interface: the few questions that we ask."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from urllib.parse import quote
 
 from scaffold.hosts.envoy.config import filter_name
 
-OUR_DOING = ("http.admin.", "listener.admin.", "filesystem.")  # what asking and logging count
+OUR_DOING = (
+    "http.admin.",
+    "listener.admin.",
+    "filesystem.",
+)  # changed by our questions and by logging
 ECDS = r"^extension_config_discovery\.(http|network)_filter\."
 
 
 class Admin:
-    """A client of the admin interface on a loopback port, for one thread at a time.
+    """A client of the admin interface on a loopback port; each thread has a connection of its own.
 
-    An interface that doesn't answer yet, or any more, gives the answer "nothing": 0, "", {}.
+    While the interface doesn't answer, the answers are empty: 0, "", {}.
     """
 
     def __init__(self, port: int) -> None:
@@ -26,11 +30,11 @@ class Admin:
         self._connections = threading.local()
 
     def live(self) -> bool:
-        """Whether the listeners take requests."""
+        """Whether the listeners accept requests."""
         return self._get("/ready").strip() == "LIVE"
 
     def gone(self) -> bool:
-        """Whether nobody listens there any more."""
+        """Whether nothing listens there any more."""
         try:
             socket.create_connection(("127.0.0.1", self._port), timeout=5).close()
         except ConnectionRefusedError:
@@ -46,15 +50,15 @@ class Admin:
         return int(next(filter(None, sockets))["port_value"])
 
     def counter(self, name: str, place: int = 0) -> int:
-        """A counter of the discovery of the filter at a place: `update_success`, `update_rejected`."""
+        """A discovery counter of the filter at a place: `update_success` or `update_rejected`."""
         return int(self._ecds(place).get(name, 0))
 
     def version_text(self, place: int = 0) -> str:
-        """The version text of the configuration that Envoy accepted last for a place of the chain."""
+        """The version text of the filter that Envoy accepted last for a place of the chain."""
         return str(self._ecds(place).get("version_text", ""))
 
     def stats(self) -> str:
-        """All counters and gauges that were ever used, for `metrics` to read."""
+        """All counters and gauges that were ever used, as `metrics` reads them."""
         return self._get("/stats?usedonly&format=json")
 
     def metrics(self) -> dict[str, float]:
@@ -62,8 +66,8 @@ class Admin:
         return metrics(self.stats())
 
     def _ecds(self, place: int) -> dict[str, Any]:
-        asked = rf"{ECDS}{filter_name(place)}\."
-        stats = _stats(self._get(f"/stats?format=json&filter={quote(asked)}"))
+        pattern = rf"{ECDS}{filter_name(place)}\."
+        stats = _stats(self._get(f"/stats?format=json&filter={quote(pattern)}"))
         return {item["name"].rpartition(".")[2]: item["value"] for item in stats if "name" in item}
 
     def _get(self, path: str) -> str:
@@ -80,7 +84,7 @@ class Admin:
 
 
 def metrics(stats: str) -> dict[str, float]:
-    """Read what `Admin.stats` returned; a metric of the plugin's has the name that the plugin gave it."""
+    """The counters and gauges in what `Admin.stats` returned; the plugin's have the names it gave them."""
     return {
         item["name"].removeprefix("wasmcustom."): item["value"]
         for item in _stats(stats)

@@ -1,4 +1,4 @@
-"""An Envoy as a program: which version it is, and whether it runs wasm at all."""
+"""An Envoy as a program: its version, and whether it supports wasm."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _PLUGIN = (
 class Binary:
     """An Envoy that runs on this machine.
 
-    `build` is in its own words: commit, version, state of the tree, kind and TLS library, as in
-    "bad8280/1.36.4/Clean/RELEASE/BoringSSL". Without `v8` it runs no wasm.
+    `build` is what it prints: commit, version, state of the tree, kind and TLS library, such as
+    "bad8280/1.36.4/Clean/RELEASE/BoringSSL". Without `v8` it doesn't support wasm.
     """
 
     path: Path
@@ -43,19 +43,19 @@ class Binary:
 
     @property
     def version(self) -> Version:
-        """Its three numbers."""
+        """Its version."""
         return version_of(self.build)
 
     @property
     def version_text(self) -> str:
-        """Its version, as "1.36.4"."""
+        """Its version, such as "1.36.4"."""
         return str(self.version)
 
     @classmethod
     def at(cls, path: Path) -> Binary:
-        """The Envoy in that file: asked once, and then remembered as long as the file is the same.
+        """The Envoy in that file. What it says is remembered until the file changes.
 
-        Raises `MachineError` when it is none, or doesn't run here.
+        Raises `MachineError` when it isn't an Envoy, or doesn't run here.
         """
         question = _QUESTION.format(path)
         known = memory.recall(question, path)
@@ -67,32 +67,32 @@ class Binary:
 
     @classmethod
     def asked(cls, path: Path) -> Binary:
-        """As `at`, whatever was remembered: takes 0.1 s."""
+        """Like `at`, but without what is remembered, which takes 0.1 s."""
         _check_runnable(path)
         ran = _run(path, "--version")
         build = build_of(ran)
         if build is None:
-            words = ran.stderr.strip().splitlines()[-1:]  # a library that is missing, a libc too old
-            raise MachineError("\n  ".join([f"{path} is no Envoy that runs here", *words]), hint=_ANOTHER)
+            words = ran.stderr.strip().splitlines()[-1:]  # a missing library, an old libc
+            raise MachineError("\n  ".join([f"{path} isn't an Envoy that runs here", *words]), hint=_ANOTHER)
         return cls(path, build, _has_v8(path))
 
 
 def build_of(ran: process.Completed) -> str | None:
-    """The build that an Envoy told when it was asked for its `--version`; None where it isn't one."""
+    """The build that an Envoy printed for `--version`; None if it isn't an Envoy."""
     found = _BUILD.search(ran.stdout)
     return found[1] if found and ran.code == 0 else None
 
 
-_ANOTHER = "leave --envoy out for the one that came with us"
+_ANOTHER = "omit --envoy to use the one that comes with scaffold"
 
 
 def _check_runnable(path: Path) -> None:
     if not path.exists():
-        raise MachineError(f"there is no {path}", hint=_ANOTHER)
+        raise MachineError(f"{path} doesn't exist", hint=_ANOTHER)
     if path.is_dir():
         raise MachineError(f"{path} is a folder", hint="name the program in it")
     if not os.access(path, os.X_OK):
-        raise MachineError(f"{path} may not be executed", hint=f"`chmod +x {path}`")
+        raise MachineError(f"{path} isn't executable", hint=f"`chmod +x {path}`")
 
 
 def _run(path: Path, *words: str | Path) -> process.Completed:
@@ -102,30 +102,32 @@ def _run(path: Path, *words: str | Path) -> process.Completed:
         why = getattr(error.__cause__, "errno", None)
         if why == errno.ENOEXEC:
             machine = f"{platform.system()} on {platform.machine()}"
-            raise MachineError(f"{path} is no program for this machine, {machine}", hint=_ANOTHER) from error
-        if why == errno.ENOENT:  # of what starts it: the file itself is there
-            message = f"{path} needs a loader that isn't here: made for another C library?"
+            raise MachineError(
+                f"{path} isn't a program for this machine, {machine}", hint=_ANOTHER
+            ) from error
+        if why == errno.ENOENT:  # its loader is missing: the file itself exists
+            message = f"{path} needs a loader that is missing here; was it built for another C library?"
             raise MachineError(message, hint=_ANOTHER) from error
         raise
 
 
 def _has_v8(path: Path) -> bool:
-    """Let Envoy load the smallest plugin: one without V8 knows the runtime's name, but loads nothing."""
+    """Have Envoy load the smallest plugin: without V8 it knows the runtime's name, but loads nothing."""
     with tempfile.TemporaryDirectory(prefix="scaffold-envoy-") as name:
         ran = _run(path, *trial(Path(name), name))
     return passed(ran, name, str(path), _ANOTHER)
 
 
 def version_of(build: str) -> Version:
-    """The three numbers in a build."""
+    """The version in a build."""
     found = _BUILD.match(f"version: {build}")
     return Version.parse(found[2]) if found else Version((0, 0, 0))
 
 
 def trial(folder: Path, within: str) -> list[str]:
-    """Write the smallest plugin and a configuration for it; the arguments by which Envoy tries to load it.
+    """Write the smallest plugin and its configuration. Returns the arguments with which Envoy loads it.
 
-    `within` is where Envoy has the folder.
+    `within` is the folder's path for Envoy.
     """
     module = f"{within}/plugin.wasm"
     (folder / "plugin.wasm").write_bytes(_PLUGIN)
@@ -138,16 +140,16 @@ def trial(folder: Path, within: str) -> list[str]:
 
 
 def passed(ran: process.Completed, folder: str, envoy: str, hint: str) -> bool:
-    """Whether an Envoy loads wasm, by its `trial`. Raises `MachineError` when that failed otherwise."""
-    said = (ran.stdout + ran.stderr).replace(folder, "")
-    if ran.code and not re.search("wasm", said, re.IGNORECASE):
-        words = said.strip().splitlines()[-5:]
+    """Whether Envoy loaded the plugin of `trial`. Raises `MachineError` when it failed for another reason."""
+    output = (ran.stdout + ran.stderr).replace(folder, "")
+    if ran.code and not re.search("wasm", output, re.IGNORECASE):
+        words = output.strip().splitlines()[-5:]
         raise MachineError("\n  ".join([f"{envoy} refuses the smallest configuration", *words]), hint=hint)
     return ran.code == 0
 
 
 def _bootstrap(filters: list[envoy_config.Config]) -> envoy_config.Config:
-    """As little around the filters as Envoy takes, so that only they can be refused."""
+    """The smallest configuration around the filters, so that Envoy can only refuse them."""
     network = envoy_config.http_manager(
         {"stat_prefix": "ingress", "route_config": {}, "http_filters": filters}
     )

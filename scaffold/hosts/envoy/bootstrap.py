@@ -1,6 +1,6 @@
-"""A bootstrap of the user's own, with our filter put before the router of its connection managers.
+"""A bootstrap of the user's own: read, and our filters inserted into it.
 
-Source: envoyproxy/data-plane-api, envoy/config/bootstrap/v3; v2 left Envoy with 1.18.
+Source: envoyproxy/data-plane-api, envoy/config/bootstrap/v3; Envoy dropped v2 in 1.18.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from scaffold.hosts.envoy.config import Chain, Config
 
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"
-LARGEST = 4_000_000  # bytes of a file, and values in it: reading one takes a second a MB
-FIRST_PORT = 10000  # that a listener gets where any will do: what Envoy's own examples use
+LARGEST = 4_000_000  # bytes of a file, and values in it: reading takes a second per MB
+FIRST_PORT = 10000  # for listeners on any port; Envoy's own examples use it
 _V2_NAMES = ("envoy.http_connection_manager", "envoy.router")
 
 
 def read(path: Path) -> Config:
-    """The bootstrap in a YAML or JSON file. Raises `ProjectError`, with the place, where it is neither."""
+    """The bootstrap in a YAML or JSON file. Raises `ProjectError`, with the position, when it is neither."""
     import yaml
 
     try:
         if path.stat().st_size > LARGEST:
-            raise ProjectError(f"{path} is larger than {LARGEST // 1_000_000} MB, and no bootstrap")
+            raise ProjectError(f"{path} is larger than {LARGEST // 1_000_000} MB, so it isn't a bootstrap")
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         whole = _nodes(content, {}) < LARGEST
     except (OSError, UnicodeDecodeError) as error:
@@ -38,13 +38,13 @@ def read(path: Path) -> Config:
         ) from error
     except (yaml.YAMLError, RecursionError) as error:
         deep = isinstance(error, RecursionError)
-        said = "nested too deeply" if deep else " ".join(str(error).split())
-        raise ProjectError(f"{path} is neither YAML nor JSON: {said}") from error
+        reason = "nested too deeply" if deep else " ".join(str(error).split())
+        raise ProjectError(f"{path} is neither YAML nor JSON: {reason}") from error
     if not whole:
-        raise ProjectError(f"{path} grows without end where its aliases are written out")
+        raise ProjectError(f"{path} grows without end when its aliases are expanded")
     if not isinstance(content, dict):
         raise ProjectError(
-            f"{path} is no bootstrap: it holds no mapping", hint="`scaffold bootstrap` prints one"
+            f"{path} isn't a bootstrap: it contains no mapping", hint="`scaffold bootstrap` prints one"
         )
     return content
 
@@ -58,10 +58,10 @@ def insert(
 ) -> Config:
     """A copy of `bootstrap` with `filters` before the router of every HTTP connection manager.
 
-    Network filters go before every TCP proxy and, in a chain with others, every manager. What we need
-    beside it is added where it is missing: an admin interface on loopback, the node's names, a watchdog
-    that ends a looping filter, our access log. `source` names it in errors. Raises `ProjectError` when it
-    is for v2, or has no place for the filters.
+    Network filters go before every TCP proxy or, in a chain with HTTP filters, before every manager. What
+    else we need is added if it is missing: an admin interface on loopback, the node's names, a watchdog
+    that ends a looping plugin, our access log. `source` names the file in errors. Raises `ProjectError`
+    when it is for v2, or has no place for the filters.
     """
     changed = copy.deepcopy(bootstrap)
     _refuse_v2(changed, source)
@@ -80,7 +80,7 @@ def insert(
         where = "before one" if filters.kind == "network" else "before the router of one"
         raise ProjectError(
             f"{source} has no {what} in a static listener",
-            hint=f"the filter goes {where}; listeners that come by LDS can't be changed",
+            hint=f"the filter goes {where}; listeners from LDS can't be changed",
         )
     ours = envoy_config.bootstrap(listeners=[], clusters=[])
     for key in ("node", "admin", "watchdogs"):
@@ -89,7 +89,7 @@ def insert(
 
 
 def on_any_port(bootstrap: Config) -> Config:
-    """A copy of `bootstrap` whose listeners and admin interface take any port that is free."""
+    """A copy of `bootstrap` whose listeners and admin interface take any free port."""
     changed = copy.deepcopy(bootstrap)
     for socket in _sockets(changed):
         socket["port_value"] = 0
@@ -97,10 +97,10 @@ def on_any_port(bootstrap: Config) -> Config:
 
 
 def open_up(bootstrap: Config) -> tuple[Config, dict[int, int]]:
-    """A copy of `bootstrap` for a container, where only what listens on all addresses is reached.
+    """A copy of `bootstrap` for a container, where a port is reachable only if it is on all addresses.
 
-    Every listener and the admin interface do, each on a port of its own. Returned too is, for each of
-    these, the port that was asked for, 0 for any: the first listener's first, the admin interface's last.
+    Every listener and the admin interface get a port of their own there. Also returns, for each of these
+    ports, the one that the bootstrap asked for, or 0: the first listener's first, the admin's last.
     """
     changed = copy.deepcopy(bootstrap)
     sockets = _sockets(changed)
@@ -116,7 +116,7 @@ def open_up(bootstrap: Config) -> tuple[Config, dict[int, int]]:
 
 
 def dump(bootstrap: Config, *, as_json: bool = False) -> str:
-    """The bootstrap as a file's text: YAML, or JSON."""
+    """The bootstrap as the text of a file, YAML or JSON."""
     if as_json:
         return json.dumps(bootstrap, indent=2) + "\n"
     import yaml
@@ -125,7 +125,7 @@ def dump(bootstrap: Config, *, as_json: bool = False) -> str:
 
 
 def _nodes(value: object, known: dict[int, float]) -> float:
-    """How many values there are once every alias is written out; infinitely many where one holds itself."""
+    """How many values there are when every alias is expanded; infinite if one contains itself."""
     if not isinstance(value, dict | list):
         return 1
     if id(value) not in known:
@@ -136,7 +136,7 @@ def _nodes(value: object, known: dict[int, float]) -> float:
 
 
 def _before_routers(listener: Config, filters: Chain, source: Path) -> list[Config]:
-    """Put filters into, or before, every connection manager; returns these."""
+    """Insert filters into, or before, every connection manager. Returns the managers."""
     managers = _before(MANAGER, listener, filters.network)
     for manager in managers:
         _insert(manager, filters.http, source)
@@ -145,7 +145,7 @@ def _before_routers(listener: Config, filters: Chain, source: Path) -> list[Conf
 
 
 def _before(kind: str, listener: Config, filters: list[Config]) -> list[Config]:
-    """Put network filters before every one of that kind; returns the configurations of these."""
+    """Insert network filters before every filter of that kind. Returns the configurations of those."""
     found = _ending_with(kind, listener)
     for chain, place, _ in found:
         chain["filters"][place:place] = copy.deepcopy(filters)
@@ -153,7 +153,7 @@ def _before(kind: str, listener: Config, filters: list[Config]) -> list[Config]:
 
 
 def _ending_with(kind: str, listener: Config) -> list[tuple[Config, int, Config]]:
-    """The chains that have a filter of that kind, its place there, and its configuration."""
+    """The chains that have a filter of that kind, its place, and its configuration."""
     default = listener.get("default_filter_chain")
     return [
         (chain, place, config)
@@ -165,7 +165,7 @@ def _ending_with(kind: str, listener: Config) -> list[tuple[Config, int, Config]
 
 
 def _sockets(bootstrap: Config) -> list[Config]:
-    """Where the listeners, and last the admin interface, listen; what is no port is left to Envoy to say."""
+    """The sockets of the listeners and, last, of the admin interface. An invalid port is left to Envoy."""
     listeners = _dicts(bootstrap.get("static_resources"), "listeners")
     admin = bootstrap.get("admin")
     every = [*listeners, *([admin] if isinstance(admin, dict) else [])]
@@ -188,14 +188,14 @@ def _insert(manager: Config, filters: list[Config], source: Path) -> None:
 
 
 def _refuse_v2(value: Any, source: Path) -> None:
-    """Raise for what only the v2 API had: untyped `config`, its filters' names, its types."""
+    """Raise for what only v2 had: untyped `config`, its filters' names, its types."""
     if isinstance(value, dict):
         kind, name = str(value.get("@type", "")), value.get("name")
         v2_type = "/envoy.api.v2." in kind or ("/envoy.config.filter." in kind and ".v2" in kind)
         if v2_type or (name in _V2_NAMES and "typed_config" not in value) or (name and "hosts" in value):
             raise ProjectError(
-                f"{source} is for Envoy's v2 API ({kind or name}), which ended with Envoy 1.18",
-                hint="write it for v3: `scaffold bootstrap` prints one that works",
+                f"{source} is for Envoy's v2 API ({kind or name}), which Envoy dropped in 1.18",
+                hint="convert it to v3; `scaffold bootstrap` prints a working example",
             )
         for item in value.values():
             _refuse_v2(item, source)

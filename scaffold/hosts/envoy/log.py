@@ -1,4 +1,4 @@
-"""Envoy's log, and what the plugin wrote into it."""
+"""Envoy's log, and the plugin's lines in it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _OF_PLUGIN = re.compile(r"wasm log ([^: ]*)[^:]*: ?(.*)", re.DOTALL)  # name, ro
 
 @dataclass(frozen=True)
 class Line:
-    """A record of the log: `level` as Envoy spells it, `text` without the prefix of the plugin's lines.
+    """A line of the log: `level` is as Envoy spells it, `text` is without the prefix of a plugin's line.
 
-    `plugin` is the name in that prefix, of the plugin that wrote it; "" where it has none.
+    `plugin` is the name in that prefix, or "".
     """
 
     level: str
@@ -28,24 +28,24 @@ class Line:
 
     @property
     def of_plugin(self) -> bool:
-        """Whether the plugin wrote it, or Envoy of the plugin."""
+        """Whether the plugin wrote it, or Envoy wrote it about the plugin."""
         return self.logger == "wasm"
 
-    def told(self, *, by_name: bool) -> Logged:
-        """The line as an event, with the name of its plugin where there are several."""
+    def event(self, *, by_name: bool) -> Logged:
+        """The line as an event, with the plugin's name if there are several."""
         return Logged(self.level, f"{self.plugin}: {self.text}" if by_name and self.plugin else self.text)
 
     @property
     def serious(self) -> bool:
-        """Whether it tells of something gone wrong."""
+        """Whether it is about something that went wrong."""
         return self.level in SERIOUS
 
 
 def lines_from(path: Path, position: int) -> tuple[list[bytes], int]:
-    """The whole lines of a file that begin at `position` or after it, and where to go on from.
+    """The complete lines of a file that begin at `position` or later, and the position after them.
 
-    Envoy may write a line in two parts, so a file may have ended in the middle of one when its size was
-    taken. One that is shorter than that was begun anew.
+    `position` may be inside a line, since Envoy may write a line in two parts. A file that is shorter has
+    been emptied since, and is read from its beginning.
     """
     with path.open("rb") as file:
         at = position if position <= file.seek(0, os.SEEK_END) else 0
@@ -57,28 +57,28 @@ def lines_from(path: Path, position: int) -> tuple[list[bytes], int]:
         if not end:
             return [], position
     whole = content[: content.rfind(b"\n") + 1]
-    return whole.split(b"\n")[:-1], at + len(whole)  # splitlines() knows other ends of a line
+    return whole.split(b"\n")[:-1], at + len(whole)  # splitlines() would split at other characters, too
 
 
 class Log:
-    """The file that Envoy's log goes to, a JSON object a line; positions are in bytes."""
+    """Envoy's log file, a JSON object per line; positions are in bytes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def size(self) -> int:
-        """Where the log ends now."""
+        """The position of its end."""
         try:
             return self._path.stat().st_size
         except FileNotFoundError:
             return 0
 
     def since(self, position: int) -> list[Line]:
-        """What was written from `position` on."""
+        """The lines from `position` on."""
         return self.read(position)[0]
 
     def read(self, position: int) -> tuple[list[Line], int]:
-        """The whole lines from `position` on, and where to go on from."""
+        """The complete lines from `position` on, and the position after them."""
         try:
             lines, position = lines_from(self._path, position)
         except FileNotFoundError:
@@ -90,7 +90,7 @@ def _line(raw: str) -> Line:
     try:
         record = json.loads(raw, strict=False)
         text, level, logger = record["message"], record["level"], record["logger"]
-    except (ValueError, TypeError, KeyError):  # what Envoy says when it crashes isn't in the format
+    except (ValueError, TypeError, KeyError):  # what Envoy writes when it crashes has another format
         return Line("critical", "", raw)
     written = _OF_PLUGIN.fullmatch(text) if logger == "wasm" else None
     return Line(level, logger, written[2], written[1]) if written else Line(level, logger, text)

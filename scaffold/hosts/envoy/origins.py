@@ -1,4 +1,4 @@
-"""Where the clusters of an Envoy are: foreign origins, and the sockets that we serve at ourselves."""
+"""Where an Envoy's clusters lead: to other programs, and to sockets of the built-in upstream."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from scaffold.hosts.envoy.folder import Folder
 from scaffold.project.clusters import Address, addresses, parse_upstream
 from scaffold.project.model import HostSettings
 
-LONGEST_SOCKET = 96  # bytes; the system's limit is 104 to 108, a container adds 9, a number of more digits 2
+LONGEST_SOCKET = 96  # bytes: the system allows 104 to 108, a container adds 9, a larger number 2
 
 
 def reachable(url: str) -> Address:
-    """The upstream's address. Raises `HostError` when nothing answers there."""
+    """The address of an upstream. Raises `HostError` when nothing answers there."""
     address = parse_upstream(url)
     try:
         socket.create_connection((address.host, address.port), timeout=5).close()
@@ -32,10 +32,10 @@ def reachable(url: str) -> Address:
 
 @contextmanager
 def placed(settings: HostSettings, folder: Folder) -> Iterator[dict[str, Address]]:
-    """Where the traffic goes, by cluster: a foreign origin, or a socket of the built-in one.
+    """The address of every cluster: another program's, or a socket of the built-in upstream.
 
-    An enclosed Envoy reaches a foreign one by a socket too: it may see another network than we do. A
-    bootstrap of the user's own has its own clusters.
+    An Envoy in a container, which has another network, reaches all of them through sockets. A bootstrap
+    of the user's own has its own clusters.
     """
     folder.control.unlink(missing_ok=True)
     if settings.bootstrap:
@@ -48,19 +48,19 @@ def placed(settings: HostSettings, folder: Folder) -> Iterator[dict[str, Address
         return
     with ExitStack() as stack:
         folder.sockets = stack.enter_context(_short(folder.path))
-        for number, (name, foreign) in enumerate(clusters.items()):
-            if foreign.tls and folder.enclosed:
-                files.write(folder.authorities, Path(foreign.tls).read_bytes(), mode=folder.mode)
-                foreign = dataclasses.replace(foreign, tls=str(folder.authorities))
-            if folder.enclosed or not foreign.host:
+        for number, (name, address) in enumerate(clusters.items()):
+            if address.tls and folder.enclosed:
+                files.write(folder.authorities, Path(address.tls).read_bytes(), mode=folder.mode)
+                address = dataclasses.replace(address, tls=str(folder.authorities))
+            if folder.enclosed or not address.host:
                 pipe = folder.sockets / f"origin{number or ''}.sock"
-                clusters[name] = dataclasses.replace(foreign, pipe=str(pipe))
+                clusters[name] = dataclasses.replace(address, pipe=str(pipe))
         yield clusters
 
 
 @contextmanager
 def _short(folder: Path) -> Iterator[Path]:
-    """A folder whose name is short enough for a socket in it: `folder` itself, or one made for the block."""
+    """A folder whose path is short enough for a socket: `folder`, or a temporary one."""
     if len(os.fsencode(folder / "control.sock")) <= LONGEST_SOCKET:
         yield folder
         return
@@ -75,7 +75,7 @@ def _short(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def served(clusters: Mapping[str, Address], folder: Folder) -> Iterator[None]:
-    """Serve at the clusters' sockets while the block runs: as the built-in origin, or on to a foreign one."""
+    """Serve the clusters' sockets while the block runs: the built-in upstream, and relays to others."""
     sockets = {name: each for name, each in clusters.items() if each.pipe}
     built_in = {name: Path(each.pipe) for name, each in sockets.items() if not each.host}
     with ExitStack() as stack:
@@ -90,5 +90,5 @@ def served(clusters: Mapping[str, Address], folder: Folder) -> Iterator[None]:
             files.write(folder.control, str(control))
         if folder.enclosed:
             for each in sockets.values():
-                Path(each.pipe).chmod(0o666)  # of whatever user Envoy is; the folder above keeps others out
+                Path(each.pipe).chmod(0o666)  # Envoy runs as another user; the folder above keeps others out
         yield

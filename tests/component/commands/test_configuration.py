@@ -37,7 +37,7 @@ DOORS = [
 ]
 IMAGE = "gate:1"
 OF_IMAGE = [[IMAGE if word == "gate.wasm" else word for word in door] for door in DOORS]
-BAD_FILE = "config.json does not fit config.schema.json: keys[0]: 3 is not of type string"
+BAD_FILE = "config.json does not match config.schema.json: keys[0]: 3 is not of type string"
 
 
 TEMPLATES = [path.parent for path in sorted(ROOT.glob("cookiecutters/*/*/examples"))]
@@ -92,7 +92,7 @@ def test_one_that_is_given_and_does_not_fit_is_refused(crate, capsys, door, give
     (crate / "prod.json").write_text('{"keys": [3]}')
     ran = entered(capsys, *door, f"--config={given}")
     assert ran.code == UsageError.exit_code
-    said = "--config does not fit config.schema.json: keys[0]: 3 is not of type string"
+    said = "--config does not match config.schema.json: keys[0]: 3 is not of type string"
     assert ran.err.endswith(error(said))
 
 
@@ -102,14 +102,15 @@ def test_a_schema_that_is_none_is_a_fault_of_the_project(crate, capsys, door, co
     (crate / "config.schema.json").write_text(content)
     ran = entered(capsys, *door)
     assert ran.code == ProjectError.exit_code
-    assert f"error: {crate}/config.schema.json is no" in ran.err
+    why = "is not JSON" if content == "{" else "isn't a JSON Schema"
+    assert f"error: {crate}/config.schema.json {why}" in ran.err
 
 
 def test_an_images_default_that_does_not_fit_is_refused(image, capsys, of_image):
     image({"keys": [3]})
     ran = entered(capsys, *of_image)
     assert ran.code == ImageError.exit_code
-    said = "the image's configuration does not fit config.schema.json: keys[0]: 3 is not of type string"
+    said = "the image's configuration does not match config.schema.json: keys[0]: 3 is not of type string"
     assert ran.err.endswith(error(said, "pass another with --config"))
 
 
@@ -117,7 +118,7 @@ def test_one_that_is_given_to_an_image_and_does_not_fit_is_refused(image, capsys
     image({"keys": []})
     ran = entered(capsys, *of_image, '--config={"kyes": []}')
     assert ran.code == UsageError.exit_code
-    lines = ["--config does not fit config.schema.json:", "  'keys' is a required property"]
+    lines = ["--config does not match config.schema.json:", "  'keys' is a required property"]
     lines += ["  kyes: there is no such option; did you mean `keys`?"]
     assert ran.err.endswith(error("\n".join(lines)))
 
@@ -126,11 +127,11 @@ def test_an_image_that_was_not_told_a_configuration_wants_one(image, capsys, of_
     image(None)
     ran = entered(capsys, *of_image)
     assert ran.code == ImageError.exit_code
-    assert "error: an empty configuration does not fit config.schema.json: 'keys' is a req" in ran.err
+    assert "error: an empty configuration does not match config.schema.json: 'keys' is a req" in ran.err
 
 
 @pytest.mark.parametrize(
-    ("content", "why"), [("{", "is not JSON"), ('{"type": "strin"}', "is no JSON Schema")]
+    ("content", "why"), [("{", "is not JSON"), ('{"type": "strin"}', "isn't a JSON Schema")]
 )
 def test_a_schema_that_is_none_is_a_fault_of_the_image(image, capsys, of_image, content, why):
     image({"keys": []}, content)
@@ -166,7 +167,7 @@ def test_a_project_without_a_configuration_must_fit_as_if_it_were_an_empty_objec
     (crate / "Cargo.toml").write_text(CARGO_TOML)
     with pytest.raises(ProjectError) as caught:
         Project.load(crate).configured()
-    said = "an empty configuration of gate does not fit config.schema.json: 'keys' is a required property"
+    said = "an empty configuration of gate does not match config.schema.json: 'keys' is a required property"
     assert caught.value.message == said
     assert caught.value.hint.endswith('of Cargo.toml: `configuration = "config.json"`')
     (crate / "config.schema.json").write_text(json.dumps(SCHEMA | {"required": []}))
@@ -222,4 +223,4 @@ def test_a_templates_schema_table_and_configuration_are_of_its_source(template):
     text = (template / "README.md").read_bytes()
     assert b"<!-- options -->\n|" in text
     assert config_schema.with_table(text, found.content) == text
-    assert found.faults((template / "config.json").read_bytes()) == []
+    assert found.violations((template / "config.json").read_bytes()) == []

@@ -48,10 +48,10 @@ def test_what_does_not_fit_the_schema_of_an_image_in_a_registry_is_never_applied
         Store().add(VARIANTS["compat"](MODULE, metadata), Reference.parse(name))
         push(name)
         with pytest.raises(
-            ImageError, match=r"the image's configuration does not fit config\.schema\.json: a: 1"
+            ImageError, match=r"the image's configuration does not match config\.schema\.json: a: 1"
         ):
             deploy(target="istio", module=name, selector=["app=web"])
-        with pytest.raises(UsageError, match=r"--config does not fit config\.schema\.json: a: 2"):
+        with pytest.raises(UsageError, match=r"--config does not match config\.schema\.json: a: 2"):
             deploy(target="istio", module=name, selector=["app=web"], config='{"a": 2}')
         assert here.changes() == []
         deploy(target="istio", module=name, selector=["app=web"], config='{"a": null}', wait=0)

@@ -122,7 +122,7 @@ def test_a_crate_that_derives_none_is_left_alone(project, missing):
         (b"debug!\n{}", 0, "examples/config_schema.rs doesn't print JSON: Expecting value"),
         (b"{}{}", 0, "examples/config_schema.rs doesn't print JSON: Extra data"),
         (b"true", 0, "examples/config_schema.rs doesn't print a JSON object"),
-        (PRINTED | {"type": 3}, 0, "{root}/config.schema.json is no JSON Schema: type: 3 "),
+        (PRINTED | {"type": 3}, 0, "{root}/config.schema.json isn't a JSON Schema: type: 3 "),
     ],
     ids=["cargo fails", "nothing", "more", "twice", "no object", "no schema"],
 )

@@ -10,13 +10,13 @@ from support.configured import CONTENT
 
 from scaffold.errors import ProjectError, UsageError
 from scaffold.oci.spec import ImageError
-from scaffold.project import misfits, schema
+from scaffold.project import schema
 from scaffold.project.schema import Schema
 
 
 def faults(configuration, content=CONTENT):
     given = configuration if isinstance(configuration, bytes) else json.dumps(configuration).encode()
-    return Schema("config.schema.json", content).faults(given)
+    return Schema("config.schema.json", content).violations(given)
 
 
 @pytest.mark.parametrize(
@@ -90,10 +90,10 @@ def test_an_empty_configuration_counts_as_an_empty_object():
         (b" ", "Expecting value: line 1 column 2 (char 1)"),
         (b"key: value", "Expecting value: line 1 column 1 (char 0)"),
         (b'{"a": 1,\n "b" 2}', "Expecting ':' delimiter: line 2 column 6 (char 14)"),
-        (b'{"a": 1, "a": 2}', 'the key "a" is there twice'),
-        (b'{"a": NaN}', "NaN is no number"),
+        (b'{"a": 1, "a": 2}', 'the key "a" appears twice'),
+        (b'{"a": NaN}', "NaN isn't a number"),
         (b'{"a": -1e400}', "-1e400 is too large for a number"),
-        (b'{"a": "\\ud800"}', "half of a surrogate pair is no text"),
+        (b'{"a": "\\ud800"}', "it contains a lone surrogate"),
         (b"[" * 100_000, "nested too deeply"),
     ],
     ids=["blank", "YAML", "no colon", "twice", "NaN", "infinite", "half a character", "deep"],
@@ -120,7 +120,7 @@ def test_all_faults_are_listed_the_outermost_first():
     with pytest.raises(UsageError) as caught:
         made.check(content, "--config", UsageError)
     assert caught.value.message.splitlines() == [
-        "--config does not fit config.schema.json:",
+        "--config does not match config.schema.json:",
         "  level: 3 is not of type string",
         "  timout: there is no such option; did you mean `timeout_ms`?",
         "  keys[0].name: 3 is not of type string",
@@ -154,8 +154,8 @@ def test_a_schema_that_is_no_schema(tmp_path, content, why):
     path = tmp_path / "config.schema.json"
     path.write_text(json.dumps(content))
     with pytest.raises(ProjectError) as caught:
-        Schema.read(path).faults(b"{}")
-    assert caught.value.message.startswith(f"{path} is no JSON Schema: {why}")
+        Schema.read(path).violations(b"{}")
+    assert caught.value.message.startswith(f"{path} isn't a JSON Schema: {why}")
 
 
 @pytest.mark.parametrize("name", ["http://json-schema.org/draft-07/schema#", "urn:other", "http://[x", None])
@@ -190,7 +190,7 @@ def test_a_pattern_that_no_check_of_the_schema_finds():
 
 
 def test_a_definition_that_is_missing():
-    with pytest.raises(ProjectError, match="refers to '/\\$defs/Gone', which is not in it"):
+    with pytest.raises(ProjectError, match="refers to '/\\$defs/Gone', which isn't in it"):
         faults({}, {"$ref": "#/$defs/Gone"})
 
 
@@ -211,13 +211,13 @@ def test_what_is_referred_to_may_be_no_schema(content):
     """The draft checks only what stands where a schema must."""
     with pytest.raises(ProjectError) as caught:
         faults({}, content)
-    assert caught.value.message.startswith("config.schema.json refers to what is no schema: ")
+    assert caught.value.message.startswith("config.schema.json refers to something that isn't a schema: ")
     assert "\n" not in caught.value.message
 
 
 def test_whose_fault_a_schema_is_that_is_none():
-    with pytest.raises(ImageError, match="the image's is no JSON Schema: 3 is not of type object"):
-        Schema("the image's", 3, ImageError).faults(b"")
+    with pytest.raises(ImageError, match="the image's isn't a JSON Schema: 3 is not of type object"):
+        Schema("the image's", 3, ImageError).violations(b"")
     with pytest.raises(ImageError, match="the image's is not JSON: "):
         Schema.parsed(b"{", "the image's", ImageError)
 
@@ -227,7 +227,7 @@ def test_a_number_beyond_all_that_is_counted_with():
 
 
 def test_an_alternative_that_nothing_is():
-    assert faults(3, {"anyOf": [False, False]}) == ["3 has none of the forms that it may have"]
+    assert faults(3, {"anyOf": [False, False]}) == ["3 matches none of the allowed forms"]
     assert faults(3, {"anyOf": [False, {"type": "string"}]}) == ["3 is not of type string"]
 
 
@@ -247,7 +247,7 @@ def test_the_schema_of_another_source_checks_nothing(tmp_path):
     path = tmp_path / "config.schema.json"
     assert Schema.of(tmp_path) is None
     path.write_text(json.dumps({"$comment": schema.comment(tmp_path), "type": "object"}))
-    assert Schema.of(tmp_path).faults(b"[]") == ["[] is not of type object"]
+    assert Schema.of(tmp_path).violations(b"[]") == ["[] is not of type object"]
     (tmp_path / "src/config.rs").write_text("pub struct Other;")
     assert Schema.of(tmp_path) is None
     (tmp_path / "src/config.rs").unlink()
@@ -271,7 +271,7 @@ JSON = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from([*CONTENT["properties"], "othr"]), JSON))
 def test_whatever_the_values_are_each_fault_is_a_line(configuration):
-    for said in misfits.sentences(VALIDATOR, configuration):
+    for said in schema.sentences(VALIDATOR, configuration):
         assert said.isprintable()
 
 

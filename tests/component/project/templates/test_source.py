@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -23,9 +24,9 @@ from support.foreign import INSIDE, commit, git, hook, served, template, zipped
 
 from scaffold.core.events import Noted, listening
 from scaffold.errors import MachineError, ProjectError, ScaffoldError, ToolFailed, UsageError
-from scaffold.project.templates import download as zips
 from scaffold.project.templates import git as git_module
 from scaffold.project.templates import snapshot as snapshots
+from scaffold.project.templates import source as sources
 from scaffold.project.templates.source import bundled, fetched
 
 FILES = ["cookiecutter.json", INSIDE, f"{INSIDE}/Cargo.toml", f"{INSIDE}/src", f"{INSIDE}/src/lib.rs"]
@@ -141,8 +142,8 @@ def test_a_path_and_a_name_are_told_apart(tmp_path, monkeypatch):
 
 
 def test_ours_take_no_checkout():
-    assert refusal("http", checkout="v1").message == "http comes with scaffold, and takes no --checkout"
-    assert refusal("http", directory="a").message == "http comes with scaffold, and takes no --directory"
+    assert refusal("http", checkout="v1").message == "the bundled template http takes no --checkout"
+    assert refusal("http", directory="a").message == "the bundled template http takes no --directory"
 
 
 # --- git
@@ -198,7 +199,7 @@ def test_a_pin_gives_the_very_state_again_or_says_that_it_is_gone(mine, tmp_path
     assert state(mine, checkout=pin) == (pin, there)
     (mine / "more").write_text("x")
     error = refusal(mine, checkout=pin)
-    assert error.message == f"{mine} has changed: it isn't {pin} any more"
+    assert error.message == f"{mine} has changed: it is no longer {pin}"
     old = commit(mine)
     (mine / "more").unlink()
     commit(mine)
@@ -226,7 +227,7 @@ def test_a_directory_says_where_in_a_source(tmp_path):
 def test_a_directory_that_leads_out_is_refused(where, mine, tmp_path):
     for source in (mine, url(mine), zipped(mine, tmp_path / "a.zip")):
         error = refusal(source, directory=where)
-        assert error.message == f"--directory {where} leads out of the template's source"
+        assert error.message == f"--directory {where} leaves the template's source"
 
 
 def test_a_directory_that_is_a_link_out_is_refused(mine, tmp_path):
@@ -234,9 +235,7 @@ def test_a_directory_that_is_a_link_out_is_refused(mine, tmp_path):
     (mine / "out").symlink_to(tmp_path / "secret")
     commit(mine)
     for source in (mine, url(mine)):
-        assert (
-            refusal(source, directory="out").message == "--directory out leads out of the template's source"
-        )
+        assert refusal(source, directory="out").message == "--directory out leaves the template's source"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +245,7 @@ def test_a_state_that_there_isnt(ref, mine):
     commit(mine)
     message = refusal(url(mine), checkout=ref).message
     if ref in ("a:b", "--upload-pack=x", "-q", "a b", "+a", ""):
-        assert message == f"{ref!r} names no branch, tag or commit"
+        assert message == f"{json.dumps(ref)} isn't a branch, a tag or a commit"
     else:
         assert message == f"there is no branch, tag or commit `{ref}` in {url(mine)}"
 
@@ -259,9 +258,7 @@ def test_a_repository_that_there_isnt_and_one_that_is_empty(tmp_path):
 
 
 def test_a_folder_in_no_repository_has_no_other_state(mine):
-    assert (
-        refusal(mine, checkout="v1").message == f"{mine} is in no git repository, so there is no `v1` of it"
-    )
+    assert refusal(mine, checkout="v1").message == f"{mine} isn't in a git repository, so it has no `v1`"
 
 
 # --- nothing runs
@@ -314,7 +311,7 @@ def test_a_filter_of_the_users_isnt_run_by_a_repositorys_attributes(
 )
 def test_no_other_transport_is_an_address(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    wanted = ("there is no template at", "no template named", "hg+https://x/y is no address")
+    wanted = ("there is no template at", "no template named", "hg+https://x/y isn't an address")
     assert refusal(source).message.startswith(wanted)
     assert listing(tmp_path) == []
 
@@ -349,9 +346,9 @@ def test_a_password_that_is_asked_for_is_an_error_and_no_question(user, reposito
             patch.setenv(name, str(asks))
         error = refusal(f"http://{user}{place}/mine.git")
         of_zip = refusal(f"http://{user}{place}/mine.zip")
-    wanted = "asks for a password or a key, and nobody is asked for one here"
+    wanted = "asks for a password or a key, which scaffold never asks you for"
     assert error.message == f"http://{place}/mine.git {wanted}"
-    assert of_zip.message == f"http://{place}/mine.zip asks for a password, and nobody is asked for one here"
+    assert of_zip.message == f"http://{place}/mine.zip asks for a password, which scaffold never asks you for"
     assert not (cache / "asked").exists()
 
 
@@ -371,7 +368,7 @@ def test_ssh_is_the_users_own_and_asks_nothing(source, setting, tmp_path, monkey
     else:
         (cache / ".gitconfig").write_text(f"[core]\n\tsshCommand = {ssh} -v\n")
     error = refusal(source)
-    assert error.message == f"{source} asks for a password or a key, and nobody is asked for one here"
+    assert error.message == f"{source} asks for a password or a key, which scaffold never asks you for"
     words = (tmp_path / "log").read_text()
     assert "-o BatchMode=yes" in words
     assert ("-v" in words.split()) is (setting != "none")
@@ -414,14 +411,14 @@ def test_over_http_a_repository_gives_what_it_gives_as_a_folder(repository):
 )
 def test_plain_text_is_refused(source):
     shown = source.replace("u:p@", "")
-    assert refusal(source).message == f"{shown} is in plain text, which anybody between can change"
+    assert refusal(source).message == f"{shown} is plain text, which anybody on the way can change"
 
 
 @pytest.mark.parametrize(
     "source", ["https://a b/c.git", "https://a:b:c/\x1b[31m.git", "https://[a/b.git", "https://a:99999/b"]
 )
 def test_what_is_no_address(source):
-    assert "is no address of a repository" in refusal(source).message
+    assert "isn't a valid address of a repository" in refusal(source).message
 
 
 @pytest.mark.parametrize("begin", ["https", "http", "htps", "git+https", "ftp", "hg+https"])
@@ -445,14 +442,14 @@ def test_a_redirect_to_plain_text_is_refused_and_so_is_an_unknown_authority(repo
             redirected = refusal(source)
         with pytest.raises(MachineError) as distrusted, fetched(source):
             pass
-    assert redirected.message == f"{source} leads to plain text, which anybody between can change"
-    assert distrusted.value.message.endswith("its certificate isn't trusted, or it speaks no TLS")
+    assert redirected.message == f"{source} redirects to plain text, which anybody on the way can change"
+    assert distrusted.value.message.endswith("its certificate isn't trusted, or it doesn't speak TLS")
 
 
 def test_a_server_that_never_answers_is_waited_for_so_long_and_no_longer(monkeypatch):
-    monkeypatch.setattr(git_module, "PATIENCE", 0.5)
-    monkeypatch.setattr(zips, "PATIENCE", 0.5)
-    monkeypatch.setattr(zips, "STALLED", 0.5)
+    monkeypatch.setattr(git_module, "FETCH_SECONDS", 0.5)
+    monkeypatch.setattr(sources, "FETCH_SECONDS", 0.5)
+    monkeypatch.setattr(sources, "STALL_SECONDS", 0.5)
     before = set(psutil.Process().children(recursive=True))
     with socket.create_server(("127.0.0.1", 0)) as server:
         for suffix in ("git", "zip"):
@@ -470,7 +467,7 @@ def test_a_server_that_never_answers_is_waited_for_so_long_and_no_longer(monkeyp
     "R22", injected="a template's server sends a byte now and then", seen="exit code 4 when its time is over"
 )
 def test_a_trickle_is_waited_for_so_long_and_no_longer(monkeypatch, tmp_path):
-    monkeypatch.setattr(zips, "PATIENCE", 0.5)
+    monkeypatch.setattr(sources, "FETCH_SECONDS", 0.5)
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -494,7 +491,7 @@ def test_a_trickle_is_waited_for_so_long_and_no_longer(monkeypatch, tmp_path):
             end.cancel()
             over.set()
             thread.join()
-    assert caught.value.message == f"{url} didn't come within 0.5 s"
+    assert caught.value.message == f"{url} didn't arrive within 0.5 s"
     assert time.monotonic() - begun < 5
 
 
@@ -513,7 +510,7 @@ def test_what_breaks_off_is_said(tmp_path):
         with pytest.raises(MachineError) as caught, fetched(url):
             pass
         thread.join()
-    assert caught.value.message == f"{url} can't be downloaded: its host can't be reached, or broke off"
+    assert caught.value.message == f"{url} can't be downloaded: its host can't be reached, or hung up"
 
 
 def test_broken_settings_of_the_users_are_said_in_gits_words(mine, cache):
@@ -762,4 +759,4 @@ def test_what_says_no_version(wanted, tmp_path):
     mine = template(tmp_path / "mine", _scaffold=wanted)
     with fetched(str(mine)) as found, pytest.raises(ProjectError) as caught:
         found.check_fits()
-    assert caught.value.message == f"the template mine fits `_scaffold` {wanted!r}, which says no versions"
+    assert caught.value.message == f"the template mine has an invalid `_scaffold`: {json.dumps(wanted)}"

@@ -11,12 +11,12 @@ Field" and "Istio Status".
 from __future__ import annotations
 
 import time
-from urllib.parse import urlsplit
 
 from scaffold.core.events import step
 from scaffold.errors import TargetError, UsageError
 from scaffold.kubernetes import higress
 from scaffold.kubernetes.documents import Document
+from scaffold.kubernetes.options import is_http
 
 State = tuple[str, str]  # one word, and the reason
 
@@ -115,12 +115,7 @@ def _list(record: object, key: str) -> list[Document]:
 
 def check_probe(url: str) -> None:
     """Raise `UsageError` for an invalid URL."""
-    try:
-        parts = urlsplit(url)
-        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        fine = False
-    if not fine:
+    if not is_http(url):
         raise UsageError(
             f"--probe {url} isn't a valid HTTP URL", hint="write it like http://gateway.example.com/"
         )

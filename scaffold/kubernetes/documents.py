@@ -103,6 +103,16 @@ def require_scope(options: ClusterOptions, namespace: str) -> None:
     )
 
 
+def target_refs(options: ClusterOptions, kinds: tuple[str, ...], by: str) -> list[Document]:
+    """What the plugin is attached to. Raises `UsageError` for a kind that `by` can't attach it to."""
+    for ref in options.refs:
+        if ref.kind not in kinds:
+            raise UsageError(
+                f"{by} can't attach a plugin to a `{ref.kind}`", hint=f"known: {', '.join(kinds)}"
+            )
+    return [ref.write() for ref in options.refs]
+
+
 def check_type(pin: Pin, target: str, *types: str) -> None:
     """Raise `UsageError` for a plugin of a type that a target can't run."""
     if pin.plugin_type not in types:
@@ -112,6 +122,12 @@ def check_type(pin: Pin, target: str, *types: str) -> None:
             if pin.plugin_type == "network"
             else "configure a service in Envoy's own bootstrap",
         )
+
+
+def refuse_reload(options: ClusterOptions, by: str) -> None:
+    """Raise `UsageError` for the failure policy fail-reload, which `by` doesn't have."""
+    if options.failure_policy == "fail-reload":
+        raise UsageError(f"{by} has no fail-reload", hint="pass --failure-policy fail-closed or fail-open")
 
 
 def root_id(pin: Pin, options: ClusterOptions) -> str:

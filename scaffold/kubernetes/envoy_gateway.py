@@ -10,11 +10,13 @@ from scaffold.kubernetes.documents import (
     Document,
     check_type,
     json_configuration,
+    refuse_reload,
     resource_metadata,
     root_id,
+    target_refs,
     without_none,
 )
-from scaffold.kubernetes.options import ClusterOptions, TargetRef
+from scaffold.kubernetes.options import ClusterOptions
 from scaffold.kubernetes.pins import HttpSource, Pin, hexadecimal, image_source
 
 TARGET = "envoy-gateway"
@@ -46,10 +48,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
     check_type(pin, TARGET, "http")
     if not options.refs:
         raise UsageError("no option says where it applies, and Envoy Gateway needs a target", hint=_AIM)
-    if options.failure_policy == "fail-reload":
-        raise UsageError(
-            "Envoy Gateway has no fail-reload", hint="pass --failure-policy fail-closed or fail-open"
-        )
+    refuse_reload(options, "Envoy Gateway")
     metadata = resource_metadata(pin, options, NAMESPACE)
     wasm = without_none(
         {
@@ -61,23 +60,14 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
             "env": _environment(options),
         }
     )
-    refs = [_checked(ref).write() for ref in options.refs]
     return [
         {
             "apiVersion": API,
             "kind": "EnvoyExtensionPolicy",
             "metadata": metadata,
-            "spec": {"targetRefs": refs, "wasm": [wasm]},
+            "spec": {"targetRefs": target_refs(options, KINDS, "Envoy Gateway"), "wasm": [wasm]},
         }
     ]
-
-
-def _checked(ref: TargetRef) -> TargetRef:
-    if ref.kind not in KINDS:
-        raise UsageError(
-            f"Envoy Gateway can't attach a policy to a `{ref.kind}`", hint=f"known: {', '.join(KINDS)}"
-        )
-    return ref
 
 
 def _code(pin: Pin, options: ClusterOptions) -> Document:

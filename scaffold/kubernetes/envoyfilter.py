@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scaffold.errors import UsageError
 from scaffold.kubernetes import filter_config as wasm
 from scaffold.kubernetes.documents import Document, check_type, require_scope, resource_metadata
 from scaffold.kubernetes.options import ClusterOptions
@@ -47,8 +46,6 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
     options.only(TARGET, _TAKES, _INSTEAD)
     check_type(pin, TARGET, "http", "network")
     require_scope(options, NAMESPACE)
-    if pin.plugin_type == "network" and options.allow_stop_iteration:
-        raise UsageError("--allow-stop-iteration is for HTTP plugins, and this is a network plugin")
     source = module_source(pin, options, TARGET)
     versions.require(versions.ENVOY_FILTER, options.istio_version)
     if pin.plugin_type == "network" and isinstance(source, HttpSource):

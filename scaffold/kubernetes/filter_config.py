@@ -5,6 +5,7 @@ Source: envoyproxy/data-plane-api, envoy/extensions/wasm/v3/wasm.proto.
 
 from __future__ import annotations
 
+from scaffold.errors import UsageError
 from scaffold.hosts.envoy import config as envoy_config
 from scaffold.kubernetes.documents import Document, configuration, root_id
 from scaffold.kubernetes.options import FAILURE_POLICIES, ClusterOptions
@@ -20,7 +21,7 @@ def typed_config(
 ) -> Document:
     """The filter's configuration; `cluster` is the one that Envoy downloads the module through.
 
-    Raises `UsageError` for what this version of Envoy doesn't support.
+    Raises `UsageError` for what this version of Envoy, or the plugin's type, doesn't support.
     """
     vm: Document = {
         # the digest gives each module its own VM: Envoy reads a changed file only for a new VM
@@ -40,6 +41,8 @@ def typed_config(
         plugin["configuration"] = envoy_config.any_value(content)
     plugin |= _failure(options)
     if options.allow_stop_iteration:
+        if pin.plugin_type == "network":
+            raise UsageError("--allow-stop-iteration is for HTTP plugins, and this is a network plugin")
         versions.require(versions.STOP_ITERATION, options.envoy_version)
         plugin["allow_on_headers_stop_iteration"] = True
     return {"@type": envoy_config.TYPES[pin.plugin_type], "config": plugin}

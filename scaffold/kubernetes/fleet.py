@@ -9,7 +9,6 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from scaffold.core.files import digest
-from scaffold.errors import UsageError
 from scaffold.hosts.envoy import config as envoy_config
 from scaffold.kubernetes import filter_config as wasm
 from scaffold.kubernetes.documents import Document, check_type
@@ -42,8 +41,6 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
     options.only(TARGET, _TAKES, _INSTEAD)
     check_type(pin, TARGET, "http", "network")
     network = pin.plugin_type == "network"
-    if network and options.allow_stop_iteration:
-        raise UsageError("--allow-stop-iteration is for HTTP plugins, and this is a network plugin")
     versions.require(versions.NETWORK_PATH_SOURCE if network else versions.PATH_SOURCE, options.envoy_version)
     source = module_source(pin, options, TARGET)
     clusters = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from scaffold.errors import UsageError
 from scaffold.kubernetes import istio
-from scaffold.kubernetes.documents import Document, check_type, resource_metadata, without_none
+from scaffold.kubernetes.documents import Document, check_type, refuse_reload, resource_metadata, without_none
 from scaffold.kubernetes.options import PHASES, ClusterOptions
 from scaffold.kubernetes.pins import Pin
 
@@ -29,8 +29,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
     check_type(pin, TARGET, "http")
     if not options.whole_namespace:
         raise UsageError("no option says where it applies, and Higress has no selector", hint=_EVERYWHERE)
-    if options.failure_policy == "fail-reload":
-        raise UsageError("Higress has no fail-reload", hint="pass --failure-policy fail-closed or fail-open")
+    refuse_reload(options, "Higress")
     placement = without_none(
         {"phase": PHASES[options.phase] if options.phase else None, "priority": options.priority}
     )

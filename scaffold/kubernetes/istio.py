@@ -13,9 +13,10 @@ from scaffold.kubernetes.documents import (
     require_scope,
     resource_metadata,
     root_id,
+    target_refs,
     without_none,
 )
-from scaffold.kubernetes.options import MODES, PHASES, ClusterOptions, TargetRef
+from scaffold.kubernetes.options import MODES, PHASES, ClusterOptions
 from scaffold.kubernetes.pins import HttpSource, Pin, hexadecimal, image_source
 from scaffold.wasm import compat as versions
 
@@ -90,23 +91,13 @@ def _scope(options: ClusterOptions) -> Document:
     if options.labels:
         return {"selector": {"matchLabels": options.labels}}
     if options.refs:
-        return {"targetRefs": [_checked(ref).write() for ref in _limited(options.refs)]}
+        if len(options.refs) > _REFS_LIMIT:
+            raise UsageError(
+                f"{len(options.refs)} target references are too many for one WasmPlugin",
+                hint=f"deploy it for {_REFS_LIMIT} at a time, each time with another --name",
+            )
+        return {"targetRefs": target_refs(options, _KINDS, "Istio")}
     return {}
-
-
-def _limited(refs: tuple[TargetRef, ...]) -> tuple[TargetRef, ...]:
-    if len(refs) > _REFS_LIMIT:
-        raise UsageError(
-            f"{len(refs)} target references are too many for one WasmPlugin",
-            hint=f"deploy it for {_REFS_LIMIT} at a time, each time with another --name",
-        )
-    return refs
-
-
-def _checked(ref: TargetRef) -> TargetRef:
-    if ref.kind not in _KINDS:
-        raise UsageError(f"Istio can't attach a plugin to a `{ref.kind}`", hint=f"known: {', '.join(_KINDS)}")
-    return ref
 
 
 def _matches(options: ClusterOptions) -> list[Document] | None:

@@ -224,13 +224,17 @@ def _variable(text: str) -> Variable:
 def _check_url(url: str) -> None:
     if "@" in url.partition("//")[2].partition("/")[0]:
         raise UsageError("--url contains credentials, which anyone who reads the manifest would see")
+    if not is_http(url) or not url.isascii() or not url.isprintable() or " " in url:
+        raise UsageError(f"`{url}` isn't a valid HTTP URL", hint="write it like https://host/plugin.wasm")
+
+
+def is_http(url: str) -> bool:
+    """Whether it is an http or https URL with a host."""
     try:
         parts = urlsplit(url)
-        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        fine = False
-    if not fine or not url.isascii() or not url.isprintable() or " " in url:
-        raise UsageError(f"`{url}` isn't a valid HTTP URL", hint="write it like https://host/plugin.wasm")
+        return False
 
 
 def check_name(text: str, what: str) -> None:

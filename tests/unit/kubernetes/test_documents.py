@@ -431,7 +431,7 @@ REFUSED = [
         "envoy-gateway",
         HTTP,
         {"target_ref": ("Service/a",)},
-        "attach a policy to a `Service`",
+        "attach a plugin to a `Service`",
         "HTTPRoute",
     ),
     ("istio", HTTP, {"target_ref": ("HTTPRoute/a",)}, "can't attach a plugin to a `HTTPRoute`", "Gateway"),

@@ -25,7 +25,7 @@ from scaffold.toolchain.rustc import (
 )
 
 DOWNLOAD_SECONDS = 180.0  # for the std of one triple, some 20 MB
-_OS_RELEASE = Path("/etc/os-release")
+OS_RELEASE = Path("/etc/os-release")
 _NEW_ENOUGH = {"debian": (13,), "ubuntu": (25, 4)}  # the first with a rustc of 1.78 or later
 
 
@@ -166,10 +166,16 @@ def _on_path(triple: str, root: Path) -> Toolchain | Unusable:
 
 def _install_hint(triple: str) -> str | None:
     try:
-        line = install_line(_OS_RELEASE.read_text(), triple)
+        line = install_line(OS_RELEASE.read_text(), triple)
     except OSError:
         return None
     return f"`{line}`" if line else None
+
+
+def system_names(os_release: str) -> list[str]:
+    """The ID of the system that an os-release(5) describes, then the IDs of those it derives from."""
+    fields = dict(re.findall(r"""^(ID|ID_LIKE)=["']?([^"'\n]*)""", os_release, re.MULTILINE))
+    return [fields.get("ID", ""), *fields.get("ID_LIKE", "").split()]
 
 
 def install_line(os_release: str, triple: str) -> str | None:
@@ -177,10 +183,10 @@ def install_line(os_release: str, triple: str) -> str | None:
 
     None where the system's packages are too old or the system isn't known.
     """
-    fields = dict(re.findall(r"""^([A-Z_]+)=["']?([^"'\n]*)""", os_release, re.MULTILINE))
-    own = fields.get("ID", "")
-    version = tuple(int(part) for part in re.findall(r"\d+", fields.get("VERSION_ID", "")))
-    for name in (own, *fields.get("ID_LIKE", "").split()):
+    own, *related = system_names(os_release)
+    version_id = re.search(r"^VERSION_ID=(.*)", os_release, re.MULTILINE)
+    version = tuple(map(int, re.findall(r"\d+", version_id[1]))) if version_id else ()
+    for name in (own, *related):
         if name in _NEW_ENOUGH:  # a derivative has version numbers of its own; Debian's testing has none
             new = own == name and (not version or version >= _NEW_ENOUGH[name])
             return "sudo apt install rustc cargo libstd-rust-dev-wasm32 lld" if new else None

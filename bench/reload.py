@@ -39,7 +39,7 @@ def _edit(profile: str, ours: Path, theirs: Path, place: Path) -> list[Row]:
     folder = "release" if profile == "release" else "debug"
     cargo = ["cargo", "build", "--target", "wasm32-wasip1", "--profile", profile]
     run(*cargo, cwd=theirs)
-    scaffold.deploy(root=ours, port=0, profile=profile)
+    scaffold.deploy(root=ours, run=scaffold.RunOptions(port=0), build=scaffold.BuildOptions(profile=profile))
     deployment = deployments.load(ours)
     assert deployment
     module = theirs / f"target/wasm32-wasip1/{folder}/edited.wasm"
@@ -80,18 +80,20 @@ def loss() -> list[Row]:
         modules = _modules(place)
         bad = place / "bad.wasm"
         bad.write_bytes(modules[0].read_bytes()[:-100])
-        deployed = scaffold.deploy(module=modules[0], root=place, port=0)
+        deployed = scaffold.deploy(module=modules[0], root=place, run=scaffold.RunOptions(port=0))
         port = int(deployed.url.rpartition(":")[2])
         refused = 0
         with load(port) as seen:
             for number in range(50):
                 if number % 3 == 2:
                     try:
-                        scaffold.deploy(module=_spoilt(modules[0], bad), root=place, port=0)
+                        scaffold.deploy(
+                            module=_spoilt(modules[0], bad), root=place, run=scaffold.RunOptions(port=0)
+                        )
                     except ModuleError:
                         refused += 1
                 else:
-                    scaffold.deploy(module=modules[number % 2], root=place, port=0)
+                    scaffold.deploy(module=modules[number % 2], root=place, run=scaffold.RunOptions(port=0))
         scaffold.undeploy(place)
     note = f"{refused} refused modules among them, {seen['sent']} requests at {RATE}/s"
     return [
@@ -105,14 +107,14 @@ def memory() -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         modules = _modules(place)
-        scaffold.deploy(module=modules[0], root=place, port=0)
+        scaffold.deploy(module=modules[0], root=place, run=scaffold.RunOptions(port=0))
         deployment = deployments.load(place)
         assert deployment
         supervisor = psutil.Process(deployment.pid)
         envoy = next(child for child in supervisor.children() if "envoy" in child.name())
         held: list[tuple[int, int]] = []
         for number in range(301):
-            scaffold.deploy(module=modules[number % 2], root=place, port=0)
+            scaffold.deploy(module=modules[number % 2], root=place, run=scaffold.RunOptions(port=0))
             if number % 300 == 20 or number == 300:
                 held.append((supervisor.memory_info().rss, envoy.memory_info().rss))
         scaffold.undeploy(place)

@@ -125,7 +125,7 @@ def _commands() -> Iterator[str]:
         assert isinstance(command, Operation)  # noqa: S101 - so the group makes them
         for heading, options in command.sections(command.params).items():
             if options:
-                if heading in command.headings:
+                if heading != "Options":
                     yield f"{heading}:\n"
                 yield from _table("option | what it does | default", (_option(each) for each in options))
 

@@ -1,8 +1,8 @@
-"""Proxy-wasm filters in Rust, from an empty folder to a real Envoy.
+"""Proxy-wasm plugins in Rust, from an empty folder to a real Envoy.
 
 Every operation of the command line is a function here: `scaffold.build(Path("hello_world"))`.
-It takes plain values, returns a typed one, raises `scaffold.errors.ScaffoldError`, and tells what it
-does through `scaffold.events`. Nothing is imported before it is used.
+It takes plain values and options objects (`scaffold.BuildOptions`, `RunOptions`, `ClusterOptions`), returns
+a typed value, and raises `scaffold.errors.ScaffoldError`. Nothing is imported before it is used.
 """
 
 from __future__ import annotations
@@ -36,41 +36,53 @@ if TYPE_CHECKING:
     from scaffold.commands.test import test
     from scaffold.commands.update import update
     from scaffold.hosts.envoy.installs import envoys
+    from scaffold.hosts.options import RunOptions
+    from scaffold.kubernetes.options import ClusterOptions
+    from scaffold.toolchain.options import BuildOptions
 
 # the table of operations: a command's name, and the module of the function of that name
 OPERATIONS = {
     "new": "scaffold.commands.new",
-    "update": "scaffold.commands.update",
-    "adopt": "scaffold.commands.adopt",
     "templates": "scaffold.commands.templates",
+    "adopt": "scaffold.commands.adopt",
     "setup": "scaffold.commands.setup",
     "doctor": "scaffold.commands.doctor.command",
     "build": "scaffold.commands.build",
+    "test": "scaffold.commands.test",
     "clean": "scaffold.commands.clean",
     "run": "scaffold.commands.run",
-    "bootstrap": "scaffold.commands.bootstrap",
-    "test": "scaffold.commands.test",
     "deploy": "scaffold.commands.deploy",
-    "manifest": "scaffold.commands.manifest",
-    "undeploy": "scaffold.commands.deploy",
     "status": "scaffold.commands.deploy",
     "logs": "scaffold.commands.deploy",
+    "undeploy": "scaffold.commands.deploy",
+    "envoys": "scaffold.hosts.envoy.installs",
     "package": "scaffold.commands.package",
-    "images": "scaffold.commands.images",
-    "tag": "scaffold.commands.images",
-    "rmi": "scaffold.commands.images",
     "push": "scaffold.commands.push",
     "pull": "scaffold.commands.pull",
-    "tags": "scaffold.commands.tags",
-    "inspect": "scaffold.commands.inspect",
+    "manifest": "scaffold.commands.manifest",
+    "ci": "scaffold.commands.ci",
     "login": "scaffold.commands.login",
     "logout": "scaffold.commands.login",
+    "inspect": "scaffold.commands.inspect",
+    "bootstrap": "scaffold.commands.bootstrap",
+    "images": "scaffold.commands.images",
+    "tags": "scaffold.commands.tags",
+    "update": "scaffold.commands.update",
+    "tag": "scaffold.commands.images",
+    "rmi": "scaffold.commands.images",
     "import_wasme": "scaffold.commands.import_wasme",
-    "ci": "scaffold.commands.ci",
-    "envoys": "scaffold.hosts.envoy.installs",
+}
+# the options that operations take
+OPTIONS = {
+    "BuildOptions": "scaffold.toolchain.options",
+    "ClusterOptions": "scaffold.kubernetes.options",
+    "RunOptions": "scaffold.hosts.options",
 }
 
 __all__ = [
+    "BuildOptions",
+    "ClusterOptions",
+    "RunOptions",
     "__version__",
     "adopt",
     "bootstrap",
@@ -105,9 +117,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in OPERATIONS:
+    module = OPERATIONS.get(name) or OPTIONS.get(name)
+    if module is None:
         raise AttributeError(f"module 'scaffold' has no attribute {name!r}")
-    return getattr(import_module(OPERATIONS[name]), name)
+    return getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 INTERNAL = 70  # a bug of ours: EX_SOFTWARE of sysexits.h
+UNDER_PYTEST = 100  # added to an exit code of ours where pytest reports it, to tell it from pytest's
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 # what the machine can refuse anywhere; the path it was about comes with the error
 _MACHINE_ERRNOS = frozenset(

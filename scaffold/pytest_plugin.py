@@ -15,18 +15,21 @@ from typing import Any
 
 import pytest
 
-from scaffold.commands.test import OURS
-from scaffold.errors import HostError, ScaffoldError, UsageError, choose
+from scaffold.core.options import declarations, flag
+from scaffold.errors import UNDER_PYTEST, HostError, ScaffoldError, UsageError, choose
 from scaffold.hosts import host as hosts
+from scaffold.hosts import plugin as plugin_sources
 from scaffold.hosts.client import Connection
 from scaffold.hosts.exchange import Exchange, HeaderInput, Headers, Request, Response
-from scaffold.hosts.options import Options
-from scaffold.hosts.plugin import Source, chain, load_all
+from scaffold.hosts.options import RunOptions
+from scaffold.hosts.plugin import Plugin, Source
 from scaffold.hosts.upstream.origin import Origin
-from scaffold.project.model import Plugin
-from scaffold.project.plugins import called, chain_at
+from scaffold.project.plugins import called, projects_if_any
 from scaffold.project.schema import Schema
+from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
+
+OPTIONS = ("config", "envoy", "envoy_image", "docker_args")  # of a host, from the command line
 
 Begun = Callable[[], AbstractContextManager[hosts.Host]]
 
@@ -181,16 +184,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """`scaffold test` passes these; a bare pytest has them too."""
     group = parser.getgroup("proxy", "proxy-wasm plugin")
     group.addoption("--proxy-host", default="envoy", metavar="HOST", help="what runs the plugin")
-    group.addoption("--proxy-envoy", metavar="PATH|VERSION", help="the Envoy to run")
-    group.addoption("--proxy-envoy-image", metavar="IMAGE", help="the image whose Envoy to run")
-    group.addoption("--proxy-docker-args", metavar="WORDS", help="arguments of `docker run` for it")
+    for name, declared in declarations(RunOptions).items():
+        if name in OPTIONS:
+            group.addoption(_flag(name), metavar=declared.metavar, help=declared.help)
     group.addoption(
         "--proxy-module",
         metavar="FILE",
         action="append",
         help="the module to test, instead of building it; of a chain each, in its order",
     )
-    group.addoption("--proxy-config", metavar="JSON|FILE", help="the plugin's configuration")
     group.addoption("--proxy-deployed", action="store_true", help="play against what is deployed")
     group.addoption("--proxy-counts", metavar="FILE", help="write there how many tests ended how, as JSON")
 
@@ -212,14 +214,15 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             deployed = _deployed(config.rootpath)
             made = Proxy(lambda: nullcontext(deployed), [])
         else:
-            sources = _sources(config)
-            plugins = chain(sources, Options(config=config.getoption("--proxy-config")))
+            options = _options(config)
+            sources = _sources(config, options)
+            plugins = [source.plugin(options) for source in sources]
             start = hosts.find(config.getoption("--proxy-host"))
-            settings = _options(config).settings()
+            settings = options.settings
             made = Proxy(
                 lambda: start(*plugins, folder=tmp_path_factory.mktemp("proxy"), settings=settings),
                 plugins,
-                [Schema.of(source.root) for source in sources],
+                [Schema.of(source.project.root) if source.project else None for source in sources],
             )
     try:
         yield made
@@ -236,24 +239,27 @@ def proxy(_proxy: Proxy) -> Iterator[Proxy]:
     _proxy.end()
 
 
-def _options(config: pytest.Config) -> Options:
-    image, words = config.getoption("--proxy-envoy-image"), config.getoption("--proxy-docker-args")
-    envoy = config.getoption("--proxy-envoy")
-    return Options(port=0, envoy=envoy, log_level="debug", envoy_image=image, docker_args=words)
+def _flag(name: str) -> str:
+    return flag(f"proxy_{name}")
 
 
-def _sources(config: pytest.Config) -> list[Source]:
-    """The modules that were named, each with its crate's folder; else the project's, or chain's, built."""
-    root, named = config.rootpath, config.getoption("--proxy-module")
-    if not named:
-        return load_all(None, root, profile="release", rustc=None, yes=False)
-    projects = chain_at(root)
-    roots = [project.root for project in projects] if projects else [root]
-    named = named if projects else named[-1:]
-    if len(named) != len(roots):
-        links = called(projects or [])
-        raise UsageError(f"--proxy-module is given {len(named)} times, and the chain is {links}")
-    return [Source(WasmModule.read(Path(name)), each) for name, each in zip(named, roots, strict=True)]
+def _options(config: pytest.Config) -> RunOptions:
+    values = {name: config.getoption(_flag(name)) for name in OPTIONS}
+    return RunOptions(**values, port=0, log_level="debug")
+
+
+def _sources(config: pytest.Config, options: RunOptions) -> list[Source]:
+    """The modules that were named, each with its crate; else the project's, or the chain's, built."""
+    root, files = config.rootpath, config.getoption("--proxy-module")
+    if not files:
+        return plugin_sources.choose(None, root, options).load(BuildOptions())
+    projects = projects_if_any(root)
+    owners = projects.chain.all if projects else (None,)
+    files = files if projects and projects.workspace else files[-1:]
+    if len(files) != len(owners):
+        links = called(projects.chain.all if projects else ())
+        raise UsageError(f"--proxy-module is given {len(files)} times, and the chain is {links}")
+    return [Source(WasmModule.read(Path(file)), owner) for file, owner in zip(files, owners, strict=True)]
 
 
 def _deployed(root: Path) -> hosts.Host:
@@ -274,4 +280,4 @@ def _explained() -> Iterator[None]:
         yield
     except ScaffoldError as error:
         hint = f"\nhint: {error.hint}" if error.hint else ""
-        pytest.exit(f"{error.message}{hint}", returncode=OURS + error.exit_code)
+        pytest.exit(f"{error.message}{hint}", returncode=UNDER_PYTEST + error.exit_code)

@@ -27,21 +27,14 @@ _ELSEWHERE = {
 
 
 class Operation(click.Command):
-    """A command that prints what its body returns; its help lists some options under `headings`, by name."""
-
-    def __init__(
-        self, *args: Any, headings: Mapping[str, Sequence[str]] | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self.headings = headings or {}
+    """A command that prints what its body returns; its help lists some options under headings."""
 
     def sections(self, params: Sequence[click.Parameter]) -> dict[str, list[click.Option]]:
-        """The options by heading, those that have none first, under "Options"."""
-        headed = {name: heading for heading, names in self.headings.items() for name in names}
-        found: dict[str, list[click.Option]] = {heading: [] for heading in ("Options", *self.headings)}
+        """The options by heading; those without one come first, under "Options"."""
+        found: dict[str, list[click.Option]] = {"Options": []}
         for param in params:
             if isinstance(param, click.Option):
-                found[headed.get(param.name or "", "Options")].append(param)
+                found.setdefault(getattr(param, "heading", "") or "Options", []).append(param)
         return found
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -66,13 +59,30 @@ class Operation(click.Command):
 
 
 class Commands(click.Group):
-    """A group whose commands are operations, listed in the order one needs them."""
+    """A group whose commands are operations, listed under headings in the order in which one needs them."""
 
     command_class = Operation
 
+    def __init__(self, *args: Any, headings: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.headings = headings or {}
+
+    def sections(self) -> dict[str, list[str]]:
+        """The commands' names by heading; those without one are left out."""
+        return {heading: names.split() for heading, names in self.headings.items()}
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of definition."""
-        return list(self.commands)
+        """In the order of the headings."""
+        return [name for names in self.sections().values() for name in names]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each command does, by section."""
+        longest = max(map(len, self.commands))
+        for heading, names in self.sections().items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(f"{name:<{longest}}", self.commands[name].get_short_help_str()) for name in names]
+                )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -12,42 +12,88 @@ import click
 
 import scaffold
 from scaffold.cli import console
-from scaffold.cli import images as cli_images
-from scaffold.cli import projects as cli_projects
 from scaffold.cli.group import Commands
-from scaffold.cli.options import (
-    DEPLOY_HEADINGS,
-    FILE,
-    build_options,
-    cluster_options,
-    container_options,
-    deployed_options,
-    host_options,
-    json_option,
-    plugin_options,
-    root_option,
-    toolchain_options,
-)
+from scaffold.cli.options import FILE, json_option, out_option, plain_http_option, root_option, takes
+from scaffold.hosts.options import RunOptions
+from scaffold.kubernetes.options import DEPLOY_ONLY, ClusterOptions
+from scaffold.toolchain.options import BuildOptions
 
 _COMPLETE = "_SCAFFOLD_COMPLETE"  # the variable by which a shell asks
+_WIDTH = 100  # columns of help at most
+_HEADINGS = {
+    "Start": "new templates adopt setup doctor",
+    "Build and test": "build test clean",
+    "Run and deploy": "run deploy status logs undeploy envoys",
+    "Ship": "package push pull manifest ci login logout",
+    "Look inside": "inspect bootstrap images tags",
+    "Maintain": "update tag rmi import-wasme completion",
+}
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, headings=_HEADINGS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(scaffold.__version__, message="%(prog)s %(version)s", prog_name="scaffold")
 def cli() -> None:
-    """Write, build, run, test and deploy proxy-wasm filters in Rust.
+    """Write, build, run, test and deploy proxy-wasm plugins in Rust.
 
-    `scaffold new hello_world`, then, in that folder, `scaffold build`, `scaffold run`, `scaffold test`.
+    Begin with `scaffold new hello_world`. Then, in that folder: `scaffold build`, `scaffold run`,
+    `scaffold test`.
     """
 
 
-for _command in cli_projects.COMMANDS:
-    cli.add_command(_command)
+# --- start
+
+
+@cli.command()
+@click.argument("name")
+@click.option(
+    "--template",
+    metavar="NAME|FOLDER|ZIP|URL",
+    default="http",
+    show_default=True,
+    help="Template to start from: a name from `scaffold templates`, ./folder, a .zip, or a git URL.",
+)
+@click.option("--checkout", metavar="REF", help="Branch, tag or commit of that template.")
+@click.option("--directory", metavar="FOLDER", help="Folder of the template in that source.")
+@click.option("--trust", is_flag=True, help="Trust this state of the template, which can run any code.")
+@click.option(
+    "--output-dir",
+    metavar="FOLDER",
+    type=FILE,
+    default=Path(),
+    help="Parent folder of the new crate; made if missing.  [default: this one]",
+)
+@click.option("-v", "--variable", multiple=True, metavar="KEY=VALUE", help="Set a template variable.")
+@click.option("--ci", metavar="PROVIDER", help="Add a CI workflow: github or gitlab.")
+@click.option("--no-input", is_flag=True, help="Ask nothing, use the defaults.")
+@json_option
+def new(**options: Any) -> object:
+    """Create a new plugin from a template."""
+    return scaffold.new(**options)
+
+
+@cli.command()
+@click.option("--forget", metavar="COMMIT", help="Stop trusting this commit or digest; its start suffices.")
+@json_option
+def templates(**options: Any) -> object:
+    """List the templates, and the states of other people's templates that you trust."""
+    return scaffold.templates(**options)
 
 
 @cli.command()
 @root_option
-@toolchain_options
+@click.option("--dry-run", is_flag=True, help="Print the patch, write nothing.")
+@json_option
+def adopt(**options: Any) -> object:
+    """Turn an existing plugin's crate into a scaffold project.
+
+    Nothing that exists is overwritten, except for names that the field has changed.
+    """
+    return scaffold.adopt(**options)
+
+
+@cli.command()
+@root_option
+@takes(options=BuildOptions, only=("rustc", "yes"))
 @click.option("--remove", is_flag=True, help="Remove the toolchains that scaffold installed.")
 @json_option
 def setup(**options: Any) -> object:
@@ -60,77 +106,27 @@ def setup(**options: Any) -> object:
 @click.option(
     "--fix", is_flag=True, help="Install a toolchain, make missing folders, forget dead deployments."
 )
-@click.option("--rustc", metavar="PATH", help="The Rust compiler to check.  [default: $RUSTC, or found]")
-@click.option(
-    "--envoy", metavar="PATH|VERSION", help="The Envoy to check.  [default: the one that came with us]"
-)
+@click.option("--rustc", metavar="PATH", help="Rust compiler to check.  [default: $RUSTC, or found]")
+@click.option("--envoy", metavar="PATH|VERSION", help="Envoy to check.  [default: the bundled one]")
 @json_option
 def doctor(**options: Any) -> object:
-    """Check this machine: what is missing or unusable, and how to fix it."""
+    """Check this machine, and say how to fix what is wrong."""
     return scaffold.doctor(**options)
+
+
+# --- build and test
 
 
 @cli.command()
 @root_option
-@build_options
+@takes(options=BuildOptions)
 @json_option
 def build(**options: Any) -> object:
     """Compile the plugin to a wasm module.
 
-    At a workspace's root that is every plugin in it, by one call of cargo; `test` and `package` do likewise.
+    At a workspace's root, compile every plugin in it by one call of cargo; `test` and `package` do the same.
     """
     return scaffold.build(**options)
-
-
-@cli.command()
-@root_option
-def clean(**options: Any) -> None:
-    """Remove what cargo built."""
-    scaffold.clean(**options)
-
-
-@cli.command()
-@click.argument("module", required=False)
-@root_option
-@host_options(8080, "info", "")
-@build_options
-def run(**options: Any) -> None:
-    """Build the plugin and run it in an Envoy, until Ctrl-C.
-
-    With MODULE, a .wasm file or an image, run that instead. At a workspace's root it is the chain of its
-    plugins.
-    """
-    scaffold.run(**options)
-
-
-@cli.command()
-@click.argument("module", required=False)
-@root_option
-@click.option(
-    "--port",
-    metavar="NUMBER",
-    type=click.IntRange(0, 65535),
-    default=8080,
-    show_default=True,
-    help="Where it listens.",
-)
-@plugin_options
-@click.option("--upstream", metavar="URL", help="Send the traffic there.  [default: Envoy answers itself]")
-@click.option(
-    "--envoy", metavar="PATH|VERSION", help="The Envoy it is for.  [default: the one that came with us]"
-)
-@click.option(
-    "--out", type=FILE, metavar="FILE", default=Path("-"), help="Write it there.  [default: -, the terminal]"
-)
-@build_options
-@json_option
-def bootstrap(**options: Any) -> object:
-    """Print the configuration that runs the plugin in an Envoy of yours.
-
-    With MODULE, a .wasm file or an image, that which runs it instead. At a workspace's root it is for the
-    chain of its plugins.
-    """
-    return scaffold.bootstrap(**options)
 
 
 @cli.command()
@@ -141,115 +137,318 @@ def bootstrap(**options: Any) -> object:
     metavar="NAME",
     default="envoy",
     show_default=True,
-    help="What runs the plugin: envoy, a local process, or docker, a container.",
+    help="Host of the plugin: envoy, a local process, or docker, a container.",
 )
-@click.option(
-    "--envoy",
-    metavar="PATH|VERSION",
-    help="The Envoy to run; with commas several, one after the other.  [default: the one that came with us]",
+@takes(
+    run=RunOptions,
+    build=BuildOptions,
+    only=("envoy", "envoy_image", "docker_args"),
+    helps={"envoy": "Envoy to run; several with commas run one after the other."},
 )
-@container_options
-@click.option("--deployed", is_flag=True, help="Play the tests against what is deployed.")
+@click.option("--deployed", is_flag=True, help="Test what is deployed.")
 @click.option("--module", metavar="FILE", type=FILE, help="Test this .wasm file instead of building.")
-@click.option("-k", "--keyword", metavar="EXPRESSION", help="Only the tests that match, as in pytest.")
+@click.option("-k", "--keyword", metavar="EXPRESSION", help="Run only the tests that match, as in pytest.")
 @click.option("-x", "--exitfirst", is_flag=True, help="Stop at the first failure.")
 @click.option("--junitxml", type=FILE, metavar="FILE", help="Write a report for CI.")
-@build_options
 @json_option
 def test(**options: Any) -> object:
-    """Run the plugin's tests: native ones by cargo, the others against a host.
+    """Run the plugin's tests: native ones with cargo, the others against a host.
 
-    PYTEST_ARGS (after `--`) go to pytest as they are.
+    PYTEST_ARGS (after `--`) are passed to pytest.
     """
     return scaffold.test(**options)
 
 
-@cli.command(headings=DEPLOY_HEADINGS)
+@cli.command()
+@root_option
+def clean(**options: Any) -> None:
+    """Remove what cargo built."""
+    scaffold.clean(**options)
+
+
+# --- run and deploy
+
+
+@cli.command()
+@click.argument("module", required=False)
+@root_option
+@takes(options=RunOptions, build=BuildOptions, without=("envoy_image", "docker_args"))
+def run(**options: Any) -> None:
+    """Build the plugin and run it in Envoy until Ctrl-C.
+
+    With MODULE, a .wasm file or an image, run that instead. At a workspace's root, run the chain of its
+    plugins.
+    """
+    scaffold.run(**options)
+
+
+@cli.command()
 @click.argument("target", default="envoy")
 @click.argument("module", required=False)
 @root_option
-@host_options(None, None, "as deployed, or ")
-@container_options
 @click.option(
     "--probe",
     metavar="PATH",
-    help="What to ask a foreign upstream for, to see the filter work; of a cluster, a whole URL.",
+    help="Request this path of your own upstream to verify the deployment; with a control plane, a URL.",
 )
-@deployed_options
-@build_options
+@takes(run=RunOptions, cluster=ClusterOptions, build=BuildOptions, kept="run")
 @json_option
 def deploy(**options: Any) -> object:
-    """Run the plugin in the background; again, and it is replaced without losing a request.
+    """Run the plugin in the background; run it again to replace it without losing a request.
 
     TARGET is `envoy`, a local process, or `docker`, a container of --envoy-image. With MODULE, a .wasm
-    file or an image, deploy that instead of building. At a workspace's root it is the chain of its plugins,
-    in the order of `members`, or of `chain` in [workspace.metadata.proxy-wasm].
+    file or an image, deploy that instead of building. At a workspace's root, deploy the chain of its
+    plugins, in the order of `members`, or of `chain` in [workspace.metadata.proxy-wasm].
 
-    TARGET may be a cluster's control plane, too: `istio`, `istio-envoyfilter`, `envoy-gateway` or `higress`.
+    TARGET may also be a control plane: `istio`, `istio-envoyfilter`, `envoy-gateway` or `higress`.
     Then MODULE is an image that was pushed, and kubectl applies what `scaffold manifest` prints.
     """
     return scaffold.deploy(**options)
 
 
 @cli.command()
-@click.argument("target")
-@click.argument("image", required=False)
 @root_option
-@cluster_options
-@click.option(
-    "--out", type=FILE, metavar="FILE", default=Path("-"), help="Write it there.  [default: -, the terminal]"
-)
-@build_options
-@json_option
-def manifest(**options: Any) -> object:
-    """Print the Kubernetes resource for a control plane (applies nothing).
-
-    TARGET is istio, istio-envoyfilter, envoy-gateway or higress; or envoy, for a fleet without a control
-    plane. IMAGE is pinned by its digest in the registry; without it the project is built.
-    """
-    return scaffold.manifest(**options)
-
-
-@cli.command()
-@root_option
-@click.option("--all", "everything", is_flag=True, help="Of all projects.")
-@json_option
-def undeploy(**options: Any) -> object:
-    """End what is deployed."""
-    return scaffold.undeploy(**options)
-
-
-@cli.command()
-@root_option
-@click.option("--all", "everything", is_flag=True, help="Of all projects.")
+@click.option("--all", "everything", is_flag=True, help="Include all projects.")
 @json_option
 def status(**options: Any) -> object:
-    """Show what is deployed: where it answers, which module, how long."""
+    """Show what is deployed: its address, its module and its age."""
     return scaffold.status(**options)
 
 
 @cli.command()
 @root_option
-@click.option("-f", "--follow", is_flag=True, help="Go on with new lines, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the log until Ctrl-C.")
 def logs(**options: Any) -> None:
-    """Print what the deployed plugin logged."""
+    """Print the log of the deployed plugin."""
     scaffold.logs(**options)
 
 
-for _command in cli_images.COMMANDS:
-    cli.add_command(_command)
+@cli.command()
+@root_option
+@click.option("--all", "everything", is_flag=True, help="Include all projects.")
+@json_option
+def undeploy(**options: Any) -> object:
+    """Stop what is deployed."""
+    return scaffold.undeploy(**options)
 
 
 @cli.command()
-@click.option("--install", metavar="VERSION", help="Install this one.")
-@click.option("--remove", metavar="VERSION", help="Remove this one; `all`: every one that was installed.")
+@click.option("--install", metavar="VERSION", help="Install this version.")
+@click.option("--remove", metavar="VERSION", help="Remove this version; `all` removes every installed one.")
 @json_option
 def envoys(**options: Any) -> object:
-    """List the Envoys that are installed; install one, or remove it.
+    """List the installed Envoys; install or remove one.
 
-    Others are installed when they are named: `scaffold run --envoy 1.36.4`.
+    `scaffold run --envoy 1.36.4` installs that version by itself.
     """
     return scaffold.envoys(**options)
+
+
+# --- ship
+
+
+@cli.command()
+@click.argument("module", required=False)
+@root_option
+@click.option(
+    "-t", "--tag", metavar="NAME:TAG", help="Name of the image.  [default: the crate's name and version]"
+)
+@click.option(
+    "--variant",
+    metavar="NAME",
+    default="compat",
+    show_default=True,
+    help="Format of the image: compat for most consumers, oci for wasme, cncf for wkg.",
+)
+@click.option(
+    "--runtime-config", type=FILE, metavar="FILE", help="Read the root ids from this file of wasme's."
+)
+@takes(build=BuildOptions)
+@json_option
+def package(**options: Any) -> object:
+    """Make an image of the plugin, and keep it in the local store.
+
+    With MODULE, a .wasm file or an image, package that instead of building.
+    """
+    return scaffold.package(**options)
+
+
+@cli.command()
+@click.argument("image")
+@plain_http_option
+@json_option
+def push(**options: Any) -> object:
+    """Send a local image to its registry, and print the pinned reference to deploy."""
+    return scaffold.push(**options)
+
+
+@cli.command()
+@click.argument("image")
+@plain_http_option
+@json_option
+def pull(**options: Any) -> object:
+    """Fetch an image from its registry, and print its pinned reference."""
+    return scaffold.pull(**options)
+
+
+@cli.command()
+@click.argument("target")
+@click.argument("image", required=False)
+@root_option
+@takes(options=ClusterOptions, build=BuildOptions, without=DEPLOY_ONLY)
+@out_option
+@json_option
+def manifest(**options: Any) -> object:
+    """Print the Kubernetes resource for a control plane (applies nothing).
+
+    TARGET is istio, istio-envoyfilter, envoy-gateway or higress, or envoy for a fleet without one. IMAGE is
+    pinned by its digest in the registry; without it the project's own module is built.
+    """
+    return scaffold.manifest(**options)
+
+
+@cli.command()
+@click.argument("provider")
+@root_option
+@click.option("--force", is_flag=True, help="Overwrite a workflow that differs.")
+@json_option
+def ci(**options: Any) -> object:
+    """Write a CI workflow that builds, tests, packages and publishes the plugin.
+
+    PROVIDER is `github` or `gitlab`.
+    """
+    return scaffold.ci(**options)
+
+
+@cli.command()
+@click.argument("registry")
+@click.option("-u", "--username", metavar="NAME", help="Username.  [default: asked for]")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@plain_http_option
+@json_option
+def login(**options: Any) -> object:
+    """Log in to a registry; credentials are kept where Docker keeps them."""
+    return scaffold.login(**options)
+
+
+@cli.command()
+@click.argument("registry")
+@json_option
+def logout(**options: Any) -> object:
+    """Delete a registry's credentials."""
+    return scaffold.logout(**options)
+
+
+# --- look inside
+
+
+@cli.command()
+@click.argument("target")
+@click.option("--remote", is_flag=True, help="Ask the registry, even if the image is in the local store.")
+@plain_http_option
+@json_option
+def inspect(**options: Any) -> object:
+    """Show what a module or image contains, and which hosts load it.
+
+    TARGET is a .wasm file, or the name of an image, local or in a registry.
+    """
+    return scaffold.inspect(**options)
+
+
+@cli.command()
+@click.argument("module", required=False)
+@root_option
+@takes(
+    options=RunOptions,
+    build=BuildOptions,
+    without=("log_level", "envoy_args", "envoy_image", "docker_args"),
+    helps={"upstream": "Send the traffic to this URL; without it Envoy answers itself."},
+)
+@out_option
+@json_option
+def bootstrap(**options: Any) -> object:
+    """Print the Envoy configuration that runs the plugin in an Envoy of your own.
+
+    With MODULE, a .wasm file or an image, that runs instead. At a workspace's root, the configuration is for
+    the chain of its plugins.
+    """
+    return scaffold.bootstrap(**options)
+
+
+@cli.command()
+@click.option("--all", "every", is_flag=True, help="Include untagged images.")
+@click.option("--verify", is_flag=True, help="Read every byte, and report damaged images.")
+@json_option
+def images(**options: Any) -> object:
+    """List the local images."""
+    return scaffold.images(**options)
+
+
+@cli.command()
+@click.argument("repository")
+@plain_http_option
+@json_option
+def tags(**options: Any) -> object:
+    """List the tags of a repository in a registry."""
+    return scaffold.tags(**options)
+
+
+# --- maintain
+
+
+@cli.command()
+@root_option
+@click.option("--check", is_flag=True, help="Write nothing; exit with 3 when there is an update.")
+@click.option("--dry-run", is_flag=True, help="Print the patch, write nothing.")
+@click.option(
+    "--to", metavar="VERSION|COMMIT", help="Update to this state of the template.  [default: the newest]"
+)
+@click.option("--trust", is_flag=True, help="Trust the code in a template that isn't part of scaffold.")
+@click.option("-v", "--variable", multiple=True, metavar="KEY=VALUE", help="Set a template variable.")
+@json_option
+def update(**options: Any) -> object:
+    """Merge the template's changes since into the project.
+
+    git merges: conflicts are marked in the files, and the exit code is 3. Uncommitted work is never
+    overwritten.
+    """
+    return scaffold.update(**options)
+
+
+@cli.command()
+@click.argument("source")
+@click.argument("target")
+@json_option
+def tag(**options: Any) -> object:
+    """Give a local image another name."""
+    return scaffold.tag(**options)
+
+
+@cli.command()
+@click.argument("names", nargs=-1)
+@click.option("--untagged", is_flag=True, help="Remove all untagged images.")
+@json_option
+def rmi(**options: Any) -> object:
+    """Remove local images.
+
+    NAMES are as `scaffold images` lists them, or NAME@DIGEST. An image is deleted with its last name.
+    """
+    return scaffold.rmi(**options)
+
+
+@cli.command()
+@click.option(
+    "--store",
+    type=FILE,
+    metavar="FOLDER",
+    default=Path("~/.wasme/store"),
+    show_default=True,
+    help="Folder of wasme's images.",
+)
+@json_option
+def import_wasme(**options: Any) -> object:
+    """Copy the images in wasme's store into the local store."""
+    return scaffold.import_wasme(**options)
 
 
 @cli.command()
@@ -264,16 +463,19 @@ def completion(shell: str) -> None:
 
 
 def enter(command: click.Command, words: Sequence[str], name: str) -> None:
-    """Run a command of the line `words` as `name`: the way in for every door. Raises `SystemExit` only.
+    """Run a command with these words as `name`: the way in for every door. Raises `SystemExit` only.
 
-    Not click's `main`, which has ends of its own for an interrupt and for a broken pipe.
+    Not click's `main`, which handles an interrupt and a broken pipe in its own ways.
     """
-    with console.reporting(), command.make_context(name, list(words)) as context:
+    with (
+        console.reporting(),
+        command.make_context(name, list(words), max_content_width=_WIDTH) as context,
+    ):
         command.invoke(context)
 
 
 def main() -> None:
-    """Enter by the command line, or answer the shell that asks how a word could go on."""
+    """Enter by the command line, or answer a shell that asks for completions."""
     instruction = os.environ.get(_COMPLETE)
     if instruction:
         from click.shell_completion import shell_complete

@@ -2,65 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from scaffold.core import files
+from scaffold.core.options import refuse
+from scaffold.core.versions import Version
 from scaffold.hosts import plugin as plugins
 from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy import folder as envoy_files
 from scaffold.hosts.envoy import installs as envoys
 from scaffold.hosts.envoy import local as host
-from scaffold.hosts.envoy.config import Chain, static_filter
-from scaffold.hosts.options import PORT, Options
+from scaffold.hosts.envoy.config import Chain, Config, static_filter
+from scaffold.hosts.options import PORT, RunOptions
+from scaffold.hosts.plugin import Plugin
 from scaffold.project.clusters import Address, addresses, parse_upstream
+from scaffold.toolchain.options import BuildOptions
+
+OPTIONS = ("config", "root_id", "port", "upstream", "envoy", "id", "bootstrap")
 
 
 def bootstrap(
     root: Path = Path(),
+    options: RunOptions = RunOptions(),
     *,
     module: str | None = None,
-    port: int = PORT,
-    config: str | None = None,
-    upstream: str | None = None,
-    envoy: str | None = None,
-    bootstrap: Path | None = None,
-    id: str | None = None,
-    root_id: str | None = None,
     out: Path = Path("-"),
-    profile: str = "release",
-    rustc: str | None = None,
-    yes: bool = False,
+    build: BuildOptions = BuildOptions(),
 ) -> str | Path:
-    """The configuration that runs the plugin in an Envoy started by hand, read by that Envoy first.
+    """The configuration that runs the plugin in an Envoy started by hand, checked by that Envoy first.
 
-    It is returned as text, or written to `out` (JSON by that ending, YAML else), whose path is returned.
-    Raises, in Envoy's words, `ModuleError` when Envoy refuses the plugin, `ProjectError` what is around it.
+    It is returned as text, or written to `out` (as JSON if so named, else YAML), whose path is returned.
+    Raises, in Envoy's words, `ModuleError` when Envoy refuses the plugin, `ProjectError` when it refuses
+    what is around it.
     """
-    options = Options(port, config, upstream, envoy, None, bootstrap, None, id, root_id).over({})
+    refuse(options, "bootstrap", supported=OPTIONS)
+    options.check_for("envoy")
     files.check_out(out)
-    root = plugins.check(module, root, options)
-    settings = options.settings()
-    binary = envoys.find(envoy)
-    sources = plugins.load_all(module, root, profile=profile, rustc=rustc, yes=yes)
-    loaded = plugins.chain(sources, options)
-    settings = settings.serving(*loaded)
-    slots = [
-        static_filter(envoy_files.wasm(plugin, str(plugin.module.path), binary.version), place)
-        for place, plugin in enumerate(loaded)
-    ]
-    chain = Chain.of(slots, settings.types)
-    if bootstrap:
-        given = envoy_bootstrap.read(bootstrap)
-        made = envoy_bootstrap.insert(given, chain, access_log=None, source=bootstrap)
-    else:
-        clusters = addresses(parse_upstream(upstream) if upstream else Address(), settings.clusters)
-        made = envoy_files.generated(port, clusters, chain)
+    choice = plugins.choose(module, root, options)
+    _ = options.settings  # an impossible value is reported before a build
+    binary = envoys.find(options.envoy)
+    chain = [source.plugin(options) for source in choice.load(build)]
+    made = _bootstrap(chain, options, binary.version)
     with files.scratch() as folder:
         trial = folder / "bootstrap.json"
         trial.write_text(envoy_bootstrap.dump(made, as_json=True))
-        host.validate(binary, trial, str(bootstrap or "that was made"))
+        host.validate(binary, trial, str(options.bootstrap or "that was made"))
     text = envoy_bootstrap.dump(made, as_json=out.suffix == ".json")
     if out == Path("-"):
         return text.removesuffix("\n")
     files.write(out, text)
     return out
+
+
+def _bootstrap(plugins: Sequence[Plugin], options: RunOptions, version: Version) -> Config:
+    settings = options.settings.serving(*plugins)
+    slots = [
+        static_filter(envoy_files.wasm(plugin, str(plugin.module.path), version), place)
+        for place, plugin in enumerate(plugins)
+    ]
+    chain = Chain.of(slots, settings.types)
+    if options.bootstrap:
+        own = envoy_bootstrap.read(options.bootstrap)
+        return envoy_bootstrap.insert(own, chain, access_log=None, source=options.bootstrap)
+    upstream = parse_upstream(options.upstream) if options.upstream else Address()
+    clusters = addresses(upstream, settings.clusters)
+    return envoy_files.generated(PORT if options.port is None else options.port, clusters, chain)

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import signature
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from scaffold.core import files
 from scaffold.core.events import Noted, emit
 from scaffold.core.failures import Failures
+from scaffold.core.options import chosen, refuse
 from scaffold.errors import ProjectError, TargetError, UsageError, nearest
 from scaffold.hosts import plugin as plugins
 from scaffold.hosts.background import record as deployments
 from scaffold.hosts.background.record import Record, Status, Stopped
 from scaffold.hosts.background.target import TARGETS, Target, forget
-from scaffold.hosts.options import Options
+from scaffold.hosts.options import RunOptions
+from scaffold.kubernetes.options import ClusterOptions
 from scaffold.kubernetes.record import Applied, ClusterStatus, Removed
 from scaffold.project.manifest import locate
-from scaffold.project.model import Project, read_configuration
+from scaffold.project.model import Project
 from scaffold.project.workspace import Workspace, choices
-
-if TYPE_CHECKING:
-    from scaffold.commands.manifest import Build
-    from scaffold.kubernetes.options import ClusterOptions
-
-_WAIT = 60
+from scaffold.toolchain.options import BuildOptions
 
 
 def deploy(
@@ -33,154 +29,59 @@ def deploy(
     *,
     target: str = "envoy",
     module: str | None = None,
-    port: int | None = None,
-    config: str | None = None,
-    upstream: str | None = None,
-    envoy: str | None = None,
-    log_level: str | None = None,
-    bootstrap: Path | None = None,
-    envoy_args: str | None = None,
-    envoy_image: str | None = None,
-    docker_args: str | None = None,
-    id: str | None = None,
-    root_id: str | None = None,
+    run: RunOptions = RunOptions(),
+    cluster: ClusterOptions = ClusterOptions(),
+    build: BuildOptions = BuildOptions(),
     probe: str | None = None,
-    name: str | None = None,
-    namespace: str | None = None,
-    selector: Sequence[str] = (),
-    target_ref: Sequence[str] = (),
-    whole_namespace: bool = False,
-    phase: str | None = None,
-    priority: int | None = None,
-    match: Sequence[str] = (),
-    failure_policy: str = "fail-closed",
-    pull_secret: str | None = None,
-    env: Sequence[str] = (),
-    istio: str = "1.30",
-    traffic_extension: bool = False,
-    allow_stop_iteration: bool = False,
-    url: str | None = None,
-    file: str | None = None,
-    plain_http: bool = False,
-    context: str | None = None,
-    dry_run: bool = False,
-    wait: int = _WAIT,
-    profile: str = "release",
-    rustc: str | None = None,
-    yes: bool = False,
 ) -> Status | Applied:
     """Run the plugin in the background, or replace the one that the project has there.
 
-    What isn't said stays as it is deployed; else the port is 8080, the upstream the built-in one.
-    Done means that the host took the plugin, and that a request went through it: to the built-in
-    upstream, or to the path `probe` of a foreign one. At a workspace's root it is its chain of plugins,
-    in one host.
-    Raises `ModuleError` when the host refuses the plugin (an old one goes on), `TargetError` when it
-    runs but doesn't answer.
+    An option that isn't set stays as it is deployed. Done means that the host took the plugin, and that a
+    request went through it: to the built-in upstream, or to the path `probe` of the user's own. At a
+    workspace's root its chain of plugins is deployed, in one host.
+    Raises `ModuleError` when the host refuses the plugin (the previous version keeps serving),
+    `TargetError` when it runs but doesn't answer.
 
-    What is for a cluster, from `name` on, is as `manifest` has it; kubectl applies it there.
+    For a control plane, `cluster` has the options, `run` those that both have, and `probe` is a whole URL;
+    kubectl applies what `manifest` prints.
     """
-    given = Options(
-        port, config, upstream, envoy, log_level, bootstrap, envoy_args, id, root_id, envoy_image, docker_args
-    )
-    there = {
-        "name": name,
-        "namespace": namespace,
-        "selector": tuple(selector),
-        "target_ref": tuple(target_ref),
-        "whole_namespace": whole_namespace,
-        "phase": phase,
-        "priority": priority,
-        "match": tuple(match),
-        "failure_policy": failure_policy,
-        "pull_secret": pull_secret,
-        "env": tuple(env),
-        "istio": istio,
-        "traffic_extension": traffic_extension,
-        "allow_stop_iteration": allow_stop_iteration,
-        "url": url,
-        "file": file,
-    }
-    how = {"plain_http": plain_http, "context": context, "dry_run": dry_run, "wait": wait}
     if target not in TARGETS and target in _clusters():
-        return _to_cluster(target, module, root, given, there, how | {"probe": probe}, (profile, rustc, yes))
-    place, root = _target(target), plugins.check(module, root, given)
-    _refuse(target, there | how)
-    given.check_for(target)
+        return _to_cluster(target, module, root, _shared(target, run, cluster), build, probe)
+    place = _target(target)
+    refuse(cluster, target, hint=f"leave it out, or choose a control plane: {', '.join(_clusters())}")
+    run.check_for(target)
+    choice = plugins.choose(module, root, run)
     from scaffold.hosts.background.deployment import deploying
 
-    with deploying(root, place, given) as deployment:
+    with deploying(choice.root, place, run, chain=choice.count > 1) as deployment:
         deployment.check()
-        return deployment.apply(plugins.load_all(module, root, profile=profile, rustc=rustc, yes=yes), probe)
+        return deployment.apply(choice.load(build), probe)
+
+
+def _shared(target: str, run: RunOptions, cluster: ClusterOptions) -> ClusterOptions:
+    """The options for a cluster, with those that a host has too. Raises `UsageError` for a host's own."""
+    supported = [each.name for each in fields(cluster)]
+    refuse(run, target, supported=supported, hint=f"leave it out, or choose {' or '.join(TARGETS)}")
+    return replace(cluster, **{name: getattr(run, name) for name in chosen(run)})
 
 
 def _to_cluster(
     target: str,
-    module: str | None,
-    root: Path,
-    given: Options,
-    there: dict[str, Any],
-    how: dict[str, Any],
-    build: tuple[str, str | None, bool],
-) -> Applied:
-    from scaffold.commands.manifest import Build
-    from scaffold.kubernetes.options import ClusterOptions
-
-    given.check_for_cluster(target)
-    configuration = None if given.config is None else read_configuration(given.config)
-    options = ClusterOptions(
-        **there,
-        configuration=configuration,
-        root_id=given.root_id,
-        envoy=given.envoy,
-        upstream=given.upstream,
-    )
-    return to_cluster(target, module, root, options, Build(*build), **how)
-
-
-def to_cluster(
-    target: str,
     image: str | None,
     root: Path,
     options: ClusterOptions,
-    build: Build,
-    *,
-    context: str | None = None,
-    dry_run: bool = False,
-    wait: float = _WAIT,
-    probe: str | None = None,
-    plain_http: bool = False,
+    build: BuildOptions,
+    probe: str | None,
 ) -> Applied:
-    """Make the documents that have `target` run the plugin, and apply them (`manifest.prepare`, `apply`).
-
-    `probe` is a whole URL. Raises `UsageError` for another, before anything else.
-    """
+    """Make the documents with which `target` runs the plugin, and apply them."""
     from scaffold.commands import manifest
     from scaffold.kubernetes import acceptance
     from scaffold.kubernetes import apply as kubernetes
-    from scaffold.kubernetes.documents import CLUSTERS
 
-    if target not in CLUSTERS:
-        raise UsageError(
-            f"`{target}` has no cluster to apply anything to", hint=f"known: {', '.join(CLUSTERS)}"
-        )
     if probe is not None:
         acceptance.check_probe(probe)
-    pin, documents = manifest.prepare(
-        target, image, root, options, build, pushed=not dry_run, plain_http=plain_http
-    )
-    return kubernetes.apply(
-        locate(root), target, pin, documents, context=context, dry_run=dry_run, wait=wait, probe=probe
-    )
-
-
-def _refuse(target: str, given: dict[str, Any]) -> None:
-    """Raise `UsageError` for what was said of a cluster, where there is none."""
-    parameters = signature(deploy).parameters
-    for key, value in given.items():
-        if value != parameters[key].default:
-            option = f"--{key.replace('_', '-')}"
-            raise UsageError(f"{option} is for a cluster, not for `{target}`", hint="leave it out")
+    pin, documents = manifest.prepare(target, image, root, options, build, pushed=not options.dry_run)
+    return kubernetes.apply(locate(root), target, pin, documents, options, probe=probe)
 
 
 def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Stopped | Removed]:
@@ -285,7 +186,8 @@ def _say_there_is_none(root: Path, everything: bool) -> None:
 def _chain_with(root: Path) -> Record | None:
     """The deployed chain that the plugin in `root` is a link of."""
     try:
-        workspace, name = Workspace.of(root), Project.load(root).name
+        project = Project.load(root)
+        workspace, name = project.workspace, project.name
     except ProjectError:
         return None
     chain = deployments.load(workspace.root) if workspace else None

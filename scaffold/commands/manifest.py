@@ -2,67 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from scaffold.core import files
 from scaffold.core.events import Warned, emit
 from scaffold.core.net import is_loopback
-from scaffold.errors import choose
+from scaffold.core.options import chosen, flag
+from scaffold.errors import UsageError, choose
 from scaffold.hosts import plugin as plugins
+from scaffold.hosts.plugin import Choice
 from scaffold.kubernetes import documents as kubernetes
 from scaffold.kubernetes import pins
 from scaffold.kubernetes.documents import Document, render
-from scaffold.kubernetes.options import ClusterOptions
+from scaffold.kubernetes.options import DEPLOY_ONLY, ClusterOptions
 from scaffold.kubernetes.pins import LOADABLE, ManifestDigest, ModuleDigest, Pin, PinnedImage
 from scaffold.oci.reference import Reference
-from scaffold.project.model import Project, read_configuration
-from scaffold.wasm import compat as versions
-from scaffold.wasm.module import WasmModule
+from scaffold.project.model import Project
+from scaffold.toolchain.options import BuildOptions
 
 _NO_DIGEST = ModuleDigest("sha256:" + "0" * 64)
-
-
-@dataclass(frozen=True)
-class Build:
-    """The options of `build`, for a target that builds the project."""
-
-    profile: str = "release"
-    rustc: str | None = None
-    yes: bool = False
 
 
 def manifest(
     target: str,
     image: str | None = None,
+    options: ClusterOptions = ClusterOptions(),
     *,
     root: Path = Path(),
-    name: str | None = None,
-    namespace: str | None = None,
-    selector: Sequence[str] = (),
-    target_ref: Sequence[str] = (),
-    whole_namespace: bool = False,
-    phase: str | None = None,
-    priority: int | None = None,
-    match: Sequence[str] = (),
-    failure_policy: str = "fail-closed",
-    config: str | None = None,
-    root_id: str | None = None,
-    pull_secret: str | None = None,
-    env: Sequence[str] = (),
-    istio: str = versions.ISTIO,
-    envoy: str | None = None,
-    traffic_extension: bool = False,
-    allow_stop_iteration: bool = False,
-    url: str | None = None,
-    file: str | None = None,
-    upstream: str | None = None,
-    plain_http: bool = False,
     out: Path = Path("-"),
-    profile: str = "release",
-    rustc: str | None = None,
-    yes: bool = False,
+    build: BuildOptions = BuildOptions(),
 ) -> str | Path:
     """The YAML that makes `target` run the plugin of an image, of a module's file, or else of the project.
 
@@ -70,30 +39,10 @@ def manifest(
     Raises `UsageError` for an option that the target doesn't support, `ImageError` for an image that it can't
     load.
     """
-    options = ClusterOptions(
-        name=name,
-        namespace=namespace,
-        selector=tuple(selector),
-        target_ref=tuple(target_ref),
-        whole_namespace=whole_namespace,
-        phase=phase,
-        priority=priority,
-        match=tuple(match),
-        failure_policy=failure_policy,
-        configuration=None if config is None else read_configuration(config),
-        root_id=root_id,
-        pull_secret=pull_secret,
-        env=tuple(env),
-        istio=istio,
-        envoy=envoy,
-        traffic_extension=traffic_extension,
-        allow_stop_iteration=allow_stop_iteration,
-        url=url,
-        file=file,
-        upstream=upstream,
-    )
+    if deploying := [name for name in chosen(options) if name in DEPLOY_ONLY]:
+        raise UsageError(f"{flag(deploying[0])} isn't supported for `manifest`", hint="leave it out")
     files.check_out(out)
-    _, documents = prepare(target, image, root, options, Build(profile, rustc, yes), plain_http=plain_http)
+    _, documents = prepare(target, image, root, options, build)
     text = render(documents)
     if out == Path("-"):
         return text.removesuffix("\n")
@@ -106,31 +55,31 @@ def prepare(
     image: str | None,
     root: Path,
     options: ClusterOptions,
-    build: Build,
+    build: BuildOptions,
     *,
     pushed: bool = False,
-    plain_http: bool = False,
 ) -> tuple[Pin, list[Document]]:
     """What to run, and the documents for it; warnings about the target are announced.
 
     Options are checked before anything is built or pulled. With `pushed` an image must be in its registry.
     """
     choose("target", target, kubernetes.MANIFESTS)
-    if image is not None and not plugins.is_file(image):
-        kubernetes.documents(target, _placeholder(image), options)
-        pulling = options.url is None and options.file is None
-        configuration = options.configuration
+    choice = plugins.choose(image, root)
+    if choice.image is not None:
+        kubernetes.documents(target, _placeholder(choice.image), options)
         pin = pins.resolve(
-            image, pushed=pushed and pulling, plain_http=plain_http, configuration=configuration
+            choice.image,
+            pushed=pushed and options.url is None and options.file is None,
+            plain_http=options.plain_http,
+            configuration=options.configuration,
         )
     else:
-        root = plugins.check(image, root)
-        pin = _unbuilt(image, root)
+        pin = _unbuilt(choice)
         kubernetes.documents(target, pin, options)
-        module = plugins.load(image, root, profile=build.profile, rustc=build.rustc, yes=build.yes).module
-        if (root / "Cargo.toml").exists():
-            Project.load(root).configured(options.configuration)  # by the schema that the build wrote
-        pin = replace(pin, module_digest=ModuleDigest(module.digest))
+        source = choice.load_one(build)
+        if source.project:
+            source.project.configured(options.configuration)  # by the schema that the build wrote
+        pin = replace(pin, module_digest=ModuleDigest(source.module.digest))
     documents = kubernetes.documents(target, pin, options)
     for sentence in kubernetes.warnings(target, options):
         emit(Warned(sentence))
@@ -158,11 +107,11 @@ def _placeholder(image: str) -> Pin:
     return Pin("plugin", _NO_DIGEST, image=PinnedImage(reference, ManifestDigest(_NO_DIGEST), LOADABLE[0]))
 
 
-def _unbuilt(file: str | None, root: Path) -> Pin:
+def _unbuilt(choice: Choice) -> Pin:
     """The plugin of a project, or of a module's file, before its digest is known."""
-    if file is not None and not (root / "Cargo.toml").exists():
-        return Pin(WasmModule.read(Path(file)).path.stem, _NO_DIGEST)
-    project = Project.load(root)
+    if choice.project is None and choice.module:
+        return Pin(choice.module.path.stem, _NO_DIGEST)
+    project = choice.project or Project.load(choice.root)  # which says what to choose in a workspace
     settings = project.settings
     pin = Pin(project.name, _NO_DIGEST, settings.type, settings.root_id, project.configuration())
-    return replace(pin, source=project.about().get("repository", ""))
+    return replace(pin, source=project.description.get("repository", ""))

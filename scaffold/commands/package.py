@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from scaffold.core import git
 from scaffold.core.events import Noted, emit, step
 from scaffold.errors import MachineError, ModuleError, UsageError, choose
-from scaffold.hosts.plugin import is_file, open_image
+from scaffold.hosts.plugin import choose as choose_plugin
+from scaffold.hosts.plugin import open_image
 from scaffold.oci.plugin_info import PluginInfo, read_runtime_config
 from scaffold.oci.reference import Reference, default_name
 from scaffold.oci.spec import BLOB_LIMIT
 from scaffold.oci.store import Store
 from scaffold.oci.variants import VARIANTS
-from scaffold.project import workspace
-from scaffold.project.manifest import locate
-from scaffold.project.model import Project
-from scaffold.project.plugins import plugins_at
+from scaffold.project.plugins import Projects, projects_at
+from scaffold.toolchain import cargo
+from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
 
 _TAR = 16 * 2**10  # bytes that an archive may add to its content
@@ -54,9 +52,7 @@ def package(
     tag: str | None = None,
     variant: str = "compat",
     runtime_config: Path | None = None,
-    profile: str = "release",
-    rustc: str | None = None,
-    yes: bool = False,
+    build: BuildOptions = BuildOptions(),
 ) -> Packaged | list[Packaged]:
     """Build the plugin, make an image of it, and keep that in the local store.
 
@@ -71,43 +67,36 @@ def package(
     if reference:
         reference.require_no_digest()
     root_ids = _root_ids(runtime_config) if runtime_config else None
-    several = plugins_at(root) if module is None else None
+    projects = projects_at(root) if module is None else None
+    several = projects is not None and projects.workspace is not None
     for option, value in (("--tag", tag), ("--runtime-config", runtime_config)):
-        if several and value:
-            hint = "choose a plugin with --root"
-            raise UsageError(f"{option} is for a single plugin, but this is a workspace", hint=hint)
-    build = {"profile": profile, "rustc": rustc, "yes": yes}
-    if module is not None:
-        plugins = [_open(module, root)]
-    elif several:
-        plugins = _build(several, workspace.top(several[0].root), **build)
-    else:
-        project = Project.load(root)
-        plugins = _build([project], project.root, **build)
+        if projects and value:
+            projects.refuse_many(option)
+    plugins = _build(projects, build) if projects else [_open(module or "", root)]
     if root_ids is not None:
         plugins = [(wasm, replace(info, root_ids=root_ids)) for wasm, info in plugins]
     packaged = [_package(wasm, info, variant, reference) for wasm, info in plugins]
     return packaged if several else packaged[0]
 
 
-def _build(projects: Sequence[Project], place: Path, **options: Any) -> list[tuple[WasmModule, PluginInfo]]:
-    """Build plugins in `place`, and collect what is known about them."""
-    from scaffold.toolchain import cargo
-
-    modules = cargo.build_all(projects, place, **options)
-    revision = _revision(place)
+def _build(projects: Projects, options: BuildOptions) -> list[tuple[WasmModule, PluginInfo]]:
+    """Build plugins, and collect what is known about them."""
+    modules = cargo.build(projects, options)
+    revision = _revision(projects.root)
     pairs = zip(projects, modules, strict=True)
     return [(wasm, PluginInfo.of_project(project, wasm, revision=revision)) for project, wasm in pairs]
 
 
 def _open(module: str, root: Path) -> tuple[WasmModule, PluginInfo]:
     """Read a module's file, or the module in an image."""
-    if not is_file(module):
-        image = open_image(module)
+    choice = choose_plugin(module, root)
+    if choice.image is not None:
+        image = open_image(choice.image)
         return image.module, replace(image.info, abi_versions=(f"v{image.module.abi_version}",))
-    wasm = WasmModule.read(Path(module))
-    project = _project_of(wasm, locate(root), named=root != Path())
-    if project is None:
+    (source,) = choice.load(BuildOptions())
+    wasm, project = source.module, source.project
+    inside = project and (root != Path() or wasm.path.resolve().is_relative_to(project.root))
+    if project is None or not inside:
         return wasm, PluginInfo.of_module(wasm)
     return wasm, PluginInfo.of_project(project, wasm, revision=_revision(project.root))
 
@@ -128,12 +117,6 @@ def _package(
             raise ModuleError(f"{module.path} is too large: consumers take at most 256 MiB, packed or not")
         Store().add(image, reference)
     return Packaged(str(reference), variant, image.manifest.size, image.manifest.digest, module.digest)
-
-
-def _project_of(module: WasmModule, root: Path, *, named: bool) -> Project | None:
-    """The project in `root`, if the module belongs to it: `root` was named, or the module is inside it."""
-    project = Project.load(root) if (root / "Cargo.toml").exists() else None
-    return project if project and (named or module.path.resolve().is_relative_to(project.root)) else None
 
 
 def _tag(version: str) -> str:

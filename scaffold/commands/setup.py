@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaffold.project.plugins import triples
+from scaffold.core.options import refuse
+from scaffold.project.plugins import triples_at
 from scaffold.toolchain.debian import install
 from scaffold.toolchain.find import find
+from scaffold.toolchain.options import BuildOptions
 from scaffold.toolchain.rustc import Toolchain
 
 
 def setup(
-    root: Path = Path(), *, rustc: str | None = None, yes: bool = False, remove: bool = False
+    root: Path = Path(), options: BuildOptions = BuildOptions(), *, remove: bool = False
 ) -> Toolchain | None:
     """Find or install the toolchain for the project in `root`, or for the default triple without one.
 
     With `remove`, remove the private toolchain and its downloads instead, and return None.
     """
+    refuse(options, "setup", supported=("rustc", "yes"))
     if remove:
         install.remove()
         return None
-    found = [find(triple, root=root, rustc=rustc, yes=yes) for triple in triples(root)]
-    return found[0]
+    tools = [find(triple, root=root, rustc=options.rustc, yes=options.yes) for triple in triples_at(root)]
+    return tools[0]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from scaffold.errors import choose
 from scaffold.hosts.exchange import Exchange, Request
-from scaffold.project.model import HostSettings, Plugin
+from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 
 if TYPE_CHECKING:
     from scaffold.hosts.client import Connection

@@ -1,77 +1,112 @@
-"""What a command line says of a plugin and its host, and what of it is remembered."""
+"""`RunOptions`: how a plugin runs on this machine; `HostSettings`: the part of it that a host keeps."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from scaffold.errors import UsageError
-from scaffold.project.clusters import parse_upstream
-from scaffold.project.model import HostSettings, read_configuration
+from scaffold.core.options import chosen, declarations, flag, option
+from scaffold.errors import ProjectError, UsageError
+
+if TYPE_CHECKING:
+    from scaffold.hosts.plugin import Plugin
 
 PORT = 8080
-OF_ONE = ("config", "id", "root_id")  # options that one plugin can have, and a chain can't
-ONLY = {"envoy": "envoy", "envoy_image": "docker", "docker_args": "docker"}  # option -> the host it is for
+LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
+OF_ONE = ("config", "id", "root_id")  # options for a single plugin, not for a chain
+_HERE = "With envoy or docker"
+_DOCKER = "With docker"
 
 
 @dataclass(frozen=True)
-class Options:
-    """The options of `run`, `deploy` and `bootstrap`, as typed; None is what wasn't."""
+class RunOptions:
+    """How a plugin runs on this machine. None stands for the default: in a deploy, what is deployed."""
 
-    port: int | None = None
-    config: str | None = None
-    upstream: str | None = None
-    envoy: str | None = None
-    log_level: str | None = None
-    bootstrap: Path | None = None
-    envoy_args: str | None = None
-    id: str | None = None
-    root_id: str | None = None
-    envoy_image: str | None = None
-    docker_args: str | None = None
+    config: str | None = option(
+        None, "Plugin configuration.", metavar="JSON|FILE", standard="the one in Cargo.toml"
+    )
+    root_id: str | None = option(
+        None, "Root id of the plugin.", metavar="NAME", standard="the one in Cargo.toml"
+    )
+    port: int | None = option(
+        None,
+        "Port to listen on; 0 takes any free one.",
+        metavar="NUMBER",
+        limits=(0, 65535),
+        standard="8080",
+        heading=_HERE,
+    )
+    upstream: str | None = option(
+        None, "Send the traffic to this URL.", metavar="URL", standard="a built-in origin", heading=_HERE
+    )
+    envoy: str | None = option(
+        None, "Envoy to run.", metavar="PATH|VERSION", standard="the bundled one", heading=_HERE
+    )
+    id: str | None = option(
+        None, "Name of the plugin in Envoy.", metavar="NAME", standard="the crate's name", heading=_HERE
+    )
+    log_level: str | None = option(
+        None,
+        f"Minimum log level: {', '.join(LEVELS)}.",
+        metavar="LEVEL",
+        choices=LEVELS,
+        standard="info",
+        heading=_HERE,
+    )
+    bootstrap: Path | None = option(
+        None,
+        "Put the plugin into this Envoy configuration.",
+        metavar="FILE",
+        is_path=True,
+        standard="a generated one",
+        heading=_HERE,
+    )
+    envoy_args: str | None = option(None, "More arguments for Envoy.", metavar="WORDS", heading=_HERE)
+    envoy_image: str | None = option(
+        None, "Image whose Envoy runs.", metavar="IMAGE", host="docker", heading=_DOCKER
+    )
+    docker_args: str | None = option(
+        None, "More arguments for `docker run`.", metavar="WORDS", host="docker", heading=_DOCKER
+    )
 
     def check_for(self, host: str) -> None:
-        """Raise `UsageError` when one of these is for another host."""
-        for name, only in ONLY.items():
-            if getattr(self, name) is not None and host != only:
-                option = f"--{name.replace('_', '-')}"
-                raise UsageError(f"{option} is for `{only}`, not for `{host}`", hint="leave it out")
-
-    def check_for_cluster(self, target: str) -> None:
-        """Raise `UsageError` when one of these is for a host that we run."""
-        for name in ("port", "log_level", "bootstrap", "envoy_args", "id", "envoy_image", "docker_args"):
-            if getattr(self, name) is not None:
-                option = f"--{name.replace('_', '-')}"
-                raise UsageError(
-                    f"{option} is for an Envoy that scaffold runs, not for `{target}`", hint="leave it out"
-                )
-
-    def over(self, remembered: Mapping[str, Any]) -> Self:
-        """These, and for those that weren't typed what was remembered (`record`)."""
+        """Raise `UsageError` when one of these is another host's, or two of them contradict each other."""
+        for name, declared in declarations(type(self)).items():
+            if getattr(self, name) is not None and declared.host not in ("", host):
+                hint = f"leave it out, or choose `{declared.host}`"
+                raise UsageError(f"{flag(name)} isn't supported for `{host}`", hint=hint)
         if self.bootstrap and self.upstream:
             raise UsageError(
                 "--bootstrap and --upstream both say where the traffic goes", hint="give one of them"
             )
-        kept = {key: value for key, value in remembered.items() if getattr(self, key) is None}
-        if self.bootstrap or self.upstream:  # the one typed ends the other
+
+    def check_for_many(self, many: int) -> None:
+        """Raise `UsageError` for an option of a single plugin where there are several."""
+        for name in chosen(self) if many > 1 else ():
+            if name in OF_ONE:
+                hint = "each plugin keeps its own settings; or choose one with --root"
+                raise UsageError(f"{flag(name)} is for a single plugin, but this is a workspace", hint=hint)
+
+    def over(self, earlier: Mapping[str, Any], *, chain: bool = False) -> Self:
+        """These, completed by an earlier deploy's (`record`); in a chain not with those of one plugin."""
+        kept = {key: value for key, value in earlier.items() if getattr(self, key) is None}
+        if self.bootstrap or self.upstream:  # either ends the other
             kept = {key: value for key, value in kept.items() if key not in ("bootstrap", "upstream")}
+        if chain:
+            kept = {key: value for key, value in kept.items() if key not in OF_ONE}
         if kept.get("bootstrap"):
             kept["bootstrap"] = Path(kept["bootstrap"])
         return dataclasses.replace(self, **kept)
 
-    def of_many(self, given: Self) -> Self:
-        """These, where several plugins are meant: what is of one alone counts only as `given` now."""
-        return dataclasses.replace(self, **{name: getattr(given, name) for name in OF_ONE})
-
     def record(self) -> dict[str, Any]:
-        """What to remember: plain values, paths made absolute."""
-        values = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+        """The options as plain values for a record, with absolute paths."""
+        values = {name: getattr(self, name) for name in chosen(self)}
         if self.bootstrap:
             values["bootstrap"] = str(self.bootstrap.resolve())
         if self.envoy and os.sep in self.envoy:
@@ -80,12 +115,21 @@ class Options:
             values["config"] = str(Path(self.config).resolve())
         return values
 
+    @cached_property
+    def configuration(self) -> bytes | None:
+        """What `config` stands for, read once; None where it isn't set. Raises `UsageError`."""
+        from scaffold.project.model import read_configuration
+
+        return None if self.config is None else read_configuration(self.config)
+
+    @cached_property
     def settings(self) -> HostSettings:
-        """The host's part. Raises `UsageError` for what can't be."""
+        """The host's part. Raises `UsageError` for an impossible value."""
+        from scaffold.project.clusters import parse_upstream
+
         if self.upstream:
             parse_upstream(self.upstream)
-        if self.config is not None:
-            read_configuration(self.config)  # said before a build, not after
+        _ = self.configuration  # an error of it is reported before a build, not after
         envoy = self.envoy
         return HostSettings(
             port=0 if self.bootstrap else PORT if self.port is None else self.port,
@@ -94,21 +138,71 @@ class Options:
             log_level=self.log_level or "info",
             bootstrap=str(self.bootstrap.resolve()) if self.bootstrap else None,
             bootstrap_digest=_digest(self.bootstrap) if self.bootstrap else None,
-            envoy_args=_words("--envoy-args", self.envoy_args),
+            envoy_args=_words("envoy_args", self.envoy_args),
             envoy_image=self.envoy_image,
-            docker_args=_words("--docker-args", self.docker_args),
+            docker_args=_words("docker_args", self.docker_args),
         )
 
 
-def _words(option: str, line: str | None) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class HostSettings:
+    """How a host runs its plugins, as far as it can't change while the host runs.
+
+    `port` 0 is any free one; `upstream` is a URL, None for the built-in origin; `envoy` names an Envoy;
+    `bootstrap` is the path of a user's configuration, which then says port and upstream, and
+    `bootstrap_digest` shows whether it was edited. `envoy_image` is the image whose Envoy runs in a
+    container, `docker_args` are arguments of `docker run` for it. `anywhere` replaces the ports in the
+    bootstrap by any free ones. `types` are the plugins' types, in the order in which traffic meets them;
+    `clusters` are the clusters of all plugins.
+    """
+
+    port: int = 0
+    upstream: str | None = None
+    envoy: str | None = None
+    log_level: str = "info"
+    bootstrap: str | None = None
+    bootstrap_digest: str | None = None
+    envoy_args: tuple[str, ...] = ()
+    envoy_image: str | None = None
+    docker_args: tuple[str, ...] = ()
+    anywhere: bool = False
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    types: tuple[str, ...] = ("http",)
+
+    def serving(self, *plugins: Plugin) -> HostSettings:
+        """These settings with what a chain of plugins needs.
+
+        Raises `ProjectError` where two plugins use one cluster name for different places.
+        """
+        clusters: dict[str, str] = {}
+        for plugin in plugins:
+            for name, place in plugin.clusters.items():
+                if clusters.setdefault(name, place) != place:
+                    what = f"the cluster `{name}` leads to {place} for {plugin.name}"
+                    hint = "use the same place in both, or rename one"
+                    raise ProjectError(
+                        f"{what}, to {clusters[name]} for one before it in the chain", hint=hint
+                    )
+        return dataclasses.replace(self, clusters=clusters, types=tuple(plugin.type for plugin in plugins))
+
+    def fit(self, running: HostSettings, port: int) -> bool:
+        """Whether a host that runs with the settings `running`, on `port`, is what these ask for."""
+        return self.port in (0, port) and dataclasses.replace(self, port=0) == dataclasses.replace(
+            running, port=0
+        )
+
+
+def _words(name: str, line: str | None) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(line or ""))
     except ValueError as error:
-        raise UsageError(f"{option} can't be read: {error}") from error
+        raise UsageError(f"cannot read {flag(name)}: {error}") from error
 
 
 def _digest(bootstrap: Path) -> str | None:
+    from scaffold.core.files import digest
+
     try:
-        return "sha256:" + hashlib.sha256(bootstrap.read_bytes()).hexdigest()
-    except OSError:  # which is said when it is read
+        return digest(bootstrap.read_bytes())
+    except OSError:  # reported when the file is read
         return None

@@ -1,23 +1,23 @@
-"""What is to be run, by what was typed: the project's own crate, built; a module's file; an image."""
+"""What a host runs, and where it comes from: the project's own crate, a module's file, or an image."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaffold.core import files
 from scaffold.core.events import Noted, emit
-from scaffold.errors import ModuleError, UsageError
-from scaffold.hosts.options import OF_ONE, Options
-from scaffold.project.manifest import locate
-from scaffold.project.model import RUNNABLE, Plugin, Project, read_configuration
-from scaffold.project.plugins import called, chain_at, chain_of, plugins_at
-from scaffold.project.workspace import Workspace, top
+from scaffold.errors import ModuleError, ProjectError, UsageError
+from scaffold.hosts.options import RunOptions
+from scaffold.project.manifest import FILE, locate
+from scaffold.project.model import RUNNABLE, Project
+from scaffold.project.plugins import Projects, called, projects_at, projects_if_any
+from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import NotAPlugin, WasmModule
 
 _MODULES_LIMIT = 512 * 2**20  # bytes of the cached modules
@@ -41,105 +41,151 @@ class OpenedImage:
 
 
 @dataclass(frozen=True)
+class Plugin:
+    """What a host runs: a module, with a name, a root id and a configuration.
+
+    `image` names the image that the module is from, with its digest; "" where it is from none.
+    `type` is "http" or "network"; `clusters` are those that it may call or route to, beside the upstream.
+    """
+
+    name: str
+    root_id: str
+    module: WasmModule
+    configuration: bytes = b""
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    type: str = "http"
+    image: str = ""
+
+
+@dataclass(frozen=True)
 class Source:
-    """A module, and whose it is where nothing else is said: the project's in `root`, or an image's."""
+    """A module and what it belongs to: a project, an image, or neither."""
 
     module: WasmModule
-    root: Path
+    project: Project | None = None
     image: OpenedImage | None = None
 
-    def plugin(self, options: Options) -> Plugin:
-        """The plugin, with what the options say in the place of its own.
+    def plugin(self, options: RunOptions = RunOptions()) -> Plugin:
+        """The plugin, with the options in place of its own name, root id and configuration.
 
-        Raises as `Project.configured` and `PluginInfo.configured` do.
+        Raises `ProjectError`, `UsageError` or `ImageError` for a configuration that doesn't fit the schema.
         """
-        if self.image is None:
-            return Plugin.load(
-                self.root, self.module, options.config, name=options.id, root_id=options.root_id
+        made = self._plugin(options.configuration)
+        return replace(
+            made,
+            name=options.id or made.name,
+            root_id=made.root_id if options.root_id is None else options.root_id,
+        )
+
+    def _plugin(self, configuration: bytes | None) -> Plugin:
+        if self.image:
+            info = self.image.info
+            return Plugin(
+                info.name,
+                info.root_id,
+                self.module,
+                info.configured(configuration),
+                type=info.type,
+                image=str(self.image.reference.pinned(self.image.manifest.digest)),
             )
-        info = self.image.info
-        given = None if options.config is None else read_configuration(options.config)
+        if self.project is None:
+            return Plugin(self.module.path.stem, "", self.module, configuration or b"")
+        settings = self.project.settings
+        if settings.type not in RUNNABLE:
+            path = self.project.root / FILE
+            raise ProjectError(f'{path}: plugins of type "{settings.type}" can be built, not run yet')
         return Plugin(
-            options.id or info.name,
-            info.root_id if options.root_id is None else options.root_id,
+            self.project.name,
+            settings.root_id,
             self.module,
-            info.configured(given),
-            type=info.type,
-            image=str(self.image.reference.pinned(self.image.manifest.digest)),
+            self.project.configured(configuration),
+            settings.clusters,
+            settings.type,
         )
 
 
-def check(given: str | Path | None, root: Path, options: Options = Options()) -> Path:
-    """The project's folder; what is to be run is read once before anything else is looked at, or built.
+@dataclass(frozen=True)
+class Choice:
+    """What a command is about: the projects at `root`, a module's file, or an image, by what was typed.
 
-    Raises `UsageError` for options that a chain can't have.
+    `projects` are those at `root`, None where there is no Cargo.toml; `module` is a file's, `image` a name.
     """
-    root = locate(root)
-    if given is None:
-        _refuse_for_many(len(chain_at(root) or [Project.load(root)]), options)
-    elif is_file(given):
-        WasmModule.read(Path(given))
-    else:
-        _reference(str(given))
-    return root
 
+    root: Path
+    projects: Projects | None = None
+    module: WasmModule | None = None
+    image: str | None = None
 
-def load(given: str | Path | None, root: Path, *, profile: str, rustc: str | None, yes: bool) -> Source:
-    """The module in that file or image, which is pulled where it isn't here; or the project's, built.
+    @property
+    def is_built(self) -> bool:
+        """Whether it is the project's own, which cargo builds first."""
+        return self.module is None and self.image is None
 
-    Raises `ModuleError` for an image's of a type that no host of ours runs.
-    """
-    if given is None:
+    @property
+    def project(self) -> Project | None:
+        """The project to which the module belongs; in a workspace the member that builds one of its name."""
+        if self.projects is None or self.image is not None:
+            return None
+        if self.projects.workspace is None:
+            return self.projects.first
+        stem = self.module.path.stem if self.module else ""
+        return next((each for each in self.projects if each.name.replace("-", "_") == stem), None)
+
+    @property
+    def count(self) -> int:
+        """How many plugins will run."""
+        return len(self.projects.chain) if self.is_built and self.projects else 1
+
+    def load(self, build: BuildOptions) -> list[Source]:
+        """The modules: built by cargo, read from the file, or from the image, which is pulled if need be.
+
+        At a workspace's root they are its chain's, in the order in which traffic meets them.
+        Raises `ModuleError` for an image's plugin of a type that no host runs.
+        """
+        if self.image is not None:
+            return [_from_image(self.image)]
+        if self.module:
+            return [Source(self.module, self.project)]
         from scaffold.toolchain import cargo
 
-        return Source(cargo.build_one(root, profile=profile, rustc=rustc, yes=yes), root)
-    if is_file(given):
-        module = WasmModule.read(Path(given))
-        return Source(module, _crate_of(module, root))
-    image = open_image(str(given))
+        assert self.projects  # noqa: S101 - `choose` read them
+        chain = self.projects.chain
+        if left := [project for project in self.projects if project not in chain.all]:
+            emit(Noted(f"not in the chain: {called(left)}"))
+        modules = cargo.build(chain, build)
+        return [Source(module, project) for project, module in zip(chain, modules, strict=True)]
+
+    def load_one(self, build: BuildOptions) -> Source:
+        """The only module. Raises `ProjectError` at a workspace's root."""
+        if self.is_built and self.projects and self.projects.workspace:
+            Project.load(self.root)  # which says what to choose
+        return self.load(build)[0]
+
+
+def choose(given: str | Path | None, root: Path, options: RunOptions = RunOptions()) -> Choice:
+    """Read what a command is about, before anything is built: `given` is a file, an image, or nothing.
+
+    Raises `ProjectError` for an impossible chain, `UsageError` for options that a chain can't have.
+    """
+    root = locate(root)
+    if given is not None and not is_file(given):
+        from scaffold.oci.reference import Reference
+
+        Reference.parse(str(given))
+        return Choice(root, image=str(given))
+    if given is not None:
+        return Choice(root, projects_if_any(root), WasmModule.read(Path(given)))
+    choice = Choice(root, projects_at(root))
+    options.check_for_many(choice.count)
+    return choice
+
+
+def _from_image(name: str) -> Source:
+    image = open_image(name)
     if image.info.type not in RUNNABLE:
         kind = image.info.type
         raise ModuleError(f"{image.reference}: plugins of type {kind!r} can be packaged, not run yet")
-    return Source(image.module, root, image)
-
-
-def load_all(
-    given: str | Path | None, root: Path, *, profile: str, rustc: str | None, yes: bool
-) -> list[Source]:
-    """As `load`; but at a workspace's root its chain, in the order in which traffic meets it."""
-    several = plugins_at(root) if given is None else None
-    if several is None:
-        return [load(given, root, profile=profile, rustc=rustc, yes=yes)]
-    from scaffold.toolchain import cargo
-
-    projects = chain_of(several)
-    if left := [project for project in several if project not in projects]:
-        emit(Noted(f"not in the chain: {called(left)}"))
-    modules = cargo.build_all(projects, top(root), profile=profile, rustc=rustc, yes=yes)
-    return [Source(module, project.root) for project, module in zip(projects, modules, strict=True)]
-
-
-def chain(sources: Sequence[Source], options: Options) -> list[Plugin]:
-    """The plugins, with what the options say. Raises `UsageError` where one thing is said of several."""
-    _refuse_for_many(len(sources), options)
-    return [source.plugin(options) for source in sources]
-
-
-def _refuse_for_many(many: int, options: Options) -> None:
-    for name in OF_ONE:
-        if getattr(options, name) is not None and many > 1:
-            option = f"--{name.replace('_', '-')}"
-            hint = "each member's own settings count; or give --root the folder of one"
-            raise UsageError(f"{option} is of one plugin, and this is a workspace", hint=hint)
-
-
-def _crate_of(module: WasmModule, root: Path) -> Path:
-    """Whose a module's file is: at a workspace's root the member's that makes one of its name, or none's."""
-    workspace = Workspace.meant(root)
-    if workspace is None:
-        return root
-    named = {Project.load(folder).name.replace("-", "_"): folder for folder in workspace.plugins()}
-    return named.get(module.path.stem, module.path.parent)
+    return Source(image.module, image=image)
 
 
 def is_file(given: str | Path) -> bool:
@@ -147,12 +193,6 @@ def is_file(given: str | Path) -> bool:
     text = str(given)
     # not Path's, which raises for a name that is too long for a file
     return text.endswith(".wasm") or text.startswith(("/", ".")) or os.path.isfile(text)  # noqa: PTH113
-
-
-def _reference(given: str) -> None:
-    from scaffold.oci.reference import Reference
-
-    Reference.parse(given)
 
 
 def open_image(name: str) -> OpenedImage:

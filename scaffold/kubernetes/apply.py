@@ -15,11 +15,11 @@ from scaffold.kubernetes import acceptance
 from scaffold.kubernetes import record as records
 from scaffold.kubernetes.documents import MANAGED_BY, PROJECT, Document, render
 from scaffold.kubernetes.kubectl import Kubectl, Unreachable
+from scaffold.kubernetes.options import ClusterOptions
 from scaffold.kubernetes.pins import Pin
 from scaffold.kubernetes.record import Applied, ClusterStatus, Removed
 
 FIELD_MANAGER = "scaffold"
-ACCEPT_SECONDS = 60.0
 _PAUSE = 0.5
 Clusters = dict[str, Kubectl]  # by context
 
@@ -29,13 +29,11 @@ def apply(
     target: str,
     pin: Pin,
     documents: Sequence[Document],
+    options: ClusterOptions = ClusterOptions(),
     *,
-    context: str | None = None,
-    dry_run: bool = False,
-    wait: float = ACCEPT_SECONDS,
     probe: str | None = None,
 ) -> Applied:
-    """Apply a document to the cluster of a context, and wait at most `wait` seconds until it is accepted.
+    """Apply a document to the cluster of `options.context`, and wait at most `options.wait` s for acceptance.
 
     With `dry_run` the cluster validates the document and changes nothing; one that can't be reached is a
     warning. `probe` is a URL that must answer afterwards. Raises `UsageError` for a missing context or
@@ -43,7 +41,7 @@ def apply(
     case it stays applied and recorded.
     """
     (document,) = documents
-    kubectl = Kubectl.find(context)
+    kubectl = Kubectl.find(options.context)
     wanted = _record(root, target, pin, document, kubectl)
     emit(
         Noted(f"kubectl's context is {kubectl.context} ({kubectl.server}), the namespace {wanted.namespace}")
@@ -51,20 +49,20 @@ def apply(
     try:
         kubectl.check_namespace(wanted.namespace)
     except Unreachable as error:
-        if not dry_run:
+        if not options.dry_run:
             raise
         emit(Warned(f"{error.message}; so no cluster has validated it"))
         return replace(wanted, dry_run=True)
     _check_owner(kubectl, wanted, document["metadata"]["annotations"].get(PROJECT))
-    if dry_run:
+    if options.dry_run:
         _server_side_apply(kubectl, documents, "--dry-run=server")
         return replace(wanted, dry_run=True)
     with records.lock(root), step(f"Applying {wanted.resource}"):
         applied = _apply(root, kubectl, documents, wanted)
     with step(f"Waiting until {wanted.resource} is accepted"):
-        checked = _await_accepted(kubectl, applied, wait)
+        checked = _await_accepted(kubectl, applied, options.wait)
     if probe:
-        acceptance.wait_for_answer(probe, wait)
+        acceptance.wait_for_answer(probe, options.wait)
         checked = f"{checked}; {probe} answers"
     return replace(applied, checked=checked)
 

@@ -24,9 +24,7 @@ NAMESPACE = "default"
 API = "gateway.envoyproxy.io/v1alpha1"
 KINDS = ("Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute", "UDPRoute")
 
-_TAKES = frozenset(
-    "name namespace target_ref failure_policy configuration root_id pull_secret env url".split()
-)
+_TAKES = frozenset("name namespace target_ref failure_policy config root_id pull_secret env url".split())
 _AIM = "pass --target-ref Gateway/NAME or --target-ref HTTPRoute/NAME"
 _ORDER = "edit the policy's list of plugins, which run in that order"
 _INSTEAD = {

@@ -23,7 +23,7 @@ MANAGER = "envoy.filters.network.http_connection_manager"
 ROUTER = "envoy.filters.http.router"
 
 _TAKES = frozenset(
-    "name namespace selector whole_namespace priority match failure_policy configuration root_id env istio"
+    "name namespace selector whole_namespace priority match failure_policy config root_id env istio"
     " envoy allow_stop_iteration url file".split()
 )
 _INSTEAD = {

@@ -25,7 +25,7 @@ AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"  # the path in Envoy's contai
 SOURCE = "module"  # the cluster that Envoy downloads the module through
 
 _TAKES = frozenset(
-    "name failure_policy configuration root_id env envoy allow_stop_iteration url file upstream".split()
+    "name failure_policy config root_id env envoy allow_stop_iteration url file upstream".split()
 )
 _CLUSTER = "leave it out: it is for Kubernetes"
 _INSTEAD = dict.fromkeys(

@@ -16,8 +16,7 @@ NAMESPACE = "higress-system"
 API = "extensions.higress.io/v1alpha1"
 
 _TAKES = frozenset(
-    "name namespace whole_namespace phase priority failure_policy configuration root_id pull_secret env"
-    " url".split()
+    "name namespace whole_namespace phase priority failure_policy config root_id pull_secret env url".split()
 )
 _EVERYWHERE = "pass --whole-namespace: the plugin applies to everything that the gateway serves"
 _INSTEAD = {"selector": _EVERYWHERE, "target_ref": _EVERYWHERE, "match": _EVERYWHERE, "file": "pass --url"}

@@ -26,7 +26,7 @@ API = "extensions.istio.io/v1alpha1"
 STRATEGIES = {"fail-closed": "FAIL_CLOSE", "fail-open": "FAIL_OPEN", "fail-reload": "FAIL_RELOAD"}
 
 _TAKES = frozenset(
-    "name namespace selector target_ref whole_namespace phase priority match failure_policy configuration"
+    "name namespace selector target_ref whole_namespace phase priority match failure_policy config"
     " root_id pull_secret env istio traffic_extension url".split()
 )
 _INSTEAD = {

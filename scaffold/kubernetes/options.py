@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from scaffold.core.options import option, refuse
 from scaffold.core.versions import Version
 from scaffold.errors import UsageError, choose
 from scaffold.project.clusters import parse_upstream
@@ -61,6 +63,11 @@ class Variable:
     value: str | None = None
 
 
+_CLUSTER = "With a control plane (istio, istio-envoyfilter, envoy-gateway, higress)"
+_IMAGE = "The image, or the module itself, for a control plane"
+DEPLOY_ONLY = ("context", "dry_run", "wait")
+
+
 @dataclass(frozen=True)
 class TargetRef:
     """What a policy is attached to, in its own namespace."""
@@ -75,32 +82,99 @@ class TargetRef:
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """The options as typed. The constructor raises `UsageError` for invalid ones.
+    """How a plugin runs in a cluster. Making one raises `UsageError` for an impossible value.
 
-    None means the plugin's own `name`, `root_id` and `configuration`, the target's usual `namespace`, and
-    the `envoy` of that Istio. `url` and `file` say where to get the module, in place of the image.
+    `config` may be the bytes themselves. Of `name`, `root_id` and `config`, None is the plugin's own; of
+    `namespace` it is the target's usual one, of `envoy` the one in that Istio.
     """
 
-    name: str | None = None
-    namespace: str | None = None
-    selector: tuple[str, ...] = ()
-    target_ref: tuple[str, ...] = ()
-    whole_namespace: bool = False
-    phase: str | None = None
-    priority: int | None = None
-    match: tuple[str, ...] = ()
-    failure_policy: str = "fail-closed"
-    configuration: bytes | None = None
-    root_id: str | None = None
-    pull_secret: str | None = None
-    env: tuple[str, ...] = ()
-    istio: str = versions.ISTIO
-    envoy: str | None = None
-    traffic_extension: bool = False
-    allow_stop_iteration: bool = False
-    url: str | None = None
-    file: str | None = None
-    upstream: str | None = None
+    config: str | bytes | None = option(
+        None, "Plugin configuration.", metavar="JSON|FILE", standard="the image's, or the one in Cargo.toml"
+    )
+    root_id: str | None = option(
+        None, "Root id of the plugin.", metavar="NAME", standard="the image's, or the one in Cargo.toml"
+    )
+    envoy: str | None = option(
+        None, "Envoy version to support.", metavar="VERSION", standard="the one in that Istio"
+    )
+    upstream: str | None = option(None, "For target `envoy`: send the traffic to this URL.", metavar="URL")
+    name: str | None = option(
+        None, "Name of the resource.", metavar="NAME", standard="the plugin's name", heading=_CLUSTER
+    )
+    namespace: str | None = option(
+        None,
+        "Namespace of the resource.",
+        metavar="NAME",
+        standard="default; for higress higress-system",
+        heading=_CLUSTER,
+    )
+    selector: tuple[str, ...] = option(
+        (), "Apply it to workloads with this label.", metavar="KEY=VALUE", heading=_CLUSTER
+    )
+    target_ref: tuple[str, ...] = option(
+        (),
+        "Attach it to this resource: Gateway/public, HTTPRoute/web, Service/web.",
+        metavar="KIND/NAME",
+        heading=_CLUSTER,
+    )
+    whole_namespace: bool = option(False, "Apply it to every proxy in the namespace.", heading=_CLUSTER)
+    phase: str | None = option(
+        None,
+        "Run it before these filters of Istio: authn, authz or stats.",
+        metavar="PHASE",
+        heading=_CLUSTER,
+    )
+    priority: int | None = option(
+        None,
+        "Order within the phase; the highest runs first.",
+        metavar="NUMBER",
+        limits=(_INT32.start, _INT32.stop - 1),
+        heading=_CLUSTER,
+    )
+    match: tuple[str, ...] = option(
+        (),
+        "Only this traffic: client, server or both, with ports: server:80,443.",
+        metavar="MODE[:PORTS]",
+        heading=_CLUSTER,
+    )
+    failure_policy: str = option(
+        "fail-closed",
+        "When the plugin fails: fail-closed, fail-open or fail-reload.",
+        metavar="POLICY",
+        heading=_CLUSTER,
+    )
+    env: tuple[str, ...] = option(
+        (),
+        "Set a variable of the plugin; without a value, pass the proxy's own.",
+        metavar="NAME[=VALUE]",
+        heading=_CLUSTER,
+    )
+    istio: str = option(versions.ISTIO, "Istio version to support.", metavar="VERSION", heading=_CLUSTER)
+    traffic_extension: bool = option(
+        False, "Make a TrafficExtension instead of a WasmPlugin.", heading=_CLUSTER
+    )
+    allow_stop_iteration: bool = option(
+        False, "Set Envoy's allow_on_headers_stop_iteration.", heading=_CLUSTER
+    )
+    context: str | None = option(
+        None, "Context of kubectl.", metavar="NAME", standard="the current one", heading=_CLUSTER
+    )
+    dry_run: bool = option(False, "Validate on the server, change nothing.", heading=_CLUSTER)
+    wait: int = option(
+        60, "Seconds to wait until it is accepted.", metavar="SECONDS", limits=(0, 3600), heading=_CLUSTER
+    )
+    pull_secret: str | None = option(
+        None, "Secret with which the cluster pulls the image.", metavar="NAME", heading=_IMAGE
+    )
+    plain_http: bool = option(
+        False, "Use the registry without TLS, which anyone in between can change.", heading=_IMAGE
+    )
+    url: str | None = option(
+        None, "URL to download the module from, instead of an image.", metavar="URL", heading=_IMAGE
+    )
+    file: str | None = option(
+        None, "Path of the module in the proxy's container.", metavar="PATH", heading=_IMAGE
+    )
 
     def __post_init__(self) -> None:
         if self.name is not None:
@@ -118,7 +192,7 @@ class ClusterOptions:
             parse_upstream(self.upstream)
         self._check_scope()
         self._check_source()
-        _ = self.matches, self.variables, self.istio_version, self.envoy_version
+        _ = self.configuration, self.matches, self.variables, self.istio_version, self.envoy_version
 
     def _check_scope(self) -> None:
         flags = [
@@ -184,18 +258,16 @@ class ClusterOptions:
         """The Envoy version to write for: `envoy`, or else the one in that Istio."""
         return versions.parse(self.envoy, "--envoy") if self.envoy else versions.envoy_in(self.istio_version)
 
+    @cached_property
+    def configuration(self) -> bytes | None:
+        """What `config` stands for, read once; None where it isn't set. Raises `UsageError`."""
+        from scaffold.project.model import read_configuration
+
+        return read_configuration(self.config) if isinstance(self.config, str) else self.config
+
     def only(self, target: str, takes: frozenset[str], instead: Mapping[str, str]) -> None:
-        """Raise `UsageError` for an option that `target` doesn't support; `instead` has hints by field."""
-        for field in fields(self):
-            if getattr(self, field.name) != field.default and field.name not in takes:
-                raise UsageError(
-                    f"{_flag(field.name)} isn't supported for `{target}`",
-                    hint=instead.get(field.name, "leave it out"),
-                )
-
-
-def _flag(name: str) -> str:
-    return "--config" if name == "configuration" else f"--{name.replace('_', '-')}"
+        """Raise `UsageError` for an option that `target` can't express; `instead` has hints by field."""
+        refuse(self, target, supported={*takes, *DEPLOY_ONLY, "plain_http"}, instead=instead)
 
 
 def _match(text: str) -> Match:

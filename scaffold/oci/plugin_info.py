@@ -69,7 +69,7 @@ class PluginInfo:
     @classmethod
     def of_project(cls, project: Project, module: WasmModule, *, revision: str = "") -> Self:
         """A project's plugin, compiled to `module`. Raises like `Project.configured`."""
-        about = project.about()
+        about = project.description
         configuration, schema = project.configured(), Schema.of(project.root)
         return cls(
             name=project.name,

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from scaffold.project import clusters
 from scaffold.project.manifest import FILE, NAME, locate, makes_cdylib, read_manifest, settings_in
 from scaffold.project.provenance import Rendered
 from scaffold.project.schema import Schema
-from scaffold.project.workspace import Workspace, about, choices
-from scaffold.wasm.module import WasmModule
+from scaffold.project.workspace import Workspace, choices, inherits, strings
 
 TYPES = ("http", "network", "service")
 RUNNABLE = ("http", "network")
@@ -38,47 +38,66 @@ class Settings:
 
 @dataclass(frozen=True)
 class Project:
-    """A crate that compiles to a plugin. `root` is absolute and real; `name` is the package's."""
+    """A crate that compiles to a plugin, read once. `root` is absolute and real; `name` is the package's."""
 
     root: Path
     name: str
     version: str
     settings: Settings
+    manifest: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    member_of: Workspace | None = field(default=None, repr=False, compare=False)  # if known already
 
     @classmethod
     def load(cls, root: Path) -> Project:
         """Read the crate in `root`.
 
-        Raises `ProjectError` when there is no Cargo.toml, it isn't TOML, isn't a cdylib, or has a
-        setting that doesn't exist or can't be.
+        Raises `ProjectError` when there is no Cargo.toml, or when it isn't TOML, isn't a cdylib's, or has
+        an unknown or impossible setting.
         """
         root = locate(root)
-        path = root / "Cargo.toml"
-        manifest = read_manifest(path)
+        return cls.of(root, read_manifest(root / FILE))
+
+    @classmethod
+    def of(cls, root: Path, manifest: dict[str, Any], member_of: Workspace | None = None) -> Project:
+        """The crate in `root`, whose Cargo.toml was read already. Raises `ProjectError` as `load` does."""
+        path = root / FILE
         package = manifest.get("package")
         if not isinstance(package, dict) or not isinstance(package.get("name"), str):
-            why = f"{path} is a workspace's, and this is about one plugin"
+            why = f"{path} is a workspace's, and this needs one plugin"
             lacking = f"no [package] with a name in {path}"
-            raise ProjectError(why if "workspace" in manifest else lacking, hint=_which(root))
+            raise ProjectError(why if "workspace" in manifest else lacking, hint=_which(root, manifest))
         if not makes_cdylib(manifest):
             add = 'add `[lib]` with `crate-type = ["cdylib"]`'
-            hint = _which(root) if "workspace" in manifest else add
+            hint = _which(root, manifest) if "workspace" in manifest else add
             raise ProjectError(f"{path} does not build a cdylib, which a wasm module is", hint=hint)
-        own = settings_in(package.get("metadata"), "package.metadata", path)
-        return cls(
-            root=root.resolve(),
-            name=package["name"],
-            version=about({"version": package.get("version")}, root).get("version", "0.0.0"),
-            settings=_settings(own, path, package["name"]),
-        )
+        table = settings_in(package.get("metadata"), "package.metadata", path)
+        settings = _settings(table, path, package["name"])
+        made = cls(root.resolve(), package["name"], "0.0.0", settings, manifest, member_of)
+        version = made._strings({"version": package.get("version")}).get("version", "0.0.0")
+        return replace(made, version=version)
 
     def summary(self) -> str:
         """Where it is."""
         return str(self.root)
 
-    def about(self) -> dict[str, str]:
-        """What Cargo.toml says of the package in words; what it leaves to its workspace, from there."""
-        return about(read_manifest(self.root / FILE)["package"], self.root)
+    @cached_property
+    def workspace(self) -> Workspace | None:
+        """The cargo workspace that the crate belongs to."""
+        return self.member_of or Workspace.of(self.root, self.manifest)
+
+    @property
+    def top(self) -> Path:
+        """Where cargo keeps the lock file and the target folder."""
+        return self.workspace.root if self.workspace else self.root
+
+    @property
+    def description(self) -> dict[str, str]:
+        """The strings in `[package]`, with what they inherit from the workspace."""
+        return self._strings(self.manifest["package"])
+
+    def _strings(self, package: dict[str, Any]) -> dict[str, str]:
+        workspace = self.workspace if inherits(package) else None
+        return workspace.describe(package) if workspace else strings(package, {})
 
     def configuration(self) -> bytes:
         """The plugin's default configuration: the bytes of the file that the settings name, or none."""
@@ -100,14 +119,14 @@ class Project:
         except OSError as error:
             raise ProjectError(f"cannot read the configuration {path}: {error.strerror}") from error
 
-    def configured(self, given: bytes | None = None) -> bytes:
-        """The configuration that was `given` by --config, or else the default, once it fits the schema.
+    def configured(self, other: bytes | None = None) -> bytes:
+        """The configuration from --config (`other`), or else the default, once it fits the schema.
 
-        Raises `UsageError` when what was given doesn't, `ProjectError` when the default doesn't.
+        Raises `UsageError` when the one from --config doesn't fit, `ProjectError` when the default doesn't.
         """
-        content = self.configuration() if given is None else given
+        content = self.configuration() if other is None else other
         schema = Schema.of(self.root)
-        if schema and given is not None:
+        if schema and other is not None:
             schema.check(content, "--config", UsageError)
         elif schema and self.settings.configuration:
             schema.check(content, os.path.relpath(self.root / self.settings.configuration), ProjectError)
@@ -117,103 +136,8 @@ class Project:
         return content
 
 
-@dataclass(frozen=True)
-class Plugin:
-    """What a host is to run: a module, under which name and root id, with which configuration.
-
-    `image` names the image that the module is from, with its digest; "" where it is from none.
-    `type` is "http" or "network"; `clusters` are those that it may ask or route to, beside the upstream.
-    """
-
-    name: str
-    root_id: str
-    module: WasmModule
-    configuration: bytes = b""
-    clusters: Mapping[str, str] = field(default_factory=dict)
-    type: str = "http"
-    image: str = ""
-
-    @classmethod
-    def load(
-        cls,
-        root: Path,
-        module: WasmModule,
-        configuration: str | None = None,
-        *,
-        name: str | None = None,
-        root_id: str | None = None,
-    ) -> Plugin:
-        """The plugin of the project in `root`, or of no project, by the module's file name.
-
-        `configuration` is JSON or names a file; without it the project's default counts, as its name
-        and root id do. A project's must fit its schema: see `Project.configured`.
-        """
-        given = None if configuration is None else read_configuration(configuration)
-        if (root / "Cargo.toml").exists():
-            project = Project.load(root)
-            settings = project.settings
-            if settings.type not in RUNNABLE:
-                raise ProjectError(
-                    f'{root / "Cargo.toml"}: plugins of type "{settings.type}" can be built, not run yet'
-                )
-            own = cls(project.name, settings.root_id, module, clusters=settings.clusters, type=settings.type)
-            given = project.configured(given)
-        else:
-            own = cls(module.path.stem, "", module)
-        return replace(
-            own,
-            name=name or own.name,
-            root_id=own.root_id if root_id is None else root_id,
-            configuration=given or b"",
-        )
-
-
-@dataclass(frozen=True)
-class HostSettings:
-    """How a host is to run a plugin; what of it can't change while it runs.
-
-    `port` 0 is any free one; `upstream` a URL, None for the built-in one; `envoy` names an Envoy;
-    `bootstrap` is the path of a configuration of the user's own, which then says port and upstream;
-    its digest tells an edited one. `envoy_image` is the image whose Envoy runs in a container, and
-    `docker_args` are arguments of `docker run` for that. `anywhere` puts any free port in the place of
-    those in the bootstrap. `types` are the plugins', in the order in which traffic meets them, and
-    `clusters` those of them all.
-    """
-
-    port: int = 0
-    upstream: str | None = None
-    envoy: str | None = None
-    log_level: str = "info"
-    bootstrap: str | None = None
-    bootstrap_digest: str | None = None
-    envoy_args: tuple[str, ...] = ()
-    envoy_image: str | None = None
-    docker_args: tuple[str, ...] = ()
-    anywhere: bool = False
-    clusters: Mapping[str, str] = field(default_factory=dict)
-    types: tuple[str, ...] = ("http",)
-
-    def serving(self, *plugins: Plugin) -> HostSettings:
-        """These, and what a chain of plugins needs beside them.
-
-        Raises `ProjectError` where two of them want to be led to different places by one name.
-        """
-        led: dict[str, str] = {}
-        for plugin in plugins:
-            for name, leads in plugin.clusters.items():
-                if led.setdefault(name, leads) != leads:
-                    what = f"the cluster `{name}` leads to {leads} for {plugin.name}"
-                    hint = "let them agree, or rename it"
-                    raise ProjectError(f"{what}, to {led[name]} for one before it in the chain", hint=hint)
-        return replace(self, clusters=led, types=tuple(plugin.type for plugin in plugins))
-
-    def fit(self, running: HostSettings, port: int) -> bool:
-        """Whether a host that runs with the settings `running`, on `port`, is what these ask for."""
-        return self.port in (0, port) and replace(self, port=0) == replace(running, port=0)
-
-
 def read_configuration(value: str) -> bytes:
-    """A plugin's configuration as the command line gives it: a file's bytes as they are, or JSON."""
+    """A plugin's configuration from the command line: a file's bytes as they are, or JSON."""
     path = Path(value)
     try:
         if _is_file(path):
@@ -239,9 +163,9 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _which(root: Path) -> str:
-    """What to give --root, where `root` is of no plugin."""
-    workspace = Workspace.at(root)
+def _which(root: Path, manifest: dict[str, Any]) -> str:
+    """What to pass as --root, where `root` itself holds no plugin."""
+    workspace = Workspace.at(root, manifest)
     folders = workspace.plugins() if workspace else []
     more = f" ({len(folders)} in all)" if len(folders) > _FEW else ""
     return f"choose a plugin: {choices(folders[:_FEW])}{more}" if folders else "give --root a plugin's crate"

@@ -1,58 +1,111 @@
-"""Which plugins a folder means: a crate's one, or a workspace's; all of these, or the chain of them."""
+"""Which plugins a folder stands for: a crate's one, or a workspace's; all of them, or their chain."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from scaffold.errors import ProjectError, nearest
-from scaffold.project.manifest import FILE, NAME, read_manifest, settings_in, table
+from scaffold.errors import ProjectError, UsageError, nearest
+from scaffold.project.manifest import FILE, NAME, is_plugin, locate, read_manifest, settings_in, table
 from scaffold.project.model import RUNNABLE, TRIPLES, Project
-from scaffold.project.workspace import Workspace, top
+from scaffold.project.workspace import Workspace
 
 _FEW = 5  # plugins that a line names
 _TABLE = f"workspace.metadata.{NAME}"
 
 
-def plugins_at(root: Path) -> list[Project] | None:
-    """All plugins of the workspace whose root `root` is; None where a single crate is meant.
+@dataclass(frozen=True)
+class Projects:
+    """The plugins of a command: a crate's one, or, with `workspace`, all of a workspace, each read once.
 
-    Raises `ProjectError` when there is none in it, or one of them is broken.
+    `root` is where cargo works: the crate's folder, or the workspace's root.
     """
-    workspace = Workspace.meant(root)
-    if workspace is None:
-        return None
+
+    all: tuple[Project, ...]
+    root: Path
+    workspace: Workspace | None = None
+
+    def __iter__(self) -> Iterator[Project]:
+        return iter(self.all)
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    @property
+    def first(self) -> Project:
+        """The crate's plugin, or the first of the workspace."""
+        return self.all[0]
+
+    @property
+    def top(self) -> Path:
+        """Where cargo keeps the lock file and the target folder."""
+        return self.workspace.root if self.workspace else self.first.top
+
+    @property
+    def triples(self) -> list[str]:
+        """What they are compiled to, each triple once."""
+        return list(dict.fromkeys(project.settings.triple for project in self.all))
+
+    def refuse_many(self, option: str) -> None:
+        """Raise `UsageError` for an option that only a single plugin can have."""
+        if self.workspace:
+            what = f"{option} is for a single plugin, but this is a workspace"
+            raise UsageError(what, hint="choose a plugin with --root")
+
+    @cached_property
+    def chain(self) -> Projects:
+        """The plugins that run, in the order in which traffic meets them.
+
+        `chain` in `[workspace.metadata.proxy-wasm]` names them; by default they are those that a host can
+        run, in the order of `members`. Raises `ProjectError` for an impossible chain.
+        """
+        if self.workspace is None:
+            return self
+        return Projects(_chain(self.all, self.workspace), self.root, self.workspace)
+
+
+def projects_at(root: Path = Path()) -> Projects:
+    """Read the crate in `root`, or every plugin of the workspace whose root it is.
+
+    Raises `ProjectError` when there is no Cargo.toml, no plugin in the workspace, or a broken one.
+    """
+    root = locate(root)
+    projects = _read(root)
+    if not projects.all:
+        hint = "`scaffold new NAME` adds one, and `scaffold adopt` turns a plugin's crate into one"
+        raise ProjectError(f"no member of the workspace in {projects.root} is a plugin", hint=hint)
+    return projects
+
+
+def projects_if_any(root: Path) -> Projects | None:
+    """The same, or None where there is no project."""
+    projects = _read(root) if (root / FILE).exists() else None
+    return projects if projects and projects.all else None
+
+
+def _read(root: Path) -> Projects:
+    manifest = read_manifest(root / FILE)
+    workspace = Workspace.at(root, manifest)
+    if workspace is None or is_plugin(manifest):
+        project = Project.of(root, manifest)
+        return Projects((project,), project.root)
     folders = workspace.plugins()
-    if not folders:
-        hint = "`scaffold new NAME` adds one, and `scaffold adopt` makes one of a filter's crate"
-        raise ProjectError(f"no member of the workspace in {workspace.root} is a plugin", hint=hint)
-    return [Project.load(folder) for folder in folders]
+    found = tuple(Project.of(folder, workspace.manifests[folder], workspace) for folder in folders)
+    return Projects(found, workspace.root, workspace)
 
 
-def triples(root: Path) -> list[str]:
+def triples_at(root: Path) -> list[str]:
     """What is compiled to in `root`: by its plugins, or by default where there is no project."""
-    if not (root / "Cargo.toml").exists():
-        return [TRIPLES[0]]
-    projects = plugins_at(root) or [Project.load(root)]
-    return list(dict.fromkeys(project.settings.triple for project in projects))
+    return projects_at(root).triples if (root / FILE).exists() else [TRIPLES[0]]
 
 
-def chain_at(root: Path) -> list[Project] | None:
-    """The chain of the workspace whose root `root` is; None where a single crate is meant."""
-    projects = plugins_at(root)
-    return None if projects is None else chain_of(projects)
-
-
-def chain_of(projects: Sequence[Project]) -> list[Project]:
-    """The plugins of a workspace in the order in which traffic meets them.
-
-    `chain` in `[workspace.metadata.proxy-wasm]` names them; else they are those that a host can run, in
-    the order of `members`. Raises `ProjectError` for a chain that can't be.
-    """
-    path = top(projects[0].root) / FILE
+def _chain(projects: Sequence[Project], workspace: Workspace) -> tuple[Project, ...]:
+    path = workspace.root / FILE
     where = f"[{_TABLE}] of {path}"
-    metadata = table(read_manifest(path), "workspace").get("metadata")
+    metadata = table(workspace.manifest, "workspace").get("metadata")
     settings = settings_in(metadata, "workspace.metadata", path)
     for key in settings.keys() - {"chain"}:
         raise ProjectError(f"unknown key `{key}` in {where}", hint="known: chain")
@@ -61,30 +114,32 @@ def chain_of(projects: Sequence[Project]) -> list[Project]:
         raise ProjectError(f"no plugin of the workspace in {path.parent} can be run: they are services")
     names = settings.get("chain", list(runnable))
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ProjectError(f"`chain` in {where} is no list of names", hint='`chain = ["auth", "ratelimit"]`')
+        raise ProjectError(
+            f"`chain` in {where} is not a list of names", hint='`chain = ["auth", "ratelimit"]`'
+        )
     for place, name in enumerate(names):
         if name not in runnable:
-            what = f"`chain` in {where} names `{name}`, which is no plugin here that a host can run"
+            what = f"`chain` in {where} names `{name}`, which isn't a plugin here that a host can run"
             raise ProjectError(what, hint=nearest(name, list(runnable)))
         if name in names[:place]:
             raise ProjectError(f"`chain` in {where} names `{name}` twice")
-    return [runnable[name] for name in names]
+    return tuple(runnable[name] for name in names)
 
 
 class Named(Protocol):
-    """What has a name: a project, a plugin, one that is deployed."""
+    """Anything with a name: a project, a plugin, a deployed one."""
 
     @property
     def name(self) -> str: ...  # noqa: D102 - said above
 
 
 def called(plugins: Sequence[Named]) -> str:
-    """Plugins in a line of few words."""
+    """Plugins in a short line."""
     few = len(plugins) <= _FEW
     return ", ".join(plugin.name for plugin in plugins) if few else f"{len(plugins)} plugins"
 
 
 def chained(plugins: Sequence[Named]) -> str:
-    """The plugin that runs, or all of the chain, in the singular."""
+    """The plugin that runs, or the whole chain, as a singular noun."""
     names = ", ".join(plugin.name for plugin in plugins)
     return names if len(plugins) == 1 else f"the chain {names}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,80 +14,70 @@ from scaffold.core import files, process
 from scaffold.core.events import Warned, emit, step
 from scaffold.errors import MachineError, ToolFailed
 from scaffold.project.model import Project
-from scaffold.project.plugins import called
-from scaffold.project.workspace import top
+from scaffold.project.plugins import Projects, called
 from scaffold.toolchain import config_schema, reproducible
 from scaffold.toolchain.find import find
+from scaffold.toolchain.options import BuildOptions
 from scaffold.toolchain.rustc import Toolchain
 from scaffold.wasm.module import WasmModule
 
 _SPARE = 4_000_000  # bytes: with fewer free, the full disk is the likely cause of a failure
 
 
-def build_one(
-    root: Path, *, profile: str = "release", rustc: str | None = None, yes: bool = False
-) -> WasmModule:
-    """Compile the plugin whose crate is in `root`."""
-    project = Project.load(root)
-    (module,) = build_all([project], project.root, profile=profile, rustc=rustc, yes=yes)
-    return module
-
-
-def build_all(
-    projects: Sequence[Project],
-    place: Path,
-    *,
-    profile: str = "release",
-    rustc: str | None = None,
-    yes: bool = False,
-    toolchains: Mapping[str, Toolchain] | None = None,
+def build(
+    projects: Projects, options: BuildOptions, toolchains: Mapping[str, Toolchain] | None = None
 ) -> list[WasmModule]:
-    """Compile plugins with one call of cargo per triple, in `place`: a crate's folder, or a workspace's root.
+    """Compile plugins with one call of cargo per triple.
 
     `toolchains` are those that the caller has found already, by triple. cargo's output goes to the terminal
     as cargo writes it. Raises `ToolFailed` when cargo fails.
     """
     made: dict[Path, WasmModule] = {}
-    for triple in dict.fromkeys(project.settings.triple for project in projects):
-        some = [project for project in projects if project.settings.triple == triple]
-        tools = (toolchains or {}).get(triple) or find(triple, root=place, rustc=rustc, yes=yes)
-        with step(f"Building {called(some)}"):
-            paths = _cargo_build(some, place, tools, profile)
+    for triple in projects.triples:
+        some = replace(projects, all=tuple(each for each in projects if each.settings.triple == triple))
+        tools = (toolchains or {}).get(triple) or find(
+            triple, root=projects.root, rustc=options.rustc, yes=options.yes
+        )
+        with step(f"Building {called(some.all)}"):
+            paths = _cargo_build(some, tools, options)
         made |= {project.root: _module(project, paths) for project in some}
         for project in filter(config_schema.is_due, some):
-            config_schema.derive(project, tools, _env(project.root, tools))
-    outermost = top(place)
+            config_schema.derive(project, tools, _env(projects, tools))
     for module in made.values():
-        _warn_about(module, outermost)
+        _warn_about(module, projects.top)
     return [made[project.root] for project in projects]
 
 
-def clean(project: Project) -> None:
+def clean(projects: Projects) -> None:
     """Remove the target folder, which a workspace's crates share."""
     try:
-        tools = find(project.settings.triple, root=project.root, install=False)
+        tools = find(projects.triples[0], root=projects.root, install=False)
     except MachineError:  # no cargo to ask: assume the default target folder
-        shutil.rmtree(top(project.root) / "target", ignore_errors=True)
+        shutil.rmtree(projects.top / "target", ignore_errors=True)
         return
-    _cargo(["clean"], project.root, tools)
+    _cargo(["clean"], projects, tools)
 
 
 def run_tests(
-    projects: Sequence[Project], place: Path, tools: Toolchain, *, compile_only: bool = False
+    projects: Projects, tools: Toolchain, options: BuildOptions, *, compile_only: bool = False
 ) -> int:
-    """Run the native tests of plugins in `place`, or only compile them; returns cargo's exit code."""
+    """Run the native tests of plugins, or only compile them; returns cargo's exit code."""
     # natively by name: a crate's own .cargo/config.toml may make wasm the default, which can't run here
-    argv = ["test", *_packages(projects, place), "--target", tools.host_triple]
+    argv = ["test", *_packages(projects), *_features(options), "--target", tools.host_triple]
     argv += ["--no-run"] if compile_only else ["--no-fail-fast"] if len(projects) > 1 else []
-    return process.show([tools.cargo, *argv], cwd=place, env=_env(place, tools))
+    return process.show([tools.cargo, *argv], cwd=projects.root, env=_env(projects, tools))
 
 
-def _packages(projects: Sequence[Project], place: Path) -> list[str]:
-    """The arguments that select these projects' packages in `place`."""
-    if [place] == [project.root for project in projects]:
+def _packages(projects: Projects) -> list[str]:
+    """The arguments that select these projects' packages in a workspace."""
+    if projects.workspace is None:
         return []
     # with the version: a dependency may have the same name
     return [word for project in projects for word in ("-p", f"{project.name}@{project.version}")]
+
+
+def _features(options: BuildOptions) -> list[str]:
+    return ["--features", ",".join(options.features)] if options.features else []
 
 
 def _module(project: Project, paths: Mapping[Path, Path]) -> WasmModule:
@@ -109,9 +100,7 @@ def _warn_about(module: WasmModule, root: Path) -> None:
         emit(Warned(f"{name} contains the path {path}, so another machine builds a different one: {why}"))
 
 
-def _cargo_build(
-    projects: Sequence[Project], place: Path, tools: Toolchain, profile: str
-) -> dict[Path, Path]:
+def _cargo_build(projects: Projects, tools: Toolchain, options: BuildOptions) -> dict[Path, Path]:
     """Build, and return each crate's module by the crate's folder, as cargo's messages name them."""
     made: dict[Path, Path] = {}
 
@@ -127,21 +116,24 @@ def _cargo_build(
         folder = Path(message["manifest_path"]).parent.resolve()
         made.update((folder, Path(name)) for name in message["filenames"] if name.endswith(".wasm"))
 
-    argv = ["build", "--lib", *_packages(projects, place), "--target", projects[0].settings.triple]
-    argv += ["--profile", profile, "--message-format", "json-render-diagnostics"]
-    _cargo(argv, place, tools, on_line)
+    argv = ["build", "--lib", *_packages(projects), *_features(options), "--target", projects.triples[0]]
+    argv += ["--profile", options.profile, "--message-format", "json-render-diagnostics"]
+    _cargo(argv, projects, tools, on_line)
     return made
 
 
-def _cargo(argv: list[str], place: Path, tools: Toolchain, on_line: Any = None) -> None:
-    code = process.show([tools.cargo, *argv], cwd=place, env=_env(place, tools), on_line=on_line)
+def _cargo(
+    argv: list[str], projects: Projects, tools: Toolchain, on_line: Callable[[str], None] | None = None
+) -> None:
+    env = _env(projects, tools)
+    code = process.show([tools.cargo, *argv], cwd=projects.root, env=env, on_line=on_line)
     if code:
-        raise ToolFailed(f"cargo {argv[0]} failed (exit code {code})", hint=_full_disk(place))
+        raise ToolFailed(f"cargo {argv[0]} failed (exit code {code})", hint=_full_disk(projects.root))
 
 
-def _env(place: Path, tools: Toolchain) -> dict[str, str]:
+def _env(projects: Projects, tools: Toolchain) -> dict[str, str]:
     """cargo's environment, the same for every call: a changed wrapper makes it query rustc again (70 ms)."""
-    return {**os.environ, **tools.env, **reproducible.env_for(tools, place)}
+    return {**os.environ, **tools.env, **reproducible.env_for(tools, projects)}
 
 
 def _full_disk(place: Path) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from scaffold.core import files
 from scaffold.errors import ProjectError
-from scaffold.project.workspace import Workspace
+from scaffold.project.plugins import Projects
 from scaffold.toolchain.rustc import Toolchain
 
 # Cargo's `metadata` of a path package outside the workspace, and of everything that depends on it, contains
@@ -53,8 +53,8 @@ _SCOPED = (1, 95)  # the first stable rustc with --remap-path-scope
 _SOURCE = re.compile(rb"/[^\0-\x1f]{1,200}?\.rs")
 
 
-def env_for(tools: Toolchain, root: Path) -> dict[str, str]:
-    """What to add to cargo's environment in the folder `root`; nothing where no script can be written or run.
+def env_for(tools: Toolchain, projects: Projects) -> dict[str, str]:
+    """What to add to cargo's environment for these projects; nothing where no script can be written or run.
 
     A wrapper that the user has set keeps working, between the script and rustc.
     """
@@ -64,8 +64,8 @@ def env_for(tools: Toolchain, root: Path) -> dict[str, str]:
     env = {"CARGO_BUILD_RUSTC_WRAPPER": str(script)}
     if "RUSTC_WRAPPER" in os.environ:  # it takes precedence; otherwise unset, as build scripts read it
         env["RUSTC_WRAPPER"] = str(script)
-    env["SCAFFOLD_RUSTC_WRAPPER"] = _users_wrapper(root)
-    env["SCAFFOLD_OUTSIDE"] = "yes" if _reaches_out(root) else ""
+    env["SCAFFOLD_RUSTC_WRAPPER"] = _users_wrapper(projects.root)
+    env["SCAFFOLD_OUTSIDE"] = "yes" if _reaches_out(projects) else ""
     env["SCAFFOLD_RUST_SRC"] = _library(tools)
     env["SCAFFOLD_REMAP_SCOPE"] = "object" if _scoped(tools.version) else ""  # messages keep the paths
     return env
@@ -138,20 +138,22 @@ def _toml(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _reaches_out(root: Path) -> bool:
+def _reaches_out(projects: Projects) -> bool:
     """Whether a crate of the workspace, or the single crate, depends on a path package outside of it.
 
     All crates count, so that a module doesn't depend on which others are built with it.
     """
     try:
-        workspace = Workspace.of(root)
+        workspace = projects.first.workspace
+        manifests = {projects.root: projects.first.manifest}
+        if workspace:
+            manifests = {workspace.root: workspace.manifest} | workspace.manifests
     except ProjectError:  # cargo has the better message
         return False
-    outermost, members = (workspace.root, workspace.members()) if workspace else (root.resolve(), [])
     return any(
-        not _below(folder / path, outermost)
-        for folder in dict.fromkeys((outermost, *members))
-        for path in (".", *_paths(_toml(folder / "Cargo.toml")))
+        not _below(folder / path, projects.top)
+        for folder, manifest in manifests.items()
+        for path in (".", *_paths(manifest))
     )
 
 

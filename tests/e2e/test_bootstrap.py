@@ -19,7 +19,8 @@ from scaffold.hosts.client import send
 from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy import config as envoy_config
 from scaffold.hosts.exchange import Request
-from scaffold.project.model import HostSettings, Plugin
+from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 
 
 def free_port() -> int:
@@ -75,7 +76,9 @@ def test_the_projects_clusters_are_in_it(probe, tmp_path, upstream):
         '[package]\nname = "probe"\n[lib]\ncrate-type = ["cdylib"]\n'
         '[package.metadata.proxy-wasm.clusters]\nbeta = "upstream"\nauthz = "http://localhost:9000"\n'
     )
-    made = yaml.safe_load(scaffold.bootstrap(tmp_path, module=probe.path, upstream=upstream))
+    made = yaml.safe_load(
+        scaffold.bootstrap(tmp_path, module=probe.path, options=scaffold.RunOptions(upstream=upstream))
+    )
     clusters = {each["name"]: each["load_assignment"] for each in made["static_resources"]["clusters"]}
     hosts = {name for name, assignment in clusters.items() if "endpoints" in assignment}
     (listener,) = made["static_resources"]["listeners"]
@@ -88,7 +91,9 @@ def test_the_projects_clusters_are_in_it(probe, tmp_path, upstream):
 
 
 def test_id_and_root_id_are_envoys_names(probe, tmp_path):
-    text = scaffold.bootstrap(tmp_path, module=probe.path, id="my-id", root_id="my-root")
+    text = scaffold.bootstrap(
+        tmp_path, module=probe.path, options=scaffold.RunOptions(id="my-id", root_id="my-root")
+    )
     assert "name: my-id" in text
     assert "root_id: my-root" in text
 
@@ -96,7 +101,9 @@ def test_id_and_root_id_are_envoys_names(probe, tmp_path):
 def test_a_plugin_that_envoy_refuses_is_refused_before_anything_is_written(probe, tmp_path):
     out = tmp_path / "envoy.yaml"
     with pytest.raises(ModuleError) as refused:
-        scaffold.bootstrap(tmp_path, module=probe.path, config='"refuse"', out=out)
+        scaffold.bootstrap(
+            tmp_path, module=probe.path, options=scaffold.RunOptions(config='"refuse"'), out=out
+        )
     first, *_, last = refused.value.message.splitlines()
     assert first == "wasm log: the configuration is refused, as asked"
     assert last == "Envoy refuses the configuration that was made"
@@ -123,7 +130,7 @@ def test_the_filter_is_put_into_every_listener_of_a_bootstrap(probe, mine, tmp_p
 def test_a_deployment_takes_a_bootstrap_and_keeps_it(probe, mine, tmp_path):
     root = tmp_path / "project"
     root.mkdir()
-    first = scaffold.deploy(root, module=probe.path, bootstrap=mine)
+    first = scaffold.deploy(root, module=probe.path, run=scaffold.RunOptions(bootstrap=mine))
     try:
         assert scaffold.deploy(root, module=probe.path).url == first.url
         assert first.upstream == str(mine)
@@ -180,7 +187,7 @@ def test_a_bootstrap_that_takes_no_filter_says_why(probe, tmp_path, text, words)
     path = tmp_path / "b.yaml"
     path.write_text(text)
     with pytest.raises(ProjectError, match=words):
-        scaffold.bootstrap(tmp_path, module=probe.path, bootstrap=path)
+        scaffold.bootstrap(tmp_path, module=probe.path, options=scaffold.RunOptions(bootstrap=path))
 
 
 def test_a_bootstrap_that_envoy_itself_refuses_is_said_in_its_words(probe, mine, tmp_path):
@@ -188,9 +195,13 @@ def test_a_bootstrap_that_envoy_itself_refuses_is_said_in_its_words(probe, mine,
     content["static_resources"]["listeners"][0]["no_such_field"] = 1
     mine.write_text(yaml.safe_dump(content))
     with pytest.raises(ProjectError, match="no_such_field"):
-        scaffold.bootstrap(tmp_path, module=probe.path, bootstrap=mine)
+        scaffold.bootstrap(tmp_path, module=probe.path, options=scaffold.RunOptions(bootstrap=mine))
 
 
 def test_a_bootstrap_and_an_upstream_disagree(probe, mine, tmp_path):
     with pytest.raises(UsageError, match="both say where the traffic goes"):
-        scaffold.bootstrap(tmp_path, module=probe.path, bootstrap=mine, upstream="http://localhost:1")
+        scaffold.bootstrap(
+            tmp_path,
+            module=probe.path,
+            options=scaffold.RunOptions(bootstrap=mine, upstream="http://localhost:1"),
+        )

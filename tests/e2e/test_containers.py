@@ -123,7 +123,10 @@ def short() -> Iterator[Path]:
 def test_an_envoy_is_found_in_an_image_and_deployed(layout, root, probe, images, docker):
     image = getattr(images, layout)
     deployed = scaffold.deploy(
-        root, target="docker", module=str(probe.path), port=0, envoy_image=image, config='"one"'
+        root,
+        target="docker",
+        module=str(probe.path),
+        run=scaffold.RunOptions(port=0, envoy_image=image, config='"one"'),
     )
     assert get(deployed.url)[1]["x-configuration"] == '"one"'
     (status,) = scaffold.status(root)
@@ -144,7 +147,10 @@ def test_an_envoy_is_found_in_an_image_and_deployed(layout, root, probe, images,
 def test_a_swap_under_an_open_load_loses_nothing(root, probe, hello, images, docker):
     """Requests are sent when their time has come, whether the last was answered or not."""
     deployed = scaffold.deploy(
-        root, target="docker", module=str(probe.path), port=0, envoy_image=images.envoy
+        root,
+        target="docker",
+        module=str(probe.path),
+        run=scaffold.RunOptions(port=0, envoy_image=images.envoy),
     )
     (before,) = containers(docker, root)
     seen: list[int] = []
@@ -167,9 +173,13 @@ def test_a_swap_under_an_open_load_loses_nothing(root, probe, hello, images, doc
         for number in range(4):
             scaffold.deploy(root, target="docker", module=str(hello.path))
             with pytest.raises(ModuleError, match="refused, as asked"):
-                scaffold.deploy(root, target="docker", module=str(probe.path), config='"refuse"')
+                scaffold.deploy(
+                    root, target="docker", module=str(probe.path), run=scaffold.RunOptions(config='"refuse"')
+                )
             assert scaffold.status(root)[0].plugins[0].module_digest == hello.digest
-            scaffold.deploy(root, target="docker", module=str(probe.path), config=str(number))
+            scaffold.deploy(
+                root, target="docker", module=str(probe.path), run=scaffold.RunOptions(config=str(number))
+            )
             assert get(deployed.url)[1]["x-configuration"] == str(number)
     finally:
         stop.set()
@@ -182,7 +192,10 @@ def test_a_swap_under_an_open_load_loses_nothing(root, probe, hello, images, doc
 
 def test_logs_hold_what_the_plugin_wrote(root, probe, images, run):
     deployed = scaffold.deploy(
-        root, target="docker", module=str(probe.path), port=0, envoy_image=images.envoy
+        root,
+        target="docker",
+        module=str(probe.path),
+        run=scaffold.RunOptions(port=0, envoy_image=images.envoy),
     )
     get(deployed.url, "/first")
     until(lambda: "saw /first" in run("scaffold", "logs", "--root", root).stdout)
@@ -192,7 +205,12 @@ def test_undeploy_removes_its_own_container_only(root, probe, images, docker, tm
     other = tmp_path / "other"
     other.mkdir()
     for place in (root, other):
-        scaffold.deploy(place, target="docker", module=str(probe.path), port=0, envoy_image=images.envoy)
+        scaffold.deploy(
+            place,
+            target="docker",
+            module=str(probe.path),
+            run=scaffold.RunOptions(port=0, envoy_image=images.envoy),
+        )
     try:
         scaffold.undeploy(root)
         assert containers(docker, root) == []
@@ -210,9 +228,7 @@ def test_a_foreign_upstream_is_reached_as_from_here(root, probe, images, tmp_pat
             root,
             target="docker",
             module=str(probe.path),
-            port=0,
-            upstream=url,
-            envoy_image=images.envoy,
+            run=scaffold.RunOptions(port=0, upstream=url, envoy_image=images.envoy),
             probe="/status/204",
         )
         assert origin.requests()[-1].path == "/status/204"
@@ -228,7 +244,9 @@ def test_a_bootstrap_of_ones_own_and_its_ports(root, probe, images, tmp_path):
     bootstrap, port = tmp_path / "envoy.yaml", free_port()
     bootstrap.write_text(BOOTSTRAP.format(port=port, answer="mine"))
     options = {"target": "docker", "module": str(probe.path), "probe": "/"}
-    deployed = scaffold.deploy(root, **options, bootstrap=bootstrap, envoy_image=images.proxy)
+    deployed = scaffold.deploy(
+        root, **options, run=scaffold.RunOptions(bootstrap=bootstrap, envoy_image=images.proxy)
+    )
     assert deployed.url == f"http://localhost:{port}"
     assert get(deployed.url)[2] == "mine"
     bootstrap.write_text(BOOTSTRAP.format(port=port, answer="another"))
@@ -255,8 +273,7 @@ def test_a_bootstrap_that_cannot_be(text, words, root, probe, images, tmp_path):
             root,
             target="docker",
             module=str(probe.path),
-            bootstrap=tmp_path / "envoy.yaml",
-            envoy_image=images.envoy,
+            run=scaffold.RunOptions(bootstrap=tmp_path / "envoy.yaml", envoy_image=images.envoy),
         )
     assert scaffold.status(root) == []
 
@@ -270,9 +287,7 @@ def test_a_refused_first_module_leaves_nothing(root, probe, images, docker):
             root,
             target="docker",
             module=str(probe.path),
-            port=0,
-            config='"refuse"',
-            envoy_image=images.envoy,
+            run=scaffold.RunOptions(port=0, config='"refuse"', envoy_image=images.envoy),
         )
     assert containers(docker, root) == []
     assert scaffold.status(root) == []
@@ -280,7 +295,10 @@ def test_a_refused_first_module_leaves_nothing(root, probe, images, docker):
 
 def test_a_container_that_was_ended_is_started_again_and_the_log_says_so(root, probe, images, docker, run):
     deployed = scaffold.deploy(
-        root, target="docker", module=str(probe.path), port=0, envoy_image=images.envoy, config='"it"'
+        root,
+        target="docker",
+        module=str(probe.path),
+        run=scaffold.RunOptions(port=0, envoy_image=images.envoy, config='"it"'),
     )
     (container,) = containers(docker, root)
     docker.api.kill(container)
@@ -296,13 +314,21 @@ def test_a_port_that_is_taken_is_said_by_whom(root, probe, images):
         port = taken.getsockname()[1]
         with pytest.raises(HostError, match=f"port {port} is taken by {psutil.Process().name()} "):
             scaffold.deploy(
-                root, target="docker", module=str(probe.path), port=port, envoy_image=images.envoy
+                root,
+                target="docker",
+                module=str(probe.path),
+                run=scaffold.RunOptions(port=port, envoy_image=images.envoy),
             )
 
 
 def test_an_envoy_that_ends_at_once_leaves_its_last_words(root, probe, images):
     with pytest.raises(HostError, match="Envoy ended with exit code 7\nthe plague has come"):
-        scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image=images.ends)
+        scaffold.deploy(
+            root,
+            target="docker",
+            module=str(probe.path),
+            run=scaffold.RunOptions(port=0, envoy_image=images.ends),
+        )
 
 
 @pytest.mark.parametrize(
@@ -316,7 +342,9 @@ def test_an_envoy_that_ends_at_once_leaves_its_last_words(root, probe, images):
 def test_an_image_that_cannot_run_a_plugin(name, words, root, probe, images, docker):
     image = getattr(images, name)
     with pytest.raises(MachineError) as refused:
-        scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image=image)
+        scaffold.deploy(
+            root, target="docker", module=str(probe.path), run=scaffold.RunOptions(port=0, envoy_image=image)
+        )
     assert refused.value.message.startswith(words.format(image, docker.version()["Arch"]))
     assert refused.value.hint == "--envoy-image takes another, such as envoyproxy/envoy or istio/proxyv2"
 
@@ -325,7 +353,12 @@ def test_an_envoy_that_does_not_say_its_version(root, probe, images, docker, mon
     monkeypatch.setattr(daemon, "RUN_SECONDS", 1)
     message = f"`envoy --version` in {images.endless} didn't end within 1 s"
     with pytest.raises(MachineError, match=message):
-        scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image=images.endless)
+        scaffold.deploy(
+            root,
+            target="docker",
+            module=str(probe.path),
+            run=scaffold.RunOptions(port=0, envoy_image=images.endless),
+        )
     assert docker.api.containers(all=True, filters={"ancestor": images.endless}) == []
 
 
@@ -374,15 +407,19 @@ def test_an_image_comes_from_a_registry_or_is_said_not_to_be_there(root, probe, 
         docker.images.push(name)
         docker.images.remove(name)
         with pytest.raises(MachineError, match="I only look like one"):
-            scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image=name)
+            scaffold.deploy(
+                root,
+                target="docker",
+                module=str(probe.path),
+                run=scaffold.RunOptions(port=0, envoy_image=name),
+            )
         docker.images.remove(name)
         with pytest.raises(RegistryError, match=r"there is no image .*/absent:1, neither here nor"):
             scaffold.deploy(
                 root,
                 target="docker",
                 module=str(probe.path),
-                port=0,
-                envoy_image=f"{served.name}/absent:1",
+                run=scaffold.RunOptions(port=0, envoy_image=f"{served.name}/absent:1"),
             )
 
 
@@ -395,7 +432,12 @@ def test_a_daemon_that_breaks_off_while_it_pulls(last, message, short, root, pro
     place, seen = short / "docker.sock", []
     monkeypatch.setenv("DOCKER_HOST", f"unix://{place}")
     with broken_off(place, last), events.listening(seen.append), pytest.raises(MachineError, match=message):
-        scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image="some:1")
+        scaffold.deploy(
+            root,
+            target="docker",
+            module=str(probe.path),
+            run=scaffold.RunOptions(port=0, envoy_image="some:1"),
+        )
     assert [event for event in seen if isinstance(event, events.Progressed)] == [
         events.Progressed("Pulling some:1", 100, 200, "B"),
         events.Progressed("Pulling some:1", 1100, 1200, "B"),
@@ -486,9 +528,7 @@ def test_docker_args_that_cannot_be(words, kind, message, root, probe, images):
             root,
             target="docker",
             module=str(probe.path),
-            port=0,
-            envoy_image=images.envoy,
-            docker_args=words,
+            run=scaffold.RunOptions(port=0, envoy_image=images.envoy, docker_args=words),
         )
     assert scaffold.status(root) == []
 
@@ -500,7 +540,10 @@ def test_docker_args_reach_the_container(root, probe, images, docker, tmp_path, 
         f"--add-host x:10.0.0.1 -v {tmp_path}:/mnt:ro"
     )
     deployed = scaffold.deploy(
-        root, target="docker", module=str(probe.path), port=0, envoy_image=images.envoy, docker_args=given
+        root,
+        target="docker",
+        module=str(probe.path),
+        run=scaffold.RunOptions(port=0, envoy_image=images.envoy, docker_args=given),
     )
     assert answers(deployed.url)
     (name,) = containers(docker, root)
@@ -517,8 +560,8 @@ def test_docker_args_reach_the_container(root, probe, images, docker, tmp_path, 
     ("words", "message"),
     [
         (["deploy", "docker", "--envoy=1.36"], "--envoy is for `envoy`, not for `docker`"),
-        (["deploy", "envoy", "--envoy-image=x"], "--envoy-image is for `docker`, not for `envoy`"),
-        (["test", "--docker-args=--env A=b"], "--docker-args is for `docker`, not for `envoy`"),
+        (["deploy", "envoy", "--envoy-image=x"], "--envoy-image isn't supported for `envoy`"),
+        (["test", "--docker-args=--env A=b"], "--docker-args isn't supported for `envoy`"),
     ],
 )
 def test_an_option_of_another_host(words, message, crate, run):
@@ -539,7 +582,12 @@ def test_a_container_whose_supervisor_was_killed_is_found_again(
     again, root, probe, images, docker, monkeypatch
 ):
     port = free_port()
-    scaffold.deploy(root, target="docker", module=str(probe.path), port=port, envoy_image=images.envoy)
+    scaffold.deploy(
+        root,
+        target="docker",
+        module=str(probe.path),
+        run=scaffold.RunOptions(port=port, envoy_image=images.envoy),
+    )
     (left,) = containers(docker, root)
     deployment = deployments.load(root)
     assert deployment
@@ -552,16 +600,26 @@ def test_a_container_whose_supervisor_was_killed_is_found_again(
                 patch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
             scaffold.undeploy(root)
     elif again == "deploy":
-        scaffold.deploy(root, target="docker", module=str(probe.path), port=port, envoy_image=images.envoy)
+        scaffold.deploy(
+            root,
+            target="docker",
+            module=str(probe.path),
+            run=scaffold.RunOptions(port=port, envoy_image=images.envoy),
+        )
     else:
-        scaffold.deploy(root, module=str(probe.path), port=port)
+        scaffold.deploy(root, module=str(probe.path), run=scaffold.RunOptions(port=port))
         assert containers(docker, root) == []
     assert left not in containers(docker, root)
 
 
 def test_a_container_that_no_record_names_is_undeployed(root, probe, images, docker):
     """Deploy and its supervisor were killed together, before it was recorded."""
-    scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image=images.envoy)
+    scaffold.deploy(
+        root,
+        target="docker",
+        module=str(probe.path),
+        run=scaffold.RunOptions(port=0, envoy_image=images.envoy),
+    )
     kill(*deployments.supervisors())
     (deployments.folder(root) / deployments.RECORD).unlink()
     assert containers(docker, root)
@@ -576,7 +634,12 @@ def test_a_container_whose_daemon_is_gone_is_said_to_be_left(
     between = Between(daemon.Daemon().place, place)
     with monkeypatch.context() as patch:
         patch.setenv("DOCKER_HOST", f"unix://{place}")
-        scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image=images.envoy)
+        scaffold.deploy(
+            root,
+            target="docker",
+            module=str(probe.path),
+            run=scaffold.RunOptions(port=0, envoy_image=images.envoy),
+        )
     left = containers(docker, root)
     between.end()
     gone = f"Docker isn't running, or isn't installed: nothing is at unix://{place}"
@@ -612,7 +675,12 @@ def test_only_what_this_user_left_is_swept(images, docker):
 @pytest.mark.parametrize("moment", [0.5, 0.6, 0.8, 1.1])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_deploy_that_dies_half_way_leaves_nothing_running(root, probe, images, docker, moment, number):
-    scaffold.deploy(root, target="docker", module=str(probe.path), port=0, envoy_image=images.envoy)
+    scaffold.deploy(
+        root,
+        target="docker",
+        module=str(probe.path),
+        run=scaffold.RunOptions(port=0, envoy_image=images.envoy),
+    )
     scaffold.undeploy(root)  # the image is known now
     argv = [*SCAFFOLD, "deploy", "docker", str(probe.path), "--root", str(root), "--port=0"]
     dying = subprocess.Popen([*argv, "--envoy-image", images.envoy], stderr=subprocess.DEVNULL)
@@ -624,7 +692,10 @@ def test_a_deploy_that_dies_half_way_leaves_nothing_running(root, probe, images,
         until(lambda: deployments.folder(root) not in deployments.supervisors().values())
         assert containers(docker, root) == []
     assert scaffold.deploy(
-        root, target="docker", module=str(probe.path), port=0, envoy_image=images.envoy
+        root,
+        target="docker",
+        module=str(probe.path),
+        run=scaffold.RunOptions(port=0, envoy_image=images.envoy),
     ).running
     assert len(containers(docker, root)) == 1
 
@@ -674,8 +745,7 @@ def test_a_panicking_filter_is_deployed_but_said_not_to_answer(root, probe, imag
             root,
             target="docker",
             module=str(probe.path),
-            port=0,
+            run=scaffold.RunOptions(port=0, envoy_image=images.envoy),
             probe="/panic",
-            envoy_image=images.envoy,
         )
     assert scaffold.status(root)[0].running

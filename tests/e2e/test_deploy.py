@@ -70,7 +70,7 @@ def noted() -> Iterator[list[str]]:
 
 
 def test_a_deployment_answers_and_is_ended(root, probe):
-    deployed = scaffold.deploy(module=probe.path, root=root, port=0, config='"one"')
+    deployed = scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0, config='"one"'))
     assert deployed.running
     assert get(deployed.url)[1]["x-configuration"] == '"one"'
     (status,) = scaffold.status(root)
@@ -92,7 +92,7 @@ def test_undeploy_without_a_deployment_is_no_error(root):
 def test_a_deployment_survives_the_module_it_came_from(root, probe, tmp_path):
     module = tmp_path / "gone.wasm"
     module.write_bytes(probe.path.read_bytes())
-    deployed = scaffold.deploy(module=module, root=root, port=0)
+    deployed = scaffold.deploy(module=module, root=root, run=scaffold.RunOptions(port=0))
     module.unlink()
     assert get(deployed.url)[0] == 200
     assert scaffold.status(root)[0].plugins[0].module_digest == probe.digest
@@ -100,7 +100,7 @@ def test_a_deployment_survives_the_module_it_came_from(root, probe, tmp_path):
 
 def test_deploy_again_swaps_under_load_and_nothing_is_lost(root, probe, hello, tmp_path):
     """Good modules, a refused one and a refused configuration, under eight clients."""
-    deployed = scaffold.deploy(module=probe.path, root=root, port=0)
+    deployed = scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0))
     before = deployments.load(root)
     assert before
     stop = threading.Event()
@@ -123,11 +123,13 @@ def test_deploy_again_swaps_under_load_and_nothing_is_lost(root, probe, hello, t
         thread.start()
     try:
         for number in range(4):
-            scaffold.deploy(module=hello.path, root=root, port=0)
+            scaffold.deploy(module=hello.path, root=root, run=scaffold.RunOptions(port=0))
             with pytest.raises(ModuleError):
-                scaffold.deploy(module=probe.path, root=root, port=0, config='"refuse"')
+                scaffold.deploy(
+                    module=probe.path, root=root, run=scaffold.RunOptions(port=0, config='"refuse"')
+                )
             assert scaffold.status(root)[0].plugins[0].module_digest == hello.digest
-            scaffold.deploy(module=probe.path, root=root, port=0, config=str(number))
+            scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0, config=str(number)))
             assert get(deployed.url)[1]["x-configuration"] == str(number)
     finally:
         stop.set()
@@ -141,26 +143,26 @@ def test_deploy_again_swaps_under_load_and_nothing_is_lost(root, probe, hello, t
 
 
 def test_a_refused_module_leaves_the_old_one_and_says_why(root, probe):
-    deployed = scaffold.deploy(module=probe.path, root=root, port=0, config='"old"')
+    deployed = scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0, config='"old"'))
     with pytest.raises(ModuleError, match="asked to panic in on_configure"):
-        scaffold.deploy(module=probe.path, root=root, port=0, config='"panic"')
+        scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0, config='"panic"'))
     assert get(deployed.url)[1]["x-configuration"] == '"old"'
 
 
 def test_a_refused_first_module_leaves_nothing(root, probe):
     with pytest.raises(ModuleError, match="refused, as asked"):
-        scaffold.deploy(module=probe.path, root=root, port=0, config='"refuse"')
+        scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0, config='"refuse"'))
     assert scaffold.status(root) == []
     until(lambda: not processes(root))
 
 
 def test_another_port_restarts_and_says_so(root, probe):
-    first = scaffold.deploy(module=probe.path, root=root, port=0)
+    first = scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with noted() as texts:
-        second = scaffold.deploy(module=probe.path, root=root, port=port)
+        second = scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=port))
     assert second.url == f"http://localhost:{port}"
     assert any("connections drop" in text for text in texts)
     assert get(second.url)[0] == 200
@@ -174,7 +176,9 @@ def test_what_is_not_said_stays_as_deployed(root, probe, tmp_path):
     with at_a_port(tmp_path) as (_, port):
         url = f"http://localhost:{port}"
         first = scaffold.deploy(
-            module=probe.path, root=root, port=0, upstream=url, config=str(configuration), id="mine"
+            module=probe.path,
+            root=root,
+            run=scaffold.RunOptions(port=0, upstream=url, config=str(configuration), id="mine"),
         )
         pid = deployments.load(root).pid
         configuration.write_text('"from the file, changed"')
@@ -185,14 +189,16 @@ def test_what_is_not_said_stays_as_deployed(root, probe, tmp_path):
 
 
 def test_a_port_that_is_taken_is_said_before_the_old_deployment_ends(root, probe):
-    first = scaffold.deploy(module=probe.path, root=root, port=0)
+    first = scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(HostError, match="is taken by"):
-            scaffold.deploy(module=probe.path, root=root, port=taken.getsockname()[1])
+            scaffold.deploy(
+                module=probe.path, root=root, run=scaffold.RunOptions(port=taken.getsockname()[1])
+            )
     with pytest.raises(HostError, match="is where the plugin itself answers"):
-        scaffold.deploy(module=probe.path, root=root, upstream=first.url)
+        scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(upstream=first.url))
     assert get(first.url)[0] == 200
     assert scaffold.status(root)[0].running
 
@@ -200,14 +206,20 @@ def test_a_port_that_is_taken_is_said_before_the_old_deployment_ends(root, probe
 def test_every_request_reaches_an_upstream_by_the_name_localhost(root, probe, tmp_path):
     with at_a_port(tmp_path) as (_, port):
         url = f"http://localhost:{port}"
-        deployed = scaffold.deploy(module=probe.path, root=root, port=0, upstream=url)
+        deployed = scaffold.deploy(
+            module=probe.path, root=root, run=scaffold.RunOptions(port=0, upstream=url)
+        )
         assert {get(deployed.url)[0] for _ in range(20)} == {200}
 
 
 def test_another_port_with_a_refused_module_leaves_the_old_one(root, probe):
-    first = scaffold.deploy(module=probe.path, root=root, port=0, log_level="info")
+    first = scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0, log_level="info"))
     with pytest.raises(ModuleError, match="the previous version keeps serving"):
-        scaffold.deploy(module=probe.path, root=root, port=0, log_level="debug", config='"refuse"')
+        scaffold.deploy(
+            module=probe.path,
+            root=root,
+            run=scaffold.RunOptions(port=0, log_level="debug", config='"refuse"'),
+        )
     assert get(first.url)[0] == 200
     assert scaffold.status(root)[0].running
 
@@ -215,11 +227,11 @@ def test_another_port_with_a_refused_module_leaves_the_old_one(root, probe):
 def test_a_port_that_another_project_has_is_refused_by_its_name(root, probe, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
-    deployed = scaffold.deploy(module=probe.path, root=other, port=0)
+    deployed = scaffold.deploy(module=probe.path, root=other, run=scaffold.RunOptions(port=0))
     try:
         port = int(deployed.url.rpartition(":")[2])
         with pytest.raises(HostError, match=f"port {port} is taken by the deployment of .*other"):
-            scaffold.deploy(module=probe.path, root=root, port=port)
+            scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=port))
         assert {status.root for status in scaffold.status(everything=True)} >= {str(other)}
     finally:
         scaffold.undeploy(other)
@@ -227,24 +239,30 @@ def test_a_port_that_another_project_has_is_refused_by_its_name(root, probe, tmp
 
 def test_a_filter_that_panics_is_deployed_but_said_not_to_answer(root, probe):
     with pytest.raises(TargetError, match="asked to panic"):
-        scaffold.deploy(module=probe.path, root=root, port=0, probe="/panic")
+        scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0), probe="/panic")
     assert scaffold.status(root)[0].running
 
 
 def test_a_filter_that_answers_by_itself_works(root, probe):
-    assert scaffold.deploy(module=probe.path, root=root, port=0, probe="/local").running
+    assert scaffold.deploy(
+        module=probe.path, root=root, run=scaffold.RunOptions(port=0), probe="/local"
+    ).running
 
 
 def test_traffic_goes_to_a_foreign_upstream(root, probe, tmp_path):
     with at_a_port(tmp_path) as (origin, port):
         url = f"http://127.0.0.1:{port}"
         with noted() as texts:
-            deployed = scaffold.deploy(module=probe.path, root=root, port=0, upstream=url)
+            deployed = scaffold.deploy(
+                module=probe.path, root=root, run=scaffold.RunOptions(port=0, upstream=url)
+            )
         assert any("not verified" in text for text in texts)
         assert origin.mark() == 0, "a foreign upstream isn't asked unless we are told to"
         assert deployed.upstream == url
         assert get(deployed.url)[0] == 200
-        scaffold.deploy(module=probe.path, root=root, port=0, upstream=url, probe="/status/204")
+        scaffold.deploy(
+            module=probe.path, root=root, run=scaffold.RunOptions(port=0, upstream=url), probe="/status/204"
+        )
         assert origin.requests()[-1].path == "/status/204"
 
 
@@ -253,7 +271,7 @@ def test_traffic_goes_to_a_foreign_upstream(root, probe, tmp_path):
 )
 def test_what_is_no_upstream_is_refused(root, probe, url):
     with pytest.raises(UsageError, match="is no upstream"):
-        scaffold.deploy(module=probe.path, root=root, port=0, upstream=url)
+        scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0, upstream=url))
 
 
 def test_an_upstream_that_is_down_is_said_before_anything_starts(root, probe):
@@ -261,12 +279,12 @@ def test_an_upstream_that_is_down_is_said_before_anything_starts(root, probe):
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(HostError, match="nothing answers at the upstream"):
-            scaffold.deploy(module=probe.path, root=root, port=0, upstream=url)
+            scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0, upstream=url))
     assert scaffold.status(root) == []
 
 
 def test_logs_hold_what_the_plugin_wrote_and_follow_goes_on(root, probe, run):
-    deployed = scaffold.deploy(module=probe.path, root=root, port=0)
+    deployed = scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0))
     get(deployed.url, "/first")
     until(lambda: "saw /first" in run("scaffold", "logs", "--root", root).stdout)
     argv = ["scaffold", "logs", "-f", "--root", str(root)]
@@ -287,23 +305,23 @@ def test_logs_without_a_deployment_are_an_error(root):
 
 @pytest.mark.faults("R10", injected="SIGKILL of a deployment's supervisor", seen="Envoy gone within 3 s")
 def test_envoy_dies_with_its_supervisor_and_deploy_begins_anew(root, probe):
-    scaffold.deploy(module=probe.path, root=root, port=0)
+    scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0))
     deployment = deployments.load(root)
     assert deployment
     os.kill(deployment.pid, signal.SIGKILL)
     until(lambda: not processes(root), 3)
     assert not scaffold.status(root)[0].running
-    assert scaffold.deploy(module=probe.path, root=root, port=0).running
+    assert scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0)).running
 
 
 @pytest.mark.faults(
     "R16", injected="Envoy is killed after a refused module", seen="runs again with the last accepted one"
 )
 def test_an_envoy_that_was_killed_is_started_again_and_the_log_says_so(root, probe, hello, run):
-    deployed = scaffold.deploy(module=hello.path, root=root, port=0)
-    scaffold.deploy(module=probe.path, root=root, config='"second"')
+    deployed = scaffold.deploy(module=hello.path, root=root, run=scaffold.RunOptions(port=0))
+    scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(config='"second"'))
     with pytest.raises(ModuleError):
-        scaffold.deploy(module=probe.path, root=root, config='"refuse"')
+        scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(config='"refuse"'))
     (envoy,) = [process for process in psutil.process_iter() if is_envoy_of(root, process)]
     envoy.kill()
     until(lambda: answers(deployed.url))
@@ -319,7 +337,7 @@ def test_an_envoy_that_was_killed_is_started_again_and_the_log_says_so(root, pro
     "R11", injected="a deployment meets `loop {}`", seen="one life of Envoy, `logs` names the watchdog"
 )
 def test_a_looping_filter_costs_one_life_of_envoy(root, probe, run):
-    deployed = scaffold.deploy(module=probe.path, root=root, port=0)
+    deployed = scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0))
     with pytest.raises(OSError):
         get(deployed.url, "/loop")
     until(lambda: answers(deployed.url))
@@ -352,7 +370,7 @@ def test_a_deploy_that_dies_half_way_leaves_nothing_running(root, probe, moment,
     if not (deployment and deployment.alive):
         until(lambda: not processes(root), 5)
         assert not out or dying.returncode == 0
-    assert scaffold.deploy(module=probe.path, root=root, port=0).running
+    assert scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0)).running
 
 
 def test_two_deploys_at_once_end_in_one_deployment(root, probe, hello):
@@ -379,12 +397,12 @@ def test_a_record_that_is_broken_is_left_alone_and_said(root, probe):
     with noted() as texts:
         assert scaffold.status(root) == []
     assert any("is damaged" in text for text in texts)
-    assert scaffold.deploy(module=probe.path, root=root, port=0).running
+    assert scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0)).running
 
 
 @pytest.mark.faults("R19", injected="a pid that belongs to a stranger now", seen="never ended")
 def test_a_pid_that_belongs_to_another_process_now_is_never_ended(root, probe):
-    scaffold.deploy(module=probe.path, root=root, port=0)
+    scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0))
     deployment = deployments.load(root)
     assert deployment
     os.kill(deployment.pid, signal.SIGKILL)

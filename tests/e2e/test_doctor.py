@@ -153,7 +153,7 @@ def test_a_disk_without_room(run, examined, tmp_path):
 
 
 def test_a_deployment_whose_supervisor_was_killed(hello, examined, tmp_path):
-    deployed = scaffold.deploy(module=hello.path, root=tmp_path, port=0)
+    deployed = scaffold.deploy(module=hello.path, root=tmp_path, run=scaffold.RunOptions(port=0))
     assert examined()[1]["deployments"]["state"] == "ok"
     record = deployments.load(tmp_path)
     assert record

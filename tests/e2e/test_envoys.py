@@ -21,7 +21,8 @@ from scaffold.hosts.envoy import installs as envoys
 from scaffold.hosts.envoy import local as envoy
 from scaffold.hosts.exchange import Headers, Request
 from scaffold.hosts.host import Host
-from scaffold.project.model import HostSettings, Plugin
+from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 
 OLD, NEW, WITHOUT_V8 = "1.36.4", "1.39.3", "1.38.3"
 
@@ -174,7 +175,7 @@ def test_one_that_fails_does_not_keep_the_others_from_their_turn(copy, hello, ru
     line = ["test", "--root", copy, "--module", hello.path, "--envoy", f"{OLD}, {NEW}", "--json"]
     ran = run("scaffold", *line)
     assert ran.returncode == 1, ran.stderr
-    old, new = json.loads(ran.stdout)["plays"]
+    old, new = json.loads(ran.stdout)["outcomes"]
     assert (old["host"], old["passed"], old["failed"], old["error"]) == (f"Envoy {OLD}", 1, 1, "tests failed")
     assert (new["host"], new["passed"], new["failed"], new["error"]) == (f"Envoy {NEW}", 2, 0, None)
     assert 0 < old["seconds"] < 60
@@ -200,19 +201,21 @@ def test_a_deployment_keeps_the_envoy_that_was_named(probe, tmp_path):
     root = tmp_path / "project"
     root.mkdir()
     try:
-        first = scaffold.deploy(root=root, module=probe.path, port=0, envoy=OLD)
+        first = scaffold.deploy(root=root, module=probe.path, run=scaffold.RunOptions(port=0, envoy=OLD))
         assert first.envoy_version == OLD
         before = deployments.load(root)
         heard: list[object] = []
         with listening(heard.append):
-            again = scaffold.deploy(root=root, module=probe.path, port=0, envoy=OLD, config='"again"')
+            again = scaffold.deploy(
+                root=root, module=probe.path, run=scaffold.RunOptions(port=0, envoy=OLD, config='"again"')
+            )
         after = deployments.load(root)
         assert (after.pid, again.url) == (before.pid, first.url), "a swap, not a restart"
         assert not any("connections drop" in event.text for event in heard if isinstance(event, Noted))
         with pytest.raises(UsageError, match=f"Envoy {OLD} runs the deployment of {root}"):
             scaffold.envoys(remove=OLD)
         with listening(heard.append):
-            other = scaffold.deploy(root=root, module=probe.path, port=0, envoy=NEW)
+            other = scaffold.deploy(root=root, module=probe.path, run=scaffold.RunOptions(port=0, envoy=NEW))
         assert other.envoy_version == NEW
         assert any("connections drop" in event.text for event in heard if isinstance(event, Noted))
     finally:

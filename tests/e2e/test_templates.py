@@ -60,7 +60,7 @@ def test_it_passes_its_own_tests(template, rendered, run):
     root = rendered(template)
     ran = run("scaffold", "test", "--root", root, "--json")
     assert ran.returncode == 0, ran.stderr
-    (play,) = json.loads(ran.stdout)["plays"]
+    (play,) = json.loads(ran.stdout)["outcomes"]
     assert play["passed"] > 0
     assert (play["failed"], play["errors"], play["skipped"]) == (0, 0, 0)
 
@@ -101,7 +101,9 @@ def test_buckets_hold_over_all_workers_exactly(rendered, tmp_path):
     with (root / "Cargo.toml").open("a") as manifest:
         manifest.write('\n[package.metadata.proxy-wasm.clusters]\ndead = "http://127.0.0.1:1"\n')
     config = {"requests": 1, "seconds": 3600, "burst": 4000, "client": {"header": "x-client"}}
-    scaffold.deploy(root, port=0, config=json.dumps(config), envoy_args="--concurrency 4")
+    scaffold.deploy(
+        root, run=scaffold.RunOptions(port=0, config=json.dumps(config), envoy_args="--concurrency 4")
+    )
     deployment = deployments.load(root)
     assert deployment
     try:
@@ -118,8 +120,10 @@ def test_two_limits_in_one_proxy_have_buckets_of_their_own(rendered, tmp_path):
     root = rendered("ratelimit")
     config = json.dumps({"requests": 1, "seconds": 3600, "burst": 4, "client": "all"})
     first = tmp_path / "first.yaml"
-    scaffold.bootstrap(root, id="first", config=config, upstream="http://127.0.0.1:1", out=first)
-    scaffold.deploy(root, port=0, id="second", config=config, bootstrap=first)
+    scaffold.bootstrap(
+        root, options=scaffold.RunOptions(id="first", config=config, upstream="http://127.0.0.1:1"), out=first
+    )
+    scaffold.deploy(root, run=scaffold.RunOptions(port=0, id="second", config=config, bootstrap=first))
     deployment = deployments.load(root)
     assert deployment
     try:
@@ -145,7 +149,7 @@ def statuses(port: int, number: int) -> Counter[int]:
 def test_a_configuration_is_swapped_under_load_and_nothing_is_lost(rendered):
     """Two in turn, and some that the plugin refuses, under eight clients: one of the two answers each."""
     root = rendered("routing")
-    scaffold.deploy(root, port=0, config='{"otherwise": "red"}')
+    scaffold.deploy(root, run=scaffold.RunOptions(port=0, config='{"otherwise": "red"}'))
     deployment = deployments.load(root)
     assert deployment
     stop = threading.Event()
@@ -162,11 +166,11 @@ def test_a_configuration_is_swapped_under_load_and_nothing_is_lost(rendered):
     try:
         for number in range(1, 7):
             colour = ("red", "blue")[number % 2]
-            scaffold.deploy(root, port=0, config=json.dumps({"otherwise": colour}))
+            scaffold.deploy(root, run=scaffold.RunOptions(port=0, config=json.dumps({"otherwise": colour})))
             # another one each time: Envoy remembers what was refused, and doesn't ask again why
             refused = {"rules": [{"name": f"r{number}", "cluster": "b", "user": "X"}]}
             with pytest.raises(ModuleError, match="no header's name"):
-                scaffold.deploy(root, port=0, config=json.dumps(refused))
+                scaffold.deploy(root, run=scaffold.RunOptions(port=0, config=json.dumps(refused)))
             assert Client(deployment).get() == (200, colour)
     finally:
         stop.set()

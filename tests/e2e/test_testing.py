@@ -185,7 +185,7 @@ def test_a_module_that_envoy_refuses_is_explained_once(author, probe, run):
 
 def test_deployed_plays_against_the_deployment(copy, run):
     assert run("scaffold", "test", "--root", copy, "--deployed").returncode == 9
-    scaffold.deploy(root=copy, port=0)
+    scaffold.deploy(root=copy, run=scaffold.RunOptions(port=0))
     ran = run("scaffold", "test", "--root", copy, "--deployed")
     assert ran.returncode == 0, ran.stderr
     assert "4 passed" in ran.stderr

@@ -54,7 +54,7 @@ def built(tmp_path_factory, state, crate) -> Path:
     uses = 'info!("{}", shared::place());\n'
     (two / "src/lib.rs").write_text(text.replace("        // as bytes", f"        {uses}        // as bytes"))
     shutil.copy(crate / "Cargo.lock", root)  # the same versions, which are built already
-    scaffold.build(root, yes=True)
+    scaffold.build(root, options=scaffold.BuildOptions(yes=True))
     return root
 
 
@@ -113,8 +113,8 @@ def test_every_ones_tests_are_played_and_told_whole_and_the_worst_counts(root, r
     assert ran.returncode == 1, ran.stderr
     one, two = json.loads(ran.stdout)
     assert (one["plugin"], two["plugin"]) == ("one", "two")
-    assert (one["plays"][0]["failed"], one["plays"][0]["error"]) == (0, None)
-    assert (two["plays"][0]["failed"], two["plays"][0]["error"]) == (1, "tests failed")
+    assert (one["outcomes"][0]["failed"], one["outcomes"][0]["error"]) == (0, None)
+    assert (two["outcomes"][0]["failed"], two["outcomes"][0]["error"]) == (1, "tests failed")
     native, _, hosted = ran.stderr.partition("Building one, two")
     assert native.count("Running unittests") == 2
     parts = re.split(r"^Testing (\w+) in envoy$", hosted, flags=re.MULTILINE)
@@ -300,7 +300,7 @@ def test_a_chain_has_tests_of_its_own_where_it_has_any(root, run):
     assert ran.returncode == 0, ran.stderr
     reports = json.loads(ran.stdout)
     assert [report["plugin"] for report in reports] == ["one", "two", "the chain"]
-    assert [report["plays"][0]["passed"] for report in reports] == [4, 4, 1]
+    assert [report["outcomes"][0]["passed"] for report in reports] == [4, 4, 1]
     assert run(*SCAFFOLD, "deploy", "--port", 0, cwd=root).returncode == 0
     (root / "tests/test_chain.py").rename(root / "chain.py")
     untested = run(*SCAFFOLD, "test", "--deployed", cwd=root)
@@ -313,7 +313,7 @@ def test_a_chain_has_tests_of_its_own_where_it_has_any(root, run):
     )
     (root / "chain.py").rename(root / "tests/test_chain.py")
     against = run(*SCAFFOLD, "test", "--deployed", "--json", cwd=root)
-    assert [(each["plugin"], each["plays"][0]["passed"]) for each in json.loads(against.stdout)] == [
+    assert [(each["plugin"], each["outcomes"][0]["passed"]) for each in json.loads(against.stdout)] == [
         ("the chain", 1)
     ], against.stderr
 

@@ -16,6 +16,9 @@ from pathlib import Path
 import pytest
 
 import scaffold
+from scaffold.hosts.options import RunOptions
+from scaffold.hosts.plugin import Plugin, Source
+from scaffold.project.model import Project
 from scaffold.wasm.module import WasmModule
 
 BIN = Path(sys.executable).parent
@@ -60,7 +63,7 @@ def run() -> Run:
 def crate(tmp_path_factory: pytest.TempPathFactory, state: Path) -> Path:
     """A built hello_world; don't change it: `copy` does that."""
     project = scaffold.new("hello_world", output_dir=tmp_path_factory.mktemp("crate"), no_input=True)
-    scaffold.build(project.root, yes=True)
+    scaffold.build(project.root, options=scaffold.BuildOptions(yes=True))
     return project.root
 
 
@@ -90,4 +93,10 @@ def hello(crate: Path, tmp_path_factory: pytest.TempPathFactory) -> WasmModule:
 def probe(tmp_path_factory: pytest.TempPathFactory, state: Path) -> WasmModule:
     """The module of the plugin that shows, and breaks, everything."""
     root = shutil.copytree(PLUGINS / "probe", tmp_path_factory.mktemp("plugins") / "probe")
-    return scaffold.build(Path(root), yes=True)
+    return scaffold.build(Path(root), scaffold.BuildOptions(yes=True))
+
+
+def plugin_of(root: Path, module: WasmModule, config: str | None = None) -> Plugin:
+    """The plugin of a module of the project in `root`, or of no project."""
+    project = Project.load(root) if (root / "Cargo.toml").exists() else None
+    return Source(module, project).plugin(RunOptions(config=config))

@@ -21,7 +21,7 @@ from scaffold.core import files
 from scaffold.core.events import Warned, emit, step
 from scaffold.errors import ProjectError, ScaffoldError, UsageError
 from scaffold.project.model import TRIPLES
-from scaffold.project.plugins import triples
+from scaffold.project.plugins import triples_at
 
 __all__ = ["Diagnosis", "Finding", "doctor"]
 
@@ -124,7 +124,7 @@ def _repair(finding: Finding, scope: Scope) -> None:
 def _triple(root: Path) -> tuple[str, list[Finding]]:
     """The project's triple, or the default where there is no project or its Cargo.toml is broken."""
     try:
-        return triples(root)[0], []
+        return triples_at(root)[0], []
     except ProjectError as error:
         why = f"the toolchain is checked for {TRIPLES[0]} instead of the project's triple"
         return TRIPLES[0], [Finding("Cargo.toml", "warning", error.message, why, error.hint)]

@@ -15,6 +15,7 @@ from scaffold.commands.setup import setup
 from scaffold.core import files, process
 from scaffold.errors import MachineError
 from scaffold.toolchain.find import find
+from scaffold.toolchain.options import BuildOptions
 from scaffold.toolchain.rustc import Toolchain, answer, linker_key, programs
 
 PRIVATE_BYTES = 1_400_000_000  # for a private toolchain: the packages and their content
@@ -40,7 +41,7 @@ def check(scope: Scope) -> list[Finding]:
 
 def install(scope: Scope) -> None:
     """Install the missing toolchain."""
-    setup(scope.root, rustc=scope.rustc)
+    setup(scope.root, BuildOptions(rustc=scope.rustc))
 
 
 def _data_folder(*, missing: bool) -> Finding:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scaffold.core import files, process
 from scaffold.core.events import Noted, emit, step
+from scaffold.core.options import declarations
 from scaffold.errors import HostError, ModuleError, TargetError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import record as deployments
@@ -21,9 +22,8 @@ from scaffold.hosts.background.target import Target, end, forget
 from scaffold.hosts.envoy.local import check_free
 from scaffold.hosts.envoy.origins import reachable
 from scaffold.hosts.exchange import Request
-from scaffold.hosts.options import ONLY, Options
-from scaffold.hosts.plugin import Source, chain
-from scaffold.project.model import HostSettings, Plugin
+from scaffold.hosts.options import HostSettings, RunOptions
+from scaffold.hosts.plugin import Plugin, Source
 from scaffold.project.plugins import Named, chained
 
 PASS_SECONDS = 3.0  # that a network filter may hold back a request's bytes
@@ -35,13 +35,12 @@ class Deployment:
     """What a deploy of one project holds.
 
     `record` is what was deployed before, if anything. `options` are the user's, completed by those of
-    that record as far as they fit the target; `typed` are the user's alone.
+    that record as far as they fit the target.
     """
 
     root: Path
     target: Target
-    typed: Options
-    options: Options
+    options: RunOptions
     settings: HostSettings
     record: Record | None
 
@@ -66,8 +65,8 @@ class Deployment:
         `probe` is the path to ask for. Raises `ModuleError` when the host refuses a plugin (the previous
         version keeps serving), `TargetError` when they are deployed but don't answer.
         """
-        options = self.options.of_many(self.typed) if len(sources) > 1 else self.options
-        plugins = chain(sources, options)
+        options = self.options
+        plugins = [source.plugin(options) for source in sources]
         settings, now = self.settings.serving(*plugins), self.record
         same = now and now.alive and now.target == self.target.name and settings.fit(now.settings, now.port)
         if now and same and not _moved(now.plugins, plugins):
@@ -94,14 +93,14 @@ class Deployment:
             if self._port or not (left or (self.folder / deployments.CONTAINER).exists()):
                 raise
 
-    def _swap(self, now: Record, plugins: Sequence[Plugin], options: Options) -> hosts.Running:
+    def _swap(self, now: Record, plugins: Sequence[Plugin], options: RunOptions) -> hosts.Running:
         host = self.target.attach(now)
         with step(f"Replacing the plugin in the running Envoy with {chained(plugins)}"), _keeps_serving():
             host.replace(*plugins)
         self._save(now, plugins, options)
         return host
 
-    def _start(self, plugins: Sequence[Plugin], settings: HostSettings, options: Options) -> hosts.Running:
+    def _start(self, plugins: Sequence[Plugin], settings: HostSettings, options: RunOptions) -> hosts.Running:
         now = self.record
         if now and now.alive:
             self._validate(plugins, settings)
@@ -136,7 +135,7 @@ class Deployment:
             raise
         return self.target.attach(record)
 
-    def _save(self, record: Record, plugins: Sequence[Plugin], options: Options) -> None:
+    def _save(self, record: Record, plugins: Sequence[Plugin], options: RunOptions) -> None:
         self.record = dataclasses.replace(
             record,
             plugins=list(map(DeployedPlugin.of, plugins)),
@@ -178,15 +177,19 @@ class Deployment:
 
 
 @contextmanager
-def deploying(root: Path, target: Target, typed: Options) -> Iterator[Deployment]:
-    """A deploy of the project in `root`, which keeps others from changing its deployment meanwhile."""
+def deploying(root: Path, target: Target, typed: RunOptions, *, chain: bool) -> Iterator[Deployment]:
+    """A deploy of the project in `root`, which keeps others from changing its deployment meanwhile.
+
+    `typed` are the user's options; of a `chain` those of a single plugin aren't remembered.
+    """
     folder = deployments.folder(root)
     with deployments.lock(folder):
         record = deployments.read(folder)
         remembered = (record.options if record else {}).items()
-        fitting = {name: value for name, value in remembered if ONLY.get(name, target.name) == target.name}
-        options = typed.over(fitting)
-        yield Deployment(root.resolve(), target, typed, options, options.settings(), record)
+        only = {name: declared.host for name, declared in declarations(RunOptions).items()}
+        fitting = {name: value for name, value in remembered if only[name] in ("", target.name)}
+        options = typed.over(fitting, chain=chain)
+        yield Deployment(root.resolve(), target, options, options.settings, record)
 
 
 def _pass(host: hosts.Running) -> None:

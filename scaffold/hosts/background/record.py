@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from scaffold.core import files, process, records
-from scaffold.hosts.options import Options
-from scaffold.project.model import HostSettings, Plugin
+from scaffold.hosts.options import HostSettings, RunOptions
+from scaffold.hosts.plugin import Plugin
 from scaffold.project.plugins import chained
 
 RECORD = "deployment.json"
@@ -44,7 +44,7 @@ class Record:
 
     `root` is the real folder of the project or workspace; `folder` is the deployment's own. `pid` is the
     supervisor's; `started` tells it from a later process with that pid (`process.start_time`).
-    `options` is what the user typed (`Options.record`). `since` is in seconds since 1970.
+    `options` is what the user typed (`RunOptions.record`). `since` is in seconds since 1970.
     """
 
     root: str
@@ -165,7 +165,7 @@ def read(folder: Path) -> Record | None:
 def _known_options(path: Path, options: dict[str, Any]) -> dict[str, Any]:
     """The options that this version has, as they are recorded."""
     try:
-        return {name: options[name] for name in records.fields(Options, options)}
+        return {name: options[name] for name in records.fields(RunOptions, options)}
     except ValueError as error:
         raise records.DamagedRecord(path, error) from error
 

@@ -16,7 +16,7 @@ from scaffold.errors import TargetError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import record as deployments
 from scaffold.hosts.background.record import STOP_SECONDS, Record
-from scaffold.project.model import HostSettings
+from scaffold.hosts.options import HostSettings
 
 if TYPE_CHECKING:
     from scaffold.hosts.envoy.folder import Folder

@@ -5,6 +5,7 @@ import json
 import pytest
 from support import wasm_asm
 from support.commands import entered, error
+from support.crates import plugin_of
 from support.documents import ROOT
 
 from scaffold.errors import ProjectError, UsageError
@@ -14,7 +15,7 @@ from scaffold.oci.spec import ImageError
 from scaffold.oci.store import Store
 from scaffold.oci.variants import compat
 from scaffold.project import schema
-from scaffold.project.model import Plugin, Project
+from scaffold.project.model import Project
 from scaffold.project.schema import Schema
 from scaffold.toolchain import config_schema
 from scaffold.wasm.module import WasmModule
@@ -160,7 +161,7 @@ def test_the_right_ones_pass(crate, capsys):
 def test_one_that_is_given_counts_alone(crate):
     (crate / "config.json").write_text('{"keys": [3]}')
     module = WasmModule.read(crate / "gate.wasm")
-    assert Plugin.load(crate, module, '{"keys": []}').configuration == b'{"keys": []}'
+    assert plugin_of(crate, module, '{"keys": []}').configuration == b'{"keys": []}'
 
 
 def test_a_project_without_a_configuration_must_fit_as_if_it_were_an_empty_object(crate):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
 import json
 import os
 import re
@@ -17,19 +17,18 @@ from support.commands import entered, error
 from support.faulty import faulty
 
 from scaffold.cli.main import cli
-from scaffold.cli.options import DEPLOY_HEADINGS
 from scaffold.commands import deploy as targets
-from scaffold.commands import manifest as manifests
 from scaffold.commands.push import push
 from scaffold.hosts.background import record as deployments
-from scaffold.kubernetes import apply as kubernetes
+from scaffold.hosts.options import RunOptions
 from scaffold.kubernetes import record as applied
 from scaffold.kubernetes.documents import CLUSTERS
+from scaffold.kubernetes.options import ClusterOptions
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store
 from scaffold.oci.variants import VARIANTS
-from scaffold.wasm import compat as versions
+from scaffold.toolchain.options import BuildOptions
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -77,18 +76,6 @@ def test_every_cluster_is_one_that_can_be_deployed_to():
     assert not set(CLUSTERS) & set(targets.TARGETS)
 
 
-def test_deploy_and_manifest_assume_the_same():
-    deploy, manifest = (
-        inspect.signature(operation).parameters for operation in (targets.deploy, manifests.manifest)
-    )
-    assert deploy["istio"].default == versions.ISTIO
-    assert deploy["wait"].default == kubernetes.ACCEPT_SECONDS
-    shared = set(FOR_CLUSTERS) - {"context", "dry_run", "wait"}
-    assert {name: deploy[name].default for name in shared} == {
-        name: manifest[name].default for name in shared
-    }
-
-
 FOR_CLUSTERS = {
     "name": "a",
     "namespace": "a",
@@ -120,7 +107,9 @@ FOR_HOSTS = {
     "envoy_image": "envoyproxy/envoy:v1.36.4",
     "docker_args": "--init",
 }
-FOR_BOTH = {"root", "config", "root_id", "upstream", "envoy", "probe", "profile", "rustc", "yes", "json"}
+FOR_BOTH = {"root", "config", "root_id", "upstream", "envoy", "probe", "json"} | {
+    field.name for field in dataclasses.fields(BuildOptions)
+}
 
 
 def typed(options, name):
@@ -134,28 +123,30 @@ def test_every_option_is_for_hosts_or_clusters_or_both():
 
 
 def test_help_lists_what_is_for_some_targets_under_headings(capsys):
-    here, docker, *clusters = (set(names) for names in DEPLOY_HEADINGS.values())
-    assert here | docker == {*FOR_HOSTS, "upstream", "envoy"}
-    assert set().union(*clusters) == set(FOR_CLUSTERS)
     sections = re.split(r"^(\S.*):\n", entered(capsys, "deploy", "--help").out, flags=re.MULTILINE)[1:]
     listed = {
-        title: set(re.findall(r"^  (?:-\w, )?--([\w-]+)", text, re.MULTILINE))
+        title: {name.replace("-", "_") for name in re.findall(r"^  (?:-\w, )?--([\w-]+)", text, re.MULTILINE)}
         for title, text in zip(sections[::2], sections[1::2], strict=True)
     }
-    assert list(listed) == ["Options", *DEPLOY_HEADINGS]
-    for title, names in DEPLOY_HEADINGS.items():
-        assert listed[title] == {name.replace("_", "-") for name in names}
-    assert listed["Options"] == {
-        "root",
-        "config",
-        "root-id",
-        "probe",
-        "profile",
-        "rustc",
-        "yes",
-        "json",
-        "help",
+    everywhere, here, docker, *clusters = listed.values()
+    assert next(iter(listed)) == "Options"
+    assert here | docker == {*FOR_HOSTS, "upstream", "envoy"}
+    assert set().union(*clusters) == set(FOR_CLUSTERS)
+    assert everywhere == {*FOR_BOTH, "help"} - {"upstream", "envoy"}
+
+
+@pytest.mark.parametrize("kind", [BuildOptions, ClusterOptions, RunOptions])
+def test_an_option_is_declared_once_by_its_field(kind):
+    """The command line's names and defaults are the fields'."""
+    homes = {BuildOptions: "build", ClusterOptions: "manifest", RunOptions: "run"}
+    params = {
+        param.name: param for command in (homes[kind], "deploy") for param in cli.commands[command].params
     }
+    for field in dataclasses.fields(kind):
+        param = params[field.name]
+        assert f"--{field.name.replace('_', '-')}" in param.opts
+        given = param.get_default(click.Context(cli))
+        assert (tuple(given) if param.multiple and given else given or None) == (field.default or None)
 
 
 @pytest.mark.parametrize("target", targets.TARGETS)
@@ -165,7 +156,8 @@ def test_a_host_refuses_what_is_for_clusters(target, name, tmp_path, project, ca
     module.write_bytes(MODULE)
     words = typed(FOR_CLUSTERS, name)
     ran = entered(capsys, "deploy", target, module, "--root", project, *words)
-    assert ran.err == error(f"{words[0]} is for a cluster, not for `{target}`", "leave it out")
+    hint = "leave it out, or choose a control plane: istio, istio-envoyfilter, envoy-gateway, higress"
+    assert ran.err == error(f"{words[0]} isn't supported for `{target}`", hint)
     assert (ran.code, ran.out) == (2, "")
 
 
@@ -174,8 +166,8 @@ def test_a_host_refuses_what_is_for_clusters(target, name, tmp_path, project, ca
 def test_a_cluster_refuses_what_is_for_hosts(target, name, here, pushed, registry, project, capsys):
     words = typed(FOR_HOSTS, name)
     ran = entered(capsys, "deploy", target, pushed, "--root", project, *words)
-    message = f"{words[0]} is for an Envoy that scaffold runs, not for `{target}`"
-    assert ran.err == error(message, "leave it out")
+    message = f"{words[0]} isn't supported for `{target}`"
+    assert ran.err == error(message, "leave it out, or choose envoy or docker")
     assert (ran.code, ran.out) == (2, "")
     assert here.seen == [] and registry.seen == []
 

@@ -25,7 +25,7 @@ from scaffold.core import events, process
 from scaffold.errors import UsageError
 from scaffold.hosts.background import record as deployments
 from scaffold.hosts.background.record import DeployedPlugin, Record
-from scaffold.project.model import HostSettings
+from scaffold.hosts.options import HostSettings
 
 WASI = "wasm32-wasip1"
 NOBODY = 65534

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import yaml
 from support import wasm_asm
 from support.faulty import faulty
 
-from scaffold.commands import manifest as manifests
-from scaffold.commands.deploy import deploy, to_cluster
+from scaffold.commands.deploy import deploy
 from scaffold.commands.manifest import manifest
 from scaffold.commands.push import push
 from scaffold.errors import UsageError
+from scaffold.hosts.options import RunOptions
 from scaffold.kubernetes.options import ClusterOptions
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
@@ -34,7 +36,9 @@ def pushed():
 
 def test_of_an_image(pushed):
     name, pinned = pushed
-    document = yaml.safe_load(manifest("istio", name, selector=["app=web"], namespace="shop"))
+    document = yaml.safe_load(
+        manifest("istio", name, options=ClusterOptions(selector=("app=web",), namespace="shop"))
+    )
     assert document["metadata"]["namespace"] == "shop"
     assert document["spec"]["sha256"] == pinned.removeprefix("sha256:")
 
@@ -50,29 +54,43 @@ def test_what_does_not_fit_the_schema_of_an_image_in_a_registry_is_never_applied
         with pytest.raises(
             ImageError, match=r"the image's configuration does not match config\.schema\.json: a: 1"
         ):
-            deploy(target="istio", module=name, selector=["app=web"])
+            deploy(target="istio", module=name, cluster=ClusterOptions(selector=("app=web",)))
         with pytest.raises(UsageError, match=r"--config does not match config\.schema\.json: a: 2"):
-            deploy(target="istio", module=name, selector=["app=web"], config='{"a": 2}')
+            deploy(
+                target="istio",
+                module=name,
+                cluster=ClusterOptions(selector=("app=web",)),
+                run=RunOptions(config='{"a": 2}'),
+            )
         assert here.changes() == []
-        deploy(target="istio", module=name, selector=["app=web"], config='{"a": null}', wait=0)
+        deploy(
+            target="istio",
+            module=name,
+            cluster=ClusterOptions(selector=("app=web",), wait=0),
+            run=RunOptions(config='{"a": null}'),
+        )
     assert here.named("hello")["spec"]["pluginConfig"] == {"a": None}
 
 
 def test_a_registry_on_this_machine_is_none_for_a_cluster(pushed, said):
     name, _ = pushed
     sentence = f"{name.partition('/')[0]} is a registry on this machine: in a cluster that name means"
-    manifest("istio", name, selector=["app=web"], url="https://modules.example/a.wasm")
+    manifest(
+        "istio", name, options=ClusterOptions(selector=("app=web",), url="https://modules.example/a.wasm")
+    )
     assert not [text for text in said if "a registry on this machine" in text]
-    manifest("istio", name, selector=["app=web"])
+    manifest("istio", name, options=ClusterOptions(selector=("app=web",)))
     assert [text for text in said if text.startswith(sentence)]
 
 
 def test_it_is_deployed_as_it_is_printed(here, pushed, tmp_path):
     name, pinned = pushed
     options = ClusterOptions(selector=("app=web",), namespace="shop")
-    made = to_cluster("istio", name, tmp_path, options, manifests.Build(), wait=0)
+    made = deploy(tmp_path, target="istio", module=name, cluster=replace(options, wait=0))
     assert made.manifest_digest == pinned
-    printed = yaml.safe_load(manifest("istio", name, selector=["app=web"], namespace="shop"))
+    printed = yaml.safe_load(
+        manifest("istio", name, options=ClusterOptions(selector=("app=web",), namespace="shop"))
+    )
     assert yaml.safe_load(here.changes()[0].body) == printed
 
 
@@ -82,7 +100,8 @@ def test_nothing_is_applied_that_was_not_pushed(here, tmp_path):
         Store().add(VARIANTS["compat"](MODULE, PluginInfo("hello_world")), Reference.parse(name))
         options = ClusterOptions(selector=("app=web",))
         with pytest.raises(Exception, match="has no acme/hello:1") as caught:
-            to_cluster("istio", name, tmp_path, options, manifests.Build())
+            deploy(tmp_path, target="istio", module=name, cluster=options)
         assert "scaffold push" in caught.value.hint
         assert here.changes() == []
-        assert to_cluster("istio", name, tmp_path, options, manifests.Build(), dry_run=True).dry_run
+        dry = replace(options, dry_run=True)
+        assert deploy(tmp_path, target="istio", module=name, cluster=dry).dry_run

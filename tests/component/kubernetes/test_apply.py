@@ -36,7 +36,8 @@ def policy(**more):
 
 
 def apply(root, documents=None, name="istio", **more):
-    return target.apply(root, name, HTTP, documents or istio(), **{"wait": 0, **more})
+    options = ClusterOptions(**{"wait": 0, **more})
+    return target.apply(root, name, HTTP, documents or istio(), options)
 
 
 def remove(root):
@@ -474,7 +475,7 @@ OTHER = replace(HTTP, image=image(name="registry.example/others/hello_world:0.1.
 
 def other_project(root, **more):
     documents = kubernetes.documents("istio", OTHER, ClusterOptions(**SHOP, **more))
-    return target.apply(root, "istio", OTHER, documents, wait=0)
+    return target.apply(root, "istio", OTHER, documents, ClusterOptions(wait=0))
 
 
 def test_a_resource_that_another_project_made_is_left_alone(here, tmp_path):
@@ -486,7 +487,7 @@ def test_a_resource_that_another_project_made_is_left_alone(here, tmp_path):
         documents = kubernetes.documents("istio", OTHER, ClusterOptions(**SHOP))
         owner = "belongs to another project: registry.example/acme/hello_world"
         with pytest.raises(UsageError, match=owner) as caught:
-            target.apply(theirs, "istio", OTHER, documents, wait=0, **dry)
+            target.apply(theirs, "istio", OTHER, documents, ClusterOptions(wait=0, **dry))
     assert "--name or --namespace" in caught.value.hint
     assert (json.dumps(here.objects), applied.load(theirs)) == (before, [])
     assert other_project(theirs, name="other").name == "other"
@@ -499,7 +500,9 @@ def test_a_project_is_the_same_from_another_machine_and_in_its_next_version(here
     first = apply(tmp_path / "laptop")
     next_one = replace(HTTP, image=image(name="registry.example/acme/hello_world:0.2.0"))
     documents = kubernetes.documents("istio", next_one, ClusterOptions(**SHOP))
-    assert target.apply(tmp_path / "ci", "istio", next_one, documents, wait=0).uid == first.uid
+    assert (
+        target.apply(tmp_path / "ci", "istio", next_one, documents, ClusterOptions(wait=0)).uid == first.uid
+    )
 
 
 def test_what_was_applied_from_here_last_is_ours_whatever_its_image_is_called_now(here, tmp_path):
@@ -554,7 +557,7 @@ def test_a_plugin_that_was_applied_from_another_image_says_so(here, tmp_path, sa
     apply(tmp_path)
     moved = replace(HTTP, image=replace(HTTP.image, manifest_digest="sha256:" + "3" * 64))
     documents = kubernetes.documents("istio", moved, ClusterOptions(**SHOP))
-    target.apply(tmp_path, "istio", moved, documents, wait=0)
+    target.apply(tmp_path, "istio", moved, documents, ClusterOptions(wait=0))
     assert f"{HTTP.image.reference} was {HTTP.image.manifest_digest} when it was last applied" in said
 
 
@@ -618,7 +621,7 @@ def test_kubectl_gets_the_document_on_standard_input_and_the_context_each_time(t
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin:/bin")
     with pytest.raises(TargetError, match="somebody has removed it"):
-        apply(tmp_path, istio(configuration=b'{"token": "secret"}'))
+        apply(tmp_path, istio(config=b'{"token": "secret"}'))
     words = (tmp_path / "kubectl.argv").read_text().splitlines()
     assert "secret" not in "".join(words)
     assert "secret" in (tmp_path / "kubectl.stdin").read_text()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from scaffold.project.model import Project, Settings
+from scaffold.project.plugins import Projects
 from scaffold.toolchain import find as toolchain
 from scaffold.toolchain import reproducible as remap
 from scaffold.toolchain.rustc import Toolchain
@@ -36,9 +39,16 @@ def place(tmp_path) -> Path:
     return folder
 
 
+def alone(place: Path) -> Projects:
+    """The crate in `place`, whatever its Cargo.toml has, or none."""
+    path = place / "Cargo.toml"
+    manifest = tomllib.loads(path.read_text()) if path.exists() else {}
+    return Projects((Project(place, "a-b", "1.0.0+x", Settings(), manifest),), place)
+
+
 def called(tools: Toolchain, place: Path, *words: str, **env: str) -> list[str]:
     """The words that rustc gets in the end, when cargo compiles a crate in `place`."""
-    ours = remap.env_for(tools, place)
+    ours = remap.env_for(tools, alone(place))
     wrapper = ours.get("RUSTC_WRAPPER") or ours["CARGO_BUILD_RUSTC_WRAPPER"]
     crate = {
         "CARGO_CRATE_NAME": "a_b",
@@ -76,7 +86,6 @@ def test_a_crate_is_told_by_name_and_version_and_not_by_its_place(tools, place):
         ("[target.'cfg(unix)'.dependencies]\nb = { path = '/b' }", True),
         ('[dependencies]\nb = { path = "b" }\npath = "1"', False),
         ('[dependencies]\nb = "1"\npath = { path = true }', False),
-        ("[dependencies", False),
     ],
 )
 def test_a_package_outside_takes_the_place_out_of_metadata(manifest, own, tools, place):
@@ -84,6 +93,13 @@ def test_a_package_outside_takes_the_place_out_of_metadata(manifest, own, tools,
     renamed = [*WORDS[:5], "metadata=a-b-1.0.0+x", *WORDS[6:]]
     assert called(tools, place, *WORDS)[: len(WORDS)] == (renamed if own else WORDS)
     assert called(tools, place, *WORDS, "--cap-lints", "allow")[: len(WORDS)] == WORDS
+
+
+def test_a_broken_workspace_is_for_cargo_to_explain(tools, place):
+    (place / "Cargo.toml").write_text('[workspace]\nmembers = ["broken"]\n')
+    (place / "broken").mkdir()
+    (place / "broken" / "Cargo.toml").write_text("[dependencies")
+    assert called(tools, place, *WORDS)[: len(WORDS)] == WORDS
 
 
 def test_a_workspace_is_the_folder_rustc_is_in_and_not_the_crates(tools, place, tmp_path):
@@ -116,7 +132,7 @@ def test_what_goes_into_no_module_is_left_alone(words, env, tools, place):
 
 
 def test_rustcs_exit_code_is_the_scripts(tools, place):
-    script = remap.env_for(tools, place)["CARGO_BUILD_RUSTC_WRAPPER"]
+    script = remap.env_for(tools, alone(place))["CARGO_BUILD_RUSTC_WRAPPER"]
     assert subprocess.run([script, "/bin/sh", "-c", "exit 101"], timeout=20).returncode == 101
 
 
@@ -199,7 +215,7 @@ def test_the_nearest_file_that_names_one_counts(tools, place, machine):
 
 
 def test_a_build_within_a_build_does_not_go_round_for_ever(tools, place, monkeypatch):
-    monkeypatch.setenv("RUSTC_WRAPPER", remap.env_for(tools, place)["CARGO_BUILD_RUSTC_WRAPPER"])
+    monkeypatch.setenv("RUSTC_WRAPPER", remap.env_for(tools, alone(place))["CARGO_BUILD_RUSTC_WRAPPER"])
     assert by(tools, place) is None
 
 
@@ -207,5 +223,5 @@ def test_without_a_place_for_the_script_cargo_is_left_alone(tools, place, tmp_pa
     assert remap.hindrance() is None
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert remap.env_for(tools, place) == {}
+    assert remap.env_for(tools, alone(place)) == {}
     assert str(tmp_path / "file") in remap.hindrance()

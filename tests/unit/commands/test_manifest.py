@@ -6,8 +6,7 @@ import pytest
 import yaml
 from support import wasm_asm
 
-from scaffold.commands import manifest as manifests
-from scaffold.commands.deploy import to_cluster
+from scaffold.commands.deploy import deploy
 from scaffold.commands.manifest import manifest
 from scaffold.core.files import digest
 from scaffold.errors import ProjectError, UsageError
@@ -32,26 +31,35 @@ def module(tmp_path):
 
 
 def test_a_fleet_without_an_origin_is_said_to_answer_itself(module, said):
-    manifest("envoy", str(module), file="/a.wasm", upstream="http://web:3000")
+    manifest("envoy", str(module), options=ClusterOptions(file="/a.wasm", upstream="http://web:3000"))
     assert said == []
-    manifest("envoy", str(module), file="/a.wasm")
+    manifest("envoy", str(module), options=ClusterOptions(file="/a.wasm"))
     (sentence,) = said
     assert "answers every request itself, with 200" in sentence
 
 
 def test_of_a_modules_file(module):
-    bootstrap, resource = yaml.safe_load_all(manifest("envoy", str(module), file="/etc/envoy/a.wasm"))
+    bootstrap, resource = yaml.safe_load_all(
+        manifest("envoy", str(module), options=ClusterOptions(file="/etc/envoy/a.wasm"))
+    )
     assert bootstrap["static_resources"]["listeners"]
     assert resource["resources"][0]["typed_config"]["config"]["name"] == "greeter"
     document = yaml.safe_load(
-        manifest("istio", str(module), selector=["app=web"], url="https://modules.example/a.wasm")
+        manifest(
+            "istio",
+            str(module),
+            options=ClusterOptions(selector=("app=web",), url="https://modules.example/a.wasm"),
+        )
     )
     assert document["spec"]["sha256"] == digest(MODULE).removeprefix("sha256:")
 
 
 def test_it_goes_into_a_file(module, tmp_path):
-    text = manifest("envoy", str(module), file="/a.wasm")
-    assert manifest("envoy", str(module), file="/a.wasm", out=tmp_path / "all.yaml") == tmp_path / "all.yaml"
+    text = manifest("envoy", str(module), options=ClusterOptions(file="/a.wasm"))
+    assert (
+        manifest("envoy", str(module), options=ClusterOptions(file="/a.wasm"), out=tmp_path / "all.yaml")
+        == tmp_path / "all.yaml"
+    )
     assert (tmp_path / "all.yaml").read_text() == f"{text}\n"
 
 
@@ -59,14 +67,14 @@ def test_options_are_judged_before_anything_is_built(tmp_path):
     """There is no source here that could be."""
     (tmp_path / "Cargo.toml").write_text(CARGO_TOML)
     with pytest.raises(UsageError, match="no image is named"):
-        manifest("istio", root=tmp_path, selector=["app=web"])
+        manifest("istio", root=tmp_path, options=ClusterOptions(selector=("app=web",)))
     with pytest.raises(UsageError, match=r"needs Envoy 1\.22"):
-        manifest("envoy", root=tmp_path, file="/a.wasm", envoy="1.21")
+        manifest("envoy", root=tmp_path, options=ClusterOptions(file="/a.wasm", envoy="1.21"))
 
 
 def test_neither_a_project_nor_an_image(tmp_path):
     with pytest.raises(ProjectError, match=r"no Cargo\.toml"):
-        manifest("envoy", root=tmp_path, file="/a.wasm")
+        manifest("envoy", root=tmp_path, options=ClusterOptions(file="/a.wasm"))
 
 
 def test_an_unknown_target_comes_before_everything_else():
@@ -75,5 +83,5 @@ def test_an_unknown_target_comes_before_everything_else():
 
 
 def test_a_plain_fleet_has_no_cluster(tmp_path):
-    with pytest.raises(UsageError, match="`envoy` has no cluster"):
-        to_cluster("envoy", None, tmp_path, ClusterOptions(), manifests.Build())
+    with pytest.raises(UsageError, match="--selector isn't supported for `envoy`"):
+        deploy(tmp_path, target="envoy", cluster=ClusterOptions(selector=("app=web",)))

@@ -9,16 +9,16 @@ import pytest
 
 import scaffold
 from scaffold.cli import console
-from scaffold.commands.test import Play, Report, Reports
+from scaffold.commands.test import Outcome, Report, Reports
 from scaffold.errors import ModuleError, ProjectError, TestsFailed, UsageError
 
-GOOD = Play("Envoy 1.36.4", 4, 0, 0, 1, 1.23, None)
-BAD = Play("Envoy 1.40.0", 12, 3, 0, 0, 12.5, TestsFailed("tests failed"))
-REFUSED = Play("Envoy 1.9.0", 0, 0, 0, 0, 0.5, ModuleError("the tests could not begin"))
+GOOD = Outcome("Envoy 1.36.4", 4, 0, 0, 1, 1.23, None)
+BAD = Outcome("Envoy 1.40.0", 12, 3, 0, 0, 12.5, TestsFailed("tests failed"))
+REFUSED = Outcome("Envoy 1.9.0", 0, 0, 0, 0, 0.5, ModuleError("the tests could not begin"))
 
 
-def without_tests(play: Play) -> Play:
-    return Play(play.host, 0, 0, 0, 0, 0.2, ProjectError("no tests ran"))
+def without_tests(outcome: Outcome) -> Outcome:
+    return Outcome(outcome.host, 0, 0, 0, 0, 0.2, ProjectError("no tests ran"))
 
 
 def test_the_table_has_a_line_for_each_envoy():
@@ -30,14 +30,14 @@ def test_the_table_has_a_line_for_each_envoy():
     )
 
 
-@pytest.mark.parametrize("play", [GOOD, BAD])
-def test_of_a_single_one_nothing_more_is_said(play, capsys):
-    console.show(Report([play]))
+@pytest.mark.parametrize("outcome", [GOOD, BAD])
+def test_of_a_single_one_nothing_more_is_said(outcome, capsys):
+    console.show(Report([outcome]))
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
-    ("plays", "code"),
+    ("outcomes", "code"),
     [
         ([GOOD, GOOD], 0),
         ([GOOD, BAD], 1),
@@ -46,13 +46,13 @@ def test_of_a_single_one_nothing_more_is_said(play, capsys):
         ([without_tests(GOOD), without_tests(BAD)], 3),
     ],
 )
-def test_the_exit_code_is_that_of_what_is_wrong(plays, code):
-    assert Report(plays).exit_code == code
+def test_the_exit_code_is_that_of_what_is_wrong(outcomes, code):
+    assert Report(outcomes).exit_code == code
 
 
 def test_as_json_it_has_every_number(capsys):
     console.show(Report([GOOD, BAD]), as_json=True)
-    good, bad = json.loads(capsys.readouterr().out)["plays"]
+    good, bad = json.loads(capsys.readouterr().out)["outcomes"]
     assert good == {
         "host": "Envoy 1.36.4",
         "passed": 4,
@@ -84,4 +84,4 @@ def test_a_deployment_has_its_envoy(tmp_path: Path):
         '[package]\nname = "a"\nversion = "1.0.0"\n[lib]\ncrate-type = ["cdylib"]\n'
     )
     with pytest.raises(UsageError, match="a deployment has its Envoy already"):
-        scaffold.test(tmp_path, envoy="1.36.4", deployed=True)
+        scaffold.test(tmp_path, run=scaffold.RunOptions(envoy="1.36.4"), deployed=True)

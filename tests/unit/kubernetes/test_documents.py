@@ -182,10 +182,10 @@ def test_docker_hub_is_spelt_out():
 
 
 def test_what_is_said_comes_before_what_the_image_says():
-    options = ClusterOptions(selector=APP, configuration=b'{"a": 1}', root_id="other")
+    options = ClusterOptions(selector=APP, config=b'{"a": 1}', root_id="other")
     (document,) = kubernetes.documents("istio", HTTP, options)
     assert (document["spec"]["pluginConfig"], document["spec"]["pluginName"]) == ({"a": 1}, "other")
-    options = ClusterOptions(selector=APP, configuration=b"", root_id="")
+    options = ClusterOptions(selector=APP, config=b"", root_id="")
     (document,) = kubernetes.documents("istio", HTTP, options)
     assert not {"pluginConfig", "pluginName"} & set(document["spec"])
 
@@ -288,7 +288,7 @@ def test_a_fleet_sees_a_change_of_the_configuration():
         made = kubernetes.documents("envoy", HTTP, ClusterOptions(file="/a.wasm", **options))
         return made[1]["version_info"]
 
-    assert version() == version() != version(configuration=b"other")
+    assert version() == version() != version(config=b"other")
 
 
 def test_old_istio_lets_traffic_pass_while_it_cannot_download():
@@ -461,12 +461,12 @@ REFUSED = [
     ("higress", NETWORK, {"whole_namespace": True}, "run a plugin of type `network`", "istio"),
     ("istio", SERVICE, ANY, "can't run a plugin of type `service`", "bootstrap"),
     ("envoy", HTTP, {"selector": APP, "file": "/a"}, "--selector isn't supported", "for Kubernetes"),
-    ("istio", HTTP, {**ANY, "configuration": b"[1]"}, "isn't a JSON object", "{...}"),
-    ("istio", HTTP, {**ANY, "configuration": b"\xff"}, "isn't JSON", "istio-envoyfilter"),
-    ("istio", HTTP, {**ANY, "configuration": b'{"a": NaN}'}, "isn't JSON", "istio-envoyfilter"),
-    ("istio", HTTP, {**ANY, "configuration": b'{"a": 1e999}'}, "isn't JSON", "istio-envoyfilter"),
-    ("istio", HTTP, {**ANY, "configuration": b'{"a": "\\ud800"}'}, "isn't JSON", "istio-envoyfilter"),
-    ("istio", HTTP, {**ANY, "configuration": b"[" * 100_000}, "isn't JSON", "istio-envoyfilter"),
+    ("istio", HTTP, {**ANY, "config": b"[1]"}, "isn't a JSON object", "{...}"),
+    ("istio", HTTP, {**ANY, "config": b"\xff"}, "isn't JSON", "istio-envoyfilter"),
+    ("istio", HTTP, {**ANY, "config": b'{"a": NaN}'}, "isn't JSON", "istio-envoyfilter"),
+    ("istio", HTTP, {**ANY, "config": b'{"a": 1e999}'}, "isn't JSON", "istio-envoyfilter"),
+    ("istio", HTTP, {**ANY, "config": b'{"a": "\\ud800"}'}, "isn't JSON", "istio-envoyfilter"),
+    ("istio", HTTP, {**ANY, "config": b"[" * 100_000}, "isn't JSON", "istio-envoyfilter"),
     ("istio", HTTP, {**ANY, "env": tuple(f"V{n}=1" for n in range(257))}, "257 environment variables", "256"),
     (
         "istio-envoyfilter",

@@ -212,7 +212,7 @@ istio = options(
     of(labels, refs(["Gateway", "GatewayClass", "Service", "ServiceEntry"])),
     **order,
     **matches,
-    configuration=objects,
+    config=objects,
     pull_secret=name,
     istio=st.sampled_from(["1.30", "1.31.2"]),
     traffic_extension=st.booleans(),
@@ -220,17 +220,17 @@ istio = options(
 )
 gateway = options(
     refs(["Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute"], 20).map(lambda pairs: {"target_ref": pairs}),
-    configuration=value.map(as_json),
+    config=value.map(as_json),
     pull_secret=name,
     env=st.lists(st.from_regex(r"[A-Z_]{1,9}", fullmatch=True), max_size=3, unique=True).map(tuple),
 )
-higress = options(of(), **order, configuration=objects, pull_secret=name)
+higress = options(of(), **order, config=objects, pull_secret=name)
 where = st.fixed_dictionaries({"url": url}) | st.fixed_dictionaries({"file": st.just("/etc/a.wasm")})
 envoyfilter = options(
     st.builds(dict.__or__, of(labels), where),
     **matches,
     priority=order["priority"],
-    configuration=st.binary(max_size=50),
+    config=st.binary(max_size=50),
     istio=st.sampled_from(["1.27", "1.30"]),
     failure_policy=st.sampled_from(["fail-closed", "fail-open", "fail-reload"]),
 )

@@ -12,9 +12,9 @@ from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy.config import Chain, ecds_filter
 from scaffold.hosts.envoy.folder import Folder, generated
 from scaffold.hosts.envoy.origins import LONGEST_SOCKET, placed
+from scaffold.hosts.options import HostSettings
 from scaffold.project import clusters
 from scaffold.project.clusters import Address
-from scaffold.project.model import HostSettings
 
 ORIGIN = Address(pipe="/tmp/origin.sock")
 CHAIN = Chain([ecds_filter("/tmp/filter.json")], [])

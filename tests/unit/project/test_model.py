@@ -5,10 +5,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import wasm_asm as asm
+from support.crates import plugin_of
 
 from scaffold.errors import ProjectError, UsageError
+from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 from scaffold.project.manifest import read_manifest
-from scaffold.project.model import HostSettings, Plugin, Project, Settings, read_configuration
+from scaffold.project.model import Project, Settings, read_configuration
 from scaffold.wasm.module import WasmModule
 
 CRATE = '[package]\nname = "hello"\nversion = "1.2.3"\n\n[lib]\ncrate-type = ["cdylib"]\n'
@@ -57,7 +60,7 @@ def test_clusters_reach_the_host(crate, tmp_path):
     root = crate(CRATE + TABLE + table)
     module = tmp_path / "m.wasm"
     module.write_bytes(asm.plugin())
-    plugin = Plugin.load(root, WasmModule.read(module))
+    plugin = plugin_of(root, WasmModule.read(module))
     clusters = {"beta": "upstream", "out|80||a.b": "http://localhost:9000"}
     assert plugin.clusters == HostSettings().serving(plugin).clusters == clusters
     assert not HostSettings().serving(plugin).fit(HostSettings(), 0), "so another Envoy is needed"
@@ -332,23 +335,23 @@ def module(tmp_path_factory):
 def test_a_plugin_is_named_and_configured_by_its_project(crate, module):
     root = crate(CRATE + TABLE + 'root-id = "greeter"\nconfiguration = "c.json"\n')
     (root / "c.json").write_bytes(b"\xff")
-    assert Plugin.load(root, module) == Plugin("hello", "greeter", module, b"\xff")
+    assert plugin_of(root, module) == Plugin("hello", "greeter", module, b"\xff")
 
 
 def test_a_configuration_that_is_given_counts_though_the_projects_own_is_missing(crate, module):
     root = crate(CRATE + TABLE + 'configuration = "none.json"\n')
-    assert Plugin.load(root, module, '{"a": 1}').configuration == b'{"a": 1}'
+    assert plugin_of(root, module, '{"a": 1}').configuration == b'{"a": 1}'
     with pytest.raises(ProjectError, match="cannot read the configuration"):
-        Plugin.load(root, module)
+        plugin_of(root, module)
 
 
 def test_a_plugin_of_no_project_is_named_by_its_file(tmp_path, module):
-    assert Plugin.load(tmp_path, module) == Plugin("hello_world", "", module, b"")
+    assert plugin_of(tmp_path, module) == Plugin("hello_world", "", module, b"")
 
 
 def test_a_project_that_is_broken_is_not_passed_over(crate, module):
     with pytest.raises(ProjectError, match="is not TOML"):
-        Plugin.load(crate("["), module)
+        plugin_of(crate("["), module)
 
 
 def test_a_configuration_names_a_file_whose_bytes_go_as_they_are(tmp_path, monkeypatch):

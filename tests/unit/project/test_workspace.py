@@ -11,12 +11,12 @@ from support.wasm_asm import plugin as assembled
 
 import scaffold
 from scaffold.commands import deploy as targets
-from scaffold.commands.test_jobs import Part, jobs
+from scaffold.commands.test import Part, jobs
 from scaffold.errors import ProjectError
 from scaffold.hosts import plugin as plugins
 from scaffold.project.model import Project
-from scaffold.project.plugins import chain_at, plugins_at, triples
-from scaffold.project.workspace import Workspace, about, top
+from scaffold.project.plugins import projects_at, triples_at
+from scaffold.project.workspace import Workspace
 
 LIB = '[lib]\ncrate-type = ["cdylib"]\n'
 SDK = '[dependencies]\nproxy-wasm = "0.2.5"\n'
@@ -115,24 +115,24 @@ def test_a_plugin_says_so_or_makes_a_cdylib_with_the_sdk(root):
 def test_a_root_that_is_a_plugin_is_meant_alone(root):
     crate(root, LIB + SDK + '[workspace]\nmembers = ["a"]\n')
     crate(root / "a")
-    assert plugins_at(root) is None
+    assert projects_at(root).workspace is None
     assert Project.load(root).name == "ws"
 
 
 def test_a_root_that_is_none_stands_for_all(root, monkeypatch):
     crate(root, '[workspace]\nmembers = ["b", "a"]\n')
     crate(root / "a"), crate(root / "b")
-    assert [project.name for project in plugins_at(root)] == ["b", "a"]
+    assert [project.name for project in projects_at(root)] == ["b", "a"]
     (root / "folder").mkdir()
     monkeypatch.chdir(root / "folder")
-    assert [project.name for project in plugins_at(Path())] == ["b", "a"], "from a folder in it, too"
+    assert [project.name for project in projects_at(Path())] == ["b", "a"], "from a folder in it, too"
 
 
 @pytest.mark.parametrize("command", ["build", "test", "package", "clean", "setup"])
 def test_a_workspace_without_a_plugin_says_so(command, root, capsys):
     crate(write(root, '[workspace]\nmembers = ["a"]\n') / "a", "")
     ran = entered(capsys, command, "--root", root)
-    hint = "`scaffold new NAME` adds one, and `scaffold adopt` makes one of a filter's crate"
+    hint = "`scaffold new NAME` adds one, and `scaffold adopt` turns a plugin's crate into one"
     assert (ran.code, ran.err) == (3, error(f"no member of the workspace in {root} is a plugin", hint))
 
 
@@ -142,7 +142,7 @@ def test_what_is_about_one_plugin_names_them(line, root, capsys, monkeypatch):
     crate(root / "a b"), crate(root / "c"), crate(root / "library", "")
     monkeypatch.chdir(root.parent)
     ran = entered(capsys, *line.split(), "--root", "ws")
-    message = "ws/Cargo.toml is a workspace's, and this is about one plugin"
+    message = "ws/Cargo.toml is a workspace's, and this needs one plugin"
     assert (ran.code, ran.err) == (3, error(message, "choose a plugin: --root 'ws/a b', --root ws/c"))
 
 
@@ -156,26 +156,26 @@ def chained(root, said=""):
 
 def test_a_chain_has_all_plugins_in_the_order_of_the_members(root):
     chained(root)
-    assert [project.name for project in chain_at(root)] == ["b", "a", "c"]
-    assert chain_at(root / "a") is None
+    assert [project.name for project in projects_at(root).chain] == ["b", "a", "c"]
+    assert projects_at(root / "a").workspace is None
 
 
 def test_a_chain_is_what_it_is_said_to_be(root):
     chained(root, 'chain = ["c", "b"]')
-    assert [project.name for project in chain_at(root)] == ["c", "b"]
-    assert [project.name for project in plugins_at(root)] == ["b", "a", "c"], "others are built all the same"
+    assert [project.name for project in projects_at(root).chain] == ["c", "b"]
+    assert [project.name for project in projects_at(root)] == ["b", "a", "c"], "others are built all the same"
 
 
 @pytest.mark.parametrize(
     ("said", "message", "hint"),
     [
         ('chian = ["a"]', "unknown key `chian` in {}", "known: chain"),
-        ('chain = "a"', "`chain` in {} is no list of names", '`chain = ["auth", "ratelimit"]`'),
-        ("chain = []", "`chain` in {} is no list of names", '`chain = ["auth", "ratelimit"]`'),
-        ("chain = [1]", "`chain` in {} is no list of names", '`chain = ["auth", "ratelimit"]`'),
+        ('chain = "a"', "`chain` in {} is not a list of names", '`chain = ["auth", "ratelimit"]`'),
+        ("chain = []", "`chain` in {} is not a list of names", '`chain = ["auth", "ratelimit"]`'),
+        ("chain = [1]", "`chain` in {} is not a list of names", '`chain = ["auth", "ratelimit"]`'),
         (
             'chain = ["library"]',
-            "`chain` in {} names `library`, which is no plugin here that a host can run",
+            "`chain` in {} names `library`, which isn't a plugin here that a host can run",
             "known: b, a, c",
         ),
         ('chain = ["a", "b", "a"]', "`chain` in {} names `a` twice", None),
@@ -239,11 +239,11 @@ def test_a_modules_file_at_a_workspaces_root_is_the_members_of_its_name(root, tm
     chained(root)
     crate(root / "a-b")
     (root / "Cargo.toml").write_text('[workspace]\nmembers = ["*"]\nexclude = ["library"]\n')
-    for name, home in (("a_b", root / "a-b"), ("other", tmp_path)):
+    for name, home in (("a_b", root / "a-b"), ("other", None)):
         path = tmp_path / f"{name}.wasm"
         path.write_bytes(assembled())
-        source = plugins.load(path, root, profile="release", rustc=None, yes=False)
-        assert source.root == home
+        choice = plugins.choose(path, root)
+        assert (choice.project and choice.project.root) == home
 
 
 @pytest.mark.parametrize("out", ["nowhere/x.yaml", "."])
@@ -312,11 +312,11 @@ def test_a_service_is_in_no_chain(root):
     chained(root)
     service = '[package.metadata.proxy-wasm]\ntype = "service"\n'
     crate(root / "a", LIB + service)
-    assert [project.name for project in chain_at(root)] == ["b", "c"]
+    assert [project.name for project in projects_at(root).chain] == ["b", "c"]
     for name in "bc":
         crate(root / name, LIB + service)
     with pytest.raises(ProjectError, match="can be run: they are services"):
-        chain_at(root)
+        _ = projects_at(root).chain
 
 
 def test_a_root_with_a_package_that_is_no_plugin_is_there_once(root, capsys):
@@ -330,8 +330,11 @@ def test_a_root_with_a_package_that_is_no_plugin_is_there_once(root, capsys):
 def test_what_is_of_one_plugin_cannot_be_said_of_a_chain(command, words, root, capsys):
     chained(root)
     ran = entered(capsys, command, *words, "--root", root)
-    hint = "each member's own settings count; or give --root the folder of one"
-    assert (ran.code, ran.err) == (2, error(f"{words[0]} is of one plugin, and this is a workspace", hint))
+    hint = "each plugin keeps its own settings; or choose one with --root"
+    assert (ran.code, ran.err) == (
+        2,
+        error(f"{words[0]} is for a single plugin, but this is a workspace", hint),
+    )
 
 
 def test_of_many_plugins_a_few_are_named(root):
@@ -352,13 +355,13 @@ def test_what_only_one_can_be_given_is_refused(words, root, capsys):
     assert (ran.code, ran.err) == (2, error(message, "choose a plugin with --root"))
 
 
-def test_the_toolchain_is_for_all_triples(root):
+def test_the_toolchain_is_for_all_triples_at(root):
     write(root, '[workspace]\nmembers = ["a", "b", "c"]\n')
     other = LIB + '[package.metadata.proxy-wasm]\ntriple = "wasm32-unknown-unknown"\n'
     crate(root / "a"), crate(root / "b", other), crate(root / "c")
-    assert triples(root) == ["wasm32-wasip1", "wasm32-unknown-unknown"]
-    assert triples(root / "b") == ["wasm32-unknown-unknown"]
-    assert triples(root / "nowhere") == ["wasm32-wasip1"]
+    assert triples_at(root) == ["wasm32-wasip1", "wasm32-unknown-unknown"]
+    assert triples_at(root / "b") == ["wasm32-unknown-unknown"]
+    assert triples_at(root / "nowhere") == ["wasm32-wasip1"]
 
 
 def test_nothing_deployed_from_a_workspace_is_an_empty_list(root, capsys):
@@ -378,10 +381,14 @@ def test_a_version_of_the_workspaces_is_the_plugins(root):
     crate(root / "a", 'license.workspace = true\ndescription = "own"\n' + LIB, "version.workspace = true")
     assert Project.load(root / "a").version == "7.1.0"
     package = {"version": {"workspace": True}, "license": {"workspace": True}, "description": "own", "x": 3}
-    assert about(package, root / "a") == {"version": "7.1.0", "license": "MIT", "description": "own"}
+    assert Workspace.at(root).describe(package) == {
+        "version": "7.1.0",
+        "license": "MIT",
+        "description": "own",
+    }
 
 
 def test_the_lock_file_is_at_the_top(root):
     crate(write(root, '[workspace]\nmembers = ["a"]\n') / "a")
-    assert top(root / "a") == top(root) == root
-    assert top(crate(root.parent / "alone")) == root.parent / "alone"
+    assert Project.load(root / "a").top == projects_at(root).top == root
+    assert Project.load(crate(root.parent / "alone")).top == root.parent / "alone"

@@ -26,7 +26,7 @@ from scaffold.hosts.background import record as deployments
 from scaffold.hosts.background.record import DeployedPlugin, Record
 from scaffold.hosts.envoy import installs as envoys
 from scaffold.hosts.envoy.binary import Binary
-from scaffold.project.model import HostSettings
+from scaffold.hosts.options import HostSettings
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 ENVOY = """#!/bin/sh

@@ -13,7 +13,7 @@ from scaffold.core import process
 from scaffold.core.events import Warned, listening
 from scaffold.hosts.background import record as deployments
 from scaffold.hosts.background.record import DeployedPlugin, Record
-from scaffold.project.model import HostSettings
+from scaffold.hosts.options import HostSettings
 
 
 @pytest.fixture(autouse=True)

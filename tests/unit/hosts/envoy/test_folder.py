@@ -9,13 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+from support.crates import plugin_of
 from support.wasm_asm import plugin as assembled
 
 from scaffold.errors import ModuleError, ProjectError
 from scaffold.hosts.envoy.folder import LARGEST_LOG, Folder
 from scaffold.hosts.envoy.log import Log, lines_from
+from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 from scaffold.project.clusters import Address
-from scaffold.project.model import HostSettings, Plugin
 from scaffold.wasm.module import WasmModule
 
 
@@ -138,7 +140,7 @@ def test_a_service_is_not_run_as_a_filter(tmp_path):
         '[package.metadata.proxy-wasm]\ntype = "service"\n'
     )
     with pytest.raises(ProjectError, match="can be built, not run yet"):
-        Plugin.load(tmp_path, module(tmp_path / "m.wasm", 1))
+        plugin_of(tmp_path, module(tmp_path / "m.wasm", 1))
 
 
 def test_a_network_filter_has_a_chain_of_its_own(folder, tmp_path):
@@ -160,4 +162,4 @@ def test_a_misspelt_table_is_not_taken_for_none(tmp_path):
         '[package]\nname = "p"\n[lib]\ncrate-type = ["cdylib"]\n[package.metadata.proxy_wasm]\n'
     )
     with pytest.raises(ProjectError, match=r"\[package.metadata.proxy_wasm\] in .* is misspelt"):
-        Plugin.load(tmp_path, module(tmp_path / "m.wasm", 1))
+        plugin_of(tmp_path, module(tmp_path / "m.wasm", 1))

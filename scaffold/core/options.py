@@ -1,0 +1,68 @@
+"""Options of commands, each declared once: a field of a frozen dataclass, with what help says about it.
+
+The command line, the invoke tasks, the pytest options and the check whether a target supports an option
+are all derived from these fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from scaffold.errors import UsageError
+
+_KEY = "option"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What the command line needs to know of an option beyond its name, type and default."""
+
+    help: str
+    metavar: str = ""
+    standard: str = ""  # what help names as the default of an option whose default is None
+    short: str = ""  # "-y"
+    choices: tuple[str, ...] = ()
+    limits: tuple[int, int] | None = None  # of a whole number
+    is_path: bool = False
+    host: str = ""  # the only host that has this option; "": every one
+    heading: str = ""  # under which `--help` lists it
+
+
+def option(default: Any, help: str, **more: Any) -> Any:  # noqa: A002 - what it becomes
+    """A field of an options class: its default, the sentence of its help, and more of `Declaration`."""
+    return field(default=default, metadata={_KEY: Declaration(help, **more)})
+
+
+def declarations(kind: type) -> dict[str, Declaration]:
+    """Every option of an options class by its field's name, in order."""
+    return {each.name: each.metadata[_KEY] for each in fields(kind) if _KEY in each.metadata}
+
+
+def flag(name: str) -> str:
+    """How an option is written on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def chosen(options: Any) -> list[str]:
+    """The names of the fields whose value isn't the default."""
+    return [each.name for each in fields(options) if getattr(options, each.name) != each.default]
+
+
+def refuse(
+    options: Any,
+    place: str,
+    *,
+    supported: Collection[str] = (),
+    instead: Mapping[str, str] | None = None,
+    hint: str = "leave it out",
+) -> None:
+    """Raise `UsageError` for an option that `place` (a command or a target) doesn't support.
+
+    `instead` has better hints by field.
+    """
+    for name in chosen(options):
+        if name not in supported:
+            better = (instead or {}).get(name, hint)
+            raise UsageError(f"{flag(name)} isn't supported for `{place}`", hint=better)

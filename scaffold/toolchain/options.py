@@ -1,0 +1,19 @@
+"""`BuildOptions`: how cargo is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scaffold.core.options import option
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How cargo is called. Every command that builds takes these."""
+
+    profile: str = option("release", "Cargo profile.", metavar="NAME")
+    features: tuple[str, ...] = option((), "Cargo features, separated by commas.", metavar="LIST")
+    rustc: str | None = option(
+        None, "Rust compiler to use.", metavar="PATH", standard="$RUSTC, or the first that compiles to wasm"
+    )
+    yes: bool = option(False, "Install a toolchain without asking if there is none.", short="-y")

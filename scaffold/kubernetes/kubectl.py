@@ -100,7 +100,7 @@ class Kubectl:
         Raises `TargetError` with its message when it fails, or `UsageError` for a missing namespace.
         """
         always = ("--context", self.context, f"--request-timeout={REQUEST_SECONDS}s")
-        ran = process.run([self.path, *words, *always], input=stdin, timeout=_RUN_SECONDS)
+        ran = process.run([self.path, *words, *always], input=stdin, timeout=_RUN_SECONDS, guarded=True)
         if ran.code:
             raise self._error(_message(ran.stderr))
         for line in ran.stderr.splitlines():

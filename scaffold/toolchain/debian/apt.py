@@ -127,7 +127,7 @@ class Apt:
         """Unpack the archives of a plan into one folder, with progress under the title of a step."""
         done = 0
         for name, size in plan.archives:
-            ran = process.run(["dpkg-deb", "-x", self.folder / "archives" / name, into])
+            ran = process.run(["dpkg-deb", "-x", self.folder / "archives" / name, into], guarded=True)
             if ran.code != 0:
                 raise MachineError(f"can't unpack {name}: {_message(ran.stderr)}")
             done += size

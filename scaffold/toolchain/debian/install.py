@@ -187,7 +187,7 @@ def _try(root: Path, triple: str) -> None:
         source.write_text(_TRIAL)
         for words in trials:
             argv: process.Argv = [program(root, "rustc"), *words, "-o", f"{scratch}/out", source]
-            ran = process.run(argv, cwd=Path(scratch))
+            ran = process.run(argv, cwd=Path(scratch), guarded=True)
             if ran.code != 0:
                 raise MachineError(
                     f"the unpacked toolchain doesn't compile: {ran.stderr.strip().partition(chr(10))[0]}"

@@ -138,7 +138,7 @@ def test_an_image_that_holds_no_plugin(registry):
     name = f"{registry.name}/acme/hello:1"
     image = VARIANTS["oci"](b"no wasm", METADATA)
     Store().add(image, Reference.parse(name))
-    with pytest.raises(ImageError, match="is not a wasm module"):
+    with pytest.raises(ImageError, match="isn't a wasm module"):
         resolve(name, pushed=False)
 
 

@@ -95,11 +95,15 @@ FAULTS: dict[str, tuple[Make, Sequence[tuple[str, str, str]], str]] = {
         ALL,
         "redirects in circles",
     ),
-    "a redirect to no address": (always(Reply(307, headers={"Location": "ftp://x/"})), ALL, "is no address"),
+    "a redirect to no address": (
+        always(Reply(307, headers={"Location": "ftp://x/"})),
+        ALL,
+        "isn't a valid registry address",
+    ),
     "HTML": (always(Reply(200, b"<html>")), (MANIFEST, LAYER, BEGIN), ""),
     "nothing": (always(Reply(200)), (MANIFEST, LAYER, BEGIN), ""),
     "5 MB of manifest": (always(Reply(200, bytes(5_000_000))), (MANIFEST,), "sent more than"),
-    "other bytes": (blob(lambda it: Reply(200, bytes(len(it)))), (LAYER,), "bytes of the digest sha256:"),
+    "other bytes": (blob(lambda it: Reply(200, bytes(len(it)))), (LAYER,), "bytes with the digest sha256:"),
     "a byte less": (blob(lambda it: Reply(200, it[1:])), (LAYER,), "bytes instead of"),
     "a byte more": (blob(lambda it: Reply(200, it + b"x")), (LAYER,), "bytes instead of"),
     "a terabyte": (blob(lambda it: Reply(200, it, length=10**12)), (LAYER,), "bytes instead of"),
@@ -248,7 +252,7 @@ def test_a_redirect_elsewhere(user, server, other, record, capsys, impatient, li
     other.blobs = {name: bytes(len(it)) if lies else it for name, it in server.blobs.items()}
     if lies:
         told = in_vain(user, capsys, server, "pull", name)
-        assert "bytes of the digest" in told
+        assert "bytes with the digest" in told
     else:
         user.quickly(capsys, "pull", name)
         assert user.held() == {name: digest(user.folder / "filter.wasm")}

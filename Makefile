@@ -1,5 +1,5 @@
-# All the set-up there is: `make demo` shows the main job, `make test` runs every test.
-# Needs Python 3.11 or later and mirrors of PyPI, crates.io and the distribution's packages.
+# `make demo` shows the main job, `make test` runs every test; both set up .venv first.
+# Needs Python 3.11 or later, and access to PyPI, crates.io and the distribution's packages.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -21,7 +21,7 @@ bench: $(READY)
 clean:
 	rm -rf .venv
 
-# Debian keeps ensurepip in a package of its own: without it, the system's pip fills the environment.
+# Debian has ensurepip in a separate package: without it, the system's pip installs into the environment.
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 4; }

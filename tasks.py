@@ -23,7 +23,7 @@ FAULTS = (*PYTEST, "--dist", "worksteal", "--durations=15", "tests/faults")
 
 
 def _run(*words: str | Path, cwd: Path = ROOT) -> None:
-    """Show a command, run it, and end with its exit code unless that is 0."""
+    """Show a command, run it, and exit with its exit code unless that is 0."""
     import subprocess
 
     print(f"$ {shlex.join(str(word) for word in words)}", flush=True)
@@ -85,13 +85,13 @@ def lint(_: Context) -> None:
 
 @task
 def bench(_: Context) -> None:
-    """Every benchmark, each side by side with the real alternative; prints a table."""
+    """Every benchmark, next to the same job without scaffold; prints a table."""
     _run(BIN / "python", "-m", "bench")
 
 
 @task
 def demo(_: Context) -> None:
-    """The main job in a temporary folder: a filter made, built, deployed, asked and tested."""
+    """The main job in a temporary folder: make a plugin, build, deploy, call and test it."""
     port = _free(8080)
     on_port = [] if port == 8080 else [f"--port={port}"]
     with tempfile.TemporaryDirectory(prefix="scaffold-demo-") as name:
@@ -109,11 +109,11 @@ def demo(_: Context) -> None:
             _run("invoke", "test", cwd=crate)
         finally:
             _run("invoke", "undeploy", cwd=crate)
-    print("\nYours to change: `scaffold new my_filter`, then edit src/lib.rs; the README goes on from here.")
+    print("\nNow make your own: `scaffold new my_plugin`, then edit src/lib.rs. The README says what next.")
 
 
 def _free(wanted: int) -> int:
-    """The wanted port where it is free, any free one else."""
+    """The wanted port if it is free, otherwise any free port."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

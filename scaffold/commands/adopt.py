@@ -25,7 +25,7 @@ _INSTEAD = {
 }
 _IGNORED = ("/target", "__pycache__/", ".pytest_cache/")
 _TEST = '''\
-"""What the filter does to real requests, in a real host: run by `scaffold test`."""
+"""What the plugin does to real requests in a real host; run with `scaffold test`."""
 
 from scaffold.pytest_plugin import Proxy
 

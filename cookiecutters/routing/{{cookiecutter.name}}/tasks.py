@@ -1,4 +1,4 @@
-"""`invoke --list` shows what can be done here; add tasks of your own below."""
+"""`invoke --list` shows the tasks; add your own below."""
 
 from scaffold.tasks import ns
 

@@ -157,7 +157,8 @@ COLOUR = "\x1b["
 def test_new_asks_in_a_terminal_and_enter_takes_the_default(tmp_path):
     with terminal(*NEW, cwd=tmp_path) as screen:
         screen.until(
-            "What the filter does, in a line [A proxy-wasm filter that greets in a request header]: "
+            "What the plugin does, in one line "
+            "[A proxy-wasm plugin that sets a greeting as a request header]: "
         )
         screen.type('Says "hi"\n')
         screen.asks("Licence (an SPDX expression) [Apache-2.0]: ")

@@ -1,6 +1,6 @@
-//! Prints the JSON Schema of the configuration, for `scaffold build`; no byte of it is in the module.
+//! Prints the JSON Schema of the configuration for `scaffold build`. It isn't part of the module.
 
-#[allow(dead_code)] // only its types are of interest here
+#[allow(dead_code)] // only the types are used here
 #[path = "../src/config.rs"]
 mod config;
 

@@ -2,47 +2,47 @@
 
 use serde::Deserialize;
 
-/// Who may come in, and how a request says who it is.
+/// Who gets in, and how a request proves who it is.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The keys that let a request in; without one, only open paths can be reached.
+    /// The valid keys; without any, only open paths can be reached.
     pub keys: Vec<Key>,
-    /// The header that a key comes in, in lower case.
+    /// The header that contains the key, in lower case.
     #[cfg_attr(
         feature = "schema",
         schemars(regex(pattern = "^[!#$%&'*+.^_`|~0-9a-z-]+$"))
     )]
     pub header: String,
-    /// The word before the key in that header; empty where the key stands alone.
+    /// The word before the key in this header; empty if the key is sent alone.
     #[cfg_attr(
         feature = "schema",
         schemars(regex(pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]*$"))
     )]
     pub scheme: String,
-    /// What the answer 401 calls the place that needs a key.
+    /// The realm that a 401 response names.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[ !#-\\[\\]-~]*$")))]
     pub realm: String,
-    /// Whether the key is taken out of the request, so that the upstream never sees it.
+    /// Whether to remove the key from the request, so that the upstream never sees it.
     pub strip: bool,
-    /// The header in which the upstream is told the key's name; a client's own is removed.
+    /// The header that tells the upstream the key's name; one that the client sends is removed.
     #[cfg_attr(
         feature = "schema",
         schemars(regex(pattern = "^[!#$%&'*+.^_`|~0-9a-z-]+$"))
     )]
     pub name_header: String,
-    /// Paths that need no key: these exactly, with any query.
+    /// Paths that need no key; they must match exactly, with any query.
     #[cfg_attr(feature = "schema", schemars(inner(regex(pattern = "^/[^?#]*$"))))]
     pub open_paths: Vec<String>,
 }
 
-/// A key, known by its digest alone. Several may have one name, while one takes the other's place.
+/// A key, of which only the digest is known. Several keys can have the same name, so that one can be replaced.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub struct Key {
-    /// Whose it is.
+    /// The name of the key's owner.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[!-~]+$")))]
     pub name: String,
     /// The SHA-256 digest of the key, as 64 hexadecimal digits.
@@ -98,10 +98,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Read the configuration; none at all stands for the defaults, by which nobody comes in.
+    /// Read the configuration; an empty one means the defaults, which let nobody in.
     ///
     /// # Errors
-    /// Says in a sentence what is wrong with it.
+    /// One sentence that says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         if bytes.is_empty() {
             return Ok(Self::default());
@@ -113,15 +113,15 @@ impl Config {
         ] {
             if name.is_empty() || !is_token(name) || name.bytes().any(|c| c.is_ascii_uppercase()) {
                 return Err(format!(
-                    "{field}: {name:?} is no header's name in lower case"
+                    "{field}: {name:?} isn't a header name in lower case"
                 ));
             }
         }
         if config.header == config.name_header {
-            return Err("name_header: the key comes in that header".into());
+            return Err("name_header: this header contains the key".into());
         }
         if !is_token(&config.scheme) {
-            return Err(format!("scheme: {:?} isn't one word", config.scheme));
+            return Err(format!("scheme: {:?} isn't a single word", config.scheme));
         }
         let quotable = |c: u8| matches!(c, b' '..=b'~') && c != b'"' && c != b'\\';
         if !config.realm.bytes().all(quotable) {
@@ -129,19 +129,19 @@ impl Config {
         }
         for Key { name, .. } in &config.keys {
             if name.is_empty() || !name.bytes().all(|c| c.is_ascii_graphic()) {
-                return Err(format!("keys: {name:?} can't stand in a header as a name"));
+                return Err(format!("keys: {name:?} isn't a name of visible ASCII"));
             }
         }
         for path in &config.open_paths {
             if !path.starts_with('/') || path.contains(['?', '#']) {
-                return Err(format!("open_paths: {path:?} is no path without a query"));
+                return Err(format!("open_paths: {path:?} isn't a path without a query"));
             }
         }
         Ok(config)
     }
 }
 
-/// Whether it has but the characters of a token (RFC 9110, 5.6.2).
+/// Whether it has only characters of a token (RFC 9110, 5.6.2).
 fn is_token(word: &str) -> bool {
     let fits = |c: u8| c.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&c);
     word.bytes().all(fits)
@@ -154,14 +154,14 @@ mod tests {
     const ZEROS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
     #[test]
-    fn nothing_stands_for_the_defaults() {
+    fn an_empty_configuration_means_the_defaults() {
         assert_eq!(Config::parse(b""), Ok(Config::default()));
         assert_eq!(Config::parse(b"{}"), Ok(Config::default()));
         assert!(Config::default().keys.is_empty());
     }
 
     #[test]
-    fn the_file_that_comes_with_it_can_be_read() {
+    fn the_default_file_is_valid() {
         assert_eq!(Config::parse(include_bytes!("../config.json")).err(), None);
     }
 
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn an_error_says_what_is_wrong() {
         let short = format!(
             r#"{{"keys": [{{"name": "a", "sha256": "{}"}}]}}"#,
             &ZEROS[1..]
@@ -186,33 +186,42 @@ mod tests {
             &ZEROS[1..]
         );
         let space = format!(r#"{{"keys": [{{"name": "a b", "sha256": "{ZEROS}"}}]}}"#);
-        for (given, said) in [
+        for (text, expected) in [
             (r#"{"kyes": []}"#, "unknown field `kyes`"),
             (r#"{"keys": [{"name": "a"}]}"#, "missing field `sha256`"),
             (&short, "a digest has 64 hexadecimal digits"),
             (&sign, "a digest has 64 hexadecimal digits"),
-            (&space, "keys: \"a b\" can't stand in a header"),
-            (r#"{"header": "X-Key"}"#, "header: \"X-Key\" is no header's"),
-            (r#"{"header": ":path"}"#, "header: \":path\" is no header's"),
-            (r#"{"name_header": ""}"#, "name_header: \"\" is no header's"),
+            (&space, "keys: \"a b\" isn't a name"),
+            (
+                r#"{"header": "X-Key"}"#,
+                "header: \"X-Key\" isn't a header name",
+            ),
+            (
+                r#"{"header": ":path"}"#,
+                "header: \":path\" isn't a header name",
+            ),
+            (
+                r#"{"name_header": ""}"#,
+                "name_header: \"\" isn't a header name",
+            ),
             (
                 r#"{"header": "x-auth-name"}"#,
-                "the key comes in that header",
+                "this header contains the key",
             ),
             (
                 r#"{"scheme": "My Key"}"#,
-                "scheme: \"My Key\" isn't one word",
+                "scheme: \"My Key\" isn't a single word",
             ),
             (r#"{"realm": "\""}"#, "can't be quoted"),
-            (r#"{"open_paths": ["x"]}"#, "open_paths: \"x\" is no path"),
+            (r#"{"open_paths": ["x"]}"#, "open_paths: \"x\" isn't a path"),
             (
                 r#"{"open_paths": ["/?a"]}"#,
-                "open_paths: \"/?a\" is no path",
+                "open_paths: \"/?a\" isn't a path",
             ),
             ("nonsense", "expected ident at line 1"),
         ] {
-            let error = Config::parse(given.as_bytes()).err().unwrap_or_default();
-            assert!(error.contains(said), "{given}: {error}");
+            let error = Config::parse(text.as_bytes()).err().unwrap_or_default();
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 }

@@ -1,53 +1,53 @@
-//! Which key a request comes with. Nothing here talks to the proxy: `cargo test` runs it natively.
+//! Checks the key of a request. Nothing here talks to the proxy: `cargo test` runs it natively.
 
 use crate::config::{Digest, Key};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-/// What a request's credential is worth.
+/// What a request's credential is.
 #[derive(Debug, PartialEq)]
 pub enum Verdict<'a> {
-    /// It is the key of that name.
+    /// The key of this name.
     Known(&'a str),
-    /// There is none, or it is of another kind.
+    /// None, or one of another kind.
     Missing,
-    /// It is no key of ours.
+    /// An invalid key.
     Wrong,
 }
 
-/// Judge the value of the header that should hold a key after the word `scheme`.
+/// Check the value of the header that should contain a key after the word `scheme`.
 ///
-/// The digests are compared in a time that tells nothing of them, and all of them: how long it takes
-/// says neither how near a guess came nor whose key it was.
+/// Every digest is compared, in constant time, so that the duration reveals neither how close a guess was
+/// nor whose key it was.
 pub fn judge<'a>(value: Option<&[u8]>, scheme: &str, keys: &'a [Key]) -> Verdict<'a> {
     let Some(credential) = value.and_then(|value| after(scheme, value)) else {
         return Verdict::Missing;
     };
-    let given = digest(credential);
+    let digest = digest(credential);
     let mut verdict = Verdict::Wrong;
     for key in keys {
-        if bool::from(key.sha256.0.ct_eq(&given.0)) {
+        if bool::from(key.sha256.0.ct_eq(&digest.0)) {
             verdict = Verdict::Known(&key.name);
         }
     }
     verdict
 }
 
-/// Whether the target of a request has exactly one of these paths, before its query.
+/// Whether the path of a request target, without its query, is exactly one of these.
 pub fn is_open(target: &[u8], paths: &[String]) -> bool {
     let path = target.split(|c| *c == b'?').next().unwrap_or_default();
     paths.iter().any(|open| open.as_bytes() == path)
 }
 
-/// Whether an upstream may take a header of one name for one of the other, as CGI and its like do, to which
-/// `x_user` is `x-user`. Both in lower case.
-pub fn is_taken_for(sent: &str, meant: &str) -> bool {
+/// Whether an upstream could confuse two header names, as CGI does: it treats `x_user` and `x-user` alike.
+/// Both must be in lower case.
+pub fn is_confused_with(sent: &str, meant: &str) -> bool {
     let alike =
         |(a, b): (u8, u8)| a == b || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
     sent.len() == meant.len() && sent.bytes().zip(meant.bytes()).all(alike)
 }
 
-/// What stands after the scheme, which is the same in any case (RFC 9110, 11.1).
+/// What follows the scheme, which is case-insensitive (RFC 9110, 11.1).
 fn after<'a>(scheme: &str, value: &'a [u8]) -> Option<&'a [u8]> {
     let rest = if scheme.is_empty() {
         value
@@ -57,7 +57,7 @@ fn after<'a>(scheme: &str, value: &'a [u8]) -> Option<&'a [u8]> {
         (apart && word.eq_ignore_ascii_case(scheme.as_bytes())).then_some(rest)?
     };
     let spaces = rest.iter().take_while(|c| **c == b' ').count();
-    let credential = rest.get(spaces..)?; // the proxy has trimmed what comes after
+    let credential = rest.get(spaces..)?; // the proxy has trimmed trailing spaces
     (!credential.is_empty()).then_some(credential)
 }
 
@@ -68,7 +68,7 @@ fn digest(credential: &[u8]) -> Digest {
 
 #[cfg(test)]
 mod tests {
-    use super::{digest, is_open, is_taken_for, judge, Key, Verdict};
+    use super::{digest, is_confused_with, is_open, judge, Key, Verdict};
 
     fn keys() -> Vec<Key> {
         let named = |name: &str, key: &[u8]| Key {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_lets_in_under_its_name() {
+    fn every_key_is_known_by_its_name() {
         let keys = keys();
         for (key, name) in [("one", "ann"), ("two", "bob"), ("three", "ann")] {
             let value = format!("Bearer {key}");
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_is_the_same_in_any_case_and_stands_apart() {
+    fn a_scheme_is_case_insensitive_and_a_separate_word() {
         let keys = keys();
         for (value, verdict) in [
             (&b"bearer one"[..], Verdict::Known("ann")),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_scheme_the_key_stands_alone() {
+    fn without_a_scheme_the_value_is_the_key() {
         let keys = keys();
         assert_eq!(judge(Some(b"two"), "", &keys), Verdict::Known("bob"));
         assert_eq!(judge(Some(b"Bearer two"), "", &keys), Verdict::Wrong);
@@ -136,18 +136,18 @@ mod tests {
     }
 
     #[test]
-    fn without_keys_nobody_comes_in() {
+    fn without_keys_nobody_gets_in() {
         assert_eq!(judge(Some(b"Bearer one"), "Bearer", &[]), Verdict::Wrong);
     }
 
     #[test]
-    fn a_name_is_taken_for_those_that_differ_in_signs_alone() {
+    fn names_that_differ_only_in_punctuation_are_confused() {
         for sent in ["x-user", "x_user", "x.user"] {
-            assert!(is_taken_for(sent, "x-user"), "{sent}");
-            assert!(is_taken_for("x-user", sent), "{sent}");
+            assert!(is_confused_with(sent, "x-user"), "{sent}");
+            assert!(is_confused_with("x-user", sent), "{sent}");
         }
         for sent in ["", "x-use", "x-users", "xauser", "x--user"] {
-            assert!(!is_taken_for(sent, "x-user"), "{sent}");
+            assert!(!is_confused_with(sent, "x-user"), "{sent}");
         }
     }
 

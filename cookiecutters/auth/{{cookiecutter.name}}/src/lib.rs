@@ -1,7 +1,7 @@
-//! Lets a request in by its bearer token or API key, and tells the upstream whose it is.
+//! Authenticates requests by bearer token or API key, and tells the upstream whose key it is.
 //!
-//! Which key a request has is found in `credential.rs`, which `cargo test` runs natively. Here the
-//! proxy's callbacks are handed to it.
+//! `credential.rs` checks the key, and `cargo test` runs it natively. This file connects it to the
+//! proxy's callbacks.
 
 mod config;
 mod credential;
@@ -19,7 +19,7 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::<Root>::default() });
 }}
 
-/// How many requests ended how; the host's numbers of the metrics.
+/// The host's ids of the metrics that count outcomes.
 #[derive(Clone, Copy, Default)]
 struct Counters {
     allowed: u32,
@@ -37,7 +37,7 @@ impl Counters {
     }
 }
 
-/// Made once a worker thread; makes a context for each request.
+/// Created once per worker thread; creates a context for each request.
 #[derive(Default)]
 struct Root {
     config: Rc<Config>,
@@ -48,8 +48,8 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        let given = self.get_plugin_configuration().unwrap_or_default();
-        match (Config::parse(&given), Counters::define()) {
+        let bytes = self.get_plugin_configuration().unwrap_or_default();
+        match (Config::parse(&bytes), Counters::define()) {
             (Ok(config), Ok(counters)) => {
                 if config.keys.is_empty() {
                     warn!("there are no keys: only open paths can be reached");
@@ -59,11 +59,11 @@ impl RootContext for Root {
                 true
             }
             (Err(reason), _) => {
-                error!("the configuration can't be used: {reason}");
+                error!("invalid configuration: {reason}");
                 false
             }
             (_, Err(status)) => {
-                error!("the host defines no metrics: {status:?}");
+                error!("the host can't define metrics: {status:?}");
                 false
             }
         }
@@ -81,7 +81,7 @@ impl RootContext for Root {
     }
 }
 
-/// One request, before which the gate stands.
+/// One request.
 struct Gate {
     config: Rc<Config>,
     counters: Counters,
@@ -98,8 +98,8 @@ impl HttpContext for Gate {
             .unwrap_or_default();
         let credential = self.get_http_request_header_bytes(&config.header);
         for (name, _) in self.get_http_request_headers_bytes() {
-            if credential::is_taken_for(&name, &config.name_header) {
-                self.remove_http_request_header(&name); // or a client could say who it is
+            if credential::is_confused_with(&name, &config.name_header) {
+                self.remove_http_request_header(&name); // otherwise a client could forge it
             }
         }
         if config.strip {
@@ -120,12 +120,12 @@ impl HttpContext for Gate {
                 let challenge =
                     format!("{} realm=\"{}\"", scheme.unwrap_or("ApiKey"), config.realm);
                 let headers = vec![("www-authenticate", challenge.as_str())];
-                self.send_http_response(401, headers, Some(b"a key is needed\n"));
+                self.send_http_response(401, headers, Some(b"an API key is required\n"));
                 Action::Pause
             }
             Verdict::Wrong => {
                 count(self.counters.wrong);
-                self.send_http_response(403, vec![], Some(b"this key lets nobody in\n"));
+                self.send_http_response(403, vec![], Some(b"invalid API key\n"));
                 Action::Pause
             }
         }
@@ -134,6 +134,6 @@ impl HttpContext for Gate {
 
 fn count(counter: u32) {
     if let Err(status) = increment_metric(counter, 1) {
-        warn!("the host doesn't count: {status:?}");
+        warn!("the host can't count: {status:?}");
     }
 }

@@ -1,4 +1,4 @@
-"""What the filter does to real requests, in a real host: run by `scaffold test`."""
+"""What the plugin does to real requests in a real host; run with `scaffold test`."""
 
 import hashlib
 from typing import Any
@@ -13,20 +13,20 @@ ANN = {"authorization": f"Bearer {KEYS['ann']}"}
 
 
 def configuration(**changed: Any) -> dict[str, Any]:
-    """One that knows the keys above."""
+    """A configuration with the keys above."""
     digests = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in KEYS.items()}
     return {"keys": [{"name": name, "sha256": digest} for name, digest in digests.items()], **changed}
 
 
 @pytest.fixture
 def guarded(proxy: Proxy) -> Proxy:
-    """The plugin, which knows some keys and the open path /health."""
+    """The plugin, configured with these keys and the open path /health."""
     proxy.configure(configuration(open_paths=["/health"]))
     return proxy
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_a_key_lets_in_and_the_upstream_is_told_its_name_alone(guarded: Proxy, name: str):
+def test_a_valid_key_passes_and_the_upstream_gets_only_its_name(guarded: Proxy, name: str):
     exchange = guarded.post("/anything", headers={"authorization": f"Bearer {KEYS[name]}"}, body=b"hello")
     assert exchange.status == 200
     assert exchange.upstream.headers["x-auth-name"] == name
@@ -36,7 +36,7 @@ def test_a_key_lets_in_and_the_upstream_is_told_its_name_alone(guarded: Proxy, n
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Basic YTpi"}, {"authorization": ""}])
-def test_without_a_key_the_answer_says_what_is_wanted(guarded: Proxy, headers: dict[str, str]):
+def test_without_a_key_the_response_asks_for_one(guarded: Proxy, headers: dict[str, str]):
     exchange = guarded.post("/anything", headers=headers, body=b"hello")
     assert (exchange.status, exchange.upstream) == (401, None)
     assert exchange.response.headers["www-authenticate"] == 'Bearer realm="api"'
@@ -48,14 +48,14 @@ def test_without_a_key_the_answer_says_what_is_wanted(guarded: Proxy, headers: d
     ["guess", KEYS["ann"][:-1], KEYS["ann"].upper(), f"{KEYS['ann']} {KEYS['bob']}", "caf\xe9", "x" * 50_000],
     ids=["guess", "cut off", "capitals", "two", "not UTF-8", "huge"],
 )
-def test_a_wrong_key_is_refused(guarded: Proxy, credential: str):
+def test_an_invalid_key_is_rejected(guarded: Proxy, credential: str):
     exchange = guarded.get("/headers", headers={"authorization": f"Bearer {credential}"})
     assert (exchange.status, exchange.upstream, exchange.trapped) == (403, None, False)
     assert "www-authenticate" not in exchange.response.headers
     assert exchange.metrics["auth.wrong"] == 1
 
 
-def test_two_keys_in_one_request_are_none(guarded: Proxy):
+def test_two_keys_in_one_request_are_invalid(guarded: Proxy):
     both = [("authorization", f"Bearer {key}") for key in KEYS.values()]
     assert guarded.get("/headers", headers=both).status == 403
 
@@ -73,11 +73,11 @@ def test_no_other_path_is_open(guarded: Proxy, target: str):
     assert guarded.get(target).status == 401
 
 
-def test_a_client_can_not_say_who_it_is(guarded: Proxy):
+def test_a_client_can_not_forge_its_name(guarded: Proxy):
     forged = [("x-auth-name", "root"), ("X-Auth-Name", "admin"), ("x_Auth-name", "root"), *ANN.items()]
     exchange = guarded.get("/headers", headers=forged)
     assert exchange.upstream.headers.getlist("x-auth-name") == ["ann"]
-    assert "x_auth-name" not in exchange.upstream.headers, "which some upstreams take for x-auth-name"
+    assert "x_auth-name" not in exchange.upstream.headers, "some upstreams treat it as x-auth-name"
 
 
 def test_an_api_key_in_a_header_of_its_own(proxy: Proxy):
@@ -90,17 +90,17 @@ def test_an_api_key_in_a_header_of_its_own(proxy: Proxy):
     assert (missing.status, missing.response.headers["www-authenticate"]) == (401, 'ApiKey realm="api"')
 
 
-def test_at_first_nobody_comes_in(proxy: Proxy):
+def test_the_default_configuration_lets_nobody_in(proxy: Proxy):
     assert proxy.get("/headers", headers=ANN).status == 403
     assert proxy.get("/health").upstream is not None
 
 
-def test_no_configuration_lets_nobody_in(proxy: Proxy):
+def test_an_empty_configuration_lets_nobody_in(proxy: Proxy):
     proxy.configure(b"")
     assert proxy.get("/headers").status == 401
     assert proxy.get("/health").status == 401
 
 
-def test_a_configuration_that_makes_no_sense_is_refused(proxy: Proxy):
+def test_rejects_an_invalid_configuration(proxy: Proxy):
     with pytest.raises(ModuleError, match="a digest has 64 hexadecimal digits"):
         proxy.configure({"keys": [{"name": "ann", "sha256": KEYS["ann"]}]}, check=False)

@@ -5,48 +5,48 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-/// What is rewritten in JSON bodies, and what becomes of those that can't be.
+/// What to change in JSON bodies, and what to do with bodies that can't be changed.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// What is rewritten in the bodies of requests.
+    /// What to change in the bodies of requests.
     pub request: Rules,
-    /// What is rewritten in the bodies of responses.
+    /// What to change in the bodies of responses.
     pub response: Rules,
-    /// What stands in the place of a masked value.
+    /// The replacement for a masked value.
     pub mask_with: String,
-    /// The longest body that is rewritten, in bytes. Envoy holds 1 MiB of one, unless it is told otherwise, and ends
-    /// what is longer.
+    /// The longest body that is changed, in bytes. By default, Envoy holds at most 1 MiB of a body, and aborts longer
+    /// ones.
     pub max_bytes: NonZeroU32,
-    /// What becomes of a JSON body that can't be rewritten: too long, compressed, or no JSON after all.
+    /// What to do with a JSON body that can't be changed: too long, compressed, or not JSON after all.
     pub on_failure: OnFailure,
 }
 
-/// What is rewritten in a body. A path is a JSON pointer (RFC 6901), in which `*` stands for every member or item.
+/// What to change in a body. A path is a JSON pointer (RFC 6901) in which `*` matches every member or item.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Rules {
-    /// Paths of members and items that are taken out, first of all.
+    /// Paths of members and items to remove; this is done first.
     #[cfg_attr(feature = "schema", schemars(inner(regex(pattern = "^/"))))]
     pub remove: Vec<String>,
-    /// Paths of values in whose place `mask_with` is put.
+    /// Paths of values to replace with `mask_with`.
     #[cfg_attr(feature = "schema", schemars(inner(regex(pattern = "^/"))))]
     pub mask: Vec<String>,
-    /// Paths and the values that are put there; a member that isn't there is added to an object that is.
+    /// Paths and their new values; a missing member is added if its object exists.
     #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = {"pattern": "^/"})))]
     pub set: BTreeMap<String, Value>,
 }
 
-/// What becomes of a JSON body that can't be rewritten.
+/// What to do with a JSON body that can't be changed.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
-    /// A request is answered with 400, 413 or 415, a response becomes 502, or ends where its headers are out already.
+    /// A request gets a 400, 413 or 415; a response becomes a 502, or is cut off if its headers have been sent.
     Block,
-    /// It goes on as it is.
+    /// It passes unchanged.
     Pass,
 }
 
@@ -63,10 +63,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Read the configuration; none at all stands for the defaults, which rewrite nothing.
+    /// Read the configuration; an empty one means the defaults, which change nothing.
     ///
     /// # Errors
-    /// Says in a sentence what is wrong with it.
+    /// One sentence that says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         if bytes.is_empty() {
             return Ok(Self::default());
@@ -93,18 +93,18 @@ mod tests {
     use super::{Config, OnFailure};
 
     #[test]
-    fn nothing_stands_for_the_defaults() {
+    fn an_empty_configuration_means_the_defaults() {
         assert_eq!(Config::parse(b""), Ok(Config::default()));
         assert_eq!(Config::parse(b"{}"), Ok(Config::default()));
     }
 
     #[test]
-    fn the_file_that_comes_with_it_can_be_read() {
+    fn the_default_file_is_valid() {
         assert_eq!(Config::parse(include_bytes!("../config.json")).err(), None);
     }
 
     #[test]
-    fn a_field_changes_that_field_alone() {
+    fn a_field_changes_only_itself() {
         let config = Config::parse(br#"{"on_failure": "pass"}"#);
         let expected = Config {
             on_failure: OnFailure::Pass,
@@ -114,8 +114,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        for (given, said) in [
+    fn an_error_says_what_is_wrong() {
+        for (text, expected) in [
             (r#"{"requests": {}}"#, "unknown field `requests`"),
             (r#"{"response": {"delete": []}}"#, "unknown field `delete`"),
             (r#"{"max_bytes": 0}"#, "expected a nonzero u32"),
@@ -130,8 +130,8 @@ mod tests {
             ),
             ("nonsense", "expected ident at line 1"),
         ] {
-            let error = Config::parse(given.as_bytes()).err().unwrap_or_default();
-            assert!(error.contains(said), "{given}: {error}");
+            let error = Config::parse(text.as_bytes()).err().unwrap_or_default();
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 }

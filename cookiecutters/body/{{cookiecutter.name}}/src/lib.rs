@@ -1,7 +1,7 @@
-//! Rewrites JSON bodies, of requests and of responses.
+//! Edits the JSON bodies of requests and responses.
 //!
-//! Which bodies and how is in `rewrite.rs`, which `cargo test` runs natively. Here the proxy's callbacks
-//! are handed to it: a body is collected until it is whole, and nothing of it leaves before.
+//! `rewrite.rs` decides which bodies to edit and how, and `cargo test` runs it natively. This file connects
+//! it to the proxy's callbacks: it collects a body until it is complete, and sends nothing of it before.
 
 mod config;
 mod rewrite;
@@ -19,7 +19,7 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::<Root>::default() });
 }}
 
-/// How many bodies were rewritten, and how many couldn't be; the host's numbers of the metrics.
+/// The host's ids of the metrics that count bodies.
 #[derive(Clone, Copy, Default)]
 struct Counters {
     rewritten: u32,
@@ -35,7 +35,7 @@ impl Counters {
     }
 }
 
-/// What all requests share.
+/// Shared by all requests.
 #[derive(Default)]
 struct Shared {
     config: Config,
@@ -44,7 +44,7 @@ struct Shared {
     counters: Counters,
 }
 
-/// Made once a worker thread; makes a context for each request.
+/// Created once per worker thread; creates a context for each request.
 #[derive(Default)]
 struct Root {
     shared: Rc<Shared>,
@@ -54,8 +54,8 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        let given = self.get_plugin_configuration().unwrap_or_default();
-        match (Config::parse(&given), Counters::define()) {
+        let bytes = self.get_plugin_configuration().unwrap_or_default();
+        match (Config::parse(&bytes), Counters::define()) {
             (Ok(config), Ok(counters)) => {
                 self.shared = Rc::new(Shared {
                     request: Rewrite::new(&config.request, &config.mask_with),
@@ -66,11 +66,11 @@ impl RootContext for Root {
                 true
             }
             (Err(reason), _) => {
-                error!("the configuration can't be used: {reason}");
+                error!("invalid configuration: {reason}");
                 false
             }
             (_, Err(status)) => {
-                error!("the host defines no metrics: {status:?}");
+                error!("the host can't define metrics: {status:?}");
                 false
             }
         }
@@ -89,7 +89,7 @@ impl RootContext for Root {
     }
 }
 
-/// One request and its response. The response may begin before the request has ended.
+/// One request and its response. The response can start before the request has ended.
 struct Exchange {
     shared: Rc<Shared>,
     collecting_request: bool,
@@ -108,7 +108,7 @@ impl Context for Exchange {}
 impl HttpContext for Exchange {
     fn on_http_request_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
         if !self.shared.response.is_empty() {
-            // or the origin might compress what is to be rewritten, or answer with a part of it
+            // otherwise the upstream could compress the body, or send only a part of it
             self.remove_http_request_header("accept-encoding");
             self.remove_http_request_header("range");
         }
@@ -137,8 +137,8 @@ impl HttpContext for Exchange {
 }
 
 impl Exchange {
-    /// Decide whether the body will be collected. The headers go on at once: while they are held, the
-    /// proxy hands over no body.
+    /// Decide whether to collect the body. The headers are sent immediately: while they are held back, the
+    /// proxy delivers no body.
     fn headers(&mut self, side: Side, end_of_stream: bool) -> Action {
         if end_of_stream || side.rewrite(&self.shared).is_empty() {
             return Action::Continue;
@@ -154,7 +154,7 @@ impl Exchange {
         match rewrite::wanted(&kind, &encoding, &length, self.max_bytes()) {
             Ok(false) => Action::Continue,
             Ok(true) => {
-                // the proxy doesn't correct it, and sends chunks without it
+                // the proxy doesn't correct it; without it, the proxy sends chunks
                 if hostcalls::remove_map_value(side.map(), "content-length").is_err() {
                     return self.fail(side, Failure::Fixed);
                 }
@@ -165,7 +165,7 @@ impl Exchange {
         }
     }
 
-    /// Hold what has come of the body, which is `held` bytes by now, until it has ended.
+    /// Hold the body, of which `held` bytes have arrived, until it has ended.
     fn body(&mut self, side: Side, held: usize, end_of_stream: bool) -> Action {
         if !*self.collecting(side) {
             return Action::Continue;
@@ -179,7 +179,7 @@ impl Exchange {
         Action::Pause
     }
 
-    /// Rewrite the body that was collected, now that it has ended.
+    /// Edit the collected body, which has ended.
     fn whole(&mut self, side: Side) -> Action {
         if !std::mem::take(self.collecting(side)) {
             return Action::Continue;
@@ -205,7 +205,7 @@ impl Exchange {
         *self.collecting(side) = false;
         count(self.shared.counters.failed);
         let name = side.name();
-        warn!("the body of a {name} can't be rewritten: {failure}");
+        warn!("cannot edit the body of a {name}: {failure}");
         if self.shared.config.on_failure == OnFailure::Pass {
             return Action::Continue;
         }
@@ -213,8 +213,8 @@ impl Exchange {
             Side::Request => failure.status(),
             Side::Response => 502,
         };
-        let said = format!("the body of the {name} can't be passed on: {failure}\n");
-        self.send_http_response(status, vec![], Some(said.as_bytes()));
+        let text = format!("the body of the {name} is rejected: {failure}\n");
+        self.send_http_response(status, vec![], Some(text.as_bytes()));
         Action::Pause
     }
 
@@ -262,6 +262,6 @@ impl Side {
 
 fn count(counter: u32) {
     if let Err(status) = hostcalls::increment_metric(counter, 1) {
-        warn!("the host doesn't count: {status:?}");
+        warn!("the host can't count: {status:?}");
     }
 }

@@ -1,24 +1,24 @@
-//! Which bodies are rewritten, and how, apart from any proxy.
+//! Which bodies to edit, and how. Nothing here talks to the proxy: `cargo test` runs it natively.
 
 use crate::config::Rules;
 use serde_json::Value;
 use std::fmt;
 
-/// Why a JSON body can't be rewritten.
+/// Why a JSON body can't be edited.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Failure {
-    /// It is compressed, or encoded in another way.
+    /// It is compressed or otherwise encoded.
     Encoded,
     /// It is longer than the configuration allows.
     TooLong,
-    /// It says it is JSON, and isn't.
+    /// Its type is JSON, but its content isn't.
     NotJson,
-    /// The proxy doesn't let it be changed.
+    /// The proxy doesn't allow changing it.
     Fixed,
 }
 
 impl Failure {
-    /// The status that a request is answered with.
+    /// The status of the response to such a request.
     pub fn status(self) -> u32 {
         match self {
             Self::NotJson => 400,
@@ -32,18 +32,18 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Encoded => "its content-encoding can't be read",
+            Self::Encoded => "its content-encoding isn't supported",
             Self::TooLong => "it is too long",
             Self::NotJson => "it isn't JSON",
-            Self::Fixed => "the proxy doesn't let it be changed",
+            Self::Fixed => "the proxy doesn't allow changing it",
         })
     }
 }
 
-/// Whether a body with these headers is JSON that is to be rewritten.
+/// Whether a body with these headers is JSON that should be edited.
 ///
 /// # Errors
-/// When it is, and can't be: known before a byte of it has come.
+/// If it should, but the headers already show that it can't be.
 pub fn wanted(
     content_type: &[u8],
     content_encoding: &[u8],
@@ -63,9 +63,9 @@ pub fn wanted(
     }
 }
 
-/// `application/json`, `application/problem+json` and their like, with or without parameters.
+/// `application/json`, `application/problem+json` and similar types, with or without parameters.
 ///
-/// A header that comes twice reaches us as one with a comma, and the other side may believe either.
+/// The proxy joins repeated headers with commas, and the other side may believe any of the values.
 fn is_json(content_type: &[u8]) -> bool {
     let text = String::from_utf8_lossy(content_type).to_ascii_lowercase();
     text.split(',').any(|each| {
@@ -75,7 +75,7 @@ fn is_json(content_type: &[u8]) -> bool {
     })
 }
 
-/// The rules for a body, their paths taken apart.
+/// The rules for a body, with parsed paths.
 #[derive(Debug, Default)]
 pub struct Rewrite {
     remove: Vec<Path>,
@@ -84,7 +84,7 @@ pub struct Rewrite {
     set: Vec<(Path, Value)>,
 }
 
-/// Where the values are that hold what is meant, and its name in them.
+/// The path of the containers, and the name of the value in them.
 #[derive(Debug)]
 struct Path {
     parents: Vec<String>,
@@ -128,7 +128,7 @@ fn children<'a>(value: &'a mut Value, segment: &str) -> Vec<&'a mut Value> {
 }
 
 impl Rewrite {
-    /// The rules as the configuration gives them.
+    /// The rules of the configuration.
     pub fn new(rules: &Rules, mask_with: &str) -> Self {
         let paths = |pointers: &[String]| pointers.iter().map(|each| Path::parse(each)).collect();
         let set = rules.set.iter();
@@ -142,18 +142,18 @@ impl Rewrite {
         }
     }
 
-    /// Whether there is no rule.
+    /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.mask.is_empty() && self.set.is_empty()
     }
 
-    /// The body as it should be.
+    /// The edited body.
     ///
-    /// It is always written anew, so that nothing goes on that no rule has seen: of members with the same
-    /// name the last counts. Numbers keep their digits, and members their order.
+    /// It is always serialised again, so that nothing slips past the rules: of several members with the same
+    /// name, the last one counts. Numbers keep their digits, and members their order.
     ///
     /// # Errors
-    /// When it isn't JSON, or is nested too deeply.
+    /// If it isn't JSON, or is nested too deeply.
     pub fn apply(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
         let mut document: Value = serde_json::from_slice(body).map_err(|_| Failure::NotJson)?;
         for path in &self.remove {
@@ -211,7 +211,7 @@ mod tests {
     use super::{is_json, wanted, Failure, Rewrite};
     use crate::config::Rules;
 
-    /// The rules in JSON, applied to a body; or why that can't be.
+    /// The result of applying rules, given as JSON, to a body; or why it fails.
     fn applied(rules: &str, body: &str) -> String {
         let rules: Rules = serde_json::from_str(rules).unwrap_or_default();
         match Rewrite::new(&rules, "***").apply(body.as_bytes()) {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_told_by_its_type() {
+    fn json_is_recognised_by_its_type() {
         for yes in [
             "application/json",
             "Application/JSON; charset=utf-8",
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_rewritten_is_known_by_its_headers() {
+    fn headers_show_which_bodies_can_not_be_edited() {
         let json = b"application/json";
         assert_eq!(wanted(b"text/html", b"gzip", b"9999", 10), Ok(false));
         assert_eq!(wanted(json, b"", b"", 10), Ok(true));
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_business_of_the_rules_keeps_its_digits_and_its_order() {
+    fn everything_else_keeps_its_digits_and_its_order() {
         let rules = r#"{"remove": ["/x"]}"#;
         let body = r#"{"z":1.0,"a":12345678901234567890123,"x":0,"e":1e+400,"é":"\u00e9"}"#;
         let expected = r#"{"z":1.0,"a":12345678901234567890123,"e":1e+400,"é":"é"}"#;
@@ -312,13 +312,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_comes_twice_hides_nothing() {
+    fn a_duplicate_name_hides_nothing() {
         let body = r#"{"a":{"b":"secret"},"a":{}}"#;
         assert_eq!(applied(r#"{"mask": ["/a/b"]}"#, body), r#"{"a":{}}"#);
     }
 
     #[test]
-    fn what_is_no_json_is_told() {
+    fn invalid_json_is_an_error() {
         for body in ["", "{", "{} {}", "{\"a\":NaN}", &"[".repeat(100_000)] {
             assert_eq!(applied("{}", body), "it isn't JSON");
         }

@@ -1,4 +1,4 @@
-"""What the filter does to real requests, in a real host: run by `scaffold test`."""
+"""What the plugin does to real requests in a real host; run with `scaffold test`."""
 
 import json
 
@@ -8,29 +8,29 @@ from scaffold.errors import HostError, ModuleError
 from scaffold.pytest_plugin import Proxy
 
 JSON = {"content-type": "application/json"}
-MIB = 1 << 20  # bytes: what Envoy holds of a body
-LONG = json.dumps({"internal": 1, "pad": "x" * 1_100_000})  # longer than max_bytes, and than that
-LATE = json.dumps({"internal": 1, "pad": "x" * 700_000})  # longer than max_bytes alone
+MIB = 1 << 20  # bytes: the size of Envoy's buffer
+LONG = json.dumps({"internal": 1, "pad": "x" * 1_100_000})  # longer than max_bytes and than Envoy's buffer
+LATE = json.dumps({"internal": 1, "pad": "x" * 700_000})  # longer than max_bytes only
 SECRET = {"user": "alice", "internal": {"host": "db1"}, "card": {"number": "4111", "year": 2030}}
 SHOWN = {"user": "alice", "card": {"number": "***", "year": 2030}}
 
 
 def chunked(body: str, size: int = 10):
-    """Headers and body of a request that comes in chunks, whose length nobody knows beforehand."""
+    """Headers and body of a chunked request, whose length isn't known in advance."""
     content = body.encode()
     parts = [content[start : start + size] for start in range(0, len(content), size)]
     framed = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
     return JSON | {"transfer-encoding": "chunked"}, framed + b"0\r\n\r\n"
 
 
-def test_a_request_is_rewritten(proxy: Proxy):
+def test_edits_a_request(proxy: Proxy):
     exchange = proxy.post("/status/200", body='{"q": 1, "debug": true}', headers=JSON)
     assert exchange.upstream.body == b'{"q":1,"client":"web"}'
-    assert "content-length" not in exchange.upstream.headers  # that of the other body
+    assert "content-length" not in exchange.upstream.headers  # that of the original body
     assert exchange.metrics["body.rewritten"] == 1
 
 
-def test_a_response_is_rewritten(proxy: Proxy):
+def test_edits_a_response(proxy: Proxy):
     proxy.upstream.answer(200, json.dumps(SECRET), JSON)
     exchange = proxy.get("/")
     assert exchange.response.json() == SHOWN
@@ -44,7 +44,7 @@ def test_every_item_is_masked(proxy: Proxy):
     assert proxy.get("/").response.json() == {"users": [{"id": n, "email": "***"} for n in range(3)]}
 
 
-def test_a_body_may_come_in_many_pieces(proxy: Proxy):
+def test_a_body_can_arrive_in_many_pieces(proxy: Proxy):
     request = json.dumps({"q": "ä" * 20_000, "debug": True}, ensure_ascii=False)
     headers, body = chunked(request, 1000)
     proxy.upstream.answer(200, json.dumps(SECRET, indent=1), JSON | {"transfer-encoding": "chunked"})
@@ -56,7 +56,7 @@ def test_a_body_may_come_in_many_pieces(proxy: Proxy):
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-ndjson", "text/html; charset=application/json"]
 )
-def test_what_is_no_json_is_left_alone_and_not_held(proxy: Proxy, kind: str):
+def test_other_types_pass_untouched_and_are_not_held_back(proxy: Proxy, kind: str):
     proxy.upstream.answer(200, '{"internal": 1}', {"content-type": kind})
     exchange = proxy.post("/", body='{"debug": 1}', headers={"content-type": kind})
     assert exchange.upstream.body == b'{"debug": 1}'
@@ -65,25 +65,25 @@ def test_what_is_no_json_is_left_alone_and_not_held(proxy: Proxy, kind: str):
     assert exchange.response.headers["content-length"] == "15"
 
 
-def test_what_is_json_by_one_of_two_types_is_rewritten(proxy: Proxy):
+def test_one_json_type_among_two_is_enough(proxy: Proxy):
     types = [("content-type", "text/plain"), ("content-type", "application/json")]
     exchange = proxy.post("/anything", body='{"debug": 1}', headers=types)
     assert exchange.upstream.body == b'{"client":"web"}'
 
 
-def test_what_is_no_json_may_be_of_any_length(proxy: Proxy):
+def test_other_types_can_have_any_length(proxy: Proxy):
     exchange = proxy.post("/bytes/3000000", body=b"x" * 3_000_000)
     assert len(exchange.response.body) == 3_000_000
     assert exchange.upstream.headers["content-length"] == "3000000"
 
 
-def test_what_no_rule_means_keeps_its_digits_and_its_order(proxy: Proxy):
+def test_everything_else_keeps_its_digits_and_its_order(proxy: Proxy):
     body = b'{ "z": 1.50, "a": 12345678901234567890123, "client": "web" }'
     exchange = proxy.post("/anything", body=body, headers=JSON)
     assert exchange.upstream.body == b'{"z":1.50,"a":12345678901234567890123,"client":"web"}'
 
 
-def test_a_name_that_comes_twice_hides_nothing(proxy: Proxy):
+def test_a_duplicate_name_hides_nothing(proxy: Proxy):
     proxy.upstream.answer(200, '{"card": {"number": "4111"}, "card": {}}', JSON)
     assert proxy.get("/").response.body == b'{"card":{}}'
 
@@ -96,13 +96,13 @@ def test_an_empty_body_stays_empty(proxy: Proxy, headers: dict[str, str]):
     assert (exchange.status, exchange.upstream.body, exchange.response.body) == (200, b"", b"")
 
 
-def test_an_answer_to_head_has_no_body(proxy: Proxy):
+def test_a_response_to_head_has_no_body(proxy: Proxy):
     proxy.upstream.answer(200, json.dumps(SECRET), JSON)
     exchange = proxy.request("HEAD", "/")
     assert (exchange.status, exchange.response.body) == (200, b"")
 
 
-def test_the_origin_is_asked_for_the_whole_and_not_compressed(proxy: Proxy):
+def test_asks_the_upstream_for_complete_uncompressed_bodies(proxy: Proxy):
     exchange = proxy.get("/", headers={"accept-encoding": "gzip", "range": "bytes=9-14"})
     assert not {"accept-encoding", "range"} & exchange.upstream.headers.keys()
 
@@ -114,13 +114,13 @@ def test_the_origin_is_asked_for_the_whole_and_not_compressed(proxy: Proxy):
         ("[" * 100_000, {}, 400, "it isn't JSON"),
         (b"\xff\xfe", {}, 400, "it isn't JSON"),
         (LONG, {}, 413, "it is too long"),
-        ('{"debug": 1}', {"content-encoding": "gzip"}, 415, "its content-encoding can't be read"),
+        ('{"debug": 1}', {"content-encoding": "gzip"}, 415, "its content-encoding isn't supported"),
     ],
 )
-def test_a_request_that_can_not_be_rewritten(proxy: Proxy, body, headers, status: int, why: str):
+def test_a_request_that_can_not_be_edited(proxy: Proxy, body, headers, status: int, why: str):
     exchange = proxy.post("/anything", body=body, headers=JSON | headers)
     assert (exchange.status, exchange.upstream) == (status, None)
-    assert f"the body of a request can't be rewritten: {why}" in exchange.logs
+    assert f"cannot edit the body of a request: {why}" in exchange.logs
     assert exchange.metrics["body.failed"] == 1
     proxy.configure({"request": {"remove": ["/debug"]}, "on_failure": "pass"})
     exchange = proxy.post("/anything", body=body, headers=JSON | headers)
@@ -132,23 +132,23 @@ def test_a_request_that_can_not_be_rewritten(proxy: Proxy, body, headers, status
     ("body", "headers", "why"),
     [
         (LONG, {}, "it is too long"),
-        ('{"internal": 1}', {"content-encoding": "gzip"}, "its content-encoding can't be read"),
+        ('{"internal": 1}', {"content-encoding": "gzip"}, "its content-encoding isn't supported"),
     ],
 )
-def test_a_response_that_can_not_be_rewritten(proxy: Proxy, body: str, headers: dict[str, str], why: str):
+def test_a_response_that_can_not_be_edited(proxy: Proxy, body: str, headers: dict[str, str], why: str):
     proxy.upstream.answer(200, body, JSON | headers)
     exchange = proxy.get("/")
     assert exchange.status == 502
     assert "internal" not in exchange.response.text
-    assert f"the body of a response can't be rewritten: {why}" in exchange.logs
+    assert f"cannot edit the body of a response: {why}" in exchange.logs
     proxy.configure({"response": {"remove": ["/internal"]}, "on_failure": "pass"})
     proxy.upstream.answer(200, body, JSON | headers)
     assert proxy.get("/").response.text == body
 
 
 @pytest.mark.parametrize("body", ['{"internal": ', f"{LATE}\n"])
-def test_a_response_that_turns_out_so_late_is_ended(proxy: Proxy, body: str):
-    headers = JSON | {"transfer-encoding": "chunked"}  # the client has them by then
+def test_a_response_whose_headers_have_been_sent_is_cut_off(proxy: Proxy, body: str):
+    headers = JSON | {"transfer-encoding": "chunked"}  # the client gets these first
     proxy.upstream.answer(200, body, headers)
     with pytest.raises(HostError, match="no whole answer"):
         proxy.get("/")
@@ -157,7 +157,7 @@ def test_a_response_that_turns_out_so_late_is_ended(proxy: Proxy, body: str):
     assert proxy.get("/").response.text == body
 
 
-def test_a_request_that_turns_out_too_long_late(proxy: Proxy):
+def test_a_chunked_request_that_is_too_long(proxy: Proxy):
     headers, body = chunked(LATE, 50_000)
     exchange = proxy.post("/anything", body=body, headers=headers)
     assert (exchange.status, exchange.upstream) == (413, None)
@@ -167,7 +167,7 @@ def test_a_request_that_turns_out_too_long_late(proxy: Proxy):
     assert (exchange.status, exchange.upstream.body) == (200, LATE.encode())
 
 
-def test_what_is_longer_than_envoy_holds_is_its_own_refusal(proxy: Proxy):
+def test_envoy_rejects_a_body_larger_than_its_buffer(proxy: Proxy):
     proxy.configure({"request": {"remove": ["/debug"]}, "max_bytes": 9_000_000})
     exchange = proxy.post("/anything", body=json.dumps({"pad": "x" * 3_000_000}), headers=JSON)
     assert (exchange.status, exchange.details) == (413, "request_payload_too_large")
@@ -181,11 +181,11 @@ def test_headers_of_any_bytes_and_size_pass(proxy: Proxy):
     assert exchange.status == 415
 
 
-def test_a_body_without_a_type_is_left_alone(proxy: Proxy):
+def test_a_body_without_a_type_passes_untouched(proxy: Proxy):
     assert proxy.post("/anything", body='{"debug": 1}').upstream.body == b'{"debug": 1}'
 
 
-def test_no_configuration_changes_nothing(proxy: Proxy):
+def test_an_empty_configuration_changes_nothing(proxy: Proxy):
     proxy.configure(b"")
     proxy.upstream.answer(200, '{"internal": 1}', JSON)
     exchange = proxy.post("/", body='{"debug": 1}', headers=JSON | {"accept-encoding": "gzip"})
@@ -194,6 +194,6 @@ def test_no_configuration_changes_nothing(proxy: Proxy):
     assert exchange.response.body == b'{"internal": 1}'
 
 
-def test_a_configuration_that_makes_no_sense_is_refused(proxy: Proxy):
+def test_rejects_an_invalid_configuration(proxy: Proxy):
     with pytest.raises(ModuleError, match="doesn't begin with a slash"):
         proxy.configure({"response": {"remove": ["internal"]}}, check=False)

@@ -1,17 +1,18 @@
-//! The question to the authorization service and what its answer means, apart from any proxy.
+//! The call to the authorization service, and what its response means. Nothing here talks to the proxy:
+//! `cargo test` runs it natively.
 
 use crate::config::Config;
 use std::fmt;
 
-/// Header fields as the proxy hands them over: names in lower case, values of any bytes.
+/// Header fields as the proxy passes them: names in lower case, values of any bytes.
 pub type Fields = [(String, Vec<u8>)];
 
-/// The header that Envoy adds to what a service answered, and to nothing that it answers itself.
+/// A header that Envoy adds to a service's responses, but not to its own.
 const ANSWERED: &str = "x-envoy-upstream-service-time";
 
-/// The header fields of the call that asks about a request.
+/// The header fields of the call about a request.
 ///
-/// None when something of it isn't UTF-8: what the service can't be shown must not go on unseen.
+/// None if one of them isn't UTF-8: nothing may pass that the service can't see.
 pub fn question<'a>(config: &'a Config, request: &'a Fields) -> Option<Vec<(&'a str, &'a str)>> {
     let mut asked = vec![
         (":method", "GET"),
@@ -31,15 +32,15 @@ pub fn question<'a>(config: &'a Config, request: &'a Fields) -> Option<Vec<(&'a 
     Some(asked)
 }
 
-/// Whether an upstream may take a header of one name for one of the other, as CGI and its like do, to which
-/// `x_user` is `x-user`. Both in lower case.
-pub fn is_taken_for(sent: &str, meant: &str) -> bool {
+/// Whether an upstream could confuse two header names, as CGI does: it treats `x_user` and `x-user` alike.
+/// Both must be in lower case.
+pub fn is_confused_with(sent: &str, meant: &str) -> bool {
     let alike =
         |(a, b): (u8, u8)| a == b || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
     sent.len() == meant.len() && sent.bytes().zip(meant.bytes()).all(alike)
 }
 
-/// The fields of an answer that are passed on, as the configuration names them.
+/// The fields of a response to pass on, according to the configuration.
 pub fn chosen<'a>(names: &[String], answer: &'a Fields) -> Vec<(&'a str, &'a [u8])> {
     let passed = answer.iter().filter(|(name, _)| names.contains(name));
     passed
@@ -47,12 +48,12 @@ pub fn chosen<'a>(names: &[String], answer: &'a Fields) -> Vec<(&'a str, &'a [u8
         .collect()
 }
 
-/// What becomes of a request.
+/// What to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
-    /// The service lets it pass.
+    /// The service allows it.
     Allowed,
-    /// The service doesn't: 401 or 403.
+    /// The service denies it, with 401 or 403.
     Refused(u32),
     /// There is no verdict.
     Failed(Failure),
@@ -61,41 +62,42 @@ pub enum Verdict {
 /// Why there is no verdict.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Failure {
-    /// The proxy has no such cluster, or it has no host.
+    /// The proxy has no such cluster, or the cluster has no host.
     NotSent,
-    /// The time was up.
+    /// The call timed out.
     TimedOut,
-    /// No connection to the service, or no HTTP over it: with this status of the proxy's.
+    /// No connection to the service, or no HTTP on it; with the proxy's status.
     Unreachable(u32),
-    /// The connection broke within the answer.
+    /// The connection broke during the response.
     Reset,
-    /// The service answered, with this status, which is no verdict.
+    /// The service responded with this status, which is neither yes nor no.
     Service(u32),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotSent => {
-                f.write_str("the proxy could not send the call: is there such a cluster?")
-            }
-            Self::TimedOut => f.write_str("the service took too long"),
+            Self::NotSent => f.write_str("the proxy cannot send the call: does the cluster exist?"),
+            Self::TimedOut => f.write_str("the call timed out"),
             Self::Unreachable(status) => {
-                write!(f, "the service can't be reached: the proxy says {status}")
+                write!(f, "the service is unreachable: the proxy says {status}")
             }
             Self::Reset => f.write_str("the connection to the service broke"),
             Self::Service(status) => {
-                write!(f, "the service answered {status}, which is no verdict")
+                write!(
+                    f,
+                    "the service responded with {status}, which is neither yes nor no"
+                )
             }
         }
     }
 }
 
 impl Verdict {
-    /// What the header fields of an answer say.
+    /// What the header fields of a response mean.
     ///
-    /// Envoy makes answers of its own where there is none: 504 when the time was up, 503 when there
-    /// was no connection, 502 when no HTTP came over it, no fields at all when it broke later.
+    /// If there is no response, Envoy makes one: 504 after a timeout, 503 without a connection, 502 if the
+    /// service doesn't speak HTTP, and one without any fields if the connection broke later.
     pub fn of(answer: &Fields) -> Self {
         let find = |wanted: &str| answer.iter().find(|(name, _)| name == wanted);
         let Some((_, status)) = find(":status") else {
@@ -117,7 +119,7 @@ impl Verdict {
 
 #[cfg(test)]
 mod tests {
-    use super::{chosen, is_taken_for, question, Failure, Verdict};
+    use super::{chosen, is_confused_with, question, Failure, Verdict};
     use crate::config::Config;
 
     fn fields(pairs: &[(&str, &[u8])]) -> Vec<(String, Vec<u8>)> {
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_is_shown_what_is_configured() {
+    fn the_service_gets_what_is_configured() {
         let config = Config::default();
         let request = fields(&[
             (":authority", b"shop"),
@@ -163,18 +165,18 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_taken_for_those_that_differ_in_signs_alone() {
+    fn names_that_differ_only_in_punctuation_are_confused() {
         for sent in ["x-user", "x_user", "x.user"] {
-            assert!(is_taken_for(sent, "x-user"), "{sent}");
-            assert!(is_taken_for("x-user", sent), "{sent}");
+            assert!(is_confused_with(sent, "x-user"), "{sent}");
+            assert!(is_confused_with("x-user", sent), "{sent}");
         }
         for sent in ["", "x-use", "x-users", "xauser", "x--user"] {
-            assert!(!is_taken_for(sent, "x-user"), "{sent}");
+            assert!(!is_confused_with(sent, "x-user"), "{sent}");
         }
     }
 
     #[test]
-    fn every_answer_has_a_meaning() {
+    fn every_response_has_a_meaning() {
         let served = ("x-envoy-upstream-service-time", b"1".as_slice());
         let plain = ("content-type", b"text/plain".as_slice());
         for (status, other, meaning) in [
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_passes_on_what_is_chosen_repeats_too() {
+    fn all_values_of_the_chosen_fields_are_passed_on() {
         let answer = fields(&[
             ("set-cookie", b"a"),
             ("server", b"x"),

@@ -1,7 +1,7 @@
 //! Asks an authorization service about every request, and holds the request until there is a verdict.
 //!
-//! What is asked and what an answer means is in `call.rs`, which `cargo test` runs natively. Here the
-//! proxy's callbacks are handed to it.
+//! `call.rs` makes the call and reads the response, and `cargo test` runs it natively. This file connects
+//! it to the proxy's callbacks.
 
 mod call;
 mod config;
@@ -20,10 +20,10 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::<Root>::default() });
 }}
 
-/// The longest body of a refusal that the client is given, in bytes.
+/// How much of a negative response's body the client gets, in bytes.
 const LONGEST_REFUSAL: usize = 64 * 1024;
 
-/// How many requests ended how; the host's numbers of the metrics.
+/// The host's ids of the metrics that count outcomes.
 #[derive(Clone, Copy, Default)]
 struct Counters {
     allowed: u32,
@@ -41,7 +41,7 @@ impl Counters {
     }
 }
 
-/// Made once a worker thread; makes a context for each request.
+/// Created once per worker thread; creates a context for each request.
 #[derive(Default)]
 struct Root {
     config: Rc<Config>,
@@ -52,19 +52,19 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        let given = self.get_plugin_configuration().unwrap_or_default();
-        match (Config::parse(&given), Counters::define()) {
+        let bytes = self.get_plugin_configuration().unwrap_or_default();
+        match (Config::parse(&bytes), Counters::define()) {
             (Ok(config), Ok(counters)) => {
                 self.config = Rc::new(config);
                 self.counters = counters;
                 true
             }
             (Err(reason), _) => {
-                error!("the configuration can't be used: {reason}");
+                error!("invalid configuration: {reason}");
                 false
             }
             (_, Err(status)) => {
-                error!("the host defines no metrics: {status:?}");
+                error!("the host can't define metrics: {status:?}");
                 false
             }
         }
@@ -82,7 +82,7 @@ impl RootContext for Root {
     }
 }
 
-/// One request, held while the service is asked.
+/// One request, held until the service has responded.
 struct Asking {
     config: Rc<Config>,
     counters: Counters,
@@ -94,24 +94,27 @@ impl HttpContext for Asking {
         let request = self.get_http_request_headers_bytes();
         let told = &self.config.upstream_headers;
         for (name, _) in &request {
-            if told.iter().any(|header| call::is_taken_for(name, header)) {
-                self.remove_http_request_header(name); // or a client could say who it is
+            if told
+                .iter()
+                .any(|header| call::is_confused_with(name, header))
+            {
+                self.remove_http_request_header(name); // otherwise a client could forge it
             }
         }
         let Some(question) = call::question(&self.config, &request) else {
-            self.send_http_response(400, vec![], Some(b"a header is not UTF-8\n"));
+            self.send_http_response(400, vec![], Some(b"a header isn't UTF-8\n"));
             return Action::Pause;
         };
         let timeout = Duration::from_millis(self.config.timeout_ms.get().into());
         match self.dispatch_http_call(&self.config.cluster, question, None, vec![], timeout) {
-            Ok(_) => Action::Pause, // its body waits in the proxy, which slows the client down
+            Ok(_) => Action::Pause, // the body waits in the proxy, which makes the client wait
             Err(_) => self.fail(Failure::NotSent),
         }
     }
 }
 
 impl Context for Asking {
-    /// Comes only while the request lives: the SDK drops what is answered to a client that left.
+    /// Called only while the request exists: the SDK drops the response if the client has disconnected.
     fn on_http_call_response(
         &mut self,
         _token: u32,
@@ -142,9 +145,9 @@ impl Asking {
 
     fn refuse(&self, status: u32, answer: &call::Fields, body: usize) -> Action {
         count(self.counters.refused);
-        debug!("the service refused with {status}");
+        debug!("the service denied the request with {status}");
         let passed = call::chosen(&self.config.refusal_headers, answer);
-        let utf8 = |(name, value)| Some((name, std::str::from_utf8(value).ok()?)); // the SDK takes no other
+        let utf8 = |(name, value)| Some((name, std::str::from_utf8(value).ok()?)); // the SDK accepts nothing else
         let headers = passed.into_iter().filter_map(utf8).collect();
         let body = self.get_http_call_response_body(0, body.min(LONGEST_REFUSAL));
         self.send_http_response(status, headers, Some(&body.unwrap_or_default()));
@@ -157,8 +160,8 @@ impl Asking {
         match self.config.on_failure {
             OnFailure::Allow => Action::Continue,
             OnFailure::Deny => {
-                let said = b"the authorization service gives no verdict\n";
-                self.send_http_response(503, vec![], Some(said));
+                let text = b"the authorization service is unavailable\n";
+                self.send_http_response(503, vec![], Some(text));
                 Action::Pause
             }
         }
@@ -167,6 +170,6 @@ impl Asking {
 
 fn count(counter: u32) {
     if let Err(status) = increment_metric(counter, 1) {
-        warn!("the host doesn't count: {status:?}");
+        warn!("the host can't count: {status:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! Does nothing yet. Put what the filter decides into plain functions, which `cargo test` runs natively, and
-//! call them from the proxy's callbacks: each of `HttpContext`'s has a default that lets everything pass.
+//! Does nothing yet. Put decisions into plain functions, which `cargo test` runs natively, and call them from
+//! the proxy's callbacks: those of `HttpContext` have defaults that let everything pass.
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{ContextType, LogLevel};
@@ -9,7 +9,7 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root) });
 }}
 
-/// Made once a worker thread; makes a context for each request.
+/// Created once per worker thread; creates a context for each request.
 struct Root;
 
 impl Context for Root {}

@@ -1,4 +1,4 @@
-"""What the filter does to real requests, in a real host: run by `scaffold test`."""
+"""What the plugin does to real requests in a real host; run with `scaffold test`."""
 
 from scaffold.pytest_plugin import Proxy
 

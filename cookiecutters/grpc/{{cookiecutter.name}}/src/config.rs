@@ -3,31 +3,31 @@
 use serde::Deserialize;
 use std::num::NonZeroU32;
 
-/// Whom to ask about a session, and how the upstream is told the answer.
+/// Which service to ask about a session, and how to tell the upstream the result.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The identity service's cluster, as the proxy calls it; it speaks HTTP/2.
+    /// The identity service's cluster in the proxy's configuration; it uses HTTP/2.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 125)))]
     pub cluster: String,
-    /// How long the service may take, in milliseconds.
+    /// Timeout of the call to the service, in milliseconds.
     pub timeout_ms: NonZeroU32,
-    /// What becomes of a request when the service doesn't say whose it is.
+    /// What to do with a request if the service doesn't say whose it is.
     pub on_failure: OnFailure,
-    /// The header in which a client sends its session, in lower case; the upstream isn't shown it.
+    /// The header that contains a client's session, in lower case; it isn't passed to the upstream.
     #[cfg_attr(
         feature = "schema",
         schemars(regex(pattern = "^[!#$%&'*+.^_`|~0-9a-z-]+$"))
     )]
     pub session_header: String,
-    /// The header that tells the upstream the user; a client's own is removed.
+    /// The header that tells the upstream the user; one that the client sends is removed.
     #[cfg_attr(
         feature = "schema",
         schemars(regex(pattern = "^[!#$%&'*+.^_`|~0-9a-z-]+$"))
     )]
     pub user_header: String,
-    /// The header that tells the upstream the user's groups, with commas; a client's own is removed.
+    /// The header that tells the upstream the user's groups, separated by commas; one that the client sends is removed.
     #[cfg_attr(
         feature = "schema",
         schemars(regex(pattern = "^[!#$%&'*+.^_`|~0-9a-z-]+$"))
@@ -35,14 +35,14 @@ pub struct Config {
     pub groups_header: String,
 }
 
-/// What becomes of a request when the service doesn't say whose it is.
+/// What to do with a request if the service doesn't say whose it is.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
-    /// It is answered with 503.
+    /// It gets a 503.
     Deny,
-    /// It goes on as nobody's.
+    /// It passes without a user.
     Allow,
 }
 
@@ -63,10 +63,10 @@ impl Default for Config {
 const LONGEST_NAME: usize = 125;
 
 impl Config {
-    /// Read the configuration; none at all stands for the defaults.
+    /// Read the configuration; an empty one means the defaults.
     ///
     /// # Errors
-    /// Says in a sentence what is wrong with it.
+    /// One sentence that says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         if bytes.is_empty() {
             return Ok(Self::default());
@@ -74,7 +74,7 @@ impl Config {
         let config: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if config.cluster.is_empty() || config.cluster.len() > LONGEST_NAME {
             return Err(format!(
-                "cluster: the name has to have 1 to {LONGEST_NAME} bytes"
+                "cluster: the name must have 1 to {LONGEST_NAME} bytes"
             ));
         }
         for (field, name) in [
@@ -84,18 +84,18 @@ impl Config {
         ] {
             if !is_header_name(name) {
                 return Err(format!(
-                    "{field}: {name:?} is no header's name in lower case"
+                    "{field}: {name:?} isn't a header name in lower case"
                 ));
             }
         }
         if config.user_header == config.groups_header {
-            return Err("groups_header: the user comes in that header".into());
+            return Err("groups_header: this header contains the user".into());
         }
         Ok(config)
     }
 }
 
-/// Whether it is a token of RFC 9110, 5.6.2, without capitals.
+/// Whether it is a token (RFC 9110, 5.6.2) without capitals.
 fn is_header_name(name: &str) -> bool {
     let fits = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'z') || b"!#$%&'*+.^_`|~-".contains(&c);
     !name.is_empty() && name.bytes().all(fits)
@@ -106,18 +106,18 @@ mod tests {
     use super::{Config, OnFailure};
 
     #[test]
-    fn nothing_stands_for_the_defaults() {
+    fn an_empty_configuration_means_the_defaults() {
         assert_eq!(Config::parse(b""), Ok(Config::default()));
         assert_eq!(Config::parse(b"{}"), Ok(Config::default()));
     }
 
     #[test]
-    fn the_file_that_comes_with_it_can_be_read() {
+    fn the_default_file_is_valid() {
         assert_eq!(Config::parse(include_bytes!("../config.json")).err(), None);
     }
 
     #[test]
-    fn a_field_changes_that_field_alone() {
+    fn a_field_changes_only_itself() {
         let config = Config::parse(br#"{"on_failure": "allow"}"#);
         let expected = Config {
             on_failure: OnFailure::Allow,
@@ -127,29 +127,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn an_error_says_what_is_wrong() {
         let long = format!(r#"{{"cluster": "{}"}}"#, "x".repeat(126));
-        for (given, said) in [
+        for (text, expected) in [
             (r#"{"clutser": "a"}"#, "unknown field `clutser`"),
             (
                 r#"{"cluster": ""}"#,
-                "cluster: the name has to have 1 to 125 bytes",
+                "cluster: the name must have 1 to 125 bytes",
             ),
-            (&long, "cluster: the name has to have 1 to 125 bytes"),
+            (&long, "cluster: the name must have 1 to 125 bytes"),
             (r#"{"timeout_ms": 0}"#, "expected a nonzero u32"),
             (r#"{"on_failure": "shrug"}"#, "unknown variant `shrug`"),
             (
                 r#"{"user_header": "X-User"}"#,
-                "user_header: \"X-User\" is no header's name",
+                "user_header: \"X-User\" isn't a header name",
             ),
             (
                 r#"{"groups_header": "x-user"}"#,
-                "groups_header: the user comes in that header",
+                "groups_header: this header contains the user",
             ),
             ("nonsense", "expected ident at line 1"),
         ] {
-            let error = Config::parse(given.as_bytes()).err().unwrap_or_default();
-            assert!(error.contains(said), "{given}: {error}");
+            let error = Config::parse(text.as_bytes()).err().unwrap_or_default();
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 }

@@ -1,33 +1,34 @@
-//! The identity service as `proto/identity.proto` describes it, and what its answers mean.
+//! The identity service that `proto/identity.proto` describes, and what its responses mean. Nothing here
+//! talks to the proxy: `cargo test` runs it natively.
 
 use prost::Message;
 use std::fmt;
 
-/// The service that is asked.
+/// The name of the service.
 pub const SERVICE: &str = "identity.v1.Identity";
-/// Its method that is called.
+/// The method that is called.
 pub const METHOD: &str = "Lookup";
 
-/// The question.
+/// The request message.
 #[derive(Clone, PartialEq, Message)]
 pub struct LookupRequest {
-    /// As the client sent it.
+    /// The session, as the client sent it.
     #[prost(string, tag = "1")]
     pub session: String,
 }
 
-/// The answer.
+/// The response message.
 #[derive(Clone, PartialEq, Message)]
 pub struct LookupResponse {
-    /// Whose session it is.
+    /// The user that the session belongs to.
     #[prost(string, tag = "1")]
     pub user: String,
-    /// What they belong to.
+    /// The user's groups.
     #[prost(string, repeated, tag = "2")]
     pub groups: Vec<String>,
 }
 
-/// Envoy's word for whom to call (`envoy/config/core/v3/grpc_service.proto`).
+/// Envoy's message that names the service to call (`envoy/config/core/v3/grpc_service.proto`).
 #[derive(Clone, PartialEq, Message)]
 struct GrpcService {
     #[prost(message, optional, tag = "1")]
@@ -40,54 +41,52 @@ struct EnvoyGrpc {
     cluster_name: String,
 }
 
-/// A cluster as Envoy's gRPC calls want it.
+/// A cluster in the form that Envoy's gRPC calls need.
 ///
-/// They take a bare name, too, but Envoy (1.40) crashes on one that happens to be a protobuf message, as
-/// `auth-grpc` is. None when the name is so long (126 bytes) that this isn't UTF-8, which the SDK wants.
+/// A bare name works too, but Envoy (1.40) crashes if the name happens to be a valid protobuf message, as
+/// `auth-grpc` is. None if the name is so long (126 bytes) that the message isn't UTF-8, as the SDK requires.
 pub fn target(cluster: &str) -> Option<String> {
     let cluster_name = cluster.to_string();
     let envoy_grpc = Some(EnvoyGrpc { cluster_name });
     String::from_utf8(GrpcService { envoy_grpc }.encode_to_vec()).ok()
 }
 
-/// Whether an upstream may take a header of one name for one of the other, as CGI and its like do, to which
-/// `x_user` is `x-user`. Both in lower case.
-pub fn is_taken_for(sent: &str, meant: &str) -> bool {
+/// Whether an upstream could confuse two header names, as CGI does: it treats `x_user` and `x-user` alike.
+/// Both must be in lower case.
+pub fn is_confused_with(sent: &str, meant: &str) -> bool {
     let alike =
         |(a, b): (u8, u8)| a == b || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
     sent.len() == meant.len() && sent.bytes().zip(meant.bytes()).all(alike)
 }
 
-/// What becomes of a request.
+/// What to do with a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// It is theirs.
+    /// It is this user's.
     Known(LookupResponse),
-    /// It is answered with this status: nobody's session, or one of somebody who may not come in.
+    /// It gets this status: the session is nobody's, or the user isn't allowed in.
     Refused(u32),
-    /// Nobody says whose it is.
+    /// It isn't known whose it is.
     Failed(Failure),
 }
 
-/// Why nobody says whose a request is.
+/// Why it isn't known whose a request is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Failure {
     /// The proxy has no such cluster.
     NotSent,
-    /// The call failed, with this status of gRPC's, by the service or by the proxy.
+    /// The call failed with this gRPC status, from the service or the proxy.
     Status(u32),
-    /// The answer is none, or nothing that a header can carry.
+    /// The response is invalid, or can't be put into a header.
     Nonsense,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotSent => {
-                f.write_str("the proxy could not send the call: is there such a cluster?")
-            }
+            Self::NotSent => f.write_str("the proxy cannot send the call: does the cluster exist?"),
             Self::Status(status) => write!(f, "the call failed with the gRPC status {status}"),
-            Self::Nonsense => f.write_str("its answer makes no sense"),
+            Self::Nonsense => f.write_str("the response is invalid"),
         }
     }
 }
@@ -97,7 +96,7 @@ const PERMISSION_DENIED: u32 = 7;
 const UNAUTHENTICATED: u32 = 16;
 
 impl Verdict {
-    /// What the end of a call says: gRPC's status, and the message that came with 0.
+    /// What the result of a call means: the gRPC status, and the message if the status is 0.
     pub fn of(status: u32, message: &[u8]) -> Self {
         match status {
             0 => match LookupResponse::decode(message) {
@@ -112,7 +111,7 @@ impl Verdict {
 }
 
 impl LookupResponse {
-    /// Whether there is a user, and headers can carry all of it: the proxy doesn't send what they can't.
+    /// Whether there is a user, and all of it fits into headers: the proxy would drop anything else.
     fn fits_headers(&self) -> bool {
         let fits = |text: &String| !text.is_empty() && !text.contains(char::is_control);
         fits(&self.user)
@@ -125,7 +124,7 @@ impl LookupResponse {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_taken_for, target, Failure, LookupRequest, LookupResponse, Verdict};
+    use super::{is_confused_with, target, Failure, LookupRequest, LookupResponse, Verdict};
     use prost::Message;
 
     fn answer(user: &str, groups: &[&str]) -> LookupResponse {
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_those_of_the_proto_file() {
+    fn messages_match_the_proto_file() {
         let session = "s1".to_string();
         assert_eq!(LookupRequest { session }.encode_to_vec(), b"\x0a\x02s1");
         let encoded = answer("al", &["a", "b"]).encode_to_vec();
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_is_named_in_envoys_own_message() {
+    fn a_cluster_is_named_by_envoys_message() {
         assert_eq!(
             target("auth-grpc").as_deref(),
             Some("\x0a\x0b\x0a\x09auth-grpc")
@@ -153,18 +152,18 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_taken_for_those_that_differ_in_signs_alone() {
+    fn names_that_differ_only_in_punctuation_are_confused() {
         for sent in ["x-user", "x_user", "x.user"] {
-            assert!(is_taken_for(sent, "x-user"), "{sent}");
-            assert!(is_taken_for("x-user", sent), "{sent}");
+            assert!(is_confused_with(sent, "x-user"), "{sent}");
+            assert!(is_confused_with("x-user", sent), "{sent}");
         }
         for sent in ["", "x-use", "x-users", "xauser", "x--user"] {
-            assert!(!is_taken_for(sent, "x-user"), "{sent}");
+            assert!(!is_confused_with(sent, "x-user"), "{sent}");
         }
     }
 
     #[test]
-    fn every_end_of_a_call_has_a_meaning() {
+    fn every_result_of_a_call_has_a_meaning() {
         let known = answer("alice", &["staff", "admin"]);
         let nonsense = Verdict::Failed(Failure::Nonsense);
         for (status, message, meaning) in [

@@ -1,7 +1,7 @@
-//! Looks a request's session up at a gRPC service, and tells the upstream whose it is.
+//! Looks up a request's session at a gRPC service, and tells the upstream who the user is.
 //!
-//! The service and what its answers mean is in `identity.rs`, which `cargo test` runs natively. Here the
-//! proxy's callbacks are handed to it.
+//! `identity.rs` defines the service and what its responses mean, and `cargo test` runs it natively. This
+//! file connects it to the proxy's callbacks.
 
 mod config;
 mod identity;
@@ -21,7 +21,7 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::<Root>::default() });
 }}
 
-/// How many requests ended how; the host's numbers of the metrics.
+/// The host's ids of the metrics that count outcomes.
 #[derive(Clone, Copy, Default)]
 struct Counters {
     known: u32,
@@ -39,7 +39,7 @@ impl Counters {
     }
 }
 
-/// Made once a worker thread; makes a context for each request.
+/// Created once per worker thread; creates a context for each request.
 #[derive(Default)]
 struct Root {
     config: Rc<Config>,
@@ -50,19 +50,19 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        let given = self.get_plugin_configuration().unwrap_or_default();
-        match (Config::parse(&given), Counters::define()) {
+        let bytes = self.get_plugin_configuration().unwrap_or_default();
+        match (Config::parse(&bytes), Counters::define()) {
             (Ok(config), Ok(counters)) => {
                 self.config = Rc::new(config);
                 self.counters = counters;
                 true
             }
             (Err(reason), _) => {
-                error!("the configuration can't be used: {reason}");
+                error!("invalid configuration: {reason}");
                 false
             }
             (_, Err(status)) => {
-                error!("the host defines no metrics: {status:?}");
+                error!("the host can't define metrics: {status:?}");
                 false
             }
         }
@@ -80,7 +80,7 @@ impl RootContext for Root {
     }
 }
 
-/// One request, held while the service is asked.
+/// One request, held until the service has responded.
 struct Lookup {
     config: Rc<Config>,
     counters: Counters,
@@ -95,9 +95,9 @@ impl HttpContext for Lookup {
         for (name, _) in self.get_http_request_headers_bytes() {
             if told
                 .iter()
-                .any(|header| identity::is_taken_for(&name, header))
+                .any(|header| identity::is_confused_with(&name, header))
             {
-                self.remove_http_request_header(&name); // or a client could say who it is
+                self.remove_http_request_header(&name); // otherwise a client could forge it
             }
         }
         match session.map(String::from_utf8) {
@@ -108,7 +108,7 @@ impl HttpContext for Lookup {
 }
 
 impl Context for Lookup {
-    /// Comes only while the request lives: the SDK drops what is answered to a client that left.
+    /// Called only while the request exists: the SDK drops the response if the client has disconnected.
     fn on_grpc_call_response(&mut self, _token: u32, status: u32, size: usize) {
         let message = match size {
             0 => None,
@@ -134,7 +134,7 @@ impl Lookup {
         let timeout = Duration::from_millis(self.config.timeout_ms.get().into());
         let (service, method) = (identity::SERVICE, identity::METHOD);
         match self.dispatch_grpc_call(&target, service, method, vec![], Some(&message), timeout) {
-            Ok(_) => Action::Pause, // its body waits in the proxy, which slows the client down
+            Ok(_) => Action::Pause, // the body waits in the proxy, which makes the client wait
             Err(_) => self.fail(Failure::NotSent),
         }
     }
@@ -151,22 +151,22 @@ impl Lookup {
 
     fn refuse(&self, status: u32) -> Action {
         count(self.counters.refused);
-        let said: &[u8] = match status {
-            401 => b"there is no such session\n",
-            _ => b"this is not for you\n",
+        let text: &[u8] = match status {
+            401 => b"invalid session\n",
+            _ => b"access denied\n",
         };
-        self.send_http_response(status, vec![], Some(said));
+        self.send_http_response(status, vec![], Some(text));
         Action::Pause
     }
 
     fn fail(&self, failure: Failure) -> Action {
         count(self.counters.failed);
-        warn!("no word from `{}`: {failure}", self.config.cluster);
+        warn!("no user from `{}`: {failure}", self.config.cluster);
         match self.config.on_failure {
             OnFailure::Allow => Action::Continue,
             OnFailure::Deny => {
-                let said = b"the identity service gives no answer\n";
-                self.send_http_response(503, vec![], Some(said));
+                let text = b"the identity service is unavailable\n";
+                self.send_http_response(503, vec![], Some(text));
                 Action::Pause
             }
         }
@@ -175,6 +175,6 @@ impl Lookup {
 
 fn count(counter: u32) {
     if let Err(status) = increment_metric(counter, 1) {
-        warn!("the host doesn't count: {status:?}");
+        warn!("the host can't count: {status:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! Greets in a request header and logs how many headers there were.
+//! Sets a greeting as a request header, and logs how many headers there were.
 //!
-//! What the filter decides is in plain functions, which `cargo test` runs natively. The rest hands
-//! the proxy's callbacks to them.
+//! Decisions are made in plain functions, which `cargo test` runs natively. The rest connects them to the
+//! proxy's callbacks.
 
 use log::info;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -12,12 +12,12 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root) });
 }}
 
-/// The greeting for a request to `authority`, which need not be UTF-8.
+/// The greeting for a request to `authority`, which doesn't have to be UTF-8.
 fn greeting(authority: &[u8]) -> Vec<u8> {
     [b"Hello world from ", authority].concat()
 }
 
-/// Made once a worker thread; makes a context for each request.
+/// Created once per worker thread; creates a context for each request.
 struct Root;
 
 impl Context for Root {}
@@ -57,13 +57,13 @@ mod tests {
 
     #[test]
     fn greets_the_authority() {
-        let said = greeting(b"example.com").escape_ascii().to_string();
-        assert_eq!(said, "Hello world from example.com");
+        let text = greeting(b"example.com").escape_ascii().to_string();
+        assert_eq!(text, "Hello world from example.com");
     }
 
     #[test]
     fn greets_an_authority_that_is_not_utf8() {
-        let said = greeting(b"\xff").escape_ascii().to_string();
-        assert_eq!(said, "Hello world from \\xff");
+        let text = greeting(b"\xff").escape_ascii().to_string();
+        assert_eq!(text, "Hello world from \\xff");
     }
 }

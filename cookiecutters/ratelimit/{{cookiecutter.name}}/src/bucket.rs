@@ -1,7 +1,7 @@
 //! Token buckets. Nothing here talks to the proxy: `cargo test` runs it natively.
 //!
-//! A bucket fills steadily, and a request takes a token out. All that is kept of one is the time at which
-//! it will be full again, in nanoseconds since 1970: what is missing then is known at any time.
+//! A bucket fills steadily, and each request takes one token. The only state of a bucket is the time at
+//! which it will be full again, in nanoseconds since 1970: the number of tokens follows from it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
@@ -10,26 +10,26 @@ use std::time::Duration;
 /// Nanoseconds since 1970.
 pub type Time = u64;
 
-/// How fast a bucket fills, and how much it holds.
+/// How fast a bucket fills, and how many tokens it holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
-    /// Nanoseconds that a token takes to come.
+    /// Nanoseconds until the next token.
     token: u64,
-    /// Nanoseconds that an empty bucket takes to be full.
+    /// Nanoseconds until an empty bucket is full.
     bucket: u64,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, PartialEq)]
 pub enum Verdict {
-    /// There was a token; when the bucket will be full, now that it is taken.
+    /// It got a token; the time at which the bucket will now be full.
     Taken(Time),
-    /// There was none; how long until there is one.
+    /// There was no token; how long until there is one.
     Empty(Duration),
 }
 
 impl Rate {
-    /// So many `requests` in so many `seconds`, and at most `burst` of them at once.
+    /// A limit of `requests` per `seconds`, and at most `burst` of them at once.
     pub fn new(requests: u32, seconds: u32, burst: u32) -> Self {
         let nanoseconds = u64::from(seconds) * 1_000_000_000;
         let token = (nanoseconds / u64::from(requests.max(1))).max(1);
@@ -39,9 +39,9 @@ impl Rate {
         }
     }
 
-    /// Take a token from the bucket that will be full at `full`: an unknown bucket's is 0.
+    /// Take a token from the bucket that will be full at `full`; for an unknown bucket, that is 0.
     ///
-    /// A clock that was set back leaves a bucket that seems fuller than none: it counts as empty.
+    /// If the clock was set back, a bucket can seem to have fewer tokens than none: it counts as empty.
     pub fn take(self, full: Time, now: Time) -> Verdict {
         let missing = full.saturating_sub(now).min(self.bucket);
         let after = missing.saturating_add(self.token);
@@ -53,17 +53,16 @@ impl Rate {
     }
 }
 
-/// The bucket of a client, of so many that there are.
+/// The number of a client's bucket.
 pub fn bucket_of(client: &[u8], buckets: u32) -> u32 {
-    let mut hasher = DefaultHasher::new(); // the same in every worker, which are one module
+    let mut hasher = DefaultHasher::new(); // the same in every worker, because they run the same module
     client.hash(&mut hasher);
     u32::try_from(hasher.finish() % u64::from(buckets.max(1))).unwrap_or_default()
 }
 
-/// Who comes from an address, as the proxy writes it: `1.2.3.4:5678`, `[2001:db8::1]:5678`, or a path.
+/// The client at an address in the proxy's notation: `1.2.3.4:5678`, `[2001:db8::1]:5678`, or a path.
 ///
-/// The port is no part of it, and of IPv6 the first 64 bits alone are: the rest is the client's to choose,
-/// anew for each request.
+/// The port doesn't count, and only the first 64 bits of IPv6: a client can choose the rest for each request.
 pub fn host(address: &[u8]) -> Vec<u8> {
     let text = std::str::from_utf8(address).ok();
     let ip = text.and_then(|text| text.parse::<SocketAddr>().ok());
@@ -74,7 +73,7 @@ pub fn host(address: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Whole seconds, rounded up: who waits so long waits long enough.
+/// Whole seconds, rounded up, so that waiting this long is always enough.
 pub fn seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
@@ -87,7 +86,7 @@ mod tests {
     const SECOND: Time = 1_000_000_000;
     const NOW: Time = 1_700_000_000 * SECOND;
 
-    /// How many of `requests` made at once are let through, and when the bucket is full then.
+    /// How many of `requests` at once pass, and when the bucket is full afterwards.
     fn at_once(rate: Rate, mut full: Time, now: Time, requests: u32) -> (u32, Time) {
         let mut passed = 0;
         for _ in 0..requests {
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn in_the_long_run_it_is_the_rate() {
+    fn the_average_is_the_rate() {
         let rate = Rate::new(3, 1, 2);
         let (mut full, mut passed) = (0, 0);
         for millisecond in 0..60_000 {
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_as_long_as_told_is_let_through() {
+    fn after_the_wait_a_request_passes() {
         let rate = Rate::new(7, 60, 1);
         let (_, full) = at_once(rate, 0, NOW, 1);
         let wait = Duration::from_nanos(60 * SECOND / 7);
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_at_their_ends_are_no_trouble() {
+    fn extreme_numbers_do_not_overflow() {
         for (requests, seconds, burst) in [(u32::MAX, 1, 1), (1, u32::MAX, u32::MAX), (0, 0, 0)] {
             let rate = Rate::new(requests, seconds, burst);
             for full in [0, Time::MAX] {
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_known_by_what_it_can_not_choose_of_its_address() {
+    fn only_the_part_of_an_address_that_a_client_can_not_choose_counts() {
         for (one, other, same) in [
             ("1.2.3.4:5", "1.2.3.4:6", true),
             ("1.2.3.4:5", "1.2.3.5:5", false),

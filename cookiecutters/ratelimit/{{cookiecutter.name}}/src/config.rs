@@ -3,35 +3,35 @@
 use serde::Deserialize;
 use std::num::NonZeroU32;
 
-/// How often a client may come, and who a client is.
+/// The limit, and how to tell clients apart.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// How many requests a client may make in `seconds`, in the long run.
+    /// How many requests a client may make per `seconds`, on average.
     pub requests: NonZeroU32,
-    /// The seconds in which a client may make that many.
+    /// The period for `requests`, in seconds.
     pub seconds: NonZeroU32,
-    /// How many it may make at once, after a rest.
+    /// How many requests a client may make at once, after a pause.
     pub burst: NonZeroU32,
-    /// What tells clients apart.
+    /// How to tell clients apart.
     pub client: Client,
-    /// How many buckets there are. Clients are spread over them by a hash; two that meet share one.
+    /// The number of buckets. A hash spreads the clients over them; two clients with the same bucket share it.
     pub buckets: NonZeroU32,
-    /// How often the log says how many requests were too many, in seconds; 0 for never.
+    /// How often to log the number of rejected requests, in seconds; 0 for never.
     pub report_seconds: u16,
 }
 
-/// What tells clients apart.
+/// How to tell clients apart.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum Client {
-    /// Nothing: all requests count as one client's.
+    /// Not at all: all requests count together.
     All,
-    /// The address that the proxy takes for the client's; of IPv6 its first 64 bits.
+    /// By the client's address as the proxy sees it; for IPv6, by its first 64 bits.
     Address,
-    /// The value of the header of this name; where it's missing, the address.
+    /// By the value of this header; by address if it is missing.
     Header(String),
 }
 
@@ -50,10 +50,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Read the configuration; none at all stands for the defaults.
+    /// Read the configuration; an empty one means the defaults.
     ///
     /// # Errors
-    /// Says in a sentence what is wrong with it.
+    /// One sentence that says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         if bytes.is_empty() {
             return Ok(Self::default());
@@ -61,14 +61,14 @@ impl Config {
         let config: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         match &config.client {
             Client::Header(name) if !is_header_name(name) => Err(format!(
-                "client.header: {name:?} is no header's name in lower case"
+                "client.header: {name:?} isn't a header name in lower case"
             )),
             _ => Ok(config),
         }
     }
 }
 
-/// Whether it is a token of RFC 9110, 5.6.2, without capitals.
+/// Whether it is a token (RFC 9110, 5.6.2) without capitals.
 fn is_header_name(name: &str) -> bool {
     let fits = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'z') || b"!#$%&'*+.^_`|~-".contains(&c);
     !name.is_empty() && name.bytes().all(fits)
@@ -79,31 +79,31 @@ mod tests {
     use super::{Client, Config};
 
     #[test]
-    fn nothing_stands_for_the_defaults() {
+    fn an_empty_configuration_means_the_defaults() {
         assert_eq!(Config::parse(b""), Ok(Config::default()));
         assert_eq!(Config::parse(b"{}"), Ok(Config::default()));
     }
 
     #[test]
-    fn the_file_that_comes_with_it_can_be_read() {
+    fn the_default_file_is_valid() {
         assert_eq!(Config::parse(include_bytes!("../config.json")).err(), None);
     }
 
     #[test]
     fn clients_are_told_apart_in_three_ways() {
-        for (given, client) in [
+        for (text, client) in [
             (r#""all""#, Client::All),
             (r#""address""#, Client::Address),
             (r#"{"header": "x-key"}"#, Client::Header("x-key".into())),
         ] {
-            let read = Config::parse(format!(r#"{{"client": {given}}}"#).as_bytes());
+            let read = Config::parse(format!(r#"{{"client": {text}}}"#).as_bytes());
             assert_eq!(read.map(|config| config.client), Ok(client));
         }
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        for (given, said) in [
+    fn an_error_says_what_is_wrong() {
+        for (text, expected) in [
             (r#"{"request": 1}"#, "unknown field `request`"),
             (r#"{"requests": 0}"#, "expected a nonzero u32"),
             (r#"{"buckets": 0}"#, "expected a nonzero u32"),
@@ -111,12 +111,12 @@ mod tests {
             (r#"{"client": "me"}"#, "unknown variant `me`"),
             (
                 r#"{"client": {"header": "X-Key"}}"#,
-                "\"X-Key\" is no header's name",
+                "\"X-Key\" isn't a header name",
             ),
             ("nonsense", "expected ident at line 1"),
         ] {
-            let error = Config::parse(given.as_bytes()).err().unwrap_or_default();
-            assert!(error.contains(said), "{given}: {error}");
+            let error = Config::parse(text.as_bytes()).err().unwrap_or_default();
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 }

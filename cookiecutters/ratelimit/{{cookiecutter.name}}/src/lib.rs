@@ -1,7 +1,7 @@
-//! Limits how often a client comes: a token bucket for each, which all workers share.
+//! Limits each client's request rate, with token buckets that all workers share.
 //!
-//! How a bucket fills and empties is in `bucket.rs`, which `cargo test` runs natively. Here the proxy's
-//! callbacks are handed to it, and the buckets are kept in the proxy's shared data.
+//! `bucket.rs` computes how a bucket fills and empties, and `cargo test` runs it natively. This file
+//! connects it to the proxy's callbacks, and keeps the buckets in the proxy's shared data.
 
 mod bucket;
 mod config;
@@ -21,14 +21,14 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::<Root>::default() });
 }}
 
-/// How often a token is tried for, when other workers were quicker; each time one of them has got one.
+/// How often to try for a token when other workers are faster; each time, one of them has got one.
 const TRIES: u32 = 10;
 
-/// No number that the host gives to a value for a long time: it counts from 1. A value that isn't there
-/// yet takes any, one that has come meanwhile has another.
+/// A number that the host won't give to a value for a long time, since it counts from 1. It matches a value
+/// that doesn't exist yet, but not one that another worker has just created.
 const NOT_THERE_YET: u32 = u32::MAX;
 
-/// How many requests ended how; the host's numbers of the metrics.
+/// The host's ids of the metrics that count outcomes.
 #[derive(Clone, Copy, Default)]
 struct Counters {
     allowed: u32,
@@ -46,19 +46,19 @@ impl Counters {
     }
 }
 
-/// What the requests of a worker have in common.
+/// Shared by the requests of a worker.
 #[derive(Default)]
 struct Limit {
     config: Config,
-    /// What the proxy calls this plugin: another one's buckets aren't this one's.
+    /// The proxy's name for this plugin, which keeps its buckets apart from those of others.
     plugin: String,
     rate: Rate,
     counters: Counters,
-    /// Requests that were too many since the last report.
+    /// Requests that were rejected since the last report.
     unreported: Cell<u64>,
 }
 
-/// Made once a worker thread; makes a context for each request.
+/// Created once per worker thread; creates a context for each request.
 #[derive(Default)]
 struct Root {
     limit: Rc<Limit>,
@@ -68,8 +68,8 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        let given = self.get_plugin_configuration().unwrap_or_default();
-        match (Config::parse(&given), Counters::define()) {
+        let bytes = self.get_plugin_configuration().unwrap_or_default();
+        match (Config::parse(&bytes), Counters::define()) {
             (Ok(config), Ok(counters)) => {
                 let (requests, seconds) = (config.requests.get(), config.seconds.get());
                 let rate = Rate::new(requests, seconds, config.burst.get());
@@ -87,22 +87,22 @@ impl RootContext for Root {
                 true
             }
             (Err(reason), _) => {
-                error!("the configuration can't be used: {reason}");
+                error!("invalid configuration: {reason}");
                 false
             }
             (_, Err(status)) => {
-                error!("the host defines no metrics: {status:?}");
+                error!("the host can't define metrics: {status:?}");
                 false
             }
         }
     }
 
-    /// A line for all that were too many since the last: one for each would fill the log when it matters.
+    /// Log one line for all rejected requests: one line each would flood the log when it matters.
     fn on_tick(&mut self) {
         let limited = self.limit.unreported.take();
         if limited > 0 {
             let seconds = self.limit.config.report_seconds;
-            info!("{limited} requests were too many, in this worker's last {seconds} seconds");
+            info!("{limited} requests were rejected by this worker in the last {seconds} s");
         }
     }
 
@@ -117,7 +117,7 @@ impl RootContext for Root {
     }
 }
 
-/// One request, of a client that has a bucket.
+/// One request.
 struct Limited {
     limit: Rc<Limit>,
 }
@@ -144,14 +144,14 @@ impl HttpContext for Limited {
             }
             None => {
                 count(self.limit.counters.contended);
-                Action::Continue // a request that nobody can judge is let through
+                Action::Continue // if the bucket can't be read, the request passes
             }
         }
     }
 }
 
 impl Limited {
-    /// Who the request is from, as the configuration tells clients apart.
+    /// The client that sent the request, according to the configuration.
     fn client(&self) -> Vec<u8> {
         let address = || property(vec!["source", "address"]);
         match &self.limit.config.client {
@@ -165,7 +165,7 @@ impl Limited {
         }
     }
 
-    /// Take a token from the bucket that is kept by that name; None when others were quicker, every time.
+    /// Take a token from the bucket of this name; None if other workers were faster every time.
     fn take(&self, name: &str) -> Option<Verdict> {
         let now = self
             .get_current_time()
@@ -193,13 +193,13 @@ impl Limited {
     }
 }
 
-/// The proxy's word for it, or nothing: the contexts' own method panics where the host says no.
+/// A property of the proxy, or nothing: the contexts' own method panics if the host refuses.
 fn property(path: Vec<&str>) -> Vec<u8> {
     get_property(path).ok().flatten().unwrap_or_default()
 }
 
 fn count(counter: u32) {
     if let Err(status) = increment_metric(counter, 1) {
-        warn!("the host doesn't count: {status:?}");
+        warn!("the host can't count: {status:?}");
     }
 }

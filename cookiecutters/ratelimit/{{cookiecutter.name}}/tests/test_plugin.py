@@ -1,4 +1,4 @@
-"""What the filter does to real requests, in a real host: run by `scaffold test`."""
+"""What the plugin does to real requests in a real host; run with `scaffold test`."""
 
 import time
 from collections import Counter
@@ -12,12 +12,12 @@ from scaffold.errors import ModuleError
 from scaffold.pytest_plugin import Proxy
 
 HEADER = {"client": {"header": "x-client"}}
-SLOW = {"requests": 1, "seconds": 3600, "burst": 2}  # two requests, and no third while the test runs
+SLOW = {"requests": 1, "seconds": 3600, "burst": 2}  # two requests, and no third one during the test
 
 
 @pytest.fixture
 def slow(proxy: Proxy) -> Proxy:
-    """A client has two requests, and is known by its header."""
+    """Each client has two requests, and is identified by its header."""
     proxy.configure(SLOW | HEADER)
     return proxy
 
@@ -26,7 +26,7 @@ def of(client: str) -> dict[str, str]:
     return {"x-client": client}
 
 
-def test_what_is_too_much_is_answered_with_when_to_come_again(slow: Proxy):
+def test_a_rejected_client_is_told_when_to_retry(slow: Proxy):
     for _ in range(2):
         exchange = slow.post("/anything", headers=of("ann"), body=b"hello")
         assert (exchange.status, exchange.upstream.body) == (200, b"hello")
@@ -49,18 +49,18 @@ def test_without_the_header_the_address_is_the_client(slow: Proxy):
 
 
 @pytest.mark.parametrize("client", ["all", "address"])
-def test_who_does_not_tell_clients_apart_by_header_does_not_read_it(proxy: Proxy, client: str):
+def test_other_ways_to_tell_clients_apart_ignore_the_header(proxy: Proxy, client: str):
     proxy.configure(SLOW | {"client": client})
     statuses = [proxy.get("/headers", headers=of(str(number))).status for number in range(3)]
     assert statuses == [200, 200, 429]
 
 
-def test_clients_that_meet_in_a_bucket_share_it(proxy: Proxy):
+def test_clients_with_the_same_bucket_share_it(proxy: Proxy):
     proxy.configure(SLOW | HEADER | {"buckets": 1})
     assert [proxy.get("/headers", headers=of(name)).status for name in "abc"] == [200, 200, 429]
 
 
-def test_of_many_at_once_exactly_the_burst_is_let_through(proxy: Proxy):
+def test_of_many_requests_at_once_exactly_the_burst_passes(proxy: Proxy):
     proxy.configure(SLOW | HEADER | {"burst": 20})
 
     def one(_: int) -> int:
@@ -74,7 +74,7 @@ def test_of_many_at_once_exactly_the_burst_is_let_through(proxy: Proxy):
         assert Counter(clients.map(one, range(60))) == {200: 20, 429: 40}
 
 
-def test_who_waits_is_let_through_again(proxy: Proxy):
+def test_after_the_wait_a_request_passes(proxy: Proxy):
     proxy.configure(HEADER | {"requests": 2, "seconds": 1, "burst": 1})
     assert proxy.get("/headers", headers=of("ann")).status == 200
     refused = proxy.get("/headers", headers=of("ann"))
@@ -84,20 +84,20 @@ def test_who_waits_is_let_through_again(proxy: Proxy):
         assert time.monotonic() < deadline
 
 
-def test_the_log_says_how_many_there_were(proxy: Proxy):
+def test_the_log_says_how_many_requests_were_rejected(proxy: Proxy):
     proxy.configure(SLOW | HEADER | {"report_seconds": 1})
     for _ in range(5):
         proxy.get("/headers", headers=of("ann"))
     proxy.upstream.answer(200, path="/slow", after=1.5)
     exchange = proxy.get("/slow", headers=of("bob"))
-    assert "3 requests were too many" in exchange.logs
+    assert "3 requests were rejected" in exchange.logs
 
 
-def test_no_configuration_stands_for_the_defaults(proxy: Proxy):
+def test_an_empty_configuration_means_the_defaults(proxy: Proxy):
     proxy.configure(b"")
     assert proxy.get("/headers").metrics["ratelimit.allowed"] == 1
 
 
-def test_a_configuration_that_makes_no_sense_is_refused(proxy: Proxy):
+def test_rejects_an_invalid_configuration(proxy: Proxy):
     with pytest.raises(ModuleError, match="expected a nonzero u32"):
         proxy.configure({"requests": 0}, check=False)

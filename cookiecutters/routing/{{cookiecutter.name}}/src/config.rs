@@ -7,48 +7,48 @@ use serde::Deserialize;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The header by which the proxy's routes choose a cluster, in lower case; a client's own is removed.
+    /// The header that the proxy's routes use to choose a cluster, in lower case; one that the client sends is removed.
     #[cfg_attr(
         feature = "schema",
         schemars(regex(pattern = "^[!#$%&'*+.^_`|~0-9a-z-]+$"))
     )]
     pub header: String,
-    /// The rules, of which the first that fits decides.
+    /// The rules; the first one that matches decides.
     pub rules: Vec<Rule>,
-    /// The cluster of a request that no rule fits; empty to send it on without the header.
+    /// The cluster of requests that match no rule; empty to send them without the header.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[!-~]*$")))]
     pub otherwise: String,
-    /// How often each of the proxy's workers asks for newer rules, in seconds; 0 for never.
+    /// How often each worker of the proxy asks for newer rules, in seconds; 0 for never.
     pub refresh_seconds: u16,
-    /// The cluster of the service that is asked, as the proxy calls it.
+    /// The cluster of the service with newer rules, in the proxy's configuration.
     pub refresh_cluster: String,
-    /// The path there. The answer is a configuration, of which `rules` and `otherwise` count.
+    /// The path to ask at. The response is a configuration, of which only `rules` and `otherwise` are used.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = "^/")))]
     pub refresh_path: String,
 }
 
-/// A cluster, and the requests that go there: those for which all of this holds.
+/// A cluster, and the requests that go there: those that meet all of these conditions.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// What the rule is called in the metrics.
+    /// The rule's name in the metrics.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[a-z0-9_]+$")))]
     pub name: String,
-    /// The cluster that its requests go to.
+    /// The cluster that matching requests go to.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[!-~]+$")))]
     pub cluster: String,
-    /// What headers must be, `:path` and `:authority` among them, by their names in lower case.
+    /// Conditions for headers, including `:path` and `:authority`, with names in lower case.
     #[serde(default)]
     pub headers: Vec<Condition>,
-    /// What the proxy's properties must be, by their paths with dots, such as `source.address`.
+    /// Conditions for the proxy's properties, with dotted paths such as `source.address`.
     #[serde(default)]
     pub properties: Vec<Condition>,
-    /// How many of a hundred users the rule is for: each is always in or always out, and stays in when it grows.
+    /// The percentage of users that the rule applies to; a user who is in stays in when it grows.
     #[serde(default = "all")]
     #[cfg_attr(feature = "schema", schemars(range(max = 100)))]
     pub percent: u8,
-    /// The header that tells users apart; who hasn't it is none of less than a hundred.
+    /// The header that identifies users; without it, a request is out unless `percent` is 100.
     #[serde(default)]
     pub user: String,
 }
@@ -57,14 +57,14 @@ fn all() -> u8 {
     100
 }
 
-/// What a value must be; one that is missing fulfils nothing.
+/// A condition for a value; a missing value never meets it.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema, serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub struct Condition {
-    /// Of which header, or property.
+    /// The name of the header, or the path of the property.
     pub name: String,
-    /// One of these; `x*` stands for whatever begins with x.
+    /// The allowed values; `x*` matches everything that starts with x.
     pub values: Vec<String>,
 }
 
@@ -82,10 +82,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Read the configuration; none at all stands for the defaults, by which the proxy's own routes decide.
+    /// Read the configuration; an empty one means the defaults: the proxy's own routes decide.
     ///
     /// # Errors
-    /// Says in a sentence what is wrong with it.
+    /// One sentence that says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         if bytes.is_empty() {
             return Ok(Self::default());
@@ -93,30 +93,30 @@ impl Config {
         let config: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if !is_token(&config.header) {
             return Err(format!(
-                "header: {:?} is no header's name in lower case",
+                "header: {:?} isn't a header name in lower case",
                 config.header
             ));
         }
         if !config.otherwise.bytes().all(|c| c.is_ascii_graphic()) {
             return Err(format!(
-                "otherwise: {:?} can't name a cluster",
+                "otherwise: {:?} isn't a cluster name",
                 config.otherwise
             ));
         }
         if !config.refresh_path.starts_with('/') {
-            return Err("refresh_path: it doesn't begin with a slash".into());
+            return Err("refresh_path: it doesn't start with a slash".into());
         }
         config.check()?;
         Ok(config)
     }
 
-    /// Read a configuration whose `rules` and `otherwise` shall count from now on, and nothing else of it.
+    /// Read a configuration of which only `rules` and `otherwise` are used.
     ///
     /// # Errors
-    /// Says in a sentence what is wrong with it.
+    /// One sentence that says what is wrong with it.
     pub fn renewed(&self, bytes: &[u8]) -> Result<Self, String> {
         if bytes.is_empty() {
-            return Err("the answer is empty".into()); // which is no word on rules
+            return Err("the response is empty".into()); // it would remove all rules
         }
         let mut renewed = Self::parse(bytes)?;
         renewed.header.clone_from(&self.header);
@@ -129,10 +129,10 @@ impl Config {
             let Rule { name, cluster, .. } = rule;
             let plain = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_');
             if name.is_empty() || !name.bytes().all(plain) {
-                return Err(format!("rules: {name:?} can't name a metric"));
+                return Err(format!("rules: {name:?} isn't a metric name"));
             }
             if cluster.is_empty() || !cluster.bytes().all(|c| c.is_ascii_graphic()) {
-                return Err(format!("rules: {name}: {cluster:?} can't name a cluster"));
+                return Err(format!("rules: {name}: {cluster:?} isn't a cluster name"));
             }
             if rule.percent > 100 {
                 return Err(format!("rules: {name}: {} percent", rule.percent));
@@ -149,16 +149,16 @@ impl Config {
             {
                 if !is_token(header.strip_prefix(':').unwrap_or(header)) {
                     return Err(format!(
-                        "rules: {name}: {header:?} is no header's name in lower case"
+                        "rules: {name}: {header:?} isn't a header name in lower case"
                     ));
                 }
                 if *header == self.header {
-                    return Err(format!("rules: {name}: nobody's `{header}` is believed"));
+                    return Err(format!("rules: {name}: `{header}` can't be a condition"));
                 }
             }
             for Condition { name: path, .. } in &rule.properties {
                 if !is_path(path) {
-                    return Err(format!("rules: {name}: {path:?} is no property's path"));
+                    return Err(format!("rules: {name}: {path:?} isn't a property path"));
                 }
             }
         }
@@ -166,13 +166,13 @@ impl Config {
     }
 }
 
-/// Whether it is a token of RFC 9110, 5.6.2, without capitals.
+/// Whether it is a token (RFC 9110, 5.6.2) without capitals.
 fn is_token(name: &str) -> bool {
     let fits = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'z') || b"!#$%&'*+.^_`|~-".contains(&c);
     !name.is_empty() && name.bytes().all(fits)
 }
 
-/// Whether it is words with dots between them.
+/// Whether it consists of words with dots between them.
 fn is_path(path: &str) -> bool {
     let fits = |word: &str| !word.is_empty() && word.bytes().all(|c| c.is_ascii_graphic());
     path.split('.').all(fits)
@@ -183,64 +183,64 @@ mod tests {
     use super::Config;
 
     #[test]
-    fn nothing_stands_for_the_defaults() {
+    fn an_empty_configuration_means_the_defaults() {
         assert_eq!(Config::parse(b""), Ok(Config::default()));
         assert_eq!(Config::parse(b"{}"), Ok(Config::default()));
     }
 
     #[test]
-    fn the_file_that_comes_with_it_can_be_read() {
+    fn the_default_file_is_valid() {
         assert_eq!(Config::parse(include_bytes!("../config.json")).err(), None);
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
-        for (given, said) in [
+    fn an_error_says_what_is_wrong() {
+        for (text, expected) in [
             (r#"{"rule": []}"#, "unknown field `rule`"),
             (
                 r#"{"header": ":path"}"#,
-                "header: \":path\" is no header's name",
+                "header: \":path\" isn't a header name",
             ),
             (
                 r#"{"otherwise": "a b"}"#,
-                "otherwise: \"a b\" can't name a cluster",
+                "otherwise: \"a b\" isn't a cluster name",
             ),
-            (r#"{"refresh_path": "x"}"#, "refresh_path: it doesn't begin"),
+            (r#"{"refresh_path": "x"}"#, "refresh_path: it doesn't start"),
             (r#"{"refresh_seconds": 65536}"#, "expected u16"),
             ("nonsense", "expected ident at line 1"),
         ] {
-            let error = Config::parse(given.as_bytes()).err().unwrap_or_default();
-            assert!(error.contains(said), "{given}: {error}");
+            let error = Config::parse(text.as_bytes()).err().unwrap_or_default();
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 
     #[test]
-    fn what_is_wrong_with_a_rule_is_said() {
-        for (given, said) in [
+    fn an_error_says_what_is_wrong_with_a_rule() {
+        for (text, expected) in [
             (r#""name": "a""#, "missing field `cluster`"),
             (
                 r#""name": "A", "cluster": "b""#,
-                "\"A\" can't name a metric",
+                "\"A\" isn't a metric name",
             ),
             (
                 r#""name": "a", "cluster": """#,
-                "a: \"\" can't name a cluster",
+                "a: \"\" isn't a cluster name",
             ),
             (
                 r#""name": "a", "cluster": "b", "headers": [{"name": "X", "values": []}]"#,
-                "a: \"X\" is no header's name",
+                "a: \"X\" isn't a header name",
             ),
             (
                 r#""name": "a", "cluster": "b", "headers": [{"name": "x-cluster", "values": ["b"]}]"#,
-                "a: nobody's `x-cluster` is believed",
+                "a: `x-cluster` can't be a condition",
             ),
             (
                 r#""name": "a", "cluster": "b", "properties": [{"name": "a..b", "values": []}]"#,
-                "a: \"a..b\" is no property's path",
+                "a: \"a..b\" isn't a property path",
             ),
             (
                 r#""name": "a", "cluster": "b", "properties": [{"name": "", "values": []}]"#,
-                "a: \"\" is no property's path",
+                "a: \"\" isn't a property path",
             ),
             (
                 r#""name": "a", "cluster": "b", "percent": 101"#,
@@ -252,16 +252,16 @@ mod tests {
             ),
             (
                 r#""name": "a", "cluster": "b", "percent": 1, "user": "x-cluster""#,
-                "a: nobody's `x-cluster` is believed",
+                "a: `x-cluster` can't be a condition",
             ),
         ] {
-            let config = format!(r#"{{"rules": [{{{given}}}]}}"#);
+            let config = format!(r#"{{"rules": [{{{text}}}]}}"#);
             let error = Config::parse(config.as_bytes()).err().unwrap_or_default();
-            assert!(error.contains(said), "{given}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
     #[test]
-    fn what_is_newer_is_held_against_the_header_that_counts() {
+    fn newer_rules_are_checked_against_the_present_header() {
         let config = Config {
             header: "x-where".into(),
             ..Config::default()
@@ -270,7 +270,7 @@ mod tests {
             "headers": [{"name": "x-where", "values": []}]}]}"#;
         assert!(Config::parse(newer).is_ok());
         let error = config.renewed(newer).err().unwrap_or_default();
-        assert!(error.contains("nobody's `x-where` is believed"), "{error}");
+        assert!(error.contains("`x-where` can't be a condition"), "{error}");
         assert!(config.renewed(b"").is_err());
     }
 }

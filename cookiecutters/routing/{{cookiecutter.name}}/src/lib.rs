@@ -1,7 +1,7 @@
-//! Chooses the cluster of each request by rules, and asks on a timer for newer ones.
+//! Chooses the cluster of each request by rules, and asks regularly for newer rules.
 //!
-//! Which rule a request follows is in `rules.rs`, which `cargo test` runs natively. Here the proxy's
-//! callbacks are handed to it.
+//! `rules.rs` finds the rule for a request, and `cargo test` runs it natively. This file connects it to the
+//! proxy's callbacks.
 
 mod config;
 mod rules;
@@ -20,13 +20,13 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::<Root>::default() });
 }}
 
-/// How long the service of the rules may take.
+/// Timeout of the call for newer rules.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The longest answer with rules that is read, in bytes.
+/// The longest response with rules that is read, in bytes.
 const LONGEST_RULES: usize = 1024 * 1024;
 
-/// What decides, each with the host's number of the metric that counts its requests.
+/// The rules, each with the host's id of the metric that counts its requests.
 #[derive(Default)]
 struct Table {
     header: String,
@@ -38,7 +38,7 @@ impl Table {
     fn new(config: &mut Config) -> Result<Self, String> {
         let counter = |name: &str| {
             define_metric(MetricType::Counter, &format!("routing.{name}"))
-                .map_err(|status| format!("the host defines no metrics: {status:?}"))
+                .map_err(|status| format!("the host can't define metrics: {status:?}"))
         };
         let mut table = Self {
             header: config.header.clone(),
@@ -53,23 +53,23 @@ impl Table {
     }
 }
 
-/// Made once a worker thread; makes a context for each request.
+/// Created once per worker thread; creates a context for each request.
 #[derive(Default)]
 struct Root {
     config: Config,
     table: Rc<Table>,
-    /// What the service of the rules answered last.
+    /// The last response with rules.
     answer: Vec<u8>,
 }
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        let given = self.get_plugin_configuration().unwrap_or_default();
-        let read = Config::parse(&given);
+        let bytes = self.get_plugin_configuration().unwrap_or_default();
+        let read = Config::parse(&bytes);
         let made = read.and_then(|mut config| Ok((Table::new(&mut config)?, config)));
         match made {
             Ok((table, config)) => {
-                // the first time soon, not in here: here it would be asked for by a VM that is only tried out, too
+                // not here, but soon: otherwise a VM that the host only tries out would ask as well
                 let soon = config.refresh_seconds.min(1).into();
                 self.set_tick_period(Duration::from_millis(soon));
                 self.table = Rc::new(table);
@@ -78,13 +78,13 @@ impl RootContext for Root {
                 true
             }
             Err(reason) => {
-                error!("the configuration can't be used: {reason}");
+                error!("invalid configuration: {reason}");
                 false
             }
         }
     }
 
-    /// Ask for the rules, and again after a while.
+    /// Ask for the rules, and set the timer for the next time.
     fn on_tick(&mut self) {
         let cluster = &self.config.refresh_cluster;
         self.set_tick_period(Duration::from_secs(self.config.refresh_seconds.into()));
@@ -95,7 +95,7 @@ impl RootContext for Root {
         ];
         let sent = self.dispatch_http_call(cluster, question, None, vec![], PATIENCE);
         if let Err(status) = sent {
-            warn!("`{cluster}` can't be asked for rules: {status:?}");
+            warn!("cannot ask `{cluster}` for rules: {status:?}");
         }
     }
 
@@ -111,7 +111,7 @@ impl RootContext for Root {
 }
 
 impl Context for Root {
-    /// The rules have come. What is wrong with them, or with the call, leaves those that there are.
+    /// The response to the call for rules. If it or the call failed, the rules stay as they are.
     fn on_http_call_response(
         &mut self,
         _token: u32,
@@ -120,30 +120,30 @@ impl Context for Root {
         _trailers: usize,
     ) {
         if let Err(reason) = self.renew(body) {
-            warn!("the rules stay as they are: {reason}");
+            warn!("keeping the present rules: {reason}");
         }
     }
 }
 
 impl Root {
-    /// Have the rules of an answer decide, unless it is the one of last time.
+    /// Use the rules in a response, unless it is the same as last time.
     fn renew(&mut self, body: usize) -> Result<(), String> {
         let status = self
             .get_http_call_response_header_bytes(":status")
             .unwrap_or_default();
         if status != b"200" {
             let status = std::str::from_utf8(&status).unwrap_or_default();
-            return Err(format!("the answer is {status}"));
+            return Err(format!("the response is {status}"));
         }
         if body > LONGEST_RULES {
-            return Err(format!("the answer has {body} bytes"));
+            return Err(format!("the response has {body} bytes"));
         }
         let answer = self
             .get_http_call_response_body(0, body)
             .unwrap_or_default();
         if answer != self.answer {
             let table = Table::new(&mut self.config.renewed(&answer)?)?;
-            info!("{} rules from now on", table.rules.len());
+            info!("using {} new rules", table.rules.len());
             self.table = Rc::new(table);
             self.answer = answer;
         }
@@ -151,7 +151,7 @@ impl Root {
     }
 }
 
-/// One request, on its way to a cluster.
+/// One request.
 struct Routed {
     table: Rc<Table>,
 }
@@ -170,11 +170,11 @@ impl HttpContext for Routed {
             Some((rule, counter)) => (&rule.cluster, *counter),
             None => (&otherwise.0, otherwise.1),
         };
-        // this takes the place of whatever the client sent; and the proxy looks for a route anew
+        // this replaces what the client sent, and makes the proxy choose the route again
         let cluster = Some(cluster.as_str()).filter(|cluster| !cluster.is_empty());
         self.set_http_request_header(header, cluster);
         if let Err(status) = increment_metric(counter, 1) {
-            warn!("the host doesn't count: {status:?}");
+            warn!("the host can't count: {status:?}");
         }
         Action::Continue
     }
@@ -186,7 +186,7 @@ impl rules::Request for Routed {
         self.get_http_request_header_bytes(name)
     }
 
-    // not the context's own method, which panics where the host says no
+    // not the context's own method, which panics if the host refuses
     fn property(&self, path: Vec<&str>) -> Option<Vec<u8>> {
         get_property(path).ok().flatten()
     }

@@ -1,16 +1,16 @@
-//! Which rule a request follows. Nothing here talks to the proxy: `cargo test` runs it natively.
+//! Which rule a request matches. Nothing here talks to the proxy: `cargo test` runs it natively.
 
 use crate::config::{Condition, Rule};
 
-/// What a rule asks of a request.
+/// What a rule needs to know about a request.
 pub trait Request {
     /// The first value of a header.
     fn header(&self, name: &str) -> Option<Vec<u8>>;
-    /// The proxy's property with these words as its path.
+    /// The proxy's property at the path made of these words.
     fn property(&self, path: Vec<&str>) -> Option<Vec<u8>>;
 }
 
-/// Whether the rule is for this request.
+/// Whether the rule matches this request.
 pub fn fits(rule: &Rule, request: &impl Request) -> bool {
     let header = |name: &str| request.header(name);
     let property = |path: &str| request.property(path.split('.').collect());
@@ -21,24 +21,24 @@ pub fn fits(rule: &Rule, request: &impl Request) -> bool {
 
 fn all_hold(conditions: &[Condition], value_of: impl Fn(&str) -> Option<Vec<u8>>) -> bool {
     conditions.iter().all(|Condition { name, values }| {
-        let given = value_of(name);
-        given.is_some_and(|given| values.iter().any(|value| stands_for(value, &given)))
+        let value = value_of(name);
+        value.is_some_and(|value| values.iter().any(|pattern| matches(pattern, &value)))
     })
 }
 
-fn stands_for(value: &str, given: &[u8]) -> bool {
-    match value.strip_suffix('*') {
-        Some(begin) => given.starts_with(begin.as_bytes()),
-        None => given == value.as_bytes(),
+fn matches(pattern: &str, value: &[u8]) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => value.starts_with(start.as_bytes()),
+        None => value == pattern.as_bytes(),
     }
 }
 
-/// Whether a user is one of the hundred's part. The rule's name counts, or each rule would be tried on the same.
+/// Whether a user is in. The rule's name counts too, so that different rules select different users.
 fn is_in(rule: &Rule, user: &[u8]) -> bool {
     hash(&[rule.name.as_bytes(), b"/", user].concat()) % 100 < rule.percent.into()
 }
 
-/// FNV-1a, 64 bits: the same tomorrow, and in whatever language another service asks who is in.
+/// FNV-1a, 64 bits: it never changes, and other services can compute it in any language.
 ///
 /// Source: draft-eastlake-fnv, section 2.
 fn hash(bytes: &[u8]) -> u64 {
@@ -80,12 +80,12 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_without_conditions_is_for_all() {
+    fn a_rule_without_conditions_matches_everything() {
         assert!(fits(&rule(""), &Given(&[])));
     }
 
     #[test]
-    fn a_value_is_one_of_those_named() {
+    fn a_value_must_be_one_of_the_list() {
         for (values, value, expected) in [
             (r#"["a"]"#, "a", true),
             (r#"["a"]"#, "A", false),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_no_value() {
+    fn a_missing_value_matches_nothing() {
         assert!(!fits(
             &rule(r#", "headers": [{"name": "x", "values": ["*"]}]"#),
             &Given(&[])
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn all_conditions_must_hold() {
+    fn all_conditions_must_be_met() {
         let rule = rule(
             r#", "headers": [{"name": "x", "values": ["1"]}], "properties": [{"name": "y", "values": ["2"]}]"#,
         );
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_in_stays_in_when_it_grows() {
+    fn users_stay_in_when_the_percentage_grows() {
         let greater = users_in(20, "new");
         assert!(users_in(10, "new")
             .iter()
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_for_different_people() {
+    fn different_rules_select_different_users() {
         let others = users_in(50, "other");
         let both = users_in(50, "new")
             .iter()
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_the_one_that_others_compute() {
+    fn the_hash_is_the_published_one() {
         assert_eq!(hash(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(hash(b"foobar"), 0x8594_4171_f739_67e8); // draft-eastlake-fnv, appendix C
     }

@@ -1,6 +1,6 @@
-"""What the filter does to real requests, in a real host: run by `scaffold test`.
+"""What the plugin does to real requests in a real host; run with `scaffold test`.
 
-The clusters `beta` and `rules` are the built-in origin's, too; `.upstream.cluster` says by which one came.
+The clusters `beta` and `rules` also lead to the built-in upstream; `.upstream.cluster` names the one used.
 """
 
 import json
@@ -18,7 +18,7 @@ def rule(**conditions: Any) -> dict[str, Any]:
     return {"name": "new", "cluster": "beta", **conditions}
 
 
-def test_the_first_rule_that_fits_decides(proxy: Proxy):
+def test_the_first_rule_that_matches_decides(proxy: Proxy):
     proxy.configure(
         {"rules": [rule(headers=[{"name": "x-a", "values": ["1"]}]), {"name": "rest", "cluster": "upstream"}]}
     )
@@ -31,7 +31,7 @@ def test_the_first_rule_that_fits_decides(proxy: Proxy):
     assert second.metrics["routing.rest"] == 1
 
 
-def test_the_rules_that_it_comes_with(proxy: Proxy):
+def test_the_default_rules(proxy: Proxy):
     assert proxy.get("/headers", headers={"x-tester": "yes"}).upstream.cluster == "beta"
     plain = proxy.get("/headers")
     assert plain.upstream.cluster == "upstream"
@@ -40,7 +40,7 @@ def test_the_rules_that_it_comes_with(proxy: Proxy):
 
 
 @pytest.mark.parametrize("otherwise", ["", "upstream"])
-def test_what_the_client_says_of_clusters_is_not_believed(proxy: Proxy, otherwise: str):
+def test_a_client_can_not_choose_the_cluster(proxy: Proxy, otherwise: str):
     proxy.configure({"rules": [rule(headers=[{"name": "x-a", "values": ["1"]}])], "otherwise": otherwise})
     forged = [("x-cluster", "beta"), ("X-Cluster", "beta")]
     exchange = proxy.get("/headers", headers=forged)
@@ -62,7 +62,7 @@ def test_what_the_client_says_of_clusters_is_not_believed(proxy: Proxy, otherwis
         ("filter_state", ["*"], "upstream"),
     ],
 )
-def test_properties_decide_as_headers_do(proxy: Proxy, path: str, values: list[str], cluster: str):
+def test_properties_work_like_headers(proxy: Proxy, path: str, values: list[str], cluster: str):
     proxy.configure({"rules": [rule(properties=[{"name": path, "values": values}])]})
     exchange = proxy.get("/headers", headers={"x-a": "1"})
     assert (exchange.upstream.cluster, exchange.trapped) == (cluster, False)
@@ -79,7 +79,7 @@ def test_missing_odd_and_huge_headers(proxy: Proxy, value: str | None, cluster: 
     assert (exchange.upstream.cluster, exchange.trapped) == (cluster, False)
 
 
-def test_a_share_of_the_users_always_the_same(proxy: Proxy):
+def test_a_share_of_the_users_which_is_always_the_same(proxy: Proxy):
     proxy.configure({"rules": [rule(percent=30, user="x-user")]})
 
     def chosen() -> list[int]:
@@ -93,13 +93,13 @@ def test_a_share_of_the_users_always_the_same(proxy: Proxy):
 
 
 def until(proxy: Proxy, cluster: str) -> None:
-    """Ask until requests go to that cluster."""
+    """Send requests until they go to that cluster."""
     deadline = time.monotonic() + 10
     while proxy.get("/headers").upstream.cluster != cluster:
         assert time.monotonic() < deadline, f"nothing goes to {cluster}"
 
 
-def test_newer_rules_come_on_a_timer_and_bad_ones_change_nothing(proxy: Proxy):
+def test_gets_newer_rules_on_a_timer_and_ignores_invalid_ones(proxy: Proxy):
     proxy.upstream.answer(200, json.dumps({"rules": [rule()]}), path="/rules")
     proxy.configure({"refresh_seconds": 1})
     until(proxy, "beta")
@@ -108,25 +108,25 @@ def test_newer_rules_come_on_a_timer_and_bad_ones_change_nothing(proxy: Proxy):
         proxy.upstream.answer(status, body, path="/rules")
         proxy.upstream.answer(200, path="/slow", after=1.5)
         exchange = proxy.get("/slow")
-        assert "the rules stay as they are" in exchange.logs
+        assert "keeping the present rules" in exchange.logs
         assert proxy.get("/headers").upstream.cluster == "beta"
     proxy.upstream.answer(200, "{}", path="/rules")
     until(proxy, "upstream")
 
 
-def test_without_a_service_for_rules_those_of_the_configuration_count(proxy: Proxy):
+def test_without_a_service_the_configured_rules_are_used(proxy: Proxy):
     proxy.configure({"rules": [rule()], "refresh_seconds": 1, "refresh_cluster": "nobody"})
     proxy.upstream.answer(200, path="/slow", after=1.5)
     exchange = proxy.get("/slow")
     assert exchange.upstream.cluster == "beta"
-    assert "`nobody` can't be asked for rules" in exchange.logs
+    assert "cannot ask `nobody` for rules" in exchange.logs
 
 
-def test_no_configuration_leaves_it_to_the_proxy(proxy: Proxy):
+def test_an_empty_configuration_leaves_the_choice_to_the_proxy(proxy: Proxy):
     proxy.configure(b"")
     assert proxy.get("/headers", headers={"x-tester": "yes"}).upstream.cluster == "upstream"
 
 
-def test_a_configuration_that_makes_no_sense_is_refused(proxy: Proxy):
-    with pytest.raises(ModuleError, match="nobody's `x-cluster` is believed"):
+def test_rejects_an_invalid_configuration(proxy: Proxy):
+    with pytest.raises(ModuleError, match="`x-cluster` can't be a condition"):
         proxy.configure({"rules": [rule(headers=[{"name": "x-cluster", "values": ["beta"]}])]}, check=False)

@@ -1,4 +1,4 @@
-//! What becomes of a connection: rules over what is known of it, no host needed.
+//! Decides about a connection. Nothing here talks to the proxy: `cargo test` runs it natively.
 
 use crate::config::Config;
 use std::fmt;
@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reason {
-    /// It comes from an address that is refused.
+    /// Its address is blocked.
     Peer,
-    /// It begins with what it may not.
+    /// Its first bytes aren't allowed.
     Start,
     /// The client has sent too much.
     Size,
@@ -18,25 +18,25 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Peer => "its peer is refused",
-            Self::Start => "it begins with what it may not",
-            Self::Size => "its client sends too much",
+            Self::Peer => "its address is blocked",
+            Self::Start => "its first bytes aren't allowed",
+            Self::Size => "the client sends too much",
         })
     }
 }
 
-/// What to do with the bytes that have come.
+/// What to do with the bytes that have arrived.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
     /// Let them through.
     Pass,
-    /// Hold them until more have come.
+    /// Hold them back until more have arrived.
     Wait,
     /// Close the connection.
     Close(Reason),
 }
 
-/// One connection, and what its client has sent.
+/// One connection, and how much its client has sent.
 #[derive(Debug, Default)]
 pub struct Guard {
     known: bool,
@@ -44,7 +44,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Whether a new connection from `peer` is let in; a peer without an IP address always is.
+    /// Whether to accept a new connection from `peer`; a peer without an IP address is always accepted.
     pub fn admit(config: &Config, peer: &[u8]) -> bool {
         let address = std::str::from_utf8(peer)
             .ok()
@@ -56,7 +56,7 @@ impl Guard {
         })
     }
 
-    /// How many bytes the client has sent that were let through.
+    /// How many bytes of the client have passed.
     pub fn sent(&self) -> u64 {
         self.sent
     }
@@ -71,12 +71,12 @@ impl Guard {
             .unwrap_or(0)
     }
 
-    /// What becomes of the `size` bytes that wait, which begin with `first`; with `last` no more come.
+    /// What to do with the `size` bytes that wait and start with `first`; with `last`, no more will come.
     ///
-    /// Those that were told to wait before are among them.
+    /// They include the bytes that had to wait before.
     pub fn judge(&mut self, config: &Config, first: &[u8], size: usize, last: bool) -> Verdict {
         if size == 0 {
-            return Verdict::Pass; // no more than the connection's end
+            return Verdict::Pass; // only the end of the connection
         }
         let sent = self.sent.saturating_add(size as u64);
         if config.max_upload.is_some_and(|most| sent > most.get()) {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_peer_is_known_by_its_address_whatever_its_port() {
+    fn an_address_is_blocked_whatever_the_port() {
         let peers = r#"{"refused_peers": ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.2"]}"#;
         let config = config(peers);
         for refused in [
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bytes_decide_however_they_are_cut() {
+    fn the_first_bytes_decide_in_whatever_pieces_they_arrive() {
         let config = config(r#"{"first_bytes": ["GET ", "HELO"]}"#);
         let mut guard = Guard::default();
         assert_eq!(Guard::looks_at(&config), 4);
@@ -150,7 +150,7 @@ mod tests {
             (&b"H"[..], Verdict::Wait),
             (b"HEL", Verdict::Wait),
             (b"HELO", Verdict::Pass),
-            (b"anything", Verdict::Pass), // what comes later isn't looked at
+            (b"anything", Verdict::Pass), // later bytes aren't checked
         ] {
             assert_eq!(
                 guard.judge(&config, first, first.len(), false),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_otherwise_is_closed() {
+    fn other_first_bytes_are_rejected() {
         let config = config(r#"{"first_bytes": ["GET "]}"#);
         for (first, last) in [
             (&b"get "[..], false),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_says_nothing_has_done_no_harm() {
+    fn a_client_that_sends_nothing_is_accepted() {
         let config = config(r#"{"first_bytes": ["GET "]}"#);
         let mut guard = Guard::default();
         assert_eq!(guard.judge(&config, b"", 0, false), Verdict::Pass);

@@ -1,7 +1,7 @@
-//! Guards TCP connections: by who comes, by what they begin with, by how much they send.
+//! Guards TCP connections: by client address, first bytes and amount of data.
 //!
-//! What becomes of a connection is decided in `guard.rs`, which `cargo test` runs natively. Here the
-//! proxy's callbacks are handed to it.
+//! `guard.rs` decides about a connection, and `cargo test` runs it natively. This file connects it to the
+//! proxy's callbacks.
 
 mod config;
 mod guard;
@@ -19,7 +19,7 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::<Root>::default() });
 }}
 
-/// The host's numbers of the metrics.
+/// The host's ids of the metrics.
 #[derive(Clone, Copy, Default)]
 struct Counters {
     connections: u32,
@@ -39,7 +39,7 @@ impl Counters {
     }
 }
 
-/// Made once a worker thread; makes a context for each connection.
+/// Created once per worker thread; creates a context for each connection.
 #[derive(Default)]
 struct Root {
     config: Rc<Config>,
@@ -50,19 +50,19 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        let given = self.get_plugin_configuration().unwrap_or_default();
-        match (Config::parse(&given), Counters::define()) {
+        let bytes = self.get_plugin_configuration().unwrap_or_default();
+        match (Config::parse(&bytes), Counters::define()) {
             (Ok(config), Ok(counters)) => {
                 self.config = Rc::new(config);
                 self.counters = counters;
                 true
             }
             (Err(reason), _) => {
-                error!("the configuration can't be used: {reason}");
+                error!("invalid configuration: {reason}");
                 false
             }
             (_, Err(status)) => {
-                error!("the host defines no metrics: {status:?}");
+                error!("the host can't define metrics: {status:?}");
                 false
             }
         }
@@ -82,7 +82,7 @@ impl RootContext for Root {
     }
 }
 
-/// One connection of a client, and the one to the upstream that belongs to it.
+/// One connection of a client, together with its connection to the upstream.
 struct Connection {
     config: Rc<Config>,
     counters: Counters,
@@ -101,7 +101,7 @@ impl StreamContext for Connection {
         if !Guard::admit(&self.config, &peer) {
             return self.close(Reason::Peer);
         }
-        Action::Continue // a pause would last: Envoy reads nothing before the upstream is connected
+        Action::Continue // a pause would never end: Envoy reads nothing until it is connected to the upstream
     }
 
     fn on_downstream_data(&mut self, size: usize, end_of_stream: bool) -> Action {
@@ -112,7 +112,7 @@ impl StreamContext for Connection {
                 count(self.counters.sent, size);
                 Action::Continue
             }
-            Verdict::Wait => Action::Pause, // they come again, with those that follow
+            Verdict::Wait => Action::Pause, // they come again, together with the next ones
             Verdict::Close(reason) => self.close(reason),
         }
     }
@@ -132,7 +132,7 @@ impl StreamContext for Connection {
 impl Connection {
     fn close(&self, reason: Reason) -> Action {
         count(self.counters.refused, 1);
-        warn!("the connection is closed: {reason}");
+        warn!("closing the connection: {reason}");
         self.close_downstream();
         Action::Pause
     }
@@ -141,6 +141,6 @@ impl Connection {
 fn count(counter: u32, by: usize) {
     let by = i64::try_from(by).unwrap_or(i64::MAX);
     if by > 0 && increment_metric(counter, by).is_err() {
-        warn!("the host doesn't count");
+        warn!("the host can't count");
     }
 }

@@ -171,7 +171,7 @@ def test_new_asks_in_a_terminal_and_enter_takes_the_default(tmp_path):
 @pytest.mark.parametrize("typed", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
 def test_leaving_at_a_question_leaves_nothing(typed, tmp_path):
     with terminal(*NEW, cwd=tmp_path) as screen:
-        screen.asks("greets in a request header]: ")
+        screen.asks("a greeting as a request header]: ")
         screen.type(typed)
         assert screen.end() == 130
     assert (
@@ -185,7 +185,7 @@ def test_leaving_at_a_question_leaves_nothing(typed, tmp_path):
 
 def test_a_request_to_end_at_a_question_is_heard(tmp_path):
     with terminal(*NEW, cwd=tmp_path) as screen:
-        screen.asks("greets in a request header]: ")
+        screen.asks("a greeting as a request header]: ")
         os.kill(screen.child.pid, signal.SIGTERM)
         assert screen.end() == 143
     assert listing(tmp_path) == []

@@ -1,7 +1,7 @@
 """The `proxy` fixture: requests through the project's plugin in a real host.
 
-A project switches it on by `addopts = -p scaffold.pytest_plugin` in its pytest.ini. One host serves a
-test run; every test begins with the default configuration, and an upstream that answers by itself.
+A project enables it with `addopts = -p scaffold.pytest_plugin` in its pytest.ini. One host serves all
+tests of a run; every test starts with the default configuration and the built-in answers of the upstream.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from scaffold.wasm.module import WasmModule
 
 OPTIONS = ("config", "envoy", "envoy_image", "docker_args")  # of a host, from the command line
 
-Begun = Callable[[], AbstractContextManager[hosts.Host]]
+Start = Callable[[], AbstractContextManager[hosts.Host]]
 
 
 class Upstream:
-    """The origin behind the host, for one test."""
+    """The upstream behind the host, for one test."""
 
     def __init__(self, host: hosts.Host) -> None:
         self._host = host
@@ -43,7 +43,7 @@ class Upstream:
 
     @property
     def requests(self) -> list[Request]:
-        """All that arrived since the test began, what the plugin itself sent included."""
+        """Everything that arrived since the test began, including what the plugin itself sent."""
         return self._origin.requests(since=self._mark)
 
     def answer(
@@ -56,9 +56,9 @@ class Upstream:
         after: float = 0,
         cut: bool = False,
     ) -> None:
-        """From now on, until the test ends, answer this; only for `path`, when it is given.
+        """Give this answer until the test ends; with `path`, only to requests for that path.
 
-        `after` so many seconds; with `cut` the connection ends one byte too early.
+        It is given `after` seconds. With `cut`, the connection ends one byte too early.
         """
         content = body.encode() if isinstance(body, str) else body
         response = Response(status, Headers(headers or {}), content)
@@ -67,20 +67,20 @@ class Upstream:
     @property
     def _origin(self) -> Origin:
         if self._host.origin is None:
-            pytest.skip("the upstream is foreign: it can't be asked what arrived")
+            pytest.skip("this is your own upstream, which can't be asked what arrived")
         return self._host.origin
 
 
 class Proxy:
-    """A host that runs the plugin, as a test uses it."""
+    """The host that runs the plugin, as a test uses it."""
 
     def __init__(
-        self, begun: Begun, plugins: Sequence[Plugin], schemas: Sequence[Schema | None] = ()
+        self, start: Start, plugins: Sequence[Plugin], schemas: Sequence[Schema | None] = ()
     ) -> None:
-        self._begun = begun
+        self._start = start
         self._schemas = schemas
         self._stack = ExitStack()
-        self._host = self._stack.enter_context(begun())
+        self._host = self._stack.enter_context(start())
         self._defaults = plugins
         self._changed = False
         self._upstream: Upstream | None = None
@@ -92,7 +92,7 @@ class Proxy:
 
     @property
     def upstream(self) -> Upstream:
-        """The origin: what it should answer, what arrived there."""
+        """The upstream: what it should answer, and what arrived there."""
         if self._upstream is None:
             self._upstream = Upstream(self._host)
         return self._upstream
@@ -106,10 +106,10 @@ class Proxy:
         body: bytes | str = b"",
         timeout: float = 10,
     ) -> Exchange:
-        """Send a request through the plugin. Raises `HostError` when no whole answer came."""
+        """Send a request through the plugin. Raises `HostError` without a complete answer."""
         content = body.encode() if isinstance(body, str) else body
         request = Request(method, target, Headers(headers or {}), content)
-        changed, self._changed = self._changed, True  # until we know that plugin and host are well
+        changed, self._changed = self._changed, True  # if it fails, the next test needs a fresh plugin
         exchange = self._host.play(request, timeout=timeout)
         self._changed = changed or exchange.trapped
         return exchange
@@ -124,16 +124,16 @@ class Proxy:
 
     @contextmanager
     def connect(self, *, timeout: float = 10) -> Iterator[Connection]:
-        """A TCP connection through the plugin while the block runs; then what came of it is in it."""
+        """Open a TCP connection through the plugin; after the block it holds what the plugin did."""
         changed, self._changed = self._changed, True
         with self._host.connect(timeout=timeout) as connection:
             yield connection
         self._changed = changed or connection.trapped
 
     def configure(self, configuration: Any, *, plugin: str | None = None, check: bool = True) -> None:
-        """Give the plugin another configuration, until the test ends; what isn't text becomes JSON.
+        """Give the plugin another configuration until the test ends; anything but text becomes JSON.
 
-        In a chain `plugin` names which. Raises `UsageError` when the configuration doesn't fit
+        In a chain, `plugin` says which one. Raises `UsageError` when the configuration doesn't match
         `config.schema.json`, unless `check` is False; `ModuleError` when the plugin refuses it.
         """
         if not self._defaults:
@@ -145,7 +145,7 @@ class Proxy:
             configuration = json.dumps(configuration).encode()
         schema = self._schemas[place]
         if schema and check:
-            hint = "`check=False` leaves it to the plugin"
+            hint = "`check=False` lets the plugin decide"
             schema.check(configuration, "the configuration", UsageError, hint=hint)
         self._changed = True
         chain = list(self._defaults)
@@ -153,37 +153,38 @@ class Proxy:
         self._host.replace(*chain, fresh=True)
 
     def _place(self, name: str | None) -> int:
-        """Where in the chain the plugin of that name is."""
+        """The place of a plugin in the chain."""
         places = {each.name: place for place, each in enumerate(self._defaults)}
         if name is None and len(places) > 1:
-            raise UsageError("configure() is of one plugin, and this is a chain", hint='say plugin="NAME"')
+            message = "configure() needs to know which plugin of the chain to configure"
+            raise UsageError(message, hint='pass plugin="NAME"')
         return 0 if name is None else choose("plugin", name, places)
 
     def begin(self) -> None:
-        """Forget what the last test did; start another host where it ended the one there was."""
+        """Undo what the last test changed; start another host if that test ended the host."""
         if self._changed and self._defaults:
             try:
                 self._host.replace(*self._defaults, fresh=True)
             except HostError:
                 self._stack.close()
-                self._host = self._stack.enter_context(self._begun())
+                self._host = self._stack.enter_context(self._start())
         self._changed = False
         self._upstream = Upstream(self._host) if self._host.origin else None
 
     def end(self) -> None:
-        """Leave nothing behind in a host that others may go on to use."""
+        """Leave no answers behind in a host that others may use."""
         if self._host.origin and self._host.alive:
             self._host.origin.forget_answers()
 
     def close(self) -> None:
-        """End the host, if it is ours."""
+        """End the host, unless it is a deployment."""
         self._stack.close()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`scaffold test` passes these; a bare pytest has them too."""
+    """`scaffold test` passes these; they work with a bare pytest, too."""
     group = parser.getgroup("proxy", "proxy-wasm plugin")
-    group.addoption("--proxy-host", default="envoy", metavar="HOST", help="what runs the plugin")
+    group.addoption("--proxy-host", default="envoy", metavar="HOST", help="the host that runs the plugin")
     for name, declared in declarations(RunOptions).items():
         if name in OPTIONS:
             group.addoption(_flag(name), metavar=declared.metavar, help=declared.help)
@@ -191,14 +192,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--proxy-module",
         metavar="FILE",
         action="append",
-        help="the module to test, instead of building it; of a chain each, in its order",
+        help="the module to test, instead of building it; for a chain once per plugin, in its order",
     )
-    group.addoption("--proxy-deployed", action="store_true", help="play against what is deployed")
-    group.addoption("--proxy-counts", metavar="FILE", help="write there how many tests ended how, as JSON")
+    group.addoption("--proxy-deployed", action="store_true", help="test the deployment")
+    group.addoption(
+        "--proxy-counts", metavar="FILE", help="write there how many tests passed, failed and so on, as JSON"
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say how many tests ended how, for the table of `scaffold test`."""
+    """Write how many tests passed, failed and so on, for the table of `scaffold test`."""
     file = config.getoption("--proxy-counts")
     if file:
         kinds = ("passed", "failed", "error", "skipped")
@@ -209,7 +212,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     config = request.config
-    with _explained():
+    with _reported():
         if config.getoption("--proxy-deployed"):
             deployed = _deployed(config.rootpath)
             made = Proxy(lambda: nullcontext(deployed), [])
@@ -232,8 +235,8 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def proxy(_proxy: Proxy) -> Iterator[Proxy]:
-    """The plugin in its host: `proxy.get("/headers")` returns the `Exchange`."""
-    with _explained():
+    """The plugin in its host: `proxy.get("/headers")` returns an `Exchange`."""
+    with _reported():
         _proxy.begin()
     yield _proxy
     _proxy.end()
@@ -249,7 +252,7 @@ def _options(config: pytest.Config) -> RunOptions:
 
 
 def _sources(config: pytest.Config, options: RunOptions) -> list[Source]:
-    """The modules that were named, each with its crate; else the project's, or the chain's, built."""
+    """The modules on the command line, each with its crate; otherwise the project's, built."""
     root, files = config.rootpath, config.getoption("--proxy-module")
     if not files:
         return plugin_sources.choose(None, root, options).load(BuildOptions())
@@ -258,7 +261,7 @@ def _sources(config: pytest.Config, options: RunOptions) -> list[Source]:
     files = files if projects and projects.workspace else files[-1:]
     if len(files) != len(owners):
         links = called(projects.chain.all if projects else ())
-        raise UsageError(f"--proxy-module is given {len(files)} times, and the chain is {links}")
+        raise UsageError(f"--proxy-module occurs {len(files)} times, but the chain is {links}")
     return [Source(WasmModule.read(Path(file)), owner) for file, owner in zip(files, owners, strict=True)]
 
 
@@ -274,8 +277,8 @@ def _deployed(root: Path) -> hosts.Host:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """End the run with our sentence, and our exit code, instead of a traceback a test."""
+def _reported() -> Iterator[None]:
+    """End the run with our message and exit code, instead of a traceback for every test."""
     try:
         yield
     except ScaffoldError as error:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 
 from scaffold.core import files
-from scaffold.core.events import Noted, emit
+from scaffold.core.events import Noted, emit, until_interrupted
 from scaffold.core.failures import Failures
 from scaffold.core.options import chosen, refuse
 from scaffold.errors import ProjectError, TargetError, UsageError, nearest
@@ -157,7 +158,7 @@ def _with_clusters(roots: Sequence[Path], everything: bool) -> list[Path]:
 
 
 def logs(root: Path = Path(), *, follow: bool = False) -> None:
-    """Announce what the deployed plugin logged, and with `follow` what it goes on to log."""
+    """Announce what the deployed plugin has logged; with `follow`, new lines too, until Ctrl-C."""
     roots = _roots(root)
     found = _deployed(roots)
     if not found and (projects := _with_clusters(roots, everything=False)):
@@ -173,8 +174,9 @@ def logs(root: Path = Path(), *, follow: bool = False) -> None:
     if others and deployment.root != str(roots[0]):  # which is the chain's, where there are more
         hint = f"choose one: {choices([Path(each.root) for each in found])}"
         raise UsageError("several plugins are deployed from this workspace", hint=hint)
-    for line in _target(deployment.target).log_lines(deployment, follow):
-        emit(line.event(by_name=len(deployment.plugins) > 1))
+    with until_interrupted() if follow else nullcontext():
+        for line in _target(deployment.target).log_lines(deployment, follow):
+            emit(line.event(by_name=len(deployment.plugins) > 1))
 
 
 def _say_there_is_none(root: Path, everything: bool) -> None:

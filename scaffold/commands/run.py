@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from scaffold.core import files
-from scaffold.core.events import Noted, emit, step
+from scaffold.core.events import Noted, emit, step, until_interrupted
 from scaffold.hosts import plugin as plugins
 from scaffold.hosts.envoy import installs as envoys
 from scaffold.hosts.envoy import local as host
@@ -36,10 +36,8 @@ def run(
         folder = stack.enter_context(files.scratch())
         with step(f"Starting Envoy with {name}"):
             running = stack.enter_context(host.start(*chain, folder=folder, settings=options.settings))
-        try:
-            emit(Noted(f"{name} answers at {running.url}, Envoy's admin at {running.admin_url}"))
-            emit(Noted("Ctrl-C ends it"))
+        with until_interrupted():
+            emit(Noted(f"{name} answers at {running.url}, Envoy's admin interface at {running.admin_url}"))
+            emit(Noted("Press Ctrl-C to stop"))
             for line in running.follow():
                 emit(line.event(by_name=len(chain) > 1))
-        except KeyboardInterrupt:
-            emit(Noted("ended"))

@@ -130,3 +130,12 @@ def step(title: str) -> Iterator[None]:
         emit(Failed(title))
         raise
     emit(Finished(title, time.monotonic() - begun))
+
+
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Let Ctrl-C end the block, as the user is told to end it: then this is no error."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        emit(Noted("Stopped"))

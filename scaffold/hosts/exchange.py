@@ -60,8 +60,8 @@ class Headers(MutableMapping[str, str]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented
-        ours, theirs = ({name.lower(): each[name] for name in each} for each in (self, Headers(other)))
-        return ours == theirs
+        own, others = ({name.lower(): each[name] for name in each} for each in (self, Headers(other)))
+        return own == others
 
     def __repr__(self) -> str:
         return f"Headers({self._fields!r})"

@@ -384,7 +384,7 @@ def test_ctrl_c_leaves_nothing_and_the_same_again_succeeds(words, sign, length, 
                 screen.type("\x03")
             code = screen.end()
         shown = plain(screen.seen)
-        if words[0] == "run" and "Ctrl-C ends it" in shown and code == 0:  # that is its way to end
+        if words[0] == "run" and "Press Ctrl-C to stop" in shown and code == 0:  # that is its way to end
             assert shown.endswith("ended\r\n"), shown
         elif code not in (0, -signal.SIGINT):  # it had come to its end, or to Python's
             assert (code, "error: interrupted" in shown) == (130, True), shown
@@ -396,7 +396,7 @@ def test_ctrl_c_leaves_nothing_and_the_same_again_succeeds(words, sign, length, 
         assert nothing_left(copy)
     if words[0] == "run":
         with terminal(*argv, cwd=copy) as screen:
-            screen.until("Ctrl-C ends it")
+            screen.until("Press Ctrl-C to stop")
             screen.type("\x03")
             assert screen.end() in (0, 130)  # the second in the moment before it listens
     else:

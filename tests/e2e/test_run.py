@@ -69,7 +69,7 @@ def get(url: str) -> int:
         return error.code
 
 
-URL = r"answers at (http://localhost:\d+), Envoy's admin at (http://localhost:\d+)"
+URL = r"answers at (http://localhost:\d+), Envoy's admin interface at (http://localhost:\d+)"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])

@@ -325,7 +325,7 @@ def test_a_test_of_a_chain_says_whose_configuration_it_changes(root, run):
     (root / "tests/test_chain.py").write_text(
         "import pytest\nfrom scaffold.errors import UsageError\n\n"
         "def test_it(proxy):\n"
-        "    with pytest.raises(UsageError, match='configure.. is of one plugin, and this is a chain'):\n"
+        "    with pytest.raises(UsageError, match='configure.. needs to know which plugin of the chain'):\n"
         "        proxy.configure('x')\n"
         "    with pytest.raises(UsageError, match='no plugin named `tow`'):\n"
         "        proxy.configure('x', plugin='tow')\n"

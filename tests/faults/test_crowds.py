@@ -93,7 +93,7 @@ def test_four_run_one_project(place, probe, record):
         spot = Place(place.folder / f"run-{number}", place.env)
         children.append((spot, spot.start("run", probe.path, "--root", root, "--port=0")))
     for spot, child in children:
-        spot.until("Ctrl-C ends it", child)
+        spot.until("Press Ctrl-C to stop", child)
     for _, child in children:
         child.terminate()
     assert [child.wait(20) for _, child in children] == [143] * 4

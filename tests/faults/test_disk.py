@@ -217,7 +217,7 @@ def test_a_read_only_home_with_nothing_in_it(bound, probe, record):
     assert str(home) in ran.sentence, ran.err
     assert names(home) == []
     child = bound.start("run", probe.path, "--root", bound.project(), "--port=0")
-    bound.until("Ctrl-C ends it", child)
+    bound.until("Press Ctrl-C to stop", child)
     child.terminate()
     assert bound.end(child).code == 143
     record("new, build, run, deploy: a read-only HOME", "work, but deploy: exit code 4, names the folder")

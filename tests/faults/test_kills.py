@@ -236,7 +236,7 @@ def test_run(place, probe, record, chance, numbers, times):
         lambda: place.start(*words),
         lambda: "new",
         place.left,
-        ready=lambda child: place.until("Ctrl-C ends it", child),
+        ready=lambda child: place.until("Press Ctrl-C to stop", child),
         ends=False,
         said=place.said,
         again_every=SELDOM,

@@ -33,7 +33,7 @@ WASM = "target/wasm32-wasip1/release/tiny.wasm"
 @pytest.mark.faults("R15")
 def test_a_port_that_another_run_has(place, probe, record):
     child = place.start("run", probe.path, "--root", place.project(), "--port=0")
-    port = re.search(r"localhost:(\d+),", place.until("Ctrl-C ends it", child))[1]
+    port = re.search(r"localhost:(\d+),", place.until("Press Ctrl-C to stop", child))[1]
     (envoy,) = envoys(place)
     second = Place(place.project("second"), place.env)
     for words in (("run", probe.path), ("deploy", "envoy", probe.path)):
@@ -104,7 +104,7 @@ def test_an_envoy_that_is_killed_again_and_again(place, probe, record):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=["SIGKILL", "SIGSEGV"])
 def test_an_envoy_that_dies_ends_run(place, probe, record, number):
     child = place.start("run", probe.path, "--root", place.project(), "--port=0")
-    place.until("Ctrl-C ends it", child)
+    place.until("Press Ctrl-C to stop", child)
     (envoy,) = envoys(place)
     envoy.send_signal(number)
     ran = place.end(child)
@@ -290,7 +290,7 @@ def test_without_a_network(offline, crate, probe, record):
     ran = place.run("test", "--root", copy, **target)
     assert ran.code == 0, ran.err
     child = place.start("run", probe.path, "--root", copy, "--port=0")
-    place.until("Ctrl-C ends it", child)
+    place.until("Press Ctrl-C to stop", child)
     child.terminate()
     assert place.end(child).code == 143
     record("new, build, deploy, test, run: loopback only", "work")

@@ -33,7 +33,7 @@ def test_it_waits(proxy):
 
 def serving(place: Place, probe) -> object:
     child = place.start("run", probe.path, "--root", place.project(), "--port=0")
-    place.until("Ctrl-C ends it", child)
+    place.until("Press Ctrl-C to stop", child)
     assert envoys(place)
     return child
 
@@ -89,9 +89,11 @@ def test_it_ends_when_asked_with_all_it_started(place, probe, record, command, e
     ran = place.end(child)
     if command == "deploy" and ran.code == 0:  # it was quicker
         assert "deployed" in ran.out
-    elif ending == "Ctrl-C" and command == "run":
-        assert (ran.code, ran.err.splitlines()[-1]) == (0, "ended")
-    elif not (command == "run" and ran.err.endswith("ended\n")):  # the second may come too late
+    elif ending == "Ctrl-C" and command in ("run", "logs -f"):
+        assert (ran.code, ran.err.splitlines()[-1]) == (0, "Stopped")
+    elif not (
+        command in ("run", "logs -f") and ran.err.endswith("Stopped\n")
+    ):  # the second may come too late
         assert ran.code == code, ran.err
         assert "Traceback" not in ran.err.replace("KeyboardInterrupt\n", ""), ran.err
         word = "interrupted" if code == 130 else "terminated"
@@ -110,7 +112,7 @@ def test_a_terminal_that_is_closed_ends_it(place, probe, record, command):
     (crate / "tests/test_tiny.py").write_text(WAITS)
     words = ("run", probe.path, "--port=0", "--root", crate)
     words = words if command == "run" else ("test", "--root", crate, "--", "-s")
-    sign = "Ctrl-C ends it" if command == "run" else "the test waits"
+    sign = "Press Ctrl-C to stop" if command == "run" else "the test waits"
     env = [f"{key}={place.env[key]}" for key in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "TMPDIR")]
     argv = ["env", "--unset=CARGO_TARGET_DIR", *env, *SCAFFOLD, *words]
     with terminal(*argv, cwd=place.folder) as screen:

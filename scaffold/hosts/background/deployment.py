@@ -83,7 +83,7 @@ class Deployment:
         return self.record.port if self.record and self.record.alive else 0
 
     def _check_port(self) -> None:
-        """Raise `HostError` when the port is taken, unless by a leftover of ours, which `_start` ends."""
+        """Raise `HostError` when the port is taken, except by what a killed deploy left, which is ended."""
         if self.settings.port == self._port:
             return
         try:

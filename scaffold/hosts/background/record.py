@@ -184,8 +184,8 @@ def places() -> list[Path]:
 def supervisors() -> dict[int, Path]:
     """The running supervisors, whatever the records say: pid -> the deployment's folder."""
     home = os.path.realpath(_home())
-    found = process.find("-m", SUPERVISOR) | process.find("-m", FORMER_SUPERVISOR)
-    return {pid: _home() / folder.name for pid, folder in found.items() if str(folder.parent) == home}
+    folders = process.find("-m", SUPERVISOR) | process.find("-m", FORMER_SUPERVISOR)
+    return {pid: _home() / folder.name for pid, folder in folders.items() if str(folder.parent) == home}
 
 
 def save(record: Record) -> None:

@@ -35,8 +35,8 @@ START_SECONDS = 60.0
 FIRST_PAUSE = 0.25  # seconds before Envoy is restarted; doubled each time
 LONGEST_PAUSE = 30.0
 CAP_SECONDS = 5.0  # between two looks at the size of the logs
-GOOD_LIFE = 60.0  # seconds after which the pause is the first again
-Life = AbstractContextManager[hosts.Running]
+LONG_RUN = 60.0  # seconds after which the next pause is the first again
+Start = AbstractContextManager[hosts.Running]
 
 # --- the command's side
 
@@ -129,7 +129,7 @@ def main() -> None:
     committed = threading.Event()
     threading.Thread(target=_wait_for_commit, args=(committed,), daemon=True).start()
     try:
-        port = _first_life(begin(*map(_plugin, order["plugins"]), settings=settings), committed, log)
+        port = _run_first(begin(*map(_plugin, order["plugins"]), settings=settings), committed, log)
     except ScaffoldError as error:
         _answer({"error": error.message, "hint": error.hint, "code": error.exit_code})
         raise
@@ -140,20 +140,20 @@ def main() -> None:
     except Exception as error:
         _answer({"error": f"a bug in scaffold: {error!r}", "hint": None, "code": INTERNAL})
         raise
-    _further_lives(lambda: begin(settings=replace(settings, port=port)), log)
+    _run_again(lambda: begin(settings=replace(settings, port=port)), log)
 
 
-def _first_life(life: Life, committed: threading.Event, log: Path) -> int:
-    """Run Envoy until it ends by itself; returns its port, which later lives keep."""
-    with life as running:
+def _run_first(start: Start, committed: threading.Event, log: Path) -> int:
+    """Run Envoy until it ends by itself. Returns its port, which it keeps when it is restarted."""
+    with start as running:
         _answer({"port": running.port, "envoy_version": running.version})
         committed.wait()
-        _live(running, log)
+        _await_end(running, log)
         return running.port
 
 
-def _further_lives(begin: Callable[[], Life], log: Path) -> None:
-    """Restart Envoy with what is deployed whenever it ends, later each time unless it lives long."""
+def _run_again(begin: Callable[[], Start], log: Path) -> None:
+    """Restart Envoy with what is deployed whenever it ends; the pause grows unless it runs for long."""
     pause = FIRST_PAUSE
     while True:
         time.sleep(pause)
@@ -161,14 +161,14 @@ def _further_lives(begin: Callable[[], Life], log: Path) -> None:
         try:
             with begin() as running:
                 _log(log, f"Envoy runs again, after {pause:g} s")
-                _live(running, log)
+                _await_end(running, log)
         except ScaffoldError as error:
             _log(log, error.message)
-        lived = time.monotonic() - begun
-        pause = FIRST_PAUSE if lived > GOOD_LIFE else min(2 * pause, LONGEST_PAUSE)
+        ran = time.monotonic() - begun
+        pause = FIRST_PAUSE if ran > LONG_RUN else min(2 * pause, LONGEST_PAUSE)
 
 
-def _live(running: hosts.Running, log: Path) -> None:
+def _await_end(running: hosts.Running, log: Path) -> None:
     assert running.process  # noqa: S101 - we started it
     mark = running.log.size()
     while (code := running.process.poll()) is None:

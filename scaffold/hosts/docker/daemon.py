@@ -90,18 +90,18 @@ class Daemon:
 
         with self.explained(name):
             try:
-                found = self.client.images.get(name)
+                image = self.client.images.get(name)
             except ImageNotFound:
                 self._pull(name)
-                found = self.client.images.get(name)
+                image = self.client.images.get(name)
             except APIError as error:
                 raise _not_pulled(name, str(error.explanation)) from error
-        config = found.attrs.get("Config") or {}
+        config = image.attrs.get("Config") or {}
         user = config.get("User") or ""
         words = [*(config.get("Entrypoint") or []), *(config.get("Cmd") or [])]
-        made_for = f"{found.attrs.get('Os')}/{found.attrs.get('Architecture')}"
+        made_for = f"{image.attrs.get('Os')}/{image.attrs.get('Architecture')}"
         user = _NOBODY if user.partition(":")[0] in _ROOT else user
-        return Image(name, found.id, user, made_for, tuple(words))
+        return Image(name, image.id, user, made_for, tuple(words))
 
     def _pull(self, name: str) -> None:
         from docker.errors import APIError

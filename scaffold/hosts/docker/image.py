@@ -48,10 +48,10 @@ def find(daemon: Daemon, name: str | None) -> EnvoyImage:
     if known is not None:
         return EnvoyImage(image, *json.loads(known))
     with step(f"Looking for Envoy in {name}"):
-        found = _look(daemon, image)
-        _check_wasm(daemon, found)
-    memory.remember(question, image.id, json.dumps([found.program, found.build]))
-    return found
+        envoy = _look(daemon, image)
+        _check_wasm(daemon, envoy)
+    memory.remember(question, image.id, json.dumps([envoy.program, envoy.build]))
+    return envoy
 
 
 def _look(daemon: Daemon, image: Image) -> EnvoyImage:
@@ -76,15 +76,15 @@ def _usual() -> str:
     return ", ".join(str(Path(place).parent) for place in _PLACES[1:])
 
 
-def _check_wasm(daemon: Daemon, found: EnvoyImage) -> None:
+def _check_wasm(daemon: Daemon, envoy: EnvoyImage) -> None:
     with tempfile.TemporaryDirectory(prefix="scaffold-envoy-") as name:
         folder = Path(name, "trial")
         folder.mkdir()
         folder.chmod(0o755)
         words = envoy_binary.trial(folder, mounted(folder))
-        ran = daemon.run(found.image, [found.program, *words], folder)
-    if not envoy_binary.passed(ran, mounted(Path(name)), f"the Envoy in {found.image.name}", _ANOTHER):
+        ran = daemon.run(envoy.image, [envoy.program, *words], folder)
+    if not envoy_binary.passed(ran, mounted(Path(name)), f"the Envoy in {envoy.image.name}", _ANOTHER):
         raise MachineError(
-            f"Envoy {found.version} in {found.image.name} was built without V8, so it doesn't support wasm",
+            f"Envoy {envoy.version} in {envoy.image.name} was built without V8, so it doesn't support wasm",
             hint=_ANOTHER,
         )

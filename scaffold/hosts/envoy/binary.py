@@ -79,8 +79,8 @@ class Binary:
 
 def build_of(ran: process.Completed) -> str | None:
     """The build that an Envoy printed for `--version`; None if it isn't an Envoy."""
-    found = _BUILD.search(ran.stdout)
-    return found[1] if found and ran.code == 0 else None
+    build = _BUILD.search(ran.stdout)
+    return build[1] if build and ran.code == 0 else None
 
 
 _ANOTHER = "omit --envoy to use the one that comes with scaffold"
@@ -120,8 +120,8 @@ def _has_v8(path: Path) -> bool:
 
 def version_of(build: str) -> Version:
     """The version in a build."""
-    found = _BUILD.match(f"version: {build}")
-    return Version.parse(found[2]) if found else Version((0, 0, 0))
+    match = _BUILD.match(f"version: {build}")
+    return Version.parse(match[2]) if match else Version((0, 0, 0))
 
 
 def trial(folder: Path, within: str) -> list[str]:

@@ -65,7 +65,7 @@ def insert(
     """
     changed = copy.deepcopy(bootstrap)
     _refuse_v2(changed, source)
-    found = False
+    inserted = False
     for listener in _dicts(changed.get("static_resources"), "listeners"):
         managers = _before_routers(listener, filters, source) if filters.http else []
         proxies = _before(envoy_config.TCP_PROXY, listener, filters.network) if filters.network else []
@@ -74,17 +74,17 @@ def insert(
                 end.setdefault("access_log", []).append(envoy_config.access_log(access_log))
         if managers or proxies:
             listener.setdefault("enable_reuse_port", False)
-        found = found or bool(managers if filters.http else proxies)
-    if not found:
+        inserted = inserted or bool(managers if filters.http else proxies)
+    if not inserted:
         what = "TCP proxy" if filters.kind == "network" else "HTTP connection manager"
         where = "before one" if filters.kind == "network" else "before the router of one"
         raise ProjectError(
             f"{source} has no {what} in a static listener",
             hint=f"the filter goes {where}; listeners from LDS can't be changed",
         )
-    ours = envoy_config.bootstrap(listeners=[], clusters=[])
+    defaults = envoy_config.bootstrap(listeners=[], clusters=[])
     for key in ("node", "admin", "watchdogs"):
-        changed.setdefault(key, ours[key])
+        changed.setdefault(key, defaults[key])
     return changed
 
 
@@ -146,10 +146,10 @@ def _before_routers(listener: Config, filters: Chain, source: Path) -> list[Conf
 
 def _before(kind: str, listener: Config, filters: list[Config]) -> list[Config]:
     """Insert network filters before every filter of that kind. Returns the configurations of those."""
-    found = _ending_with(kind, listener)
-    for chain, place, _ in found:
+    places = _ending_with(kind, listener)
+    for chain, place, _ in places:
         chain["filters"][place:place] = copy.deepcopy(filters)
-    return [config for _, _, config in found]
+    return [config for _, _, config in places]
 
 
 def _ending_with(kind: str, listener: Config) -> list[tuple[Config, int, Config]]:
@@ -170,8 +170,8 @@ def _sockets(bootstrap: Config) -> list[Config]:
     admin = bootstrap.get("admin")
     every = [*listeners, *([admin] if isinstance(admin, dict) else [])]
     addresses = [each.get("address") for each in every]
-    found = [each.get("socket_address") for each in addresses if isinstance(each, dict)]
-    return [each for each in found if isinstance(each, dict) and str(each.get("port_value")).isdecimal()]
+    sockets = [each.get("socket_address") for each in addresses if isinstance(each, dict)]
+    return [each for each in sockets if isinstance(each, dict) and str(each.get("port_value")).isdecimal()]
 
 
 def _insert(manager: Config, filters: list[Config], source: Path) -> None:
@@ -205,5 +205,5 @@ def _refuse_v2(value: Any, source: Path) -> None:
 
 
 def _dicts(parent: object, key: str) -> list[Config]:
-    found = parent.get(key) if isinstance(parent, dict) else None
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    items = parent.get(key) if isinstance(parent, dict) else None
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []

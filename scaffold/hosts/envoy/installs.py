@@ -84,8 +84,8 @@ def find(name: str | None = None) -> Binary:
     when the Envoy doesn't run here, or doesn't support wasm.
     """
     if name and _VERSION.fullmatch(name):
-        found = _with_v8(_of_version(_version(name)))
-        return Binary(found.path, found.build, v8=True)
+        envoy = _with_v8(_of_version(_version(name)))
+        return Binary(envoy.path, envoy.build, v8=True)
     binary = Binary.at(_program(name)) if name else default()
     if not binary.v8:
         raise _without_v8(f"{binary.version_text} ({binary.path})")
@@ -94,12 +94,12 @@ def find(name: str | None = None) -> Binary:
 
 def several(names: str) -> dict[str, Binary]:
     """The Envoys in a comma-separated list, each once: version -> Envoy, numbered if two share a version."""
-    found: dict[str, Binary] = {}
+    binaries: dict[str, Binary] = {}
     listed: list[str | None] = [name.strip() for name in names.split(",") if name.strip()]
     for binary in dict.fromkeys(find(name) for name in listed or [None]):
-        same = sum(other.version == binary.version for other in found.values())
-        found[f"{binary.version_text}-{same + 1}" if same else binary.version_text] = binary
-    return found
+        same = sum(other.version == binary.version for other in binaries.values())
+        binaries[f"{binary.version_text}-{same + 1}" if same else binary.version_text] = binary
+    return binaries
 
 
 def default() -> Binary:
@@ -117,13 +117,13 @@ def installed(*, closely: bool = False) -> list[Envoy]:
 
     With `closely`, check that no byte of them has changed, which takes 0.2 s each.
     """
-    found = [envoy for path in _home().glob(f"*/{RECORD}") if (envoy := _read(path.parent, closely=closely))]
+    every = [envoy for path in _home().glob(f"*/{RECORD}") if (envoy := _read(path.parent, closely=closely))]
     with suppress(MachineError):
         binary = default()
         fault = None if binary.v8 else _WITHOUT_V8
         size = binary.path.stat().st_size
-        found.append(Envoy(binary.version_text, binary.build, size, binary.path, True, fault))
-    return sorted(found, key=lambda envoy: (wheels.numbers(envoy.version), envoy.default), reverse=True)
+        every.append(Envoy(binary.version_text, binary.build, size, binary.path, True, fault))
+    return sorted(every, key=lambda envoy: (wheels.numbers(envoy.version), envoy.default), reverse=True)
 
 
 def fitting(name: str, *, closely: bool = False) -> list[Envoy] | None:
@@ -266,10 +266,10 @@ def _program(name: str) -> Path:
 
 
 def _version(text: str) -> str:
-    found = _VERSION.fullmatch(text)
-    if not found:
+    version = _VERSION.fullmatch(text)
+    if not version:
         raise UsageError(f"`{text}` isn't a version of Envoy", hint="write it like 1.36.4 or 1.36")
-    return found[1]
+    return version[1]
 
 
 def _fits(version: str, asked: str) -> bool:

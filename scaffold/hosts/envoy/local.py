@@ -106,11 +106,10 @@ def check_free(port: int) -> None:
             raise HostError(f"you may not listen on port {port}", hint="choose one above 1023") from error
         except OSError:
             pass
-    ours = next((each for each in deployments.every() if each.port == port and each.alive), None)
-    if ours:
-        raise HostError(
-            f"port {port} is taken by the deployment of {ours.root}",
-            hint=f"--port 0 takes any free one; `scaffold undeploy --root {ours.root}` ends that deployment",
-        )
+    deployment = next((each for each in deployments.every() if each.port == port and each.alive), None)
+    if deployment:
+        root = deployment.root
+        hint = f"--port 0 takes any free one; `scaffold undeploy --root {root}` ends that deployment"
+        raise HostError(f"port {port} is taken by the deployment of {root}", hint=hint)
     owner = process.port_owner(port) or "another process"
     raise HostError(f"port {port} is taken by {owner}", hint="--port 0 takes any free one")

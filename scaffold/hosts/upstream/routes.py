@@ -141,8 +141,8 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 def _grouped(query: str) -> dict[str, str | list[str]]:
-    values = parse_qs(query, keep_blank_values=True)
-    return {name: found[0] if len(found) == 1 else found for name, found in values.items()}
+    parameters = parse_qs(query, keep_blank_values=True)
+    return {name: values[0] if len(values) == 1 else values for name, values in parameters.items()}
 
 
 def _text(body: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What every test begins with, and how long it may take."""
+"""What every test begins with, how long it may take, and how many examples Hypothesis makes up."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 HERE = Path(__file__).parent
 # on a busy machine; pyproject.toml has the limit for the other folders
 SECONDS = {"unit": 60, "component": 300}
+
+# `CI=true` or `HYPOTHESIS_PROFILE=ci` chooses the many
+settings.register_profile("dev", max_examples=20, deadline=None)
+settings.register_profile("ci", max_examples=500, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 # a user's Python buffers what it prints, and what it does with that at its end is ours to get right
 os.environ.pop("PYTHONUNBUFFERED", None)

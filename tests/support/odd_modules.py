@@ -251,7 +251,10 @@ BROKEN = {
     "a function of no type": (module(functions=asm.functions(0, 9)), "type 9 isn't a function's"),
     "1,000,001 functions": (
         module(
-            functions=asm.functions(0, 1, *[0] * 999_999), code=asm.code(b"", asm.const(0), *[b""] * 999_999)
+            functions=asm.section(3, asm.number(1_000_001) + b"\x00\x01" + b"\x00" * 999_999),
+            code=asm.section(
+                10, asm.number(1_000_001) + asm.body() + asm.body(asm.const(0)) + asm.body() * 999_999
+            ),
         ),
         "it has 1,000,001 functions, and hosts take at most 1,000,000",
     ),

@@ -92,9 +92,14 @@ def exports(*entries: tuple[str | bytes, int, int]) -> bytes:
     return section(7, vector(name(name_) + bytes([kind]) + number(index) for name_, kind, index in entries))
 
 
+def body(instructions: bytes = b"") -> bytes:
+    """A function's entry of the code section: no locals, its instructions, the closing `end`."""
+    return number(len(instructions) + 2) + b"\x00" + instructions + b"\x0b"
+
+
 def code(*bodies: bytes) -> bytes:
     """The code section: each function's instructions, without locals and the closing `end`."""
-    return section(10, vector(number(len(body) + 2) + b"\x00" + body + b"\x0b" for body in bodies))
+    return section(10, vector(map(body, bodies)))
 
 
 def data(*segments: tuple[int, bytes]) -> bytes:

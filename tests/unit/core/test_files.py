@@ -31,7 +31,7 @@ def staged(cache):
 # --- write
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text() | st.binary())
 def test_what_is_written_is_read_again(tmp_path, content):
     path = tmp_path / "file"

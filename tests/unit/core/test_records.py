@@ -96,7 +96,7 @@ JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(("name", "sizes"), JSON)) | JSON)
 def test_whatever_the_json_is_it_is_a_record_or_damaged(tmp_path, value):
     path = tmp_path / "record.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from support import resource_schemas
@@ -242,7 +242,6 @@ ways = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(ways)
 def test_whatever_may_be_typed_the_projects_take_what_comes_of_it(way):
     (document,) = kubernetes.documents(*way)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from support.odd_modules import build, env, wasi
 
@@ -186,11 +188,8 @@ def test_none_has_a_place_for_a_service():
     assert {found[name] for name in FAMILY} == {("no", "it doesn't support plugins of type service")}
 
 
-def test_a_module_larger_than_istio_takes(anatomy, tmp_path):
-    with (tmp_path / "plugin.wasm").open("wb") as file:
-        file.write(MODULE + b"\0\x80\x80\x80\x80\x01")
-        file.truncate(len(MODULE) + 6 + 256 * 2**20)
-    module = WasmFile.read(tmp_path / "plugin.wasm")
+def test_a_module_larger_than_istio_takes(anatomy):
+    module = replace(anatomy(), size=256 * 2**20 + 1)
     why = f"the module has {module.size:,} bytes, and the limit is 256 MiB"
     assert answers(made("compat"), module)[FAMILY[0]] == ("no", why)
 

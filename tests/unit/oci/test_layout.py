@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import layers, wasm_asm
 from support.layers import file, header, layer
@@ -408,7 +408,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_configuration_is_names_or_an_image_error(content):
     try:

@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scaffold.core.text import quoted
@@ -31,9 +31,6 @@ COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"  # as the distribution spec
 REPOSITORY = re.compile(rf"{COMPONENT}(?:/{COMPONENT})*")
 
 
-untimed = settings(deadline=None)
-
-
 # references
 
 REGISTRIES = st.sampled_from(
@@ -56,7 +53,6 @@ TAGS = st.text(st.sampled_from("azAZ09_.-"), min_size=1, max_size=128).filter(la
 PINS = st.binary(min_size=32, max_size=32).map(lambda number: f"sha256:{number.hex()}")
 
 
-@untimed
 @given(REGISTRIES, NAMES, st.none() | TAGS, st.none() | PINS)
 def test_the_parts_of_a_reference_come_back_as_they_were_written(registry, repository, tag, pin):
     rest = f"/{repository}" + (f":{tag}" if tag else "") + (f"@{pin}" if pin else "")
@@ -68,7 +64,6 @@ def test_the_parts_of_a_reference_come_back_as_they_were_written(registry, repos
     assert str(reference) == text if tag or pin else f"{text}:latest"
 
 
-@untimed
 @given(st.sampled_from(["docker.io/", "index.docker.io/", "oci://docker.io/library/"]), NAMES, TAGS)
 def test_every_way_of_writing_an_image_of_docker_hub_reads_back(prefix, name, tag):
     reference = Reference.parse(f"{prefix}{name}:{tag}")
@@ -181,7 +176,6 @@ TEXTS = (
 )
 
 
-@untimed
 @given(TEXTS)
 def test_any_text_is_a_reference_that_reads_back_or_a_usage_error(text):
     try:
@@ -214,7 +208,6 @@ def test_what_a_crates_image_is_called(crate, name):
     assert default_name(crate) == name
 
 
-@untimed
 @given(st.text() | st.text("aB0-_.", max_size=300))
 def test_a_crates_image_always_has_a_name_that_is_one(crate):
     name = default_name(crate)
@@ -377,7 +370,6 @@ def assert_manifest_or_image_error(raw, media_type=""):
     json.dumps([layer.write() for layer in manifest.layers], ensure_ascii=False).encode()
 
 
-@untimed
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_whatever_comes_is_a_manifest_or_an_image_error(raw):
     assert_manifest_or_image_error(raw)
@@ -411,13 +403,11 @@ def mutations(draw):
     return json.dumps(record).encode()
 
 
-@untimed
 @given(mutations(), st.sampled_from(["", MANIFEST, INDEX, DOCKER_MANIFEST, "text/plain", *DOCKER_SCHEMA_1]))
 def test_a_changed_manifest_is_a_manifest_or_an_image_error(raw, media_type):
     assert_manifest_or_image_error(raw, media_type)
 
 
-@untimed
 @given(st.data())
 def test_a_manifest_with_other_bytes_in_it_is_a_manifest_or_an_image_error(data):
     raw = bytearray(json.dumps(RECORD).encode())
@@ -426,7 +416,6 @@ def test_a_manifest_with_other_bytes_in_it_is_a_manifest_or_an_image_error(data)
     assert_manifest_or_image_error(bytes(raw))
 
 
-@untimed
 @given(SCALARS | JSON)
 def test_foreign_data_is_shown_in_a_line_that_can_be_printed(value):
     line = quoted(value)

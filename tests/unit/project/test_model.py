@@ -295,7 +295,7 @@ KEYS = st.sampled_from(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(KEYS, VALUES | st.sampled_from(["'hello'", "['cdylib']"])))
 def test_whatever_the_values_are_it_is_a_project_or_a_project_error(tmp_path, values):
     path = tmp_path / "Cargo.toml"
@@ -306,7 +306,7 @@ def test_whatever_the_values_are_it_is_a_project_or_a_project_error(tmp_path, va
         assert str(path) in error.message
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200))
 def test_whatever_the_bytes_are_it_is_a_manifest_or_a_project_error(tmp_path, content):
     path = tmp_path / "Cargo.toml"

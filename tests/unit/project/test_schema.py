@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.configured import CONTENT
 
@@ -268,14 +268,12 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from([*CONTENT["properties"], "othr"]), JSON))
 def test_whatever_the_values_are_each_fault_is_a_line(configuration):
     for said in schema.sentences(VALIDATOR, configuration):
         assert said.isprintable()
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=40))
 def test_whatever_the_bytes_are_they_are_json_or_a_value_error(content):
     with suppress(ValueError):

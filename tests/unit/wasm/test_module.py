@@ -1,8 +1,6 @@
 import hashlib
 import os
 import time
-import tracemalloc
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -237,37 +235,6 @@ def test_there_are_never_more_than_hosts_take(read, number, what):
         read(asm.module(asm.section(number, asm.number(1_000_001) + bytes(4_000_004))))
 
 
-def test_import_sections_that_repeat_are_refused_in_little_memory(read):
-    """However many there are, only the first is read."""
-    content = asm.HEADER + asm.section(2, asm.number(10_000) + b"\0\0\2\0\1" * 10_000) * 200
-    tracemalloc.start()
-    try:
-        with pytest.raises(NotAPlugin, match="its section `import` is out of place"):
-            read(content)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 4 * len(content) + 32 * 10**6
-
-
-@pytest.mark.parametrize("count", [100_000, 200_000])
-def test_many_empty_sections_take_little_memory(read, count):
-    content = asm.plugin() + asm.custom("") * (count - 10)
-    tracemalloc.start()
-    try:
-        with suppress(NotAPlugin):
-            read(content)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 4 * len(content) + 32 * 10**6
-
-
-def test_sections_are_never_without_end(read):
-    with pytest.raises(NotAPlugin, match="it has more than 100,000 sections"):
-        read(asm.plugin() + asm.custom("a") * 100_000)
-
-
 def test_what_is_larger_than_hosts_take_is_not_read(tmp_path):
     path = tmp_path / "large.wasm"
     path.write_bytes(asm.HEADER)
@@ -317,7 +284,7 @@ GARBAGE = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=2000)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000)
 @given(GARBAGE)
 def test_whatever_the_bytes_are_it_is_a_module_or_not_a_plugin(read, content):
     try:
@@ -329,7 +296,7 @@ def test_whatever_the_bytes_are_it_is_a_module_or_not_a_plugin(read, content):
 TYPES = st.sampled_from([b"\x00\x00", b"\x01\x70\x00\x01", b"\x02\x00\x01", b"\x03\x7e\x01", b"\x04\x00\x00"])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=2000)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000)
 @given(st.lists(st.tuples(st.text(), st.text(), TYPES), max_size=300))
 def test_imports_come_back_as_they_were_written(imports, entries):
     kinds = ("function", "table", "memory", "global", "tag")

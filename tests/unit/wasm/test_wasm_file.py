@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import odd_modules
 from support import wasm_asm as asm
-from support.odd_modules import build, module, wasi
+from support.odd_modules import build, wasi
 
 from scaffold.wasm import check as abi
 from scaffold.wasm.module import Extern, NotAPlugin, WasmFile, WasmModule, readable
@@ -189,32 +189,6 @@ def test_cut_short_anywhere_but_between_sections(read):
     assert readable_ones == ends - {len(whole)} - {sections[at].at + sections[at].size for at in declared}
 
 
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        (asm.plugin() + b"\0\x02\x01a" * 100_000, "it has more than 100,000 sections"),
-        (
-            asm.module(asm.section(2, asm.number(10**6 + 1) + b"\x00\x00\x00\x00" * (10**6 + 1))),
-            "it has 1,000,001 imports, and hosts take at most 1,000,000",
-        ),
-        (
-            module(
-                types=asm.section(1, b"\x02" + (b"\x4e" + asm.number(600_000) + b"\x60\0\0" * 600_000) * 2)
-            ),
-            "it has more types than hosts take",
-        ),
-        (asm.module(asm.section(1, asm.number(2**32 - 1))), "it is cut short"),
-        (asm.module(asm.section(3, asm.number(2**32 - 1))), "it is cut short"),
-        (asm.module(asm.section(10, asm.number(2**32 - 1))), "it is cut short"),
-    ],
-    ids=["sections", "imports", "types", "types said", "functions said", "code said"],
-)
-def test_too_much_ends_at_once(read, content, why):
-    with pytest.raises(NotAPlugin) as caught:
-        read(content)
-    assert why in caught.value.message
-
-
 def test_names_that_are_too_many_are_not_read(read):
     listed = b"\x01" + asm.number(3_000_007) + asm.number(10**6 + 1)
     assert not read(build(customs=[asm.custom("name", listed + bytes(3_000_003))])).names_readable
@@ -249,7 +223,7 @@ def mutated(draw):
     return bytes(content)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mutated())
 def test_whatever_was_done_to_a_module_it_is_read_or_refused(read, tmp_path, content):
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 import trustme
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.commands import listing
 from support.foreign import INSIDE, commit, git, hook, served, template, zipped
@@ -680,7 +680,6 @@ def test_a_locked_damaged_or_empty_zip_file(mine, tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
 def test_whatever_the_bytes_of_a_zip_file_are_it_is_unpacked_or_refused(data):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -22,6 +22,7 @@ import scaffold
 from scaffold import errors, pytest_plugin
 from scaffold.cli.group import Operation
 from scaffold.cli.main import cli
+from scaffold.core import options
 from scaffold.hosts import client, exchange
 from scaffold.hosts.upstream import routes
 from scaffold.project.model import TABLE, TRIPLES, TYPES, Settings
@@ -110,11 +111,13 @@ _HEAD = """\
 
 def _commands() -> Iterator[str]:
     yield "## Commands\n"
-    listed = (
-        [f"[`scaffold {name}`](#scaffold-{name})", command.get_short_help_str()]
-        for name, command in cli.commands.items()
-    )
-    yield from _table("command | what it does", listed)
+    for heading, names in cli.sections().items():
+        yield f"{heading}:\n"
+        summaries = (
+            [f"[`scaffold {name}`](#scaffold-{name})", cli.commands[name].get_short_help_str()]
+            for name in names
+        )
+        yield from _table("command | what it does", summaries)
     yield "In a project every command except `scaffold completion` is an `invoke` task too:"
     yield "`invoke build deploy`. A task takes an optional argument as an option, such as `--module=FILE`.\n"
     for name, command in cli.commands.items():
@@ -123,11 +126,13 @@ def _commands() -> Iterator[str]:
         yield f"```text\n{' '.join(command.get_usage(context).removeprefix('Usage: ').split())}\n```\n"
         yield f"{inspect.cleandoc(command.help or '')}\n"
         assert isinstance(command, Operation)  # noqa: S101 - so the group makes them
-        for heading, options in command.sections(command.params).items():
-            if options:
+        for heading, listed_options in command.sections(command.params).items():
+            if listed_options:
                 if heading != "Options":
                     yield f"{heading}:\n"
-                yield from _table("option | what it does | default", (_option(each) for each in options))
+                yield from _table(
+                    "option | what it does | default", (_option(each) for each in listed_options)
+                )
 
 
 def _option(option: click.Option) -> list[str]:
@@ -264,9 +269,11 @@ _API = """\
 These names are public, and so is everything else on this page. The rest of the package is private and may
 change in any release. The package ships `py.typed`, so type checkers use its annotations.
 
-- `scaffold.<command>()`: a function for each command except `completion`. It takes plain values, returns a
-  typed value, and raises one of the [classes in `scaffold.errors`](#exit-codes). They derive from
-  `ScaffoldError`, which has `message`, `hint` and `exit_code`.
+- `scaffold.<command>()`: a function for each command except `completion`. It takes plain values and options
+  objects, returns a typed value, and raises one of the [classes in `scaffold.errors`](#exit-codes). They
+  derive from `ScaffoldError`, which has `message`, `hint` and `exit_code`.
+- `scaffold.BuildOptions`, `scaffold.RunOptions`, `scaffold.ClusterOptions`: the options objects, frozen
+  dataclasses. Their fields are the options of the command line.
 - `scaffold.tasks.ns`: the commands as invoke tasks, for a project's `tasks.py`.
 - `-p scaffold.pytest_plugin`: the fixture `proxy` and its options. `scaffold.pytest_plugin.Proxy` is the
   fixture's type.
@@ -282,6 +289,16 @@ def _api() -> Iterator[str]:
         summary = (inspect.getdoc(operation) or "").partition("\n\n")[0]
         rows.append([f"`scaffold.{name}({names})`", summary])
     yield from _table("function | what it does", rows)
+    for name in sorted(scaffold.OPTIONS):
+        kind = getattr(scaffold, name)
+        types = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+        declared = options.declarations(kind).items()
+        yield f"### scaffold.{name}\n"
+        yield f"{_sentence(kind)}\n"
+        yield from _table(
+            "field | type | what it says",
+            ([f"`{key}`", f"`{types[key]}`", each.help] for key, each in declared),
+        )
 
 
 def _table(head: str, rows: Any) -> Iterator[str]:

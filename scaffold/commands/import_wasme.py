@@ -65,7 +65,7 @@ def _import(folder: Path) -> Imported:
         abi_versions=(f"v{module.abi_version}",),
         root_ids=root_ids,
     )
-    image = oci(module.content(), info)
+    image = oci(module.content, info)
     Store().add(image, reference)
     return Imported(str(reference), image.manifest.digest, module.digest)
 

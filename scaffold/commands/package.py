@@ -112,7 +112,7 @@ def _package(
                 f"the root id {root_id!r} can't be written into an image, where commas separate root ids"
             )
     with step(f"Packaging {reference}"):
-        image = VARIANTS[variant](module.content(), info)
+        image = VARIANTS[variant](module.content, info)
         if module.size + _TAR > BLOB_LIMIT or max(blob.size for blob in image.manifest.blobs) > BLOB_LIMIT:
             raise ModuleError(f"{module.path} is too large: consumers take at most 256 MiB, packed or not")
         Store().add(image, reference)

@@ -92,7 +92,7 @@ def _warn_about(module: WasmModule, root: Path) -> None:
     name = module.path.name
     if not {"_initialize", "_start"} & module.exports.keys():
         emit(Warned(f"{name} registers no plugin: is there a `proxy_wasm::main!` in src/lib.rs?"))
-    path = reproducible.left_in(module.content(), root)
+    path = reproducible.left_in(module.content, root)
     if path:
         why = (
             reproducible.hindrance() or "if a plain `cargo build` made it, `scaffold clean`, then build again"

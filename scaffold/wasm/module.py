@@ -175,7 +175,8 @@ class WasmModule:
         Raises `NotAPlugin` when the file isn't a wasm module, or exports no marker.
         Source: proxy-wasm/spec, abi-versions/v0.2.1; proxy-wasm-cpp-host, src/bytecode_util.cc.
         """
-        read = WasmFile.read(path)
+        content = _content(path)
+        read = WasmFile.parse(content, path)
         if read.component:
             raise NotAPlugin(
                 f"{path} is a WebAssembly component; proxy-wasm hosts load core modules",
@@ -187,10 +188,16 @@ class WasmModule:
                 hint="does its src/lib.rs have `proxy_wasm::main!`, and does it depend on proxy-wasm 0.2?",
             )
         exports = {each.name: each.kind for each in read.exports}
-        return cls(read.path, read.size, read.digest, read.abi_version, exports)
+        made = cls(read.path, read.size, read.digest, read.abi_version, exports)
+        made.__dict__["content"] = content  # which need not be read and hashed again
+        return made
 
+    @cached_property
     def content(self) -> bytes:
-        """The file's bytes. Raises `ModuleError` when the file has changed since it was read."""
+        """The file's bytes.
+
+        Raises `ModuleError` when they aren't those of the digest, where another process read the file.
+        """
         try:
             content = self.path.read_bytes()
         except OSError as error:

@@ -178,7 +178,7 @@ class Folder:
         if path.exists() and path.stat().st_size == module.size:
             path.touch()  # for `prune`
         else:
-            files.write(path, module.content())
+            files.write(path, module.content)
         return path
 
     def prune(self) -> None:

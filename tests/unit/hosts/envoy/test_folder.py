@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import stat
@@ -12,6 +13,7 @@ import pytest
 from support.crates import plugin_of
 from support.wasm_asm import plugin as assembled
 
+from scaffold.core.files import digest
 from scaffold.errors import ModuleError, ProjectError
 from scaffold.hosts.envoy.folder import LARGEST_LOG, Folder
 from scaffold.hosts.envoy.log import Log, lines_from
@@ -25,6 +27,11 @@ from scaffold.wasm.module import WasmModule
 def folder(tmp_path: Path) -> Folder:
     (tmp_path / "envoy").mkdir()
     return Folder(tmp_path / "envoy")
+
+
+def again(module: WasmModule) -> WasmModule:
+    """The module as a supervisor gets it: by its path and digest."""
+    return WasmModule(**dataclasses.asdict(module))
 
 
 def module(path: Path, mark: int) -> WasmModule:
@@ -46,8 +53,16 @@ def test_the_live_module_is_never_pruned_though_the_clock_goes_back(folder, tmp_
     assert len(list(folder.modules.glob("*.wasm"))) == 3
 
 
-def test_a_module_that_changes_while_it_is_taken_is_refused(folder, tmp_path):
+def test_what_runs_is_what_was_read_whatever_becomes_of_the_file(folder, tmp_path):
     read = module(tmp_path / "m.wasm", 1)
+    module(tmp_path / "m.wasm", 2)
+    folder.write_filters([Plugin("p", "", read)], (1, 40))
+    (kept,) = folder.modules.glob("*.wasm")
+    assert digest(kept.read_bytes()) == read.digest
+
+
+def test_a_module_that_has_changed_since_another_process_read_it_is_refused(folder, tmp_path):
+    read = again(module(tmp_path / "m.wasm", 1))
     module(tmp_path / "m.wasm", 2)
     with pytest.raises(ModuleError, match="changed while it was being read"):
         folder.write_filters([Plugin("p", "", read)], (1, 40))
@@ -90,7 +105,8 @@ def test_what_cannot_be_written_is_known_before_the_first_filter_is_replaced(fol
     folder.write_filters(made, (1, 40))
     before = [path.read_bytes() for path in folder.filters()]
     marks = {"one": 2, "two": 3}
-    newer = [Plugin(name, "", module(tmp_path / f"{name}.wasm", mark)) for name, mark in marks.items()]
+    modules = {name: again(module(tmp_path / f"{name}.wasm", mark)) for name, mark in marks.items()}
+    newer = [Plugin(name, "", each) for name, each in modules.items()]
     (tmp_path / "two.wasm").unlink()
     with pytest.raises(ModuleError), folder.staged(newer, (1, 40)):
         pytest.fail("nothing may be replaced yet")

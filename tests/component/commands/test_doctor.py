@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import INVOKE, SCAFFOLD, TASKS, Ran, entered, run
+from support.deployments import recorded
 
 import scaffold
 from scaffold.commands.doctor import folders, programs, system
@@ -24,8 +25,7 @@ from scaffold.commands.doctor.finding import Scope, without_consequences
 from scaffold.core import events, process
 from scaffold.errors import UsageError
 from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import DeployedPlugin, Record
-from scaffold.hosts.options import HostSettings
+from scaffold.hosts.background.record import DeployedPlugin
 
 WASI = "wasm32-wasip1"
 NOBODY = 65534
@@ -643,22 +643,9 @@ def test_programs_that_only_some_need(machine, name, says):
 
 def record(machine: Machine, *, port: int = 1, pid: int = 0, name: str = "hello") -> Path:
     """A deployment of a project `name`; with another pid than a running one's it is dead."""
-    root = machine.folder / name
-    folder = deployments.folder(root)
-    folder.mkdir(parents=True, exist_ok=True)
-    known = {
-        "root": str(root),
-        "target": "envoy",
-        "folder": str(folder),
-        "plugins": [DeployedPlugin(name, "sha256:0")],
-        "port": port,
-        "settings": HostSettings(),
-        "pid": pid or DEAD,
-        "started": process.start_time(pid) if pid else 1.0,
-    }
-    unimportant = {"options": {}, "envoy_version": [1, 40, 0], "since": 0.0}
-    deployments.save(Record(**unimportant | known))
-    return folder
+    started = process.start_time(pid) if pid else 1.0
+    fields = {"plugins": [DeployedPlugin(name, "sha256:0")], "port": port, "started": started}
+    return Path(recorded(machine.folder / name, pid=pid or DEAD, **fields).folder)
 
 
 def test_a_deployment_that_is_dead_is_forgotten_by_fix_and_one_that_lives_stays(machine):

@@ -17,13 +17,12 @@ from pathlib import Path
 import psutil
 import pytest
 from support.commands import SCAFFOLD, entered, error, run
+from support.deployments import recorded
 
 import scaffold
-from scaffold.core import files, process
+from scaffold.core import files
 from scaffold.core.events import Noted, Started, Warned, listening
 from scaffold.errors import MachineError, UsageError
-from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import DeployedPlugin, Record
 from scaffold.hosts.envoy import installs as envoys
 from scaffold.hosts.envoy.binary import Binary
 from scaffold.hosts.options import HostSettings
@@ -601,31 +600,13 @@ def test_what_can_not_be_is_a_usage_error(have, capsys, words, message):
     assert (ran.code, ran.err.splitlines()[0]) == (2, f"error: {message}")
 
 
-def deployment(root, envoy, *, pid):
-    """A record of a deployment whose supervisor is a process of that number."""
-    deployments.folder(root).mkdir(parents=True)
-    record = Record(
-        root=str(root),
-        target="envoy",
-        folder=str(deployments.folder(root)),
-        plugins=[DeployedPlugin("a", "sha256:0")],
-        port=1,
-        settings=HostSettings(envoy=envoy),
-        envoy_version=[1, 36, 4],
-        options={},
-        pid=pid,
-        started=process.start_time(os.getpid()) or 0.0,
-        since=time.time(),
-    )
-    deployments.save(record)
-
-
 @pytest.mark.parametrize("asked", ["1.36.4", "all"])
 @pytest.mark.parametrize("named", ["1.36.4", "1.36", "path"])
 def test_one_that_a_deployment_runs_in_stays(home, have, tmp_path, named, asked):
     have("1.36.4", "1.37.0")
     path = home / "1.36.4/package/envoy/_bin/envoy"
-    deployment(tmp_path, str(path) if named == "path" else named, pid=os.getpid())
+    settings = HostSettings(envoy=str(path) if named == "path" else named)
+    recorded(tmp_path, settings=settings, envoy_version=[1, 36, 4])
     with pytest.raises(UsageError) as caught:
         scaffold.envoys(remove=asked)
     assert caught.value.message == f"Envoy 1.36.4 runs the deployment of {tmp_path}"
@@ -638,7 +619,7 @@ def test_one_whose_deployment_has_ended_goes(home, have, tmp_path):
     have("1.36.4")
     with subprocess.Popen(["true"]) as ended:
         pass
-    deployment(tmp_path, "1.36.4", pid=ended.pid)
+    recorded(tmp_path, settings=HostSettings(envoy="1.36.4"), envoy_version=[1, 36, 4], pid=ended.pid)
     scaffold.envoys(remove="1.36.4")
     assert listing(home) == [".lock"]
 

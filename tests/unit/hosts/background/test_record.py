@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 
 import pytest
+from support.deployments import edited, recorded
 
-from scaffold.core import process
 from scaffold.core.events import Warned, listening
 from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import DeployedPlugin, Record
+from scaffold.hosts.background.record import Record
 from scaffold.hosts.options import HostSettings
 
 
@@ -25,28 +25,8 @@ def state(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def saved(tmp_path) -> Record:
     """A deployment whose supervisor is this process."""
-    place = deployments.folder(tmp_path)
-    place.mkdir(parents=True)
-    made = Record(
-        root=os.path.realpath(tmp_path),
-        target="envoy",
-        folder=str(place),
-        plugins=[DeployedPlugin("hello", "sha256:0")],
-        port=8080,
-        settings=HostSettings(envoy_args=("-l", "info"), upstream="http://localhost:1"),
-        options={"port": 8080, "bootstrap": "/somewhere/envoy.yaml"},
-        envoy_version=[1, 40, 0],
-        pid=os.getpid(),
-        started=process.start_time(os.getpid()) or 0.0,
-        since=1.0,
-    )
-    deployments.save(made)
-    return made
-
-
-def edited(saved: Record, **changes: object) -> None:
-    path = Path(saved.folder) / deployments.RECORD
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    settings = HostSettings(envoy_args=("-l", "info"), upstream="http://localhost:1")
+    return recorded(tmp_path, settings=settings, options={"port": 8080, "bootstrap": "/somewhere/envoy.yaml"})
 
 
 def read(saved: Record) -> tuple[Record | None, list[str]]:

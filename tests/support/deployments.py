@@ -1,0 +1,42 @@
+"""Records of deployments, as `deploy` leaves them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from scaffold.core import process
+from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background.record import DeployedPlugin, Record
+from scaffold.hosts.options import HostSettings
+
+
+def recorded(root: Path, **fields: Any) -> Record:
+    """Save the record of a deployment of a project; unless `fields` names another, we are its supervisor."""
+    place = deployments.folder(root)
+    place.mkdir(parents=True, exist_ok=True)
+    defaults = {
+        "root": os.path.realpath(root),
+        "target": "envoy",
+        "folder": str(place),
+        "plugins": [DeployedPlugin("hello", "sha256:0")],
+        "port": 8080,
+        "settings": HostSettings(),
+        "options": {},
+        "envoy_version": [1, 40, 0],
+        "pid": os.getpid(),
+        "started": process.start_time(os.getpid()) or 0.0,
+        "since": time.time(),
+    }
+    made = Record(**(defaults | fields))
+    deployments.save(made)
+    return made
+
+
+def edited(record: Record, **changes: object) -> None:
+    """Change values in the file of a record."""
+    path = Path(record.folder) / deployments.RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scaffold.commands.clean import clean
     from scaffold.commands.deploy import deploy, logs, status, undeploy
     from scaffold.commands.doctor.command import doctor
+    from scaffold.commands.envoys import envoys
     from scaffold.commands.images import images, rmi, tag
     from scaffold.commands.import_wasme import import_wasme
     from scaffold.commands.inspect import inspect
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from scaffold.commands.templates import templates
     from scaffold.commands.test import test
     from scaffold.commands.update import update
-    from scaffold.hosts.envoy.installs import envoys
     from scaffold.hosts.options import RunOptions
     from scaffold.kubernetes.options import ClusterOptions
     from scaffold.toolchain.options import BuildOptions
@@ -55,7 +55,7 @@ OPERATIONS = {
     "status": "scaffold.commands.deploy",
     "logs": "scaffold.commands.deploy",
     "undeploy": "scaffold.commands.deploy",
-    "envoys": "scaffold.hosts.envoy.installs",
+    "envoys": "scaffold.commands.envoys",
     "package": "scaffold.commands.package",
     "push": "scaffold.commands.push",
     "pull": "scaffold.commands.pull",

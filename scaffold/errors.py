@@ -1,4 +1,4 @@
-"""What can go wrong, one class for each person who must act, with stable exit codes."""
+"""What can go wrong: one class for each person who must act, with stable exit codes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-INTERNAL = 70  # a bug of ours: EX_SOFTWARE of sysexits.h
+INTERNAL = 70  # a bug in scaffold: EX_SOFTWARE of sysexits.h
 UNDER_PYTEST = 100  # added to an exit code of ours where pytest reports it, to tell it from pytest's
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-# what the machine can refuse anywhere; the path it was about comes with the error
+# errors of the machine, which can occur anywhere; the error has the path
 _MACHINE_ERRNOS = frozenset(
     (
         errno.ENOSPC,
@@ -54,13 +54,13 @@ class TestsFailed(ScaffoldError):
 
 
 class UsageError(ScaffoldError):
-    """The command line asks for something that isn't there or can't be."""
+    """The command line asks for something that doesn't exist or isn't possible."""
 
     exit_code = 2
 
 
 class ProjectError(ScaffoldError):
-    """A file of the project is missing, broken or says something impossible."""
+    """A file of the project is missing, broken or has an impossible value."""
 
     exit_code = 3
 
@@ -72,19 +72,19 @@ class MachineError(ScaffoldError):
 
 
 class ToolFailed(ScaffoldError):
-    """A tool said no; its own words are already on screen."""
+    """An external tool failed; its output is already on screen."""
 
     exit_code = 5
 
 
 class ModuleError(ScaffoldError):
-    """The module can't be loaded: not a plugin, or a host refused it."""
+    """The module can't be loaded: it isn't a plugin, or a host refuses it."""
 
     exit_code = 6
 
 
 class RegistryError(ScaffoldError):
-    """A registry can't be reached, doesn't let us, or sends what it shouldn't."""
+    """A registry can't be reached, refuses access, or sends wrong data."""
 
     exit_code = 7
 
@@ -96,18 +96,18 @@ class HostError(ScaffoldError):
 
 
 class TargetError(ScaffoldError):
-    """Deployed, but the filter doesn't answer; or nothing is deployed."""
+    """The plugin is deployed but doesn't answer; or nothing is deployed."""
 
     exit_code = 9
 
 
 def of_exit_code(code: int) -> type[ScaffoldError]:
-    """The class of an error whose exit code came from another process."""
+    """The class of errors with an exit code that another process ended with."""
     return next((kind for kind in ScaffoldError.__subclasses__() if kind.exit_code == code), ScaffoldError)
 
 
 def of_os_error(error: OSError) -> MachineError | None:
-    """What the machine refused, with the path it was about; None for what can only be a bug of ours."""
+    """The error of the machine, with its path; None for one that can only be a bug in scaffold."""
     if error.errno not in _MACHINE_ERRNOS:
         return None
     return MachineError(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
@@ -121,8 +121,27 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """The hint for a name that isn't known: what it nearly is, or else what there is."""
+    """The hint for an unknown name: the nearest known one, or else all of them."""
     import difflib
 
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
+    near = difflib.get_close_matches(name, known, n=10)
+    return f"did you mean `{closest(name, near)}`?" if near else f"known: {', '.join(known)}"
+
+
+def closest(name: str, candidates: Sequence[str]) -> str:
+    """The candidate that takes the fewest edits; swapping two neighbouring letters is one."""
+    return min(candidates, key=lambda candidate: _edits(name, candidate))
+
+
+def _edits(left: str, right: str) -> int:
+    """How many letters to insert, delete, replace or swap with their neighbour."""
+    before: list[int] = []
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        earlier, before, row = before, row, [i]
+        for j, b in enumerate(right, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
+            if i > 1 and j > 1 and (a, left[i - 2]) == (right[j - 2], b):
+                cost = min(cost, earlier[j - 2] + 1)
+            row.append(cost)
+    return row[-1]

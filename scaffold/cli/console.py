@@ -1,11 +1,11 @@
-"""What a person (or a pipe) sees: events and errors rendered, results printed. Nothing else prints."""
+"""What a person or a pipe sees: events, errors, results, and the end by a signal. Nothing else prints."""
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,14 +13,67 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scaffold.cli.interrupts import Terminated, meant, unwinding
-from scaffold.errors import INTERNAL, INTERRUPTED, MachineError, ScaffoldError, of_os_error
+from scaffold.core.text import safe
+from scaffold.errors import INTERNAL, INTERRUPTED, MachineError, ScaffoldError, closest, of_os_error
 
 if TYPE_CHECKING:
     from scaffold.core import events
 
 _LEVEL_COLOURS = {"critical": "red", "error": "red", "warning": "yellow", "debug": "cyan", "trace": "cyan"}
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and ends of lines
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP, which unwind the stack as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """The interrupt that Python wrapped: while it makes a class, one becomes the cause of a RuntimeError."""
+    cause = error.__cause__
+    wrapped = isinstance(error, RuntimeError) and isinstance(cause, KeyboardInterrupt | Terminated)
+    return cause if wrapped and cause else error
+
+
+@contextmanager
+def _unwinding() -> Iterator[None]:
+    """Let a signal that asks us to end unwind the stack of the block, so that what was begun is undone.
+
+    It becomes `KeyboardInterrupt` or `Terminated`; a signal that has a handler already keeps it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+    def lost(unraisable: sys.UnraisableHookArgs) -> None:
+        """Send the signal again: Python drops an exception in a finaliser or a weakref callback."""
+        error = unraisable.exc_value
+        if isinstance(error, KeyboardInterrupt | Terminated):
+            number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else error.exit_code - 128
+            main = threading.main_thread().ident or 0
+            threading.Timer(0.01, signal.pthread_kill, (main, number)).start()
+        else:
+            hook(unraisable)
+
+    # SIGINT too: see __main__
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {
+        number: signal.signal(number, handle)
+        for number in numbers
+        if signal.getsignal(number) is signal.SIG_DFL
+    }
+    hook, sys.unraisablehook = sys.unraisablehook, lost
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 @contextmanager
@@ -30,12 +83,12 @@ def reporting() -> Iterator[None]:
     Every door enters it. Raises `SystemExit` only.
     """
     try:
-        with unwinding():
+        with _unwinding():
             yield
             if sys.stdout:
                 sys.stdout.flush()  # while a failure to can still be explained
     except (Exception, KeyboardInterrupt, Terminated) as error:
-        code = _explain(meant(error))
+        code = _explain(_unwrapped(error))
         _let_go_of_broken_streams()
         raise SystemExit(code) from None
 
@@ -146,25 +199,20 @@ def _lost() -> bool:
 
 def _explain_usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
-    hint = f"`{context.command_path if context else 'scaffold'} --help` says more"
+    hint = f"run `{context.command_path if context else 'scaffold'} --help`"
     message = error.format_message().strip().removesuffix(".")
     if isinstance(error, click.NoSuchOption):
         message = f"no such option `{error.option_name}`"
         if error.possibilities:
-            hint = f"did you mean `{error.possibilities[0]}`?"
+            hint = f"did you mean `{closest(error.option_name, error.possibilities)}`?"
     return _say(message[:1].lower() + message[1:], hint, 2)
 
 
 def _say(message: str, hint: str | None, code: int) -> int:
-    _last_words(f"{click.style('error:', fg='red', bold=True)} {_tame(message)}")
+    _last_words(f"{click.style('error:', fg='red', bold=True)} {safe(message)}")
     if hint:
-        _last_words(f"\n{click.style('hint:', bold=True)} {_tame(hint)}")
+        _last_words(f"\n{click.style('hint:', bold=True)} {safe(hint)}")
     return code
-
-
-def _tame(text: str) -> str:
-    """A text without what a terminal obeys: it may be from anywhere, a template or a server."""
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _last_words(text: str) -> None:
@@ -189,33 +237,33 @@ class _Renderer:
             self.end_bar()
         match event:
             case events.Started(title):
-                title = _tame(title)
+                title = safe(title)
                 self._line(f"::group::{title}" if self._folds else click.style(title, bold=True))
             case events.Finished(title, seconds):
                 if self._folds:
                     self._line("::endgroup::")
                 elif seconds >= 1:
-                    self._line(click.style(f"{_tame(title)}: {seconds:.1f} s", dim=True))
+                    self._line(click.style(f"{safe(title)}: {seconds:.1f} s", dim=True))
             case events.Failed():
                 self._line("::endgroup::") if self._folds else None
             case events.Noted(text):
-                self._line(_tame(text))
+                self._line(safe(text))
             case events.Quoted(text):
                 self._line(text)
             case events.Warned(text):
-                self._line(f"{click.style('warning:', fg='yellow', bold=True)} {_tame(text)}")
+                self._line(f"{click.style('warning:', fg='yellow', bold=True)} {safe(text)}")
             case events.Logged(level, text):
                 click.echo(f"{click.style(f'[{level}]', fg=_LEVEL_COLOURS.get(level, 'green'))} {text}")
             case events.Progressed():
                 self._progress(event)
             case events.Question(text):
                 if _interactive():
-                    return click.confirm(_tame(text), default=True, err=True)
-                self._line(f"{_tame(text)} yes: nobody is there to ask")
+                    return click.confirm(safe(text), default=True, err=True)
+                self._line(f"{safe(text)} yes: nobody is there to ask")
             case events.Prompt(text, default, hidden):
                 if not _interactive():
                     return default
-                return str(click.prompt(_tame(text), default, hidden, show_default=bool(default), err=True))
+                return str(click.prompt(safe(text), default, hidden, show_default=bool(default), err=True))
         return None
 
     def _line(self, text: str) -> None:

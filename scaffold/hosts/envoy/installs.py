@@ -62,21 +62,6 @@ class Record:
     version: str = ""
 
 
-def envoys(*, install: str | None = None, remove: str | None = None) -> list[Envoy]:
-    """The installed Envoys, newest first.
-
-    With `install`, install a version; with `remove`, remove one, or `all`. Then only these are returned.
-    Raises `UsageError` when a deployment runs in one that would be removed.
-    """
-    if install and remove:
-        raise UsageError("--install and --remove can't be combined")
-    if remove:
-        return _remove(remove)
-    if install:
-        return [_with_v8(_of_version(_version(install), closely=True))]
-    return installed(closely=True)
-
-
 def find(name: str | None = None) -> Binary:
     """The Envoy that `--envoy` names, by path or by version, or the one that comes with scaffold.
 
@@ -201,7 +186,16 @@ def _read(folder: Path, *, closely: bool = False) -> Envoy | None:
     return Envoy(folder.name, record.build, record.size, path, False, fault)
 
 
-def _remove(version: str) -> list[Envoy]:
+def install(version: str) -> Envoy:
+    """Install a version. Raises `MachineError` for one without V8."""
+    return _with_v8(_of_version(_version(version), closely=True))
+
+
+def remove(version: str) -> list[Envoy]:
+    """Remove a version, or `all`; returns what was removed.
+
+    Raises `UsageError` when a deployment runs in one of them.
+    """
     with _changing():
         there = {envoy.version: envoy for envoy in installed() if not envoy.default}
         if version == "all":

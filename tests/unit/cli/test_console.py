@@ -191,8 +191,8 @@ def test_an_error_is_one_sentence_a_hint_and_its_exit_code(kind, capsys):
         (click.Abort(), 130, error("interrupted")),
         (click.exceptions.Exit(7), 7, ""),
         (click.exceptions.Exit(0), 0, ""),
-        (click.ClickException("Bad thing."), 2, error("bad thing", "`scaffold --help` says more")),
-        (click.UsageError("Bad use."), 2, error("bad use", "`scaffold --help` says more")),
+        (click.ClickException("Bad thing."), 2, error("bad thing", "run `scaffold --help`")),
+        (click.UsageError("Bad use."), 2, error("bad use", "run `scaffold --help`")),
     ],
     ids=repr,
 )

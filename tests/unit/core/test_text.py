@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.commands import SCAFFOLD, run, terminal
 
 from scaffold.core.files import digest
-from scaffold.core.text import cut, escaped, fit, one_line, quoted, safe, without_secret
+from scaffold.core.text import age, cut, escaped, fit, one_line, quoted, safe, without_secret
 
 DIGEST = digest(b"x")
 
@@ -80,3 +80,8 @@ def test_what_is_no_ordinary_name_can_be_read():
 def test_a_url_is_shown_without_its_secret():
     assert without_secret("https://me:secret@host/a@b") == "https://host/a@b"
     assert without_secret("https://me:se@cret@host") == "https://host"
+
+
+def test_an_age_is_told_in_its_largest_unit():
+    ages = (0.4, 59, 60, 7200, 86400 * 3, 86400 * 800)
+    assert [age(each) for each in ages] == ["0 s", "59 s", "1 min", "2 h", "3 d", "2 y"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support import layers, wasm_asm
 from support.layers import file, header, layer
 
-from scaffold.oci.layout import choose_child, layout_of, read_contents, read_module, verify
+from scaffold.oci.layout import choose_child, layout_of, read_contents, verify
 from scaffold.oci.plugin_info import PluginInfo, read_runtime_config
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import (
@@ -272,7 +272,7 @@ def test_a_layer_that_no_consumer_takes_is_not_even_begun(media_type):
     manifest = Manifest.make(Descriptor.of(*OCI_CONFIG), (large,), {})
     stream = io.BytesIO(MODULE)
     with pytest.raises(ImageError, match=r"has 268,435,457 bytes: 256 MiB is the limit"):
-        read_module(layout_of(manifest), stream)
+        read_contents(layout_of(manifest), stream)
     assert stream.tell() == 0
 
 

@@ -165,7 +165,7 @@ def _check(older: Template, newer: Template, trust: bool) -> None:
 
 
 def _tell_of_conflicts(merged: Merge, written: bool) -> None:
-    for words in merged.words:
+    for words in merged.messages:
         emit(Warned(words))
     if merged.conflicts and written:
         emit(Noted("settle what is marked there, and commit; `git stash -u` puts all of it aside"))

@@ -101,7 +101,7 @@ class Package:
         words = [
             line for at, line in enumerate(said) if line and (at == last or not line.startswith(_RETRYING))
         ]
-        hint = f"see to the network or pip's settings, or {self.otherwise}"
+        hint = f"check the network and pip's settings, or {self.otherwise}"
         return MachineError("\n  ".join([message, *words[-_LAST_WORDS:]]), hint=hint)
 
 

@@ -1,4 +1,4 @@
-"""The clusters that a plugin asks, or routes to, beside the upstream: by name "upstream", or a URL."""
+"""The clusters that a plugin calls or routes to, besides the upstream: each is "upstream" or a URL."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from urllib.parse import urlsplit
 
 from scaffold.errors import ProjectError, UsageError
 
-UPSTREAM = "upstream"  # the cluster that every request is routed to
-GRPC = "grpc://"  # before the place of one that is asked by gRPC
+UPSTREAM = "upstream"  # the cluster to which every request goes
+GRPC = "grpc://"  # the scheme of a cluster that is called by gRPC
 _PORTS = {"http": 80, "https": 443}
 _HINT = f'write `clusters = {{ authz = "http://host:port", beta = "{UPSTREAM}", users = "{GRPC}host:port" }}`'
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where an origin is: a host and port, or the path of a Unix socket; false when it is nowhere.
+    """Where a server is: a host and port, or the path of a Unix socket; false if it is nowhere.
 
-    `internal` is the name of a listener in the same Envoy. `tls`, for https, is the file with the
-    certificates of the authorities that are trusted. `http2` says what it speaks, and `bridged` that it is
-    to be asked by gRPC, though it speaks HTTP/1.
+    `internal` is the name of a listener in the same Envoy. `tls`, for https, is the file with the trusted
+    authorities' certificates. `http2` is for servers that speak HTTP/2, `bridged` for one that is called by
+    gRPC but speaks HTTP/1.
     """
 
     host: str = ""
@@ -37,35 +37,37 @@ class Address:
 
 
 def check(table: object, where: str) -> None:
-    """Raise `ProjectError` unless they are names, and where each leads; `where` they stand is said."""
+    """Raise `ProjectError` unless the table maps names to places; `where` names the table in the message."""
     if not isinstance(table, dict):
         raise ProjectError(f"`clusters` in {where} is not a table", hint=_HINT)
-    for name, leads in table.items():
+    for name, place in table.items():
         if name == UPSTREAM or not re.fullmatch(r"[!-~]{1,255}", name):
-            raise ProjectError(f"`clusters` in {where} can't have one named {name!r}", hint=_HINT)
+            raise ProjectError(f"`clusters` in {where} can't contain {name!r}", hint=_HINT)
         try:
-            _address(leads if isinstance(leads, str) else "", Address())
+            _address(place if isinstance(place, str) else "", Address())
         except UsageError as error:
-            raise ProjectError(f"the cluster `{name}` in {where} leads to {leads!r}", hint=_HINT) from error
+            raise ProjectError(
+                f"the cluster `{name}` in {where} can't be at {place!r}", hint=_HINT
+            ) from error
 
 
 def addresses(upstream: Address, clusters: Mapping[str, str]) -> dict[str, Address]:
-    """Where every cluster is, by its name: the upstream, and those that a plugin asks for."""
-    return {UPSTREAM: upstream} | {name: _address(leads, upstream) for name, leads in clusters.items()}
+    """The addresses of all clusters, by name: the upstream, and the plugin's own."""
+    return {UPSTREAM: upstream} | {name: _address(place, upstream) for name, place in clusters.items()}
 
 
-def _address(leads: str, upstream: Address) -> Address:
-    """Raises `UsageError` when it leads neither to the upstream nor to a URL, by gRPC or not."""
-    place = leads.removeprefix(GRPC)
-    if place == UPSTREAM:
-        return replace(upstream, bridged=place != leads)
-    if place != leads:
-        return replace(parse_upstream(f"http://{place}"), http2=True)
-    return parse_upstream(leads)
+def _address(place: str, upstream: Address) -> Address:
+    """The address of "upstream", a URL, or either with `GRPC` before it; raises `UsageError` otherwise."""
+    plain = place.removeprefix(GRPC)
+    if plain == UPSTREAM:
+        return replace(upstream, bridged=plain != place)
+    if plain != place:
+        return replace(parse_upstream(f"http://{plain}"), http2=True)
+    return parse_upstream(place)
 
 
 def parse_upstream(url: str) -> Address:
-    """An origin's address from its URL, which is http(s)://host[:port] or tcp://host:port.
+    """A server's address from its URL: http(s)://host[:port] or tcp://host:port.
 
     Raises `UsageError` for anything else.
     """
@@ -73,21 +75,21 @@ def parse_upstream(url: str) -> Address:
         parts = urlsplit(url)
         port = _PORTS.get(parts.scheme) if parts.port is None else parts.port
         host = (parts.hostname or "").encode("idna").decode()
-    except ValueError:  # a port, or a name, that can't be one
+    except ValueError:  # an invalid port or name
         parts, port, host = urlsplit(""), None, ""
     known = parts.scheme in ("http", "https", "tcp") and host and port
     more = parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment
     if not known or more:
-        raise UsageError(f"`{url}` is no upstream", hint="write it as http://host:port")
+        raise UsageError(f"`{url}` isn't a valid upstream URL", hint="write it as http://host:port")
     return Address(host, port or 0, tls=_authorities() if parts.scheme == "https" else "")
 
 
 def _authorities() -> str:
-    """The certificates that the system trusts, or else those that came with us."""
+    """The certificates that the system trusts, or else those of certifi."""
     import ssl
 
-    if found := ssl.get_default_verify_paths().cafile:
-        return found
+    if file := ssl.get_default_verify_paths().cafile:
+        return file
     import certifi
 
     return certifi.where()

@@ -1,4 +1,4 @@
-"""What a project was rendered from, as its Cargo.toml records it: `scaffold update` follows that."""
+"""The template that a project was rendered from, as recorded in Cargo.toml for `scaffold update`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _WHY = "# Where this project came from, for `scaffold update`."
 
 @dataclass(frozen=True)
 class Rendered:
-    """A template as it was, and the answers that it was given, the crate's name among them.
+    """A template's state, and the answers to its questions, including the crate's name.
 
-    `source` is what `--template` took: a bundled template's name, or a folder or URL. `version` is
-    scaffold's own for a bundled one, otherwise a commit or the digest of the content; `directory` is where
-    in the source the template lies.
+    `source` is the value of `--template`: a bundled template's name, a folder or a URL. `version` is
+    scaffold's own for a bundled template, otherwise a commit or the digest of the content; `directory` is the
+    template's place in the source.
     """
 
     source: str
@@ -29,7 +29,7 @@ class Rendered:
 
     @classmethod
     def parse(cls, table: object, path: Path) -> Rendered:
-        """Read the table of the manifest `path`. Raises `ProjectError` when it says less than it must."""
+        """Read the table of the manifest `path`. Raises `ProjectError` when it isn't valid."""
         where = f"[package.metadata.proxy-wasm.{KEY}] of {path}"
         if not isinstance(table, dict):
             raise ProjectError(f"package.metadata.proxy-wasm.{KEY} in {path} is not a table")
@@ -51,7 +51,7 @@ class Rendered:
         return cls(str(texts["source"]), str(texts["version"]), answers, table.get("directory"))
 
     def text(self) -> str:
-        """The table as TOML, to stand at the end of a Cargo.toml."""
+        """The table as TOML, for the end of Cargo.toml."""
         import tomlkit
 
         table: dict[str, Any] = {"source": self.source, "version": self.version}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.core import files
+from scaffold.core.versions import Version
 from scaffold.errors import ProjectError
 from scaffold.project.plugins import Projects
 from scaffold.toolchain.rustc import Toolchain
@@ -102,8 +103,9 @@ def _script() -> Path | None:
 
 
 def _scoped(version: str) -> bool:
-    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    return numbers >= _SCOPED and "-" not in version  # the first nightlies with that number lack it
+    return (
+        Version.find(version) >= _SCOPED and "-" not in version
+    )  # the first nightlies with that number lack it
 
 
 def _users_wrapper(root: Path) -> str:

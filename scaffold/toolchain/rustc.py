@@ -11,9 +11,10 @@ from typing import Literal
 
 from scaffold.core import cache as memory
 from scaffold.core import process
+from scaffold.core.versions import Version
 from scaffold.errors import MachineError
 
-OLDEST = (1, 78)  # the first that knows a triple by the name wasm32-wasip1
+OLDEST = Version((1, 78))  # the first that knows a triple by the name wasm32-wasip1
 _ANSWER_SECONDS = 30.0
 
 
@@ -111,9 +112,8 @@ def check(rustc: Path, triple: str, root: Path, origin: str) -> Toolchain | Prob
     if probed is None:
         return Problem("broken", "it doesn't run")
     name = f"rustc {probed.version}"
-    if tuple(int(number) for number in re.findall(r"\d+", probed.version)[:2]) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        return Problem("old", f"{name} is older than {oldest}, the first with wasm32-wasip1")
+    if Version.find(probed.version) < OLDEST:
+        return Problem("old", f"{name} is older than {OLDEST}, the first with wasm32-wasip1")
     if probed.libdir is None:
         return Problem("std", f"{name} has no std for {triple}")
     linker = _wasm_linker(rustc, probed.libdir, triple)

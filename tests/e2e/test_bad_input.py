@@ -234,7 +234,9 @@ def test_an_upstream_that_is_none(url, run, place, hello):
     for words in PLACES:
         ran = run(*SCAFFOLD, *words, hello.path, "--root", place, f"--upstream={url}")
         assert (ran.returncode, ran.stdout) == (2, "")
-        assert ran.stderr.endswith(error(f"`{url}` is no upstream", "write it as http://host:port"))
+        assert ran.stderr.endswith(
+            error(f"`{url}` isn't a valid upstream URL", "write it as http://host:port")
+        )
 
 
 def test_a_configuration_that_is_neither_a_file_nor_json(run, place, hello):

@@ -270,7 +270,7 @@ def test_traffic_goes_to_a_foreign_upstream(root, probe, tmp_path):
     "url", ["localhost:80", "ftp://localhost", "http://", "http://h:99999", "http://h/p"]
 )
 def test_what_is_no_upstream_is_refused(root, probe, url):
-    with pytest.raises(UsageError, match="is no upstream"):
+    with pytest.raises(UsageError, match="isn't a valid upstream URL"):
         scaffold.deploy(module=probe.path, root=root, run=scaffold.RunOptions(port=0, upstream=url))
 
 

@@ -1,4 +1,4 @@
-"""What a template's variables are given: by the user, an earlier answer, or the template's own defaults."""
+"""The values of a template's variables: from the user, an earlier answer, or the template's defaults."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from scaffold.project.templates import render as rendering
 from scaffold.project.templates.render_child import failure
 from scaffold.project.templates.source import Template
 
-# what no line of a UTF-8 file has: control characters, ends of lines, bytes that weren't UTF-8
-_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_YES = ("1", "true", "t", "yes", "y", "on")  # as cookiecutter takes them
+# not allowed in a line of a UTF-8 file: control characters, ends of lines, bytes that weren't UTF-8
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_YES = ("1", "true", "t", "yes", "y", "on")  # like cookiecutter
 _NO = ("0", "false", "f", "no", "n", "off")
 
 
 def parse(pairs: Sequence[str]) -> dict[str, str]:
-    """The values of "key=value" each. Raises `UsageError` for what sets nothing."""
-    given = {}
+    """Parse texts of the form "key=value". Raises `UsageError` for any other text."""
+    values = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise UsageError(f"`{pair}` sets no variable", hint="write it as key=value")
-        given[key] = value
-    return given
+            raise UsageError(f"`{pair}` doesn't set a variable", hint="write it as key=value")
+        values[key] = value
+    return values
 
 
 def settle(
     template: Template, name: str, given: Mapping[str, Any], *, no_input: bool = False
 ) -> dict[str, Any]:
-    """The template's variables with their values, its settings among them, as cookiecutter wants them.
+    """The values of all of a template's variables, and its settings, for cookiecutter.
 
-    `name` is the crate's. What isn't `given` is asked for, where somebody can answer; with `no_input` it is
-    the default. A foreign template's are rendered, which may run any code: ask `trust.require` first.
-    Raises `UsageError` for a variable that there isn't, or a value that it can't have.
+    `name` is the crate's. The user is asked for what isn't `given`; with `no_input`, or when nobody can
+    answer, it is the default. A foreign template's defaults are rendered, which may run any code: call
+    `trust.require` first. Raises `UsageError` for an unknown variable or an invalid value.
     """
     if template.foreign:
         rendering.prepare(template.folder)
@@ -64,7 +64,7 @@ def settle(
                 value = default if no_input else _asked(_question(key, prompts), default)
             settled[key] = _fit(key, value, default)
     for key, default in public.items():
-        if isinstance(default, dict):  # last, as cookiecutter has it: they may speak of all others
+        if isinstance(default, dict):  # last, like in cookiecutter: they may refer to all others
             settled[key] = _fit(key, given[key], {}) if key in given else render(default, settled)
     return settled
 
@@ -75,7 +75,7 @@ def _question(key: str, prompts: Any) -> str:
 
 
 def _asked(question: str, default: Any) -> Any:
-    """The answer to a question about a value such as the default; that itself where nobody answers."""
+    """The user's answer to a question, or the default if nobody answers."""
     if isinstance(default, list):
         return prompt(f"{question} ({', '.join(map(str, default))})", str(default[0])) if default else default
     if isinstance(default, bool):
@@ -84,7 +84,7 @@ def _asked(question: str, default: Any) -> Any:
 
 
 def _fit(key: str, value: Any, default: Any) -> Any:
-    """The value as its default's kind has it: one of a list, yes or no, an object of JSON, a line of text."""
+    """The value with its default's type: one of a list, yes or no, a JSON object, or a line of text."""
     if not isinstance(default, list) and (value is default or value == default == str(default)):
         return value
     if isinstance(default, list):
@@ -93,14 +93,14 @@ def _fit(key: str, value: Any, default: Any) -> Any:
         return _yes_or_no(key, value)
     if isinstance(default, dict):
         return _object(key, value)
-    if _UNFIT.search(str(value)):
+    if _FORBIDDEN.search(str(value)):
         raise UsageError(f"the variable `{key}` must be one line of plain text, not {value!r}")
     return str(value)
 
 
 def _choice(key: str, value: Any, options: list[Any]) -> Any:
     if not options:
-        raise ProjectError(f"the template's variable `{key}` has no value to choose")
+        raise ProjectError(f"the template's variable `{key}` has no values to choose from")
     if value is options:
         return options[0]
     return choose(f"value for the variable `{key}`", str(value), {str(each): each for each in options})
@@ -109,7 +109,7 @@ def _choice(key: str, value: Any, options: list[Any]) -> Any:
 def _yes_or_no(key: str, value: Any) -> bool:
     word = str(value).strip().lower()
     if word not in (*_YES, *_NO):
-        raise UsageError(f"the variable `{key}` is yes or no, not {value!r}")
+        raise UsageError(f"the variable `{key}` must be yes or no, not {value!r}")
     return word in _YES
 
 
@@ -119,12 +119,12 @@ def _object(key: str, value: Any) -> Any:
     except (ValueError, RecursionError):
         read = None
     if not isinstance(read, dict):
-        raise UsageError(f"the variable `{key}` is an object of JSON, not {value!r}")
+        raise UsageError(f"the variable `{key}` must be a JSON object, not {value!r}")
     return read
 
 
 class _Defaults:
-    """Renders a foreign template's defaults, which may speak of the variables before them; ours are plain."""
+    """Renders the defaults of a foreign template, which may refer to earlier variables."""
 
     def __init__(self, template: Template, raw: dict[str, Any]) -> None:
         self._template = template
@@ -144,14 +144,14 @@ class _Defaults:
 
         try:
             return render_variable(self._environment, default, settled)
-        except Exception as error:  # it may be any code's
+        except Exception as error:  # the template's code can raise anything
             known = failure(error)
             raise type(known)(f"{known.message} (in a variable's default)", hint=known.hint) from error
 
 
 @contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
-    """As cookiecutter does, for the extensions that lie in a template; another state of it has its own."""
+    """Let the template's extensions be imported, as cookiecutter does, and forget them at the end."""
     sys.path.append(str(folder))
     try:
         yield

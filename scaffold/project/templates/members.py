@@ -1,4 +1,4 @@
-"""New members of a cargo workspace: what is taken out of their manifest, and put into the workspace's."""
+"""Make a new crate a member of a cargo workspace: some parts of its manifest move to the workspace's."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _HEADER = re.compile(r"\s*\[.*\]\s*(#.*)?")
 
 
 def fit(made: Path) -> list[str]:
-    """Take the profiles out of the crate in `made`, for cargo reads them at a workspace's root alone.
+    """Take the profiles out of the crate in `made`: cargo reads them only at a workspace's root.
 
-    They are returned as they stood, with the comments above them.
+    Returns them unchanged, with the comments above them.
     """
     path = made / FILE
     text = path.read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def fit(made: Path) -> list[str]:
     rest = "".join(section for section in sections if section not in profiles).rstrip("\n") + "\n"
     wanted = {key: value for key, value in parse_manifest(text, path).items() if key != "profile"}
     own_root = "workspace" in wanted
-    if own_root or not profiles or _tables(rest) != wanted:  # cargo says then what it ignores
+    if own_root or not profiles or _tables(rest) != wanted:  # then cargo warns of what it ignores
         return []
     files.write(path, rest)
     return profiles
@@ -40,8 +40,8 @@ def fit(made: Path) -> list[str]:
 def join(root: Path, folder: Path, profiles: Sequence[str]) -> bool:
     """Make the new crate in `folder` a member of the workspace in `root`, or remove it again.
 
-    The workspace's Cargo.toml names it, unless a glob does, and gets those `profiles` that it lacks; all else
-    stays as it is written. False where the crate is a workspace of its own.
+    The workspace's Cargo.toml lists it, unless a glob matches it, and gets the `profiles` that it lacks; the
+    rest stays unchanged. Returns False if the crate is a workspace of its own.
     """
     if Workspace.at(folder):
         return False
@@ -63,7 +63,7 @@ def _add(root: Path, folder: Path, profiles: Sequence[str]) -> None:
     path = root / FILE
     workspace = Workspace.at(root)
     if workspace is None:
-        raise ProjectError(f"{path} is no workspace's any more")
+        raise ProjectError(f"{path} is no longer a workspace's")
     before = text = path.read_bytes().decode("utf-8-sig")
     if folder not in workspace.members():
         text = _with_member(text, folder.relative_to(root).as_posix(), path)
@@ -78,9 +78,9 @@ def _add(root: Path, folder: Path, profiles: Sequence[str]) -> None:
 
 
 def _with_member(text: str, name: str, path: Path) -> str:
-    """The manifest `path` with one member more. Raises `ProjectError` where tomlkit makes no TOML of it.
+    """The manifest `path` with another member. Raises `ProjectError` when tomlkit's result isn't TOML.
 
-    As it does after a list that ends with a comment, without a comma before that.
+    That happens with a list whose last entry is followed by a comment, but no comma.
     """
     import tomlkit
 
@@ -89,16 +89,16 @@ def _with_member(text: str, name: str, path: Path) -> str:
     workspace["members"] = workspace.get("members", tomlkit.array())
     if isinstance(workspace["members"], list):
         workspace["members"].append(name)
-    made = tomlkit.dumps(document)
-    listed = _tables(made).get("workspace", {}).get("members")
+    written = tomlkit.dumps(document)
+    listed = _tables(written).get("workspace", {}).get("members")
     if not isinstance(listed, list) or listed[-1:] != [name]:
-        hint = f'add "{name}" by hand, or write that list otherwise'
+        hint = f'add "{name}" by hand, or reformat that list'
         raise ProjectError(f"cannot add to `members` of {path}", hint=hint)
-    return made
+    return written
 
 
 def _sections(text: str) -> list[str]:
-    """A manifest cut before each header, and before the comments that stand right above it."""
+    """A manifest split before each header and the comments directly above it."""
     sections: list[list[str]] = [[]]
     for line in text.splitlines(keepends=True):
         if _HEADER.fullmatch(line):
@@ -113,7 +113,7 @@ def _sections(text: str) -> list[str]:
 
 
 def _tables(section: str) -> dict[str, Any]:
-    """What a part of a manifest says; nothing where the cut went through a value."""
+    """The tables in a part of a manifest; none if the split went through a value."""
     try:
         return tomllib.loads(section)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Renames that the field went through, as changes to the text files of a project.
+"""Apply the renames of the ecosystem to the text files of a project: the triple, and the SDK's API.
 
 Sources: rust-lang/compiler-team#607 for the triple; proxy-wasm-rust-sdk, CHANGELOG.md and the traits of 0.1.4
 and 0.2.0 for the SDK.
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-SDK = "0.2.5"  # what a dependency on 0.1 becomes: the first that links with Rust 1.96
-CONCERNED = "wasm32[-_]wasi|WASM32_WASI|proxy[-_]wasm"  # an extended regular expression: files to look at
-_HISTORY = ("changelog", "changes", "history", "news")  # says what was, and shall go on to
-# not clang's triple, which stands in paths such as /usr/lib/wasm32-wasi
+SDK = "0.2.5"  # replaces 0.1; the first that links with Rust 1.96
+CONCERNED = "wasm32[-_]wasi|WASM32_WASI|proxy[-_]wasm"  # an extended regular expression: the files to look at
+_HISTORY = ("changelog", "changes", "history", "news")  # describe the past
+# not clang's triple, in paths such as /usr/lib/wasm32-wasi
 _TRIPLE = re.compile(r"(?<!lib/)(?<!include/)(?<!\w)wasm32-wasi(?![\w-])")
 _OLD_SDK = re.compile(r"[\^~=\s]*0\.1(\.|$)")
 _ATTRIBUTE = r"#\[(?:[^\]\"]|\"[^\"]*\")*\]"
@@ -28,7 +28,7 @@ _ON_HEADERS = re.compile(
     r"(fn\s+on_http_(?:request|response)_headers\s*\(\s*&mut\s+self\s*,\s*\w+\s*:\s*usize)\s*,?\s*\)"
 )
 _ON_VM_START = re.compile(r"fn\s+on_vm_start\b[^{;]*(?=\{)")
-_WORDS = re.compile(  # of Rust, as far as braces are concerned
+_TOKENS = re.compile(  # of Rust: comments, strings and braces
     r'//[^\n]*|/\*.*?\*/|\bb?r(?P<hashes>#*)".*?"(?P=hashes)|"(?:\\.|[^"\\])*"|\'(?:\\.[^\']*|[^\\\'])\'|[{}]',
     re.DOTALL,
 )
@@ -36,30 +36,30 @@ _WORDS = re.compile(  # of Rust, as far as braces are concerned
 
 @dataclass(frozen=True)
 class Migrated:
-    """The files that change, by their path, and what was done to them or is left to do."""
+    """The changed files, path -> content, and notes on what was done or is left to do."""
 
     contents: Mapping[str, str]
     notes: tuple[str, ...]
 
 
 def migrate(contents: Mapping[str, str]) -> Migrated:
-    """What becomes of a project's text files: path -> content. Those that need nothing are left out."""
+    """Migrate a project's text files: path -> content. The result contains only those that change."""
     changed = dict(contents)
     notes: list[str] = []
 
     def each(applies: Callable[[PurePosixPath], bool], change: Callable[[str], str], note: str) -> bool:
-        found = False
+        any_changed = False
         for path, text in changed.items():
             if applies(PurePosixPath(path)) and (new := change(text)) != text:
-                changed[path], found = new, True
-        if found:
+                changed[path], any_changed = new, True
+        if any_changed:
             notes.append(note)
-        return found
+        return any_changed
 
-    each(_names_triples, _triple, "the triple wasm32-wasi is called wasm32-wasip1 now")
+    each(_names_triples, _triple, "the triple wasm32-wasi is now called wasm32-wasip1")
     each(_is_rust, _main, "`_start` has become `proxy_wasm::main!`")
     if each(_is_manifest, _dependency, f"proxy-wasm 0.1 has become {SDK}"):
-        each(_is_rust, _end_of_stream, "callbacks for headers are told whether a body follows")
+        each(_is_rust, _end_of_stream, "header callbacks have the parameter `end_of_stream`")
         each(_is_rust, _configuration, "`get_configuration` has become one for the VM, one for the plugin")
         gone = [path for path, text in changed.items() if ".clear_http_route_cache(" in text]
         notes += [f"{path}: `clear_http_route_cache` is gone; left to you" for path in gone]
@@ -82,18 +82,18 @@ def _is_manifest(path: PurePosixPath) -> bool:
 def _triple(text: str) -> str:
     text = _TRIPLE.sub("wasm32-wasip1", text)
     text = re.sub(r"(?<=CARGO_TARGET_)WASM32_WASI(?=_)", "WASM32_WASIP1", text)
-    return re.sub(r"(?<=[A-Z]_)wasm32_wasi(?!\w)", "wasm32_wasip1", text)  # CC_wasm32_wasi, of the crate cc
+    return re.sub(r"(?<=[A-Z]_)wasm32_wasi(?!\w)", "wasm32_wasip1", text)  # CC_wasm32_wasi: the crate cc
 
 
 def _main(text: str) -> str:
-    """The user's own entry point, by the macro that exports the right one."""
-    while found := _START.search(text):
-        end = _after_block(text, found.end())
-        if end == found.end():
+    """Replace the user's own entry point by the macro that exports the right one."""
+    while start := _START.search(text):
+        end = _after_block(text, start.end())
+        if end == start.end():
             break
-        before = _NO_MANGLE.sub("", found["before"])
-        block = text[found.end() : end]
-        text = f"{text[: found.start()]}{before}proxy_wasm::main! {{{block}}}{text[end:]}"
+        before = _NO_MANGLE.sub("", start["before"])
+        block = text[start.end() : end]
+        text = f"{text[: start.start()]}{before}proxy_wasm::main! {{{block}}}{text[end:]}"
     return text
 
 
@@ -102,42 +102,42 @@ def _end_of_stream(text: str) -> str:
 
 
 def _configuration(text: str) -> str:
-    """In `on_vm_start` it was the VM's, elsewhere the plugin's."""
-    if found := _ON_VM_START.search(text):
-        end = _after_block(text, found.end())
-        inside = text[found.end() : end].replace(".get_configuration()", ".get_vm_configuration()")
-        text = text[: found.end()] + inside + text[end:]
+    """Rename `get_configuration`: it returned the VM's in `on_vm_start`, elsewhere the plugin's."""
+    if start := _ON_VM_START.search(text):
+        end = _after_block(text, start.end())
+        inside = text[start.end() : end].replace(".get_configuration()", ".get_vm_configuration()")
+        text = text[: start.end()] + inside + text[end:]
     return text.replace(".get_configuration()", ".get_plugin_configuration()")
 
 
 def _after_block(text: str, begin: int) -> int:
-    """Where the block ends whose brace is at `begin`; there, when it never does."""
+    """The end of the block whose brace is at `begin`; `begin` if it doesn't end."""
     depth = 0
-    for word in _WORDS.finditer(text, begin):
-        if word[0] in "{}":
-            depth += 1 if word[0] == "{" else -1
+    for token in _TOKENS.finditer(text, begin):
+        if token[0] in "{}":
+            depth += 1 if token[0] == "{" else -1
             if depth == 0:
-                return word.end()
+                return token.end()
     return begin
 
 
 def _dependency(text: str) -> str:
-    """A manifest whose dependency on the SDK is of its present version; comments and order stay."""
+    """Update the dependency on the SDK in a manifest; comments and order stay."""
     import tomlkit
 
     try:
         manifest = tomlkit.parse(text.removeprefix("\ufeff"))
     except ValueError:
-        return text  # one that is no crate's: a template's, say
+        return text  # not a crate's manifest: for example a template's
     tables: list[Any] = [manifest, manifest.get("workspace"), *_tables(manifest.get("target"))]
     for table in tables:
         for kind in ("dependencies", "dev-dependencies", "build-dependencies"):
             for name, dependency in _items(_items(table).get(kind)).items():
-                _renew(_items(table)[kind], name, dependency)
+                _update(_items(table)[kind], name, dependency)
     return tomlkit.dumps(manifest)
 
 
-def _renew(table: MutableMapping[str, Any], name: str, dependency: Any) -> None:
+def _update(table: MutableMapping[str, Any], name: str, dependency: Any) -> None:
     details = _items(dependency)
     if details.get("package", name) not in ("proxy-wasm", "proxy_wasm"):
         return

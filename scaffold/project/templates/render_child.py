@@ -1,7 +1,7 @@
-"""Render a foreign template in a process of its own, which reads its job from its standard input.
+"""Render a foreign template in a process of its own, which reads its job from standard input.
 
-A template's text, extensions and hooks can do anything. Here they do it where it ends with us, and where
-what they break is theirs. The outcome, on standard output, is [exit code, message, hint].
+A template's text, extensions and hooks can do anything. Here they can only break this process, which ends
+with scaffold. The result, on standard output, is [exit code, message, hint].
 """
 
 from __future__ import annotations
@@ -16,34 +16,33 @@ from typing import Any
 from scaffold.errors import ProjectError, ScaffoldError, ToolFailed
 from scaffold.project.templates import render as rendering
 
-_OUR_KIND = "{{cookiecutter.name}}"
+_FOLDER = "{{cookiecutter.name}}"
 
 
 def main() -> None:
-    """Do the job. What hooks print goes to standard error, so that nothing stands in the outcome's way."""
+    """Do the job. What hooks print goes to standard error, apart from the result."""
     job = json.load(sys.stdin)
-    outcome = os.fdopen(os.dup(1), "w")
+    output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    logging.getLogger("cookiecutter").addHandler(
-        logging.NullHandler()
-    )  # it logs tracebacks of what it raises
+    # it logs tracebacks of what it raises
+    logging.getLogger("cookiecutter").addHandler(logging.NullHandler())
     folder = Path(job["folder"])
-    sys.path.append(str(folder))  # as cookiecutter does, for the extensions in it
+    sys.path.append(str(folder))  # for its extensions, like cookiecutter
     try:
         if job["do"] == "prepare":
             _prepare(folder)
         else:
             _render(folder, job["context"], Path(job["made"]))
-        said: list[Any] = [0, "", None]
+        result: list[Any] = [0, "", None]
     except Exception as error:
         known = failure(error)
-        said = [known.exit_code, known.message, known.hint]
-    with outcome:
-        json.dump(said, outcome)
+        result = [known.exit_code, known.message, known.hint]
+    with output:
+        json.dump(result, output)
 
 
 def failure(error: Exception) -> ScaffoldError:
-    """What is wrong with a template, when cookiecutter or Jinja raised this."""
+    """The error for an exception that cookiecutter or Jinja raised."""
     from cookiecutter import exceptions
     from jinja2 import TemplateError, TemplateSyntaxError
 
@@ -58,14 +57,12 @@ def failure(error: Exception) -> ScaffoldError:
         case exceptions.FailedHookException():
             return ToolFailed(f"a hook of the template failed: {error}")
         case exceptions.NonTemplatedInputDirException():
-            return ProjectError(
-                "the template has no folder that is rendered", hint=f"its name must be {_OUR_KIND}"
-            )
+            return ProjectError("the template has no folder to render", hint=f"its name must be {_FOLDER}")
         case exceptions.CookiecutterException():
             return ProjectError(f"the template can't be rendered: {error}")
         case TemplateSyntaxError():
             place = f"{error.name or 'a name'}, line {error.lineno}"
-            return ProjectError(f"the template isn't Jinja in {place}: {error.message}")
+            return ProjectError(f"the template isn't valid Jinja in {place}: {error.message}")
         case TemplateError():
             return ProjectError(f"the template can't be rendered: {error.message}")
     return ProjectError(f"the template can't be rendered: {type(error).__name__}: {error}")
@@ -86,7 +83,7 @@ def _render(folder: Path, context: dict[str, Any], made: Path) -> None:
 
 
 def _check_names(folder: Path, context: dict[str, Any], made: Path) -> None:
-    """Where every file would go, before any does: below the project's folder."""
+    """Raise `ProjectError` unless every file would be written below the project's folder."""
     from cookiecutter.exceptions import UndefinedVariableInTemplate
     from cookiecutter.find import find_template
     from cookiecutter.utils import create_env_with_context
@@ -105,13 +102,13 @@ def _check_names(folder: Path, context: dict[str, Any], made: Path) -> None:
     if rendered(top.name) != made.name:
         raise ProjectError(
             f"the template's folder {top.name} becomes {rendered(top.name)!r}, not {made.name!r}",
-            hint=f"a template for scaffold has it called {_OUR_KIND}",
+            hint=f"a template for scaffold calls it {_FOLDER}",
         )
     for path in top.rglob("*"):
         name = str(path.relative_to(top))
-        aim = PurePosixPath(rendered(name))
-        if aim.is_absolute() or ".." in aim.parts:
-            raise ProjectError(f"the template would write {name} to {aim}, outside of the project")
+        destination = PurePosixPath(rendered(name))
+        if destination.is_absolute() or ".." in destination.parts:
+            raise ProjectError(f"the template would write {name} to {destination}, outside the project")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Private copies of folders and archives from elsewhere: bounded, named by their content, closed."""
+"""Copy foreign folders and archives: limited in size, named by their content, without links that lead out."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ from typing import IO
 from scaffold.core.files import human
 from scaffold.errors import ProjectError
 
-MOST_FILES = 10_000
-MOST_BYTES = 64_000_000
-# a repository's own, and what Python makes of sources and would run in their place
-_LEFT_OUT = (".git", "__pycache__")
+FILE_LIMIT = 10_000
+SIZE_LIMIT = 64_000_000
+# git's own files, and what Python compiles and would run instead of the sources
+_EXCLUDED = (".git", "__pycache__")
 
 
 @dataclass
 class Limit:
-    """How much a template may hold. Raises `ProjectError` when more is taken."""
+    """How much a template may contain. Raises `ProjectError` when more is counted."""
 
-    files: int = MOST_FILES
-    size: int = MOST_BYTES
+    files: int = FILE_LIMIT
+    size: int = SIZE_LIMIT
 
     def take(self, size: int, files: int = 1) -> None:
         """Count files of `size` bytes."""
         self.files -= files
         self.size -= size
         if self.files < 0:
-            raise ProjectError(f"the template holds more than {MOST_FILES:,} files")
+            raise ProjectError(f"the template contains more than {FILE_LIMIT:,} files")
         if self.size < 0:
-            raise ProjectError(f"the template holds more than {human(MOST_BYTES)}")
+            raise ProjectError(f"the template contains more than {human(SIZE_LIMIT)}")
 
 
 def copy(folder: Path, copied: Path) -> None:
-    """Copy a folder's files and links; not what git or Python keeps beside, nor empty folders."""
+    """Copy a folder's files and links, without git's own files, Python's caches and empty folders."""
     limit = Limit()
     copied.mkdir()
     for path in _files(folder):
         target = copied / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        found = path.lstat()
-        limit.take(found.st_size)
-        if stat.S_ISLNK(found.st_mode):
+        status = path.lstat()
+        limit.take(status.st_size)
+        if stat.S_ISLNK(status.st_mode):
             target.symlink_to(path.readlink())
-        elif stat.S_ISREG(found.st_mode):
+        elif stat.S_ISREG(status.st_mode):
             with path.open("rb") as source:
-                _write(source, target, found.st_size, executable=bool(found.st_mode & 0o100))
+                _write(source, target, status.st_size, executable=bool(status.st_mode & 0o100))
         else:
-            raise ProjectError(f"{path} is no file, and can't be part of a template")
+            raise ProjectError(f"{path} isn't a regular file, so no template can contain it")
 
 
 def unzip(archive: Path, folder: Path) -> None:
-    """Unpack a zip file, but not what `copy` leaves out, too.
+    """Unpack a zip file, without what `copy` excludes.
 
-    Raises `ProjectError` for one that is damaged, locked, or leads out.
+    Raises `ProjectError` when it is damaged or encrypted, or an entry leads out of `folder`.
     """
     folder.mkdir()
     try:
@@ -70,7 +70,7 @@ def unzip(archive: Path, folder: Path) -> None:
             Limit().take(sum(entry.file_size for entry in entries), len(entries))
             for entry in entries:
                 name = _checked(entry)
-                if not {*PurePosixPath(name).parts}.isdisjoint(_LEFT_OUT):
+                if not {*PurePosixPath(name).parts}.isdisjoint(_EXCLUDED):
                     continue
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,21 +81,21 @@ def unzip(archive: Path, folder: Path) -> None:
     except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, EOFError) as error:
         raise _unreadable(archive, error) from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise ProjectError(f"{archive.name} holds two entries of one name") from error
+        raise ProjectError(f"{archive.name} contains two entries with the same name") from error
     except ValueError as error:
-        raise ProjectError(f"{archive.name} holds a name that no file can have") from error
+        raise ProjectError(f"{archive.name} contains an invalid file name") from error
     except OSError as error:
-        if error.errno == errno.EINVAL:  # an offset before the file's begin
+        if error.errno == errno.EINVAL:  # an offset before the beginning of the file
             raise _unreadable(archive, error) from error
         raise
 
 
 def _unreadable(archive: Path, error: Exception) -> ProjectError:
-    return ProjectError(f"{archive.name} is no zip file that can be read: {error}")
+    return ProjectError(f"{archive.name} isn't a readable zip file: {error}")
 
 
 def _checked(entry: zipfile.ZipInfo) -> str:
-    """An entry's name, when it stays below and is a file's or a folder's."""
+    """The name of an entry. Raises `ProjectError` unless it is a file or folder that stays below the top."""
     name = entry.orig_filename
     parts = PurePosixPath(name).parts
     kind = stat.S_IFMT(entry.external_attr >> 16)
@@ -105,17 +105,18 @@ def _checked(entry: zipfile.ZipInfo) -> str:
         raise ProjectError(
             f"the entry {name!r} is a link or a device, which a template in a zip file can't have"
         )
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile bounds no other
-        raise ProjectError(f"the entry {name!r} is compressed otherwise than by deflate")
+    if entry.compress_type not in (
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_DEFLATED,
+    ):  # zipfile limits the memory of no other
+        raise ProjectError(f"the entry {name!r} uses a compression other than deflate")
     if entry.flag_bits & 1:
-        raise ProjectError(
-            f"the entry {name!r} is locked by a password", hint="unpack it, and name the folder"
-        )
+        raise ProjectError(f"the entry {name!r} is encrypted", hint="unpack it yourself, and pass the folder")
     return name
 
 
 def _write(source: IO[bytes], target: Path, size: int, *, executable: bool) -> None:
-    """The bytes that were counted, and no more; in pieces: of a lying zip file the whole may be huge."""
+    """Write at most `size` bytes, in pieces: a zip file may lie about the size, and the content be huge."""
     with target.open("xb") as file:
         while block := source.read(min(size, 1 << 16)):
             size -= len(block)
@@ -124,7 +125,7 @@ def _write(source: IO[bytes], target: Path, size: int, *, executable: bool) -> N
 
 
 def digest(folder: Path) -> str:
-    """What names a folder's content, "sha256:" and 64 hex digits: names, bytes, links, and who may run."""
+    """The digest of a folder's content: names, bytes, links, and which files are executable."""
     whole = hashlib.sha256()
     for path in _files(folder):
         mode = path.lstat().st_mode
@@ -138,27 +139,27 @@ def digest(folder: Path) -> str:
 
 
 def check_links(folder: Path, what: str) -> None:
-    """Raise `ProjectError` for a link, in a folder that is a `what`, that leads out of it or nowhere."""
+    """Raise `ProjectError` for a link that leads out of the folder or nowhere; `what` names the folder."""
     top = folder.resolve()
     for path in _files(folder):
         if path.is_symlink():
-            aim = path.readlink()
+            target = path.readlink()
             try:
                 inside = path.resolve(strict=True).is_relative_to(top)
-            except (OSError, RuntimeError):  # nothing there; a link to itself
+            except (OSError, RuntimeError):  # it leads nowhere, or to itself
                 inside = False
-            if aim.is_absolute() or not inside:
+            if target.is_absolute() or not inside:
                 name = path.relative_to(folder)
-                raise ProjectError(f"{name} is a link that leads out of the {what}, or nowhere: {aim}")
+                raise ProjectError(f"{name} is a link that leads out of the {what}, or nowhere: {target}")
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """What is in a folder but folders, in the order of the names."""
+    """The files and links in a folder, in the order of their names."""
     for parent, folders, names in os.walk(folder, onerror=_raise):
-        folders[:] = sorted(name for name in folders if name not in _LEFT_OUT)
+        folders[:] = sorted(name for name in folders if name not in _EXCLUDED)
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
         for name in sorted([*names, *links]):
-            if name not in _LEFT_OUT:
+            if name not in _EXCLUDED:
                 yield Path(parent, name)
 
 

@@ -1,4 +1,4 @@
-"""Which foreign templates are trusted, since rendering one can run any code: remembered by exact state."""
+"""Remember which foreign templates the user trusts, by exact state: rendering one can run any code."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from pathlib import Path
 
 from scaffold.core import files, records
 from scaffold.core.events import Noted, emit
+from scaffold.core.text import escaped
 from scaffold.errors import UsageError
 from scaffold.project.templates import render as rendering
 from scaffold.project.templates.source import Template
 
-_SHORTEST = 7  # of what names a state in part
+_SHORTEST = 7  # characters of an abbreviated pin
+_LONGEST = 1000  # characters of a line
 
 
 @dataclass(frozen=True)
 class Trusted:
-    """A state of a template that is trusted: its `pin`, where it was from then, and since when (ISO 8601)."""
+    """A trusted state of a template: its `pin`, where it came from, and since when (ISO 8601)."""
 
     pin: str
     name: str
@@ -29,14 +31,14 @@ class Trusted:
 
 
 def require(template: Template, trust: bool = False) -> None:
-    """Raise `UsageError` for a foreign template whose state nobody trusted; with `trust`, trust it.
+    """Raise `UsageError` for a foreign template whose state isn't trusted; with `trust`, trust it.
 
-    Says where it comes from, and which state that is.
+    Announces where the template comes from, and its state.
     """
     if not template.foreign or template.pin is None:
         return
     where = f" ({template.directory})" if template.directory else ""
-    state = _in_a_line(f"{template.source}{where} at {template.pin}")
+    state = escaped(f"{template.source}{where} at {template.pin}", _LONGEST)
     if any(each.pin == template.pin for each in trusted()):
         emit(Noted(f"trusted: {state}"))
     elif trust:
@@ -48,7 +50,7 @@ def require(template: Template, trust: bool = False) -> None:
             emit(Noted(line))
         raise UsageError(
             f"the template {template.name} is not trusted, and rendering it can run any code as you",
-            hint=f"look at it, then add `--checkout {template.pin} --trust`: that holds for this state alone",
+            hint=f"read it, then add `--checkout {template.pin} --trust`: that trusts only this state",
         )
 
 
@@ -58,14 +60,14 @@ def trusted() -> list[Trusted]:
 
 
 def forget(pin: str) -> list[Trusted]:
-    """Trust a state no more, named by its pin or how that begins; returns what is trusted still."""
+    """Stop trusting a state, named by its pin or the beginning of that; returns the remaining ones."""
     with _lock():
         known = trusted()
-        found = {each.pin for each in known if each.pin == pin or _begins(each.pin, pin)}
-        if len(found) != 1:
-            why = "names several trusted templates" if found else "is no trusted template"
+        matching = {each.pin for each in known if each.pin == pin or _begins(each.pin, pin)}
+        if len(matching) != 1:
+            why = "matches several trusted templates" if matching else "isn't a trusted template"
             raise UsageError(f"`{pin}` {why}", hint="`scaffold templates` lists them")
-        left = [each for each in known if each.pin not in found]
+        left = [each for each in known if each.pin not in matching]
         records.write(_path(), left)
     return left
 
@@ -84,19 +86,13 @@ def _remember(template: Template, pin: str) -> None:
 
 
 def _runs(folder: Path) -> Iterator[str]:
-    """What of a template runs openly. Its text does, too: Jinja reaches all of Python."""
+    """What a template obviously runs. Its text can run code, too: Jinja reaches all of Python."""
     for hook in sorted((folder / "hooks").glob("*")):
         if hook.stem in rendering.HOOKS and hook.is_file():
-            yield _in_a_line(f"it runs {hook.relative_to(folder)}")
-    settings = rendering.variables(folder)
-    extensions = settings.get("_extensions", [])
+            yield escaped(f"it runs {hook.relative_to(folder)}", _LONGEST)
+    extensions = rendering.variables(folder).get("_extensions", [])
     for extension in extensions if isinstance(extensions, list) else [extensions]:
-        yield _in_a_line(f"it loads {extension}")
-
-
-def _in_a_line(text: str) -> str:
-    """A text that a template has a part in, so that it can't pretend to be another line of ours."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+        yield escaped(f"it loads {extension}", _LONGEST)
 
 
 def _path() -> Path:

@@ -478,10 +478,10 @@ def test_no_repository_is_refused_with_the_way_to_one(older, tmp_path):
     root = rendered(older, tmp_path / "hello")
     shutil.rmtree(root / ".git")
     refused = refusal(UsageError, root)
-    assert refused.message == f"{root} is in no git repository"
+    assert refused.message == f"{root} isn't in a git repository"
     assert "git init && git add -A && git commit" in refused.hint
     git(root, "init", "-q")
-    assert refusal(UsageError, root).message == f"nothing of {root} is committed"
+    assert refusal(UsageError, root).message == f"nothing in {root} is committed"
     (root / "other").touch()
     git(root, "add", "other")
     git(root, "commit", "-q", "-m", "without")
@@ -495,7 +495,7 @@ def test_without_git_or_with_an_old_one_the_machine_is_at_fault(behind, tmp_path
     assert refusal(MachineError, behind).message == "there is no `git` on PATH"
     (tools / "git").write_text("#!/bin/sh\necho git version 2.30.2\n")
     (tools / "git").chmod(0o755)
-    assert "merging takes 2.38 or later" in refusal(MachineError, behind).message
+    assert "merging needs 2.38 or later" in refusal(MachineError, behind).message
 
 
 # --- killed
@@ -617,12 +617,12 @@ def test_what_is_no_version_is_refused(version, older, tmp_path):
     root = rendered(older, tmp_path / "hello")
     assert (
         refusal(UsageError, root, to=version or " ").message
-        == f"`{version or ' '}` is no version of scaffold"
+        == f"`{version or ' '}` isn't a version of scaffold"
     )
     edit(root / "Cargo.toml", f'version = "{OLDER}"', f'version = "{version}"')
     commit(root)
     refused = refusal(UsageError, root)
-    assert refused.message == f"`{version}` is no version of scaffold"
+    assert refused.message == f"`{version}` isn't a version of scaffold"
 
 
 def test_a_project_of_a_newer_scaffold_is_left_alone(older, tmp_path):
@@ -727,7 +727,7 @@ def test_the_fields_renames_are_done(older, tmp_path, said):
     assert (root / "release.sh").read_text() == "cargo build --target wasm32-wasip1\n"
     assert Project.load(root).settings.triple == "wasm32-wasip1"
     assert (update.conflicts, "wasm32-wasi\n" in (root / "Makefile").read_text()) == ((), False)
-    assert "the triple wasm32-wasi is called wasm32-wasip1 now" in said
+    assert "the triple wasm32-wasi is now called wasm32-wasip1" in said
 
 
 # --- foreign templates

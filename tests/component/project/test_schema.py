@@ -14,7 +14,7 @@ from scaffold.project.schema import Schema
 
 def faults(configuration, content=CONTENT):
     given = configuration if isinstance(configuration, bytes) else json.dumps(configuration).encode()
-    return Schema("config.schema.json", content).faults(given)
+    return Schema("config.schema.json", content).violations(given)
 
 
 def test_nothing_is_fetched_whatever_the_schema_refers_to():
@@ -32,4 +32,4 @@ def test_nothing_is_fetched_whatever_the_schema_refers_to():
         with pytest.raises(ProjectError) as caught:
             faults({"a": 1}, {"properties": {"a": {"$ref": ref}}})
         waiting.join()
-    assert (caught.value.message, asked) == (f"config.schema.json refers to {ref!r}, which is not in it", [])
+    assert (caught.value.message, asked) == (f"config.schema.json refers to {ref!r}, which isn't in it", [])

@@ -208,7 +208,7 @@ MISTAKES = [
     ("up", "no command named `up`", "did you mean `deploy`?"),
     ("new a_filter --template htp", "no template named `htp`", "did you mean `http`?"),
     ("new a_filter -v licence=MIT", "no variable named `licence`", "did you mean `license`?"),
-    ("new a_filter -v novalue", "`novalue` sets no variable", "write it as key=value"),
+    ("new a_filter -v novalue", "`novalue` doesn't set a variable", "write it as key=value"),
     ("test --host envoi", "no host named `envoi`", "did you mean `envoy`?"),
     ("deploy enovy", "no target named `enovy`", "did you mean `envoy`?"),
     ("build --rot x", "no such option `--rot`", "did you mean `--root`?"),

@@ -119,7 +119,7 @@ MISTAKES = [
     ({"file": "plugin.wasm"}, "--file plugin.wasm isn't an absolute path in the proxy's container", "`/`"),
     ({"url": "https://a/b", "file": "/c"}, "--url and --file exclude each other", "one of them"),
     ({"url": "https://a/b", "pull_secret": "c"}, "--pull-secret is for an image", "leave one out"),
-    ({"upstream": "web:80"}, "`web:80` is no upstream", "http://host:port"),
+    ({"upstream": "web:80"}, "`web:80` isn't a valid upstream URL", "http://host:port"),
     (
         {"selector": ("a=b",), "target_ref": ("Gateway/a",)},
         "--selector and --target-ref exclude each other",

@@ -45,7 +45,7 @@ def test_a_cluster_leads_to_the_upstream_or_elsewhere(leads, address):
     ],
 )
 def test_what_leads_nowhere_is_refused(leads):
-    with pytest.raises(ProjectError, match=r"the cluster `a` in Cargo\.toml leads to ") as refused:
+    with pytest.raises(ProjectError, match=r"the cluster `a` in Cargo\.toml can't be at ") as refused:
         clusters.check({"a": leads}, "Cargo.toml")
     assert "grpc://" in refused.value.hint
 
@@ -72,7 +72,7 @@ def test_the_origin_is_asked_by_grpc_through_a_listener_of_the_same_envoy():
 def test_what_is_between_takes_no_name_of_a_cluster():
     bootstrap = made(**{"a": "grpc://upstream", "http1-a": "upstream", "grpc-a": "upstream"})
     assert sorted(named(bootstrap, "clusters")) == ["a", "grpc-a", "http1 a", "http1-a", "upstream"]
-    with pytest.raises(ProjectError, match="can't have one named 'http1 a'"):
+    with pytest.raises(ProjectError, match="can't contain 'http1 a'"):
         clusters.check({"http1 a": "upstream"}, "Cargo.toml")
 
 

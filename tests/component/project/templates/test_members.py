@@ -126,7 +126,7 @@ def test_a_list_that_takes_no_more_leaves_no_crate_behind(members, root):
     with pytest.raises(ProjectError) as caught:
         scaffold.new("first", output_dir=root, no_input=True)
     assert caught.value.message == f"cannot add to `members` of {root / 'Cargo.toml'}"
-    assert caught.value.hint == 'add "first" by hand, or write that list otherwise'
+    assert caught.value.hint == 'add "first" by hand, or reformat that list'
     assert (listing(root), read(root)) == before
 
 

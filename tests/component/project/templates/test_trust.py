@@ -135,7 +135,7 @@ def test_what_isnt_trusted_isnt_rendered_and_says_where_from_which_state_and_wha
         f"Fetching file://{mine}\ntemplate: file://{mine} at {pin}\nit runs hooks/post_gen_project.py\n"
     ) + error(
         "the template mine is not trusted, and rendering it can run any code as you",
-        f"look at it, then add `--checkout {pin} --trust`: that holds for this state alone",
+        f"read it, then add `--checkout {pin} --trust`: that trusts only this state",
     )
     assert left(user, out) == []
     assert trust.trusted() == []
@@ -348,8 +348,8 @@ def test_variables_of_every_kind_are_as_cookiecutter_has_them(tmp_path, out, new
     assert "licence=A_filter-1.0\ntests=False\nports={'x': 1}\nnumber=7\n" in text
     for wrong, why in (
         ("licence=GPL", "no value for the variable `licence` named `GPL`"),
-        ("tests=perhaps", "the variable `tests` is yes or no, not 'perhaps'"),
-        ("ports=[]", "the variable `ports` is an object of JSON, not '[]'"),
+        ("tests=perhaps", "the variable `tests` must be yes or no, not 'perhaps'"),
+        ("ports=[]", "the variable `ports` must be a JSON object, not '[]'"),
         ("number=a\nb", "the variable `number` must be one line of plain text, not 'a\\nb'"),
         ("titel=a", "no variable named `titel`"),
     ):
@@ -401,13 +401,13 @@ BROKEN = {
         {"more": "{{ cookiecutter.nothing }}"},
         "the template can't be rendered: 'dict object' has no attribute 'nothing' (in a variable's default)",
     ),
-    "no Jinja": ({"README.md": "a\n{% if %}"}, {}, "the template isn't Jinja in README.md, line 2: "),
-    "no Jinja in a default": ({}, {"more": "{{"}, "the template isn't Jinja in a name, line 1: "),
+    "no Jinja": ({"README.md": "a\n{% if %}"}, {}, "the template isn't valid Jinja in README.md, line 2: "),
+    "no Jinja in a default": ({}, {"more": "{{"}, "the template isn't valid Jinja in a name, line 1: "),
     "an exception": ({"README.md": "{{ 1 / 0 }}"}, {}, "the template can't be rendered: ZeroDivisionError: "),
     "its end": (
         {"README.md": "{{ cycler.__init__.__globals__.os._exit(3) }}"},
         {},
-        "the template ended its own rendering, by exit code 3",
+        "the template ended its own rendering with exit code 3",
     ),
     "no such extension": (
         {},
@@ -417,22 +417,22 @@ BROKEN = {
     "out by a name": (
         {"{{cookiecutter.where}}": "x"},
         {"where": "../../../out/escaped"},
-        "the template would write {{cookiecutter.where}} to ../../../out/escaped, outside of the project",
+        "the template would write {{cookiecutter.where}} to ../../../out/escaped, outside the project",
     ),
     "out by a path": (
         {"{{cookiecutter.where}}": "x"},
         {"where": "/tmp/escaped"},
-        "the template would write {{cookiecutter.where}} to /tmp/escaped, outside of the project",
+        "the template would write {{cookiecutter.where}} to /tmp/escaped, outside the project",
     ),
     "out by a folder": (
         {"{{cookiecutter.where}}/more": "x"},
         {"where": ".."},
-        "the template would write {{cookiecutter.where}} to .., outside of the project",
+        "the template would write {{cookiecutter.where}} to .., outside the project",
     ),
     "out by a copied folder": (
         {"{{cookiecutter.where}}/more": "x"},
         {"where": "../escaped", "_copy_without_render": ["*"]},
-        "the template would write {{cookiecutter.where}} to ../escaped, outside of the project",
+        "the template would write {{cookiecutter.where}} to ../escaped, outside the project",
     ),
     "no manifest": (
         {"Cargo.toml": None},
@@ -480,7 +480,7 @@ def test_a_template_whose_folder_isnt_called_like_the_crate(folder, tmp_path, ne
     ran = new(mine, "--trust")
     assert (ran.code, left(user, out)) == (3, [])
     if folder == "plain":
-        assert "error: the template has no folder that is rendered" in ran.err
+        assert "error: the template has no folder to render" in ran.err
     else:
         assert f"error: the template's folder {folder} becomes 'a_filter" in ran.err
     if "slug" in folder:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from scaffold.project.model import Project
+from scaffold.project.plugins import projects_at
 from scaffold.toolchain import cargo
 from scaffold.toolchain import find as toolchain
+from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")
@@ -175,7 +176,7 @@ def test_what_a_plain_cargo_built_is_taken_and_said(copy, someone):
     said = copy.scaffold("build")
     assert "Compiling" not in said
     assert copy.module().digest == plain != someone.module().digest
-    assert "warning: filter.wasm names /" in said
+    assert "warning: filter.wasm contains the path /" in said
     assert "`scaffold clean`, then build again" in said
     copy.scaffold("clean")
     assert "warning: filter.wasm" not in copy.scaffold("build")
@@ -185,7 +186,7 @@ def test_what_a_plain_cargo_built_is_taken_and_said(copy, someone):
 def test_without_a_place_for_the_script_it_is_built_and_said(copy, someone, tmp_path):
     (tmp_path / "file").touch()
     said = copy.scaffold("build", XDG_CACHE_HOME=str(tmp_path / "file"))
-    assert f"no program in {tmp_path}/file/" in said
+    assert f"can't be run in {tmp_path}/file/" in said
     assert copy.module().digest != someone.module().digest
 
 
@@ -208,5 +209,5 @@ def test_a_wrapper_of_the_users_own_goes_on_working(way, copy, someone, tmp_path
 
 
 def test_native_tests_keep_their_paths(someone):
-    project = Project.load(someone.root)
-    assert cargo.run_tests([project], project.root, toolchain.find("wasm32-wasip1", install=False)) == 0
+    tools = toolchain.find("wasm32-wasip1", install=False)
+    assert cargo.run_tests(projects_at(someone.root), tools, BuildOptions()) == 0

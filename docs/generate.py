@@ -277,6 +277,16 @@ change in any release. The package ships `py.typed`, so type checkers use its an
 - `scaffold.tasks.ns`: the commands as invoke tasks, for a project's `tasks.py`.
 - `-p scaffold.pytest_plugin`: the fixture `proxy` and its options. `scaffold.pytest_plugin.Proxy` is the
   fixture's type.
+
+```python
+from pathlib import Path
+
+import scaffold
+
+project = Path("hello_world")
+scaffold.build(project, scaffold.BuildOptions(profile="dev"))
+scaffold.deploy(project, run=scaffold.RunOptions(port=0))
+```
 """
 
 

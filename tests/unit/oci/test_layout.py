@@ -1,18 +1,14 @@
 """Images that others made: every layout is read, and what holds no plugin is refused by name."""
 
 import io
-import json
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support import layers, wasm_asm
 from support.layers import file, header, layer
 
 from scaffold.oci.layout import choose_child, layout_of, read_contents, verify
-from scaffold.oci.plugin_info import PluginInfo, read_runtime_config
-from scaffold.oci.reference import Reference
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.spec import (
     BLOB_LIMIT,
     DOCKER_MANIFEST,
@@ -295,127 +291,6 @@ def test_a_promise_that_is_no_digest_is_not_kept(said):
 
 def test_nothing_promised_is_nothing_to_hold_a_module_against():
     verify(image(WASM)[0], MODULE)
-
-
-def info_of(manifest, runtime_config=None):
-    return PluginInfo.of_image(manifest, Reference.parse("acme/hello:1"), runtime_config)
-
-
-SAID = {
-    "proxy-wasm.plugin/root-ids": "a,b",
-    "proxy-wasm.plugin/type": "network",
-    "proxy-wasm.plugin/configuration": '{"a": 1}',
-    "proxy-wasm.plugin/configuration-schema": "{}",
-    "module.wasm.runtime/abi_version": "v0.2.0,v0.2.1",
-}
-
-
-def test_annotations_come_before_wasmes_configuration():
-    manifest, _ = image(WASM, annotations=SAID)
-    expected = PluginInfo(
-        "hello",
-        root_ids=("a", "b"),
-        type="network",
-        abi_versions=("v0.2.0", "v0.2.1"),
-        configuration='{"a": 1}',
-        schema="{}",
-    )
-    assert info_of(manifest) == info_of(manifest, RUNTIME_CONFIG[1]) == expected
-
-
-def test_wasmes_configuration_fills_the_gaps():
-    assert info_of(image(WASM)[0], RUNTIME_CONFIG[1]) == PluginInfo(
-        "hello", root_ids=("hello",), type="http", abi_versions=("v0.2.1",), configuration=""
-    )
-
-
-def test_an_image_that_says_nothing_holds_an_http_plugin():
-    assert info_of(image(WASM)[0]) == PluginInfo(
-        "hello", root_ids=(), type="http", abi_versions=(), configuration=""
-    )
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_what_packaging_says_comes_back(variant):
-    info = PluginInfo(
-        "a name of its own",
-        version="1.2.3",
-        description="Says hello",
-        source="https://example.com/acme/hello",
-        revision="0123",
-        licenses="MIT",
-        abi_versions=("v0.2.1",),
-        root_ids=("a", "b"),
-        configuration="x\n",
-        schema="true",
-        type="service",
-    )
-    assert info_of(VARIANTS[variant](MODULE, info).manifest) == info
-
-
-def test_a_type_of_plugin_that_there_isnt_is_refused():
-    manifest, _ = image(WASM, annotations={"proxy-wasm.plugin/type": "tcp"})
-    with pytest.raises(ImageError, match='has the unknown type "tcp"') as caught:
-        info_of(manifest)
-    assert caught.value.hint == "known: http, network, service"
-
-
-@pytest.mark.parametrize(
-    ("record", "root_ids", "abi_versions"),
-    [
-        ({}, (), ()),
-        ({"type": "envoy_proxy", "more": [1], "config": None, "abiVersions": None}, (), ()),
-        (
-            {"abiVersions": ["v0.2.1", "v0-4689a303"], "config": {"rootIds": ["a"]}},
-            ("a",),
-            ("v0.2.1", "v0-4689a303"),
-        ),
-        ({"abi_versions": ["v0.2.1"], "config": {"root_ids": ["a", ""]}}, ("a", ""), ("v0.2.1",)),
-        ({"abi_version": "v0.2.1", "config": {"root_ids": "a, b"}}, ("a", "b"), ("v0.2.1",)),
-        ({"abiVersion": "v0.2.1"}, (), ("v0.2.1",)),
-        ({"abiVersions": ["new"], "abi_version": "old"}, (), ("new",)),
-    ],
-)
-def test_both_ways_of_writing_wasmes_configuration_are_read(record, root_ids, abi_versions):
-    assert read_runtime_config(json.dumps(record).encode()) == (root_ids, abi_versions)
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"", "its runtime-config.json isn't JSON"),
-        (b"\xff", "its runtime-config.json isn't JSON"),
-        (b"[]", "its runtime-config.json isn't a JSON object"),
-        (b'{"config": 1}', "its runtime-config.json has a `config` that isn't an object: 1"),
-        (b'{"config": {"rootIds": 1}}', "has a `rootIds` that isn't a list of strings: 1"),
-        (b'{"config": {"root_ids": [1]}}', "has a `root_ids` that isn't a list of strings: [1]"),
-        (b'{"abiVersions": {"a": 1}}', 'has a `abiVersions` that isn\'t a list of strings: {"a": 1}'),
-    ],
-)
-def test_a_broken_configuration_is_refused_by_what_is_broken(content, says):
-    with pytest.raises(ImageError, match=re.escape(says)):
-        read_runtime_config(content)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["config", "rootIds", "root_ids", "abiVersions", "abi_version"]), inner
-        )
-    ),
-)
-
-
-@given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
-def test_any_configuration_is_names_or_an_image_error(content):
-    try:
-        root_ids, abi_versions = read_runtime_config(content)
-    except ImageError as error:
-        assert "\n" not in error.message
-        return
-    assert all(isinstance(name, str) for name in (*root_ids, *abi_versions))
 
 
 # indexes

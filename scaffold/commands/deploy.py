@@ -110,7 +110,7 @@ def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Stopped |
         with failures.kept():
             for removed in kubernetes.remove(*projects):
                 ended.append(removed)  # at once: an error may come after it
-    if failures.found:
+    if failures.errors:
         for one in ended:
             emit(Noted(one.summary()))
     failures.end()

@@ -1,4 +1,4 @@
-"""What happened, as values: operations announce, whoever listens renders."""
+"""Events: operations announce what happens, and listeners show it or answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Finished:
-    """A named step ended well, after `seconds`."""
+    """A named step succeeded after `seconds`."""
 
     title: str
     seconds: float
@@ -25,14 +25,14 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A named step ended by an exception, which is reported elsewhere."""
+    """A named step failed by an exception, which is reported elsewhere."""
 
     title: str
 
 
 @dataclass(frozen=True)
 class Progressed:
-    """A long step is `done` of `total` along, in `unit` ("B" for bytes)."""
+    """`done` of `total` is finished in a long step; `unit` is "B" for bytes."""
 
     title: str
     done: float
@@ -42,28 +42,28 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Noted:
-    """Worth a line on the way."""
+    """A piece of information for the user."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Quoted:
-    """What a tool said to a terminal of its own, colours and all."""
+    """A tool's output as it wrote it, with its colours."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Warned:
-    """Worth a line that isn't overlooked."""
+    """A warning."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A line that the plugin (or its host) logged; `level` as Envoy spells it: trace ... critical."""
+    """A line in the log of the plugin or its host; `level` is Envoy's name: trace ... critical."""
 
     level: str
     text: str
@@ -71,14 +71,14 @@ class Logged:
 
 @dataclass(frozen=True)
 class Question:
-    """May we? A listener that answers False says no."""
+    """A yes-or-no question; a listener's answer False means no."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A value is wanted; a listener may answer another than `default`. A `hidden` one is typed unseen."""
+    """A request for a value; a listener may answer something else than `default`. `hidden` is for secrets."""
 
     text: str
     default: str
@@ -89,29 +89,29 @@ Event = Started | Finished | Failed | Progressed | Noted | Quoted | Warned | Log
 Answer = bool | str | None
 Listener = Callable[[Event], Answer]
 
-_listeners: list[Listener] = []  # not a ContextVar: threads of ours announce too
+_listeners: list[Listener] = []  # not a ContextVar: our threads announce, too
 
 
 def emit(event: Event) -> Answer:
-    """Tell every listener; returns the first answer that isn't None."""
+    """Pass an event to every listener; returns the first answer that isn't None."""
     answers = [listener(event) for listener in list(_listeners)]
     return next((answer for answer in answers if answer is not None), None)
 
 
 def ask(text: str) -> bool:
-    """Put a yes-or-no question; with nobody there to answer, it is yes."""
+    """Ask a yes-or-no question; without a listener that answers, the answer is yes."""
     return emit(Question(text)) is not False
 
 
 def prompt(text: str, default: str = "", *, hidden: bool = False) -> str:
-    """Ask for a value, a `hidden` one without an echo; with nobody there to answer, it is `default`."""
+    """Ask for a value, a `hidden` one without an echo; without a listener that answers, it is `default`."""
     answer = emit(Prompt(text, default, hidden))
     return answer if isinstance(answer, str) else default
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Hear every event while the block runs."""
+    """Pass every event to the listener while the block runs."""
     _listeners.append(listener)
     try:
         yield
@@ -121,7 +121,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Announce a step's begin and its end, whichever way it ends."""
+    """Announce a step's beginning, and its end or failure."""
     emit(Started(title))
     begun = time.monotonic()
     try:

@@ -1,4 +1,4 @@
-"""What goes wrong with one of several things, and keeps nothing from being done to the others."""
+"""Collect the errors of several independent pieces of work, so that one failure doesn't stop the others."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from scaffold.errors import ScaffoldError, of_os_error
 
 
 class Failures:
-    """The errors of several blocks, each of which was to go its own way."""
+    """The errors of several blocks of code."""
 
     def __init__(self) -> None:
-        self.found: list[ScaffoldError] = []
+        self.errors: list[ScaffoldError] = []
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep an error of the block for the end."""
+        """Keep an error of the block instead of raising it."""
         try:
             yield
         except ScaffoldError as error:
-            self.found.append(error)
+            self.errors.append(error)
         except OSError as error:
-            refused = of_os_error(error)
-            if refused is None:
+            known = of_os_error(error)
+            if known is None:
                 raise
-            self.found.append(refused)
+            self.errors.append(known)
 
     def end(self) -> None:
-        """Raise the first that was kept, once the others are said; none, and nothing happens."""
-        for other in self.found[1:]:
+        """Raise the first error, if there is one, after warnings about the others."""
+        for other in self.errors[1:]:
             emit(Warned(other.message))
-        if self.found:
-            raise self.found[0]
+        if self.errors:
+            raise self.errors[0]

@@ -1,4 +1,4 @@
-"""Files and trees that appear whole or not at all, and locks between processes."""
+"""Files and folders that appear whole or not at all, and locks between processes."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def cache_dir() -> Path:
-    """Where what can be made again lies (XDG_CACHE_HOME)."""
+    """The folder for what can be made again (XDG_CACHE_HOME)."""
     return Path(platformdirs.user_cache_dir(APP, appauthor=False))
 
 
 def data_dir() -> Path:
-    """Where what is dear to make lies (XDG_DATA_HOME): toolchains, Envoys."""
+    """The folder for what is expensive to make (XDG_DATA_HOME): toolchains, Envoys."""
     return Path(platformdirs.user_data_dir(APP, appauthor=False))
 
 
 def state_dir() -> Path:
-    """Where what is running now is recorded (XDG_STATE_HOME)."""
+    """The folder for records of what is running (XDG_STATE_HOME)."""
     return Path(platformdirs.user_state_dir(APP, appauthor=False))
 
 
 def digest(content: bytes) -> str:
-    """The digest of some bytes, as OCI writes it: "sha256:" and 64 hexadecimal digits."""
+    """The digest of some bytes in OCI's form: "sha256:" and 64 hexadecimal digits."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 def check_out(out: Path) -> None:
-    """Raise `UsageError` where what `--out` names can't be a file; `-` is none, but the terminal."""
+    """Raise `UsageError` if the argument of `--out` can't become a file."""
     if out.is_dir() or not out.parent.is_dir():
         why = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
-        raise UsageError(f"cannot write {out}: {why}", hint="--out takes a file's name")
+        raise UsageError(f"cannot write {out}: {why}", hint="--out takes the name of a file")
 
 
 def write(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
-    """Replace `path` by `content` at once: a reader sees the old bytes or the new, never a part.
+    """Replace the content of `path` at once: a reader sees the old bytes or the new ones, never a part.
 
-    The rename is what Envoy's file watch takes as a change, too.
+    Envoy, which watches for renames, notices the change.
     """
     data = content.encode() if isinstance(content, str) else content
-    with named(path):
+    with naming(path):
         _write(path, data, mode)
 
 
@@ -64,7 +64,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            settle(file)
+            sync(file)
         Path(name).chmod(mode)
         Path(name).replace(path)
     except BaseException:
@@ -72,14 +72,14 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         raise
 
 
-def settle(file: IO[bytes]) -> None:
-    """Wait until what was written is on the disk, so that a rename after it never shows less."""
+def sync(file: IO[bytes]) -> None:
+    """Wait until the file's content is on the disk, so that it is complete after a rename."""
     file.flush()
     os.fsync(file.fileno())
 
 
-def settle_folder(folder: Path) -> None:
-    """The same for the names in a folder."""
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -89,15 +89,15 @@ def settle_folder(folder: Path) -> None:
 
 @contextmanager
 def tree(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `target` when the block ends well, and vanishes when it doesn't.
+    """Yield an empty folder that becomes `target` when the block succeeds, and is removed when it fails.
 
-    Staged in the user's cache where that is the same file system, so that not even kill -9 leaves
-    anything beside `target`; what an earlier kill left in the cache is swept first.
-    Raises `FileExistsError` when `target` is there already, or comes to be meanwhile.
+    It is made in the user's cache if that is on the same file system, so that not even a SIGKILL leaves
+    anything beside `target`; what an earlier kill left in the cache is removed first.
+    Raises `FileExistsError` when `target` exists, or somebody else makes it meanwhile.
     """
     if target.exists() or target.is_symlink():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    with named(target), _parents(target), staging(target.parent) as aside:
+    with naming(target), _parents(target), staging(target.parent) as aside:
         made = aside / target.name
         made.mkdir()
         yield made
@@ -106,8 +106,8 @@ def tree(target: Path) -> Iterator[Path]:
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.ENOTDIR):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
-            if error.errno != errno.EXDEV:  # one device, two mounts: rename is refused all the same
-                error.filename, error.filename2 = str(target), None  # not ours, which it was to come from
+            if error.errno != errno.EXDEV:  # even on one device, between two mounts
+                error.filename, error.filename2 = str(target), None  # not the temporary one
                 raise
             with temporary(target.parent) as beside:
                 shutil.copytree(made, beside / target.name, symlinks=True)
@@ -115,8 +115,8 @@ def tree(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Let the error of a full disk say what was being written: the system says nothing, or a file within."""
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of a full disk name `path`: the system names nothing, or a temporary part."""
     try:
         yield
     except OSError as error:
@@ -127,30 +127,30 @@ def named(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _parents(target: Path) -> Iterator[None]:
-    """The folders above `target`; those that weren't there vanish again when the block fails."""
+    """Make the folders above `target`; the new ones are removed again when the block fails."""
     missing = [folder for folder in target.absolute().parents if not folder.exists()]
     try:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:  # which would say that `target` is there
+        except FileExistsError as error:  # this one would mean that `target` exists
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target.parent)) from error
         yield
     except BaseException:
         for folder in missing:  # the innermost first
-            with suppress(OSError):  # it holds what isn't ours
+            with suppress(OSError):  # somebody else put something in it
                 folder.rmdir()
         raise
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder of this user's alone while the block runs; a later one sweeps it when we are killed."""
+    """A private folder while the block runs; if we are killed, a later call removes it."""
     parent = cache_dir() / "scratch"
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=parent, buffering=0) as trial:
             trial.write(b"x")
-    except OSError:  # a home that is read-only, or full
+    except OSError:  # the home is read-only, or full
         parent = Path(tempfile.gettempdir())
     with temporary(parent) as folder:
         folder.chmod(0o700)
@@ -158,7 +158,7 @@ def scratch() -> Iterator[Path]:
 
 
 def move(made: Path, target: Path) -> None:
-    """Replace the file `target` by `made` at once, from another mount too."""
+    """Replace the file `target` by `made` at once, even from another mount."""
     try:
         made.replace(target)
     except OSError as error:
@@ -171,7 +171,7 @@ def move(made: Path, target: Path) -> None:
 
 @contextmanager
 def staging(near: Path) -> Iterator[Path]:
-    """A folder to make things in that are renamed to below `near`: in the user's cache where that can be."""
+    """A folder for files that will be renamed to somewhere below `near`: in the user's cache if possible."""
     cache = cache_dir() / "staging"
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def staging(near: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary(parent: Path) -> Iterator[Path]:
-    """A temporary folder named after our process, so that a later one knows it for a dead one's."""
+    """A temporary folder with our pid in its name; folders of processes that have ended are removed."""
     for stale in parent.glob(".scaffold-*-*"):
         owner = stale.name.split("-")[1]
         if owner.isdecimal() and not _alive(int(owner)):
@@ -207,12 +207,12 @@ def _alive(pid: int) -> bool:
 
 
 def size(folder: Path) -> int:
-    """How many bytes the files in a folder have together; links count nothing."""
+    """The total size of the files in a folder, in bytes; links don't count."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def human(size: float) -> str:
-    """A number of bytes as people say it, in powers of ten: "271 MB", "1.1 GB"."""
+    """A number of bytes in a readable form, in powers of ten: "271 MB", "1.1 GB"."""
     if size >= 1e9:
         return f"{size / 1e9:.1f} GB"
     return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
@@ -220,9 +220,9 @@ def human(size: float) -> str:
 
 @contextmanager
 def lock(path: Path, *, doing: str) -> Iterator[None]:
-    """Hold `path` against other processes of ours, and threads; says whom it waits for when one holds it.
+    """Lock `path` against our other processes and threads; announces which process it waits for.
 
-    The system frees it when the holder dies, however it dies. The file holds the pid of who had it last.
+    The system releases the lock when its owner dies. The file contains the pid of the last owner.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -241,15 +241,15 @@ def _acquire(file: IO[bytes], path: Path, doing: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(file.fileno(), 20, 0)
-        named = f"pid {int(holder)}, {path}" if holder.isdigit() else path
-        emit(Noted(f"waiting for another scaffold that is {doing} ({named})"))
+        pid = os.pread(file.fileno(), 20, 0)
+        owner = f"pid {int(pid)}, {path}" if pid.isdigit() else path
+        emit(Noted(f"waiting for another scaffold that is {doing} ({owner})"))
         fcntl.flock(file, fcntl.LOCK_EX)
-    with suppress(OSError):  # a full disk: then nobody learns who holds it
+    with suppress(OSError):  # a full disk: nobody will know the owner
         file.truncate(0)
         file.write(str(os.getpid()).encode())
 
 
 def _cannot_lock(path: Path, error: OSError) -> MachineError:
-    hint = "is the folder another user's?" if isinstance(error, PermissionError) else None
+    hint = "does it belong to another user?" if isinstance(error, PermissionError) else None
     return MachineError(f"cannot lock {path}: {error.strerror}", hint=hint)

@@ -1,7 +1,7 @@
-"""Git, run in one way: with the user's settings, and without what another git says of its repository.
+"""Run git with the user's settings, but without the environment of another git.
 
-A git hook or alias that runs us sets GIT_DIR, GIT_INDEX_FILE and their like; a git that we run would then
-read that repository instead of the one in its working folder.
+A git hook or alias that runs us sets GIT_DIR, GIT_INDEX_FILE and the like; with these, git would read that
+repository instead of the one in its working folder.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from scaffold.core import process
 from scaffold.errors import MachineError
 
-# what a user says of any repository; all other variables of git's belong to the git that runs us
+# the user's settings for all repositories; git's other variables come from the git that runs us
 _SETTINGS = re.compile(
     r"GIT_(CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)|(AUTHOR|COMMITTER)_(NAME|EMAIL)|ASKPASS"
     r"|TERMINAL_PROMPT|EXEC_PATH|SSH.*|SSL_.*|HTTP_.*|PROXY_.*)"
 )
-# without the user's settings: an attribute in a repository may name a program of theirs
+# no settings of the user: an attribute in a repository may name one of their programs
 ALONE = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -31,9 +31,9 @@ ALONE = {
 
 
 def program() -> str:
-    """The path of git. Raises `MachineError` when there is none."""
-    if found := shutil.which("git"):
-        return found
+    """The path of git. Raises `MachineError` when it isn't installed."""
+    if path := shutil.which("git"):
+        return path
     raise MachineError("there is no `git` on PATH", hint="install it: `apt-get install git`, for example")
 
 
@@ -62,7 +62,7 @@ def run(
 def spawn(
     *words: str, cwd: Path, stdout: process.Output, env: Mapping[str, str] | None = None
 ) -> Iterator[process.Child]:
-    """A git that runs while the block does, for output that is read or written as a stream."""
+    """Git as a process that runs while the block does, for output that is read as a stream."""
     with process.spawn([program(), *words], cwd=cwd, env=_with(env), stdout=stdout) as child:
         yield child
 

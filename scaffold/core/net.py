@@ -1,4 +1,4 @@
-"""Whose address a host is, by its name or number alone: nothing is looked up."""
+"""Classify hosts by their name or address alone: nothing is looked up."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import socket
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host is this machine by its very name or number."""
+    """Whether the name or address is this machine's."""
     address = _address(host or "")
     return address.is_loopback if address else _is_localhost(host or "")
 
 
 def is_inner(host: str | None) -> bool:
-    """Whether a host is one, by its very name or number, that only an inner network has."""
+    """Whether the name or address exists only in a private network."""
     address = _address(host or "")
     return not address.is_global if address else _is_localhost(host or "")
 
 
 def is_own(host: str | None) -> bool:
-    """Whether a host is this machine or its link, where a cloud keeps its secrets."""
+    """Whether the address is this machine's or link-local, where clouds serve their secrets."""
     address = _address(host or "")
     return is_loopback(host) or bool(address and (address.is_link_local or address.is_unspecified))
 
@@ -30,7 +30,7 @@ def _is_localhost(host: str) -> bool:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The number that a host is, in the short forms that `connect` takes, too: 127.1, 0x7f000001."""
+    """The address in a text, including the short forms that `connect` accepts: 127.1, 0x7f000001."""
     bare = host.strip("[]").rstrip(".").partition("%")[0]
     try:
         address = ipaddress.ip_address(bare)

@@ -1,7 +1,7 @@
-"""Wheels of the package index, other versions of which we need: fetched by pip, or by uv where there is none.
+"""Fetch other versions of packages from the package index, with pip, or with uv if pip isn't installed.
 
-Both verify what they download against the index's digests, and take mirrors, proxies and credentials
-from their own configuration.
+Both check downloads against the index's digests, and read mirrors, proxies and credentials from their own
+configuration.
 """
 
 from __future__ import annotations
@@ -21,65 +21,65 @@ from scaffold.core import process
 from scaffold.core.events import Noted, emit
 from scaffold.errors import MachineError, UsageError
 
-_TO_DOWNLOAD = re.compile(r"Downloading .*\(([\d.]+) ?([kMG])i?B\)")
+_DOWNLOAD = re.compile(r"Downloading .*\(([\d.]+) ?([kMG])i?B\)")
 _LISTED = re.compile(r"\(from versions: ([^)]+)\)")
 _RETRYING = "WARNING: Retrying"
-_LAST_WORDS = 5  # lines
-# what a user's configuration may say of other installations, and doesn't go with a folder of our own
+_LAST_LINES = 5
+# settings that a user may have for other installations, and that don't work with a folder of our own
 _ENV = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package of the index. `title` is what its versions are called; `otherwise` is a way without one."""
+    """A package of the index. `title` names it in messages; `otherwise` is the hint without an index."""
 
     name: str
     title: str
     otherwise: str
 
     def fetch(self, version: str, folder: Path) -> None:
-        """Put one version of the package into a folder that isn't there yet.
+        """Put one version of the package into a new folder.
 
-        Raises `UsageError` when there is no such version for this machine; `MachineError`, with the
-        installer's last words, when it can't be had.
+        Raises `UsageError` when there is no such version for this machine; `MachineError`, with the last
+        lines of the installer's output, when it can't be fetched.
         """
         installer = self._installer()
-        scratch = folder / ".tmp"  # so that nothing is left elsewhere, whatever ends the installer
+        scratch = folder / ".tmp"  # so that the installer leaves nothing elsewhere
         scratch.mkdir(parents=True)
-        code, said = _run(installer.install(f"{self.name}=={version}", folder), scratch)
+        code, lines = _run(installer.install(f"{self.name}=={version}", folder), scratch)
         shutil.rmtree(scratch)
         if code == 0:
             return
-        listed = _LISTED.search(" ".join(said))  # by pip, which then needn't be asked
-        there = (
+        listed = _LISTED.search(" ".join(lines))  # pip's error lists the versions
+        available = (
             [each for each in reversed(listed[1].split(", ")) if each != "none"]
             if listed
             else self.versions()
         )
-        if not there:
-            raise self._failed(self._nothing(), said)
-        if version not in there:
-            raise self.unknown(version, there)
-        raise self._failed(f"{self.title} {version} could not be installed", said)
+        if not available:
+            raise self._failed(self._nothing(), lines)
+        if version not in available:
+            raise self.unknown(version, available)
+        raise self._failed(f"{self.title} {version} could not be installed", lines)
 
     def versions(self) -> list[str]:
-        """The versions that this machine can have, the newest first.
+        """The versions for this machine, the latest first.
 
         Raises `MachineError` when there is none: no index answers, or it has no wheel for this machine.
         """
         with tempfile.TemporaryDirectory(prefix="scaffold-wheels-") as scratch:
-            found, said = self._installer().versions(self.name, Path(scratch))
-        if not found:
-            raise self._failed(self._nothing(), said)
-        return found
+            versions, lines = self._installer().versions(self.name, Path(scratch))
+        if not versions:
+            raise self._failed(self._nothing(), lines)
+        return versions
 
-    def unknown(self, version: str, there: Sequence[str]) -> UsageError:
-        """The error that names the versions there are, and of them the nearest."""
+    def unknown(self, version: str, available: Sequence[str]) -> UsageError:
+        """The error that lists the available versions, and suggests the nearest."""
 
         def distance(other: str) -> list[int]:
             return [abs(a - b) for a, b in zip(numbers(other), numbers(version), strict=False)]
 
-        hint = f"did you mean {min(there, key=distance)}? there are {', '.join(there)}"
+        hint = f"did you mean {min(available, key=distance)}? available: {', '.join(available)}"
         return UsageError(f"there is no {self.title} {version}", hint=hint)
 
     def _installer(self) -> _Installer:
@@ -96,17 +96,17 @@ class Package:
     def _nothing(self) -> str:
         return f"no package index within reach has {self.name} for this machine"
 
-    def _failed(self, message: str, said: Sequence[str]) -> MachineError:
-        last = max((at for at, line in enumerate(said) if line.startswith(_RETRYING)), default=0)
-        words = [
-            line for at, line in enumerate(said) if line and (at == last or not line.startswith(_RETRYING))
+    def _failed(self, message: str, lines: Sequence[str]) -> MachineError:
+        last = max((at for at, line in enumerate(lines) if line.startswith(_RETRYING)), default=0)
+        shown = [
+            line for at, line in enumerate(lines) if line and (at == last or not line.startswith(_RETRYING))
         ]
         hint = f"check the network and pip's settings, or {self.otherwise}"
-        return MachineError("\n  ".join([message, *words[-_LAST_WORDS:]]), hint=hint)
+        return MachineError("\n  ".join([message, *shown[-_LAST_LINES:]]), hint=hint)
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """What to order versions by."""
+    """The numbers in a version of pip's, to sort by."""
     return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
@@ -116,21 +116,21 @@ class _Installer(Protocol):
         ...
 
     def versions(self, package: str, scratch: Path) -> tuple[list[str], list[str]]:
-        """The versions there are, the newest first; what was said instead, when there is none."""
+        """The available versions, the latest first, and the lines of the installer's output."""
         ...
 
 
 class _Pip:
-    _argv = (sys.executable, "-P", "-m", "pip")  # -P: a project may have a folder of that name
+    _argv = (sys.executable, "-P", "-m", "pip")  # -P: a project may contain a folder `pip`
 
     def install(self, requirement: str, folder: Path) -> list[str]:
         options = ["--no-deps", "--no-compile", "--only-binary=:all:", "--target", str(folder)]
         return [*self._argv, "install", *options, requirement]
 
     def versions(self, package: str, scratch: Path) -> tuple[list[str], list[str]]:
-        _, said = _run([*self._argv, "index", "versions", "--only-binary=:all:", package], scratch)
-        found = re.search(r"^Available versions: (.+)$", "\n".join(said), re.MULTILINE)
-        return (found[1].split(", ") if found else []), said
+        _, lines = _run([*self._argv, "index", "versions", "--only-binary=:all:", package], scratch)
+        listed = re.search(r"^Available versions: (.+)$", "\n".join(lines), re.MULTILINE)
+        return (listed[1].split(", ") if listed else []), lines
 
 
 class _Uv:
@@ -142,24 +142,24 @@ class _Uv:
         return [self._program, "pip", "install", *options, requirement]
 
     def versions(self, package: str, scratch: Path) -> tuple[list[str], list[str]]:
-        """It has no list: asked for the newest, then for the newest below that, until there is none."""
+        """uv has no list: ask for the latest, then for the latest below that, until there is none."""
         below: list[str] = []
         while True:
             requirement = f"{package}<{below[-1]}" if below else package
-            _, said = _run([*self.install(requirement, scratch), "--dry-run"], scratch)
-            found = re.search(rf"^ \+ {package}==(\S+)$", "\n".join(said), re.MULTILINE)
-            if not found or found[1] in below:
-                return below, said
-            below.append(found[1])
+            _, lines = _run([*self.install(requirement, scratch), "--dry-run"], scratch)
+            latest = re.search(rf"^ \+ {package}==(\S+)$", "\n".join(lines), re.MULTILINE)
+            if not latest or latest[1] in below:
+                return below, lines
+            below.append(latest[1])
 
 
 def _run(argv: Sequence[str], scratch: Path) -> tuple[int, list[str]]:
-    """Run an installer to its end: its exit code, and the lines it said."""
-    said = []
+    """Run an installer to its end; returns its exit code and the lines of its output."""
+    lines = []
     env = os.environ | _ENV | {"TMPDIR": str(scratch)}
     with process.spawn(argv, env=env, stdout=process.PIPE, stderr=process.STDOUT) as child:
         for raw in child.stdout or ():
-            said.append(raw.decode(errors="replace").rstrip())
-            if size := _TO_DOWNLOAD.search(said[-1]):
+            lines.append(raw.decode(errors="replace").rstrip())
+            if size := _DOWNLOAD.search(lines[-1]):
                 emit(Noted(f"{size[1]} {size[2]}B to download"))
-        return child.wait(), said
+        return child.wait(), lines

@@ -69,18 +69,18 @@ class Ingest:
 
     def put(self, name: str, content: bytes) -> None:
         """Add the blob whose digest is `name`."""
-        with files.named(self._blobs.path(name)), self._staged(name).open("wb") as file:
+        with files.naming(self._blobs.path(name)), self._staged(name).open("wb") as file:
             file.write(content)
-            files.settle(file)
+            files.sync(file)
 
     @contextmanager
     def file(self, descriptor: Descriptor) -> Iterator[BinaryIO]:
         """A file to write a blob into; the block must raise if what it wrote isn't that blob."""
         path = self._staged(descriptor.digest)
         try:
-            with files.named(self._blobs.path(descriptor.digest)), path.open("wb") as file:
+            with files.naming(self._blobs.path(descriptor.digest)), path.open("wb") as file:
                 yield file
-                files.settle(file)
+                files.sync(file)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -247,7 +247,7 @@ class Store:
         with self._changing() as entries:
             for descriptor in (*manifest.blobs, own):
                 ingest.move(descriptor)
-            files.settle_folder(self.blobs.path(own.digest).parent)  # before the index names them
+            files.sync_folder(self.blobs.path(own.digest).parent)  # before the index names them
             _name(entries, reference, own, self.blobs)
             self._write(entries)
 

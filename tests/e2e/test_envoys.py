@@ -130,7 +130,7 @@ def test_without_v8_it_is_recognised_before_it_is_used(data, run):
 def test_a_version_that_there_is_not_names_those_that_there_are(run):
     ran = run("scaffold", "envoys", "--install", "1.36.44")
     assert ran.returncode == UsageError.exit_code
-    assert "there is no Envoy 1.36.44\n\nhint: did you mean 1.36.4? there are " in ran.stderr
+    assert "there is no Envoy 1.36.44\n\nhint: did you mean 1.36.4? available: " in ran.stderr
 
 
 def test_the_list_and_a_removal(run, data):

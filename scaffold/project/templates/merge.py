@@ -159,7 +159,7 @@ class Worktree:
             with git.spawn(*argv, cwd=self._top, env=env, stdout=file) as child:
                 if child.wait():
                     raise ToolFailed(f"git can't write {path}: `git cat-file --filters` failed")
-            files.settle(file)
+            files.sync(file)
         if entry.mode == "100755":
             mode = made.stat().st_mode
             made.chmod(mode | (mode & 0o444) >> 2)  # for everybody who may read it

@@ -253,7 +253,7 @@ def test_what_cannot_be_a_file_is_said_before_anything_is_built(line, out, root,
     monkeypatch.chdir(root)
     ran = entered(capsys, *line.split(), "--out", out)
     why = "it is a folder" if out == "." else "there is no folder nowhere"
-    assert (ran.code, ran.err) == (2, error(f"cannot write {out}: {why}", "--out takes a file's name"))
+    assert (ran.code, ran.err) == (2, error(f"cannot write {out}: {why}", "--out takes the name of a file"))
 
 
 @pytest.mark.parametrize("where", ["root", "member"])

@@ -327,14 +327,14 @@ def test_a_version_that_there_is_not_names_those_that_there_are(home, index, tmp
     with pytest.raises(UsageError) as caught:
         envoys.find("1.36.44")
     assert caught.value.message == "there is no Envoy 1.36.44"
-    assert caught.value.hint == "did you mean 1.36.4? there are 1.39.3, 1.36.4, 1.36.2"
+    assert caught.value.hint == "did you mean 1.36.4? available: 1.39.3, 1.36.4, 1.36.2"
     assert (listing(home), leftovers(tmp_path)) == ([".lock"], [])
 
 
 @pytest.mark.parametrize(("asked", "near"), [("1.36.44", "1.36.4"), ("1.35", "1.36.4"), ("1.38", "1.39.3")])
 def test_the_nearest_version_is_suggested(asked, near):
     hint = envoys.PACKAGE.unknown(asked, ["1.39.3", "1.36.4", "1.36.2"]).hint
-    assert hint == f"did you mean {near}? there are 1.39.3, 1.36.4, 1.36.2"
+    assert hint == f"did you mean {near}? available: 1.39.3, 1.36.4, 1.36.2"
 
 
 def test_without_an_index_that_answers_pips_words_are_shown(index, tmp_path):
@@ -549,7 +549,7 @@ def test_without_pip_it_is_uv(pipless, index, tmp_path):
     assert ran.code == 0, ran.err
     assert [found["version"] for found in json.loads(ran.out)] == ["1.36.4"]
     ran = pipless("envoys", "--install", "1.36.44")
-    hint = "did you mean 1.36.4? there are 1.37.0, 1.36.4, 1.36.3"
+    hint = "did you mean 1.36.4? available: 1.37.0, 1.36.4, 1.36.3"
     assert (ran.code, ran.err.partition("\n")[2]) == (2, error("there is no Envoy 1.36.44", hint))
 
 

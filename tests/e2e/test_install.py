@@ -47,6 +47,26 @@ def test_the_wheel_holds_the_templates_and_nothing_of_the_tests(wheel):
     assert not [name for name in names if name.endswith((".wasm", ".so")) or "/target/" in name]
 
 
+def test_a_users_tests_are_checked_against_our_types(wheel, tmp_path):
+    """The package says that it is typed (PEP 561), so mypy knows what the fixture returns."""
+    env = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(env)], check=True)
+    pip = [sys.executable, "-m", "pip", f"--python={env}/bin/python"]
+    subprocess.run([*pip, "install", "-q", "--no-deps", str(wheel)], check=True)
+    mine = tmp_path / "test_mine.py"
+    mine.write_text(
+        "from scaffold.pytest_plugin import Proxy\n\n\n"
+        "def test_it(proxy: Proxy) -> None:\n"
+        '    status: int = proxy.get("/").status\n'
+        '    length: int = proxy.get("/").response.text\n'
+    )
+    argv = [sys.executable, "-m", "mypy", "--strict", f"--python-executable={env}/bin/python", str(mine)]
+    ran = subprocess.run(argv, cwd=tmp_path, text=True, capture_output=True)
+    errors = [line for line in ran.stdout.splitlines() if ": error:" in line]
+    assert len(errors) == 1, ran.stdout
+    assert errors[0].startswith(f"{mine.name}:6: error: Incompatible types in assignment")
+
+
 def test_the_readmes_lines_do_the_main_job_from_the_wheel(wheel, fresh, tmp_path):
     """As they stand, in one shell that ends at the first that fails; pip finds our wheel by its name."""
     if not shutil.which("curl"):

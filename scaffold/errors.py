@@ -9,9 +9,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 INTERNAL = 70  # a bug in scaffold: EX_SOFTWARE of sysexits.h
-UNDER_PYTEST = 100  # added to an exit code of ours where pytest reports it, to tell it from pytest's
+UNDER_PYTEST = 100  # added to our exit codes when pytest ends with them, so that they differ from pytest's
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-# errors of the machine, which can occur anywhere; the error has the path
+# errors of the machine, which can occur anywhere; the OSError carries the path
 _MACHINE_ERRNOS = frozenset(
     (
         errno.ENOSPC,
@@ -43,13 +43,13 @@ class ScaffoldError(Exception):
         self.message = message
         self.hint = hint
         if hint:
-            self.add_note(f"hint: {hint}")  # where a traceback shows it, as in a test
+            self.add_note(f"hint: {hint}")  # shown below a traceback, for example in a failed test
 
 
 class TestsFailed(ScaffoldError):
     """The plugin's own tests failed; their output is already on screen."""
 
-    __test__ = False  # pytest would collect it by its name
+    __test__ = False  # otherwise pytest collects the class because of its name
     exit_code = 1
 
 
@@ -102,26 +102,26 @@ class TargetError(ScaffoldError):
 
 
 def of_exit_code(code: int) -> type[ScaffoldError]:
-    """The class of errors with an exit code that another process ended with."""
+    """The error class for the exit code of another scaffold process."""
     return next((kind for kind in ScaffoldError.__subclasses__() if kind.exit_code == code), ScaffoldError)
 
 
 def of_os_error(error: OSError) -> MachineError | None:
-    """The error of the machine, with its path; None for one that can only be a bug in scaffold."""
+    """The `MachineError` for an OSError, with its path; None if it can only be a bug in scaffold."""
     if error.errno not in _MACHINE_ERRNOS:
         return None
     return MachineError(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
 
 
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """Look up a template, host, target or variant by name; a miss suggests the nearest."""
+    """Look up a template, host, target or variant by name; the error suggests the nearest name."""
     if name in table:
         return table[name]
     raise UsageError(f"no {kind} named `{name}`", hint=nearest(name, sorted(table)))
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """The hint for an unknown name: the nearest known one, or else all of them."""
+    """The hint for an unknown name: the nearest known name, or the list of all known names."""
     import difflib
 
     near = difflib.get_close_matches(name, known, n=10)
@@ -129,12 +129,12 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def closest(name: str, candidates: Sequence[str]) -> str:
-    """The candidate that takes the fewest edits; swapping two neighbouring letters is one."""
+    """The candidate with the fewest edits from `name`; swapping two neighbouring letters is one edit."""
     return min(candidates, key=lambda candidate: _edits(name, candidate))
 
 
 def _edits(left: str, right: str) -> int:
-    """How many letters to insert, delete, replace or swap with their neighbour."""
+    """The optimal string alignment distance: insertions, deletions, replacements and swaps."""
     before: list[int] = []
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, 1):

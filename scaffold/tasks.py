@@ -1,4 +1,4 @@
-"""The commands as invoke tasks, derived: `from scaffold.tasks import ns` in a project's tasks.py."""
+"""The commands as invoke tasks: a project's tasks.py says `from scaffold.tasks import ns`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from scaffold.cli.main import cli, enter
 
 
 def derive(name: str, command: click.Command) -> Task[Any]:
-    """A task with the command's options as flags, and its required arguments as positionals.
+    """Make a task with the command's options as flags and its required arguments as positionals.
 
-    Optional arguments become flags: a positional that may be left out would swallow the next task's
-    name in `invoke build deploy test`.
+    Optional arguments become flags: an optional positional would swallow the name of the next task in
+    `invoke build deploy test`.
     """
     params = {_flag(param): param for param in command.params if param.expose_value or _flag(param) == "json"}
-    many = [flag for flag, param in params.items() if _is_many(param)]
+    repeatable = [flag for flag, param in params.items() if _is_repeatable(param)]
 
-    def body(_context: object, **given: Any) -> None:
-        enter(command, _argv(params, given), f"invoke {name}")
+    def body(_context: object, **values: Any) -> None:
+        enter(command, _argv(params, values), f"invoke {name}")
 
     parameters = [inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)]
     parameters += [
@@ -35,14 +35,14 @@ def derive(name: str, command: click.Command) -> Task[Any]:
         body,
         name=name,
         positional=[flag for flag, param in params.items() if _is_positional(param)],
-        iterable=many,
+        iterable=repeatable,
         help={flag: str(getattr(param, "help", None) or "") for flag, param in params.items()},
         auto_shortflags=False,
     )
 
 
 def _flag(param: click.Parameter) -> str:
-    """The name a user types: `--all`, whatever the operation calls it."""
+    """The name that users type, such as `all`, even if the operation's parameter has another name."""
     long = next((word for word in param.opts if word.startswith("--")), param.name or "")
     return long.lstrip("-").replace("-", "_")
 
@@ -51,15 +51,15 @@ def _is_positional(param: click.Parameter) -> bool:
     return isinstance(param, click.Argument) and param.required and param.nargs == 1
 
 
-def _is_many(param: click.Parameter) -> bool:
+def _is_repeatable(param: click.Parameter) -> bool:
     return bool(getattr(param, "multiple", False)) or param.nargs == -1
 
 
 def _default(param: click.Parameter) -> Any:
-    """Invoke takes the kind of a flag from its default: text, which click alone is to judge, or a switch."""
+    """The flag's default, from which invoke infers its type: a bool, a list, or text that click parses."""
     if _is_positional(param):
         return inspect.Parameter.empty
-    if _is_many(param):
+    if _is_repeatable(param):
         return []
     if getattr(param, "is_flag", False):
         return False
@@ -67,15 +67,15 @@ def _default(param: click.Parameter) -> Any:
     return None if default is None else str(default)
 
 
-def _argv(params: dict[str, click.Parameter], given: dict[str, Any]) -> list[str]:
-    """What was given to the task as the words of a command line, so that click reads both alike."""
+def _argv(params: dict[str, click.Parameter], values: dict[str, Any]) -> list[str]:
+    """The task's values as a command line, so that click parses both in the same way."""
     options: list[str] = []
     arguments: list[str] = []
     for flag, param in params.items():
-        value = given.get(flag)
+        value = values.get(flag)
         if isinstance(param, click.Argument):
-            values = value if isinstance(value, list) else [value]
-            arguments += [str(item) for item in values if item is not None]
+            items = value if isinstance(value, list) else [value]
+            arguments += [str(item) for item in items if item is not None]
         elif getattr(param, "is_flag", False):
             options += [f"--{flag.replace('_', '-')}"] if value else []
         else:

@@ -1,4 +1,4 @@
-"""What a person or a pipe sees: events, errors, results, and the end by a signal. Nothing else prints."""
+"""Everything that scaffold prints: events, errors and results. Also turns signals into exit codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEVEL_COLOURS = {"critical": "red", "error": "red", "warning": "yellow", "debug
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP, which unwind the stack as Ctrl-C does."""
+    """SIGTERM or SIGHUP, raised as an exception so that the stack unwinds as it does for Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -31,17 +31,17 @@ class Terminated(BaseException):
 
 
 def _unwrapped(error: BaseException) -> BaseException:
-    """The interrupt that Python wrapped: while it makes a class, one becomes the cause of a RuntimeError."""
+    """The interrupt inside a RuntimeError: Python wraps one that arrives while it creates a class."""
     cause = error.__cause__
     wrapped = isinstance(error, RuntimeError) and isinstance(cause, KeyboardInterrupt | Terminated)
     return cause if wrapped and cause else error
 
 
 @contextmanager
-def _unwinding() -> Iterator[None]:
-    """Let a signal that asks us to end unwind the stack of the block, so that what was begun is undone.
+def _signals_raised() -> Iterator[None]:
+    """Raise SIGINT, SIGTERM and SIGHUP as exceptions in the block, so that its `finally` clauses run.
 
-    It becomes `KeyboardInterrupt` or `Terminated`; a signal that has a handler already keeps it.
+    A signal that already has a handler keeps it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -50,8 +50,8 @@ def _unwinding() -> Iterator[None]:
     def handle(number: int, _frame: object) -> None:
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
-    def lost(unraisable: sys.UnraisableHookArgs) -> None:
-        """Send the signal again: Python drops an exception in a finaliser or a weakref callback."""
+    def send_again(unraisable: sys.UnraisableHookArgs) -> None:
+        """Repeat a signal whose exception Python dropped, in a finaliser or a weakref callback."""
         error = unraisable.exc_value
         if isinstance(error, KeyboardInterrupt | Terminated):
             number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else error.exit_code - 128
@@ -67,7 +67,7 @@ def _unwinding() -> Iterator[None]:
         for number in numbers
         if signal.getsignal(number) is signal.SIG_DFL
     }
-    hook, sys.unraisablehook = sys.unraisablehook, lost
+    hook, sys.unraisablehook = sys.unraisablehook, send_again
     try:
         yield
     finally:
@@ -78,23 +78,20 @@ def _unwinding() -> Iterator[None]:
 
 @contextmanager
 def reporting() -> Iterator[None]:
-    """Turn whatever ends the block into a message and an exit code.
-
-    Every door enters it. Raises `SystemExit` only.
-    """
+    """Turn any exception that ends the block into a message and an exit code; raises only `SystemExit`."""
     try:
-        with _unwinding():
+        with _signals_raised():
             yield
             if sys.stdout:
-                sys.stdout.flush()  # while a failure to can still be explained
+                sys.stdout.flush()  # here, where a failure can still be reported
     except (Exception, KeyboardInterrupt, Terminated) as error:
         code = _explain(_unwrapped(error))
-        _let_go_of_broken_streams()
+        _discard_unwritable_output()
         raise SystemExit(code) from None
 
 
-def _let_go_of_broken_streams() -> None:
-    """What can't be written stays in Python's buffers, and would change the exit code to 120 at the end."""
+def _discard_unwritable_output() -> None:
+    """Redirect broken streams to /dev/null: unwritten output would change Python's exit code to 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream:
@@ -105,8 +102,8 @@ def _let_go_of_broken_streams() -> None:
 
 
 @contextmanager
-def narrating() -> Iterator[None]:
-    """Render what happens in the block. Not entered for `--version` and `--help`: it costs its imports."""
+def showing_events() -> Iterator[None]:
+    """Print the events of the block. Not used for `--version` and `--help`, which should start fast."""
     from scaffold.core import events
 
     renderer = _Renderer()
@@ -118,7 +115,7 @@ def narrating() -> Iterator[None]:
 
 
 def show(result: object, *, as_json: bool = False) -> None:
-    """Print what an operation returned, on standard output."""
+    """Print an operation's result on standard output."""
     if as_json:
         import json
 
@@ -131,7 +128,7 @@ def show(result: object, *, as_json: bool = False) -> None:
 
 
 def _text(result: Any) -> str:
-    """A result in words; in a terminal, so that it isn't broken in the middle of one."""
+    """A result as text; in a terminal its lines are wrapped between words."""
     if not hasattr(result, "summary"):
         return str(result)
     if not (sys.stdout and sys.stdout.isatty()):
@@ -145,7 +142,7 @@ def _text(result: Any) -> str:
 
 
 def _plain(value: object) -> Any:
-    """Dataclasses, paths and their like as what JSON has."""
+    """Convert dataclasses, paths and the like to JSON's types."""
     import dataclasses
 
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -160,36 +157,37 @@ def _plain(value: object) -> Any:
 
 
 def _explain(error: BaseException) -> int:
-    """Say what ended the run, and what to type next; returns the exit code."""
+    """Print what went wrong and what to type next; returns the exit code."""
     match error:
         case ScaffoldError():
-            return _say(error.message, error.hint, error.exit_code)
+            return _report(error.message, error.hint, error.exit_code)
         case click.exceptions.Exit():
             return error.exit_code
         case click.exceptions.NoArgsIsHelpError():
-            _last_words(error.format_message())
+            _print_last(error.format_message())
             return error.exit_code
         case click.ClickException():
             return _explain_usage(error)
         case Terminated():
-            return _say("terminated", None, error.exit_code)
+            return _report("terminated", None, error.exit_code)
         case KeyboardInterrupt() | click.Abort():
             if sys.stderr and sys.stderr.isatty():
-                _last_words("")  # the terminal has shown ^C, or the question
-            return _say("interrupted", None, INTERRUPTED)
+                _print_last("")  # end the line with ^C or the question
+            return _report("interrupted", None, INTERRUPTED)
         case BrokenPipeError():
             return 128 + signal.SIGPIPE
-        case FileNotFoundError() if _lost():
-            return _say("the current folder is gone", "`cd` to one that exists", MachineError.exit_code)
-        case OSError() if refused := of_os_error(error):
-            return _say(refused.message, None, refused.exit_code)
+        case FileNotFoundError() if _is_cwd_gone():
+            hint = "`cd` to a folder that exists"
+            return _report("the current folder no longer exists", hint, MachineError.exit_code)
+        case OSError() if machine_error := of_os_error(error):
+            return _report(machine_error.message, None, machine_error.exit_code)
     import traceback
 
-    _last_words("".join(traceback.format_exception(error)))
-    return _say(f"a bug in scaffold: {error!r}", "please report it, with the lines above", INTERNAL)
+    _print_last("".join(traceback.format_exception(error)))
+    return _report(f"a bug in scaffold: {error!r}", "please report it with the traceback above", INTERNAL)
 
 
-def _lost() -> bool:
+def _is_cwd_gone() -> bool:
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -205,23 +203,23 @@ def _explain_usage(error: click.ClickException) -> int:
         message = f"no such option `{error.option_name}`"
         if error.possibilities:
             hint = f"did you mean `{closest(error.option_name, error.possibilities)}`?"
-    return _say(message[:1].lower() + message[1:], hint, 2)
+    return _report(message[:1].lower() + message[1:], hint, 2)
 
 
-def _say(message: str, hint: str | None, code: int) -> int:
-    _last_words(f"{click.style('error:', fg='red', bold=True)} {safe(message)}")
+def _report(message: str, hint: str | None, code: int) -> int:
+    _print_last(f"{click.style('error:', fg='red', bold=True)} {safe(message)}")
     if hint:
-        _last_words(f"\n{click.style('hint:', bold=True)} {safe(hint)}")
+        _print_last(f"\n{click.style('hint:', bold=True)} {safe(hint)}")
     return code
 
 
-def _last_words(text: str) -> None:
-    with suppress(OSError):  # whoever read our words has gone, or the disk is full: the exit code counts
+def _print_last(text: str) -> None:
+    with suppress(OSError):  # a closed pipe or a full disk: the exit code still tells
         click.echo(text, err=True)
 
 
 class _Renderer:
-    """Events as lines on standard error; progress as a bar where there is a terminal to draw it in."""
+    """Prints events as lines on standard error, and progress as a bar if that is a terminal."""
 
     def __init__(self) -> None:
         self._folds = bool(os.environ.get("GITHUB_ACTIONS"))
@@ -230,7 +228,7 @@ class _Renderer:
         self._tenth = -1
 
     def handle(self, event: events.Event) -> events.Answer:
-        """Render one event; the answer to a question, if it is one."""
+        """Print one event; returns the answer if it is a question."""
         from scaffold.core import events
 
         if not isinstance(event, events.Progressed):
@@ -259,7 +257,7 @@ class _Renderer:
             case events.Question(text):
                 if _interactive():
                     return click.confirm(safe(text), default=True, err=True)
-                self._line(f"{safe(text)} yes: nobody is there to ask")
+                self._line(f"{safe(text)} yes (not a terminal)")
             case events.Prompt(text, default, hidden):
                 if not _interactive():
                     return default
@@ -274,7 +272,7 @@ class _Renderer:
             self._draw(event)
             return
         tenth = int(10 * event.done / event.total) if event.total else 0
-        if tenth != self._tenth:  # without a terminal: plain lines, and not too many
+        if tenth != self._tenth:  # a plain line every 10 %
             self._tenth = tenth
             self._line(f"{event.title}: {10 * tenth} %")
 
@@ -293,7 +291,7 @@ class _Renderer:
         )
 
     def end_bar(self) -> None:
-        """Take the bar away, and give the cursor back."""
+        """Remove the progress bar and show the cursor again."""
         self._tenth = -1
         if self._bar is not None:
             self._bar.stop()
@@ -301,6 +299,6 @@ class _Renderer:
 
 
 def _interactive() -> bool:
-    """Whether somebody is there to answer."""
-    there = all(stream and stream.isatty() for stream in (sys.stdin, sys.stderr))
-    return there and os.environ.get("CI", "").lower() in ("", "0", "false")
+    """Whether a person can answer a question."""
+    is_terminal = all(stream and stream.isatty() for stream in (sys.stdin, sys.stderr))
+    return is_terminal and os.environ.get("CI", "").lower() in ("", "0", "false")

@@ -1,4 +1,4 @@
-"""What the commands are made of: an operation prints what its body returns, a group lists them in order."""
+"""Our click classes: `Operation`, a command that prints its result, and `Commands`, the group of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from scaffold.cli import console
 from scaffold.errors import UsageError, choose
 
-# what other tools call it: the commands here
+# other tools' command names -> ours
 _ELSEWHERE = {
     "init": ("new",),
     "create": ("new",),
@@ -27,39 +27,39 @@ _ELSEWHERE = {
 
 
 class Operation(click.Command):
-    """A command that prints what its body returns; its help lists some options under headings."""
+    """A command that prints the value its function returns; its help groups options under headings."""
 
     def sections(self, params: Sequence[click.Parameter]) -> dict[str, list[click.Option]]:
-        """The options by heading; those without one come first, under "Options"."""
-        found: dict[str, list[click.Option]] = {"Options": []}
+        """The options by heading; options without one come first, under "Options"."""
+        sections: dict[str, list[click.Option]] = {"Options": []}
         for param in params:
             if isinstance(param, click.Option):
-                found.setdefault(getattr(param, "heading", "") or "Options", []).append(param)
-        return found
+                sections.setdefault(getattr(param, "heading", "") or "Options", []).append(param)
+        return sections
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what each option does, by section."""
+        """Write the options' help by section."""
         for heading, options in self.sections(self.get_params(ctx)).items():
             if records := [record for option in options if (record := option.get_help_record(ctx))]:
                 with formatter.section(heading):
                     formatter.write_dl(records)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the body, and print its result as the caller wants it."""
-        with console.narrating():
+        """Run the command and print its result, as text or JSON."""
+        with console.showing_events():
             result = super().invoke(ctx)
         console.show(result, as_json=ctx.meta.get("json", False))
-        if code := getattr(result, "exit_code", 0):  # a result may be bad news, and is shown all the same
+        if code := getattr(result, "exit_code", 0):  # such as a failed check, whose result is printed too
             ctx.exit(code)
         return result
 
     def get_short_help_str(self, limit: int = 0) -> str:
-        """The first sentence whole: a list of commands may wrap, but not end in dots."""
+        """The whole first sentence, which may wrap in the list of commands; click would truncate it."""
         return (self.help or "").partition("\n\n")[0].replace("\n", " ").removesuffix(".")
 
 
 class Commands(click.Group):
-    """A group whose commands are operations, listed under headings in the order in which one needs them."""
+    """The group of all commands, listed under headings in the order of a plugin's life."""
 
     command_class = Operation
 
@@ -68,7 +68,7 @@ class Commands(click.Group):
         self.headings = headings or {}
 
     def sections(self) -> dict[str, list[str]]:
-        """The commands' names by heading; those without one are left out."""
+        """The commands' names by heading."""
         return {heading: names.split() for heading, names in self.headings.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -76,7 +76,7 @@ class Commands(click.Group):
         return [name for names in self.sections().values() for name in names]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what each command does, by section."""
+        """Write the commands' help by section."""
         longest = max(map(len, self.commands))
         for heading, names in self.sections().items():
             with formatter.section(heading):
@@ -87,11 +87,11 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Suggest the nearest command for one that there isn't."""
+        """Look up a command; the error for an unknown one suggests the nearest."""
         if args and not args[0].startswith("-") and not ctx.resilient_parsing:
             name = args[0]
             if name not in self.commands and name in _ELSEWHERE:
-                meant = ", or ".join(f"`{one}`" for one in _ELSEWHERE[name])
-                raise UsageError(f"no command named `{name}`", hint=f"did you mean {meant}?")
+                ours = " or ".join(f"`{command}`" for command in _ELSEWHERE[name])
+                raise UsageError(f"no command named `{name}`", hint=f"did you mean {ours}?")
             choose("command", name, self.commands)
         return super().resolve_command(ctx, args)

@@ -1,4 +1,4 @@
-"""The command line: every command's options and help. A body calls its operation, nothing else."""
+"""The command line: each command's arguments, options and help. The functions only call the operation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scaffold.hosts.options import RunOptions
 from scaffold.kubernetes.options import DEPLOY_ONLY, ClusterOptions
 from scaffold.toolchain.options import BuildOptions
 
-_COMPLETE = "_SCAFFOLD_COMPLETE"  # the variable by which a shell asks
+_COMPLETE = "_SCAFFOLD_COMPLETE"  # the environment variable with which a shell asks for completions
 _WIDTH = 100  # columns of help at most
 _HEADINGS = {
     "Start": "new templates adopt setup doctor",
@@ -35,7 +35,7 @@ _HEADINGS = {
 def cli() -> None:
     """Write, build, run, test and deploy proxy-wasm plugins in Rust.
 
-    Begin with `scaffold new hello_world`. Then, in that folder: `scaffold build`, `scaffold run`,
+    Start with `scaffold new hello_world`. Then, in that folder, run `scaffold build`, `scaffold run` and
     `scaffold test`.
     """
 
@@ -53,18 +53,18 @@ def cli() -> None:
     help="Template to start from: a name from `scaffold templates`, ./folder, a .zip, or a git URL.",
 )
 @click.option("--checkout", metavar="REF", help="Branch, tag or commit of that template.")
-@click.option("--directory", metavar="FOLDER", help="Folder of the template in that source.")
-@click.option("--trust", is_flag=True, help="Trust this state of the template, which can run any code.")
+@click.option("--directory", metavar="FOLDER", help="Folder of the template within that source.")
+@click.option("--trust", is_flag=True, help="Trust this version of the template, which can run any code.")
 @click.option(
     "--output-dir",
     metavar="FOLDER",
     type=FILE,
     default=Path(),
-    help="Parent folder of the new crate; made if missing.  [default: this one]",
+    help="Parent folder of the new crate; created if missing.  [default: the current folder]",
 )
 @click.option("-v", "--variable", multiple=True, metavar="KEY=VALUE", help="Set a template variable.")
 @click.option("--ci", metavar="PROVIDER", help="Add a CI workflow: github or gitlab.")
-@click.option("--no-input", is_flag=True, help="Ask nothing, use the defaults.")
+@click.option("--no-input", is_flag=True, help="Don't ask for values; use the defaults.")
 @json_option
 def new(**options: Any) -> object:
     """Create a new plugin from a template."""
@@ -72,21 +72,22 @@ def new(**options: Any) -> object:
 
 
 @cli.command()
-@click.option("--forget", metavar="COMMIT", help="Stop trusting this commit or digest; its start suffices.")
+@click.option("--forget", metavar="COMMIT", help="Stop trusting this commit or digest (or a prefix of it).")
 @json_option
 def templates(**options: Any) -> object:
-    """List the templates, and the states of other people's templates that you trust."""
+    """List the bundled templates, and the other templates that you trust."""
     return scaffold.templates(**options)
 
 
 @cli.command()
 @root_option
-@click.option("--dry-run", is_flag=True, help="Print the patch, write nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the patch without writing anything.")
 @json_option
 def adopt(**options: Any) -> object:
-    """Turn an existing plugin's crate into a scaffold project.
+    """Turn an existing plugin crate into a scaffold project.
 
-    Nothing that exists is overwritten, except for names that the field has changed.
+    Adds settings, tasks and a first test, and updates renamed dependencies, functions and targets. Nothing
+    else that exists is changed.
     """
     return scaffold.adopt(**options)
 
@@ -97,20 +98,20 @@ def adopt(**options: Any) -> object:
 @click.option("--remove", is_flag=True, help="Remove the toolchains that scaffold installed.")
 @json_option
 def setup(**options: Any) -> object:
-    """Find a Rust toolchain that compiles to wasm, or install one."""
+    """Find a Rust toolchain that compiles to WebAssembly, or install one."""
     return scaffold.setup(**options)
 
 
 @cli.command()
 @root_option
 @click.option(
-    "--fix", is_flag=True, help="Install a toolchain, make missing folders, forget dead deployments."
+    "--fix", is_flag=True, help="Install a toolchain, create missing folders, forget dead deployments."
 )
-@click.option("--rustc", metavar="PATH", help="Rust compiler to check.  [default: $RUSTC, or found]")
+@click.option("--rustc", metavar="PATH", help="Rust compiler to check.  [default: $RUSTC, or a search]")
 @click.option("--envoy", metavar="PATH|VERSION", help="Envoy to check.  [default: the bundled one]")
 @json_option
 def doctor(**options: Any) -> object:
-    """Check this machine, and say how to fix what is wrong."""
+    """Check this machine and show how to fix problems."""
     return scaffold.doctor(**options)
 
 
@@ -124,7 +125,7 @@ def doctor(**options: Any) -> object:
 def build(**options: Any) -> object:
     """Compile the plugin to a wasm module.
 
-    At a workspace's root, compile every plugin in it by one call of cargo; `test` and `package` do the same.
+    At the root of a workspace, compile all its plugins with one call of cargo.
     """
     return scaffold.build(**options)
 
@@ -137,24 +138,25 @@ def build(**options: Any) -> object:
     metavar="NAME",
     default="envoy",
     show_default=True,
-    help="Host of the plugin: envoy, a local process, or docker, a container.",
+    help="Where the tests run the plugin: `envoy` (a local process) or `docker` (a container).",
 )
 @takes(
     run=RunOptions,
     build=BuildOptions,
     only=("envoy", "envoy_image", "docker_args"),
-    helps={"envoy": "Envoy to run; several with commas run one after the other."},
+    helps={"envoy": "Envoy to run, or several separated by commas, one after the other."},
 )
-@click.option("--deployed", is_flag=True, help="Test what is deployed.")
+@click.option("--deployed", is_flag=True, help="Test the deployed plugin.")
 @click.option("--module", metavar="FILE", type=FILE, help="Test this .wasm file instead of building.")
 @click.option("-k", "--keyword", metavar="EXPRESSION", help="Run only the tests that match, as in pytest.")
 @click.option("-x", "--exitfirst", is_flag=True, help="Stop at the first failure.")
-@click.option("--junitxml", type=FILE, metavar="FILE", help="Write a report for CI.")
+@click.option("--junitxml", type=FILE, metavar="FILE", help="Write a JUnit report.")
 @json_option
 def test(**options: Any) -> object:
-    """Run the plugin's tests: native ones with cargo, the others against a host.
+    """Run the plugin's tests: Rust tests natively, then the tests in tests/ against Envoy.
 
-    PYTEST_ARGS (after `--`) are passed to pytest.
+    PYTEST_ARGS (after `--`) are passed to pytest. At the root of a workspace, test all its plugins, and
+    their chain.
     """
     return scaffold.test(**options)
 
@@ -162,7 +164,7 @@ def test(**options: Any) -> object:
 @cli.command()
 @root_option
 def clean(**options: Any) -> None:
-    """Remove what cargo built."""
+    """Remove what cargo has built."""
     scaffold.clean(**options)
 
 
@@ -176,8 +178,8 @@ def clean(**options: Any) -> None:
 def run(**options: Any) -> None:
     """Build the plugin and run it in Envoy until Ctrl-C.
 
-    With MODULE, a .wasm file or an image, run that instead. At a workspace's root, run the chain of its
-    plugins.
+    MODULE is a .wasm file or an image to run instead of building. At the root of a workspace, run the
+    chain of its plugins.
     """
     scaffold.run(**options)
 
@@ -189,19 +191,19 @@ def run(**options: Any) -> None:
 @click.option(
     "--probe",
     metavar="PATH",
-    help="Request this path of your own upstream to verify the deployment; with a control plane, a URL.",
+    help="Path to request from --upstream to verify the deployment; for a control plane, a whole URL.",
 )
 @takes(run=RunOptions, cluster=ClusterOptions, build=BuildOptions, kept="run")
 @json_option
 def deploy(**options: Any) -> object:
-    """Run the plugin in the background; run it again to replace it without losing a request.
+    """Run the plugin in the background, or replace the running version without losing a request.
 
-    TARGET is `envoy`, a local process, or `docker`, a container of --envoy-image. With MODULE, a .wasm
-    file or an image, deploy that instead of building. At a workspace's root, deploy the chain of its
-    plugins, in the order of `members`, or of `chain` in [workspace.metadata.proxy-wasm].
+    TARGET is `envoy`, a local process (the default), or `docker`, a container of --envoy-image. MODULE is a
+    .wasm file or an image to deploy instead of building. At the root of a workspace, deploy the chain of
+    its plugins, in the order of `members`, or of `chain` in [workspace.metadata.proxy-wasm].
 
-    TARGET may also be a control plane: `istio`, `istio-envoyfilter`, `envoy-gateway` or `higress`.
-    Then MODULE is an image that was pushed, and kubectl applies what `scaffold manifest` prints.
+    TARGET may also be a control plane: `istio`, `istio-envoyfilter`, `envoy-gateway` or `higress`. Then
+    MODULE is a pushed image, and kubectl applies what `scaffold manifest` prints.
     """
     return scaffold.deploy(**options)
 
@@ -211,7 +213,7 @@ def deploy(**options: Any) -> object:
 @click.option("--all", "everything", is_flag=True, help="Include all projects.")
 @json_option
 def status(**options: Any) -> object:
-    """Show what is deployed: its address, its module and its age."""
+    """Show what is deployed: address, module and age."""
     return scaffold.status(**options)
 
 
@@ -228,7 +230,7 @@ def logs(**options: Any) -> None:
 @click.option("--all", "everything", is_flag=True, help="Include all projects.")
 @json_option
 def undeploy(**options: Any) -> object:
-    """Stop what is deployed."""
+    """Stop the deployed plugin."""
     return scaffold.undeploy(**options)
 
 
@@ -237,9 +239,9 @@ def undeploy(**options: Any) -> object:
 @click.option("--remove", metavar="VERSION", help="Remove this version; `all` removes every installed one.")
 @json_option
 def envoys(**options: Any) -> object:
-    """List the installed Envoys; install or remove one.
+    """List, install or remove Envoy versions.
 
-    `scaffold run --envoy 1.36.4` installs that version by itself.
+    `scaffold run --envoy 1.36.4` installs a missing version automatically.
     """
     return scaffold.envoys(**options)
 
@@ -261,14 +263,15 @@ def envoys(**options: Any) -> object:
     help="Format of the image: compat for most consumers, oci for wasme, cncf for wkg.",
 )
 @click.option(
-    "--runtime-config", type=FILE, metavar="FILE", help="Read the root ids from this file of wasme's."
+    "--runtime-config", type=FILE, metavar="FILE", help="Read the root ids from wasme's runtime-config.json."
 )
 @takes(build=BuildOptions)
 @json_option
 def package(**options: Any) -> object:
-    """Make an image of the plugin, and keep it in the local store.
+    """Package the plugin as an OCI image in the local store.
 
-    With MODULE, a .wasm file or an image, package that instead of building.
+    MODULE is a .wasm file or an image to package instead of building. At the root of a workspace, package
+    all its plugins.
     """
     return scaffold.package(**options)
 
@@ -278,7 +281,7 @@ def package(**options: Any) -> object:
 @plain_http_option
 @json_option
 def push(**options: Any) -> object:
-    """Send a local image to its registry, and print the pinned reference to deploy."""
+    """Push a local image to its registry and print its reference with the digest."""
     return scaffold.push(**options)
 
 
@@ -287,7 +290,7 @@ def push(**options: Any) -> object:
 @plain_http_option
 @json_option
 def pull(**options: Any) -> object:
-    """Fetch an image from its registry, and print its pinned reference."""
+    """Pull an image from its registry and print its reference with the digest."""
     return scaffold.pull(**options)
 
 
@@ -299,10 +302,11 @@ def pull(**options: Any) -> object:
 @out_option
 @json_option
 def manifest(**options: Any) -> object:
-    """Print the Kubernetes resource for a control plane (applies nothing).
+    """Print the Kubernetes resource that runs the plugin (applies nothing).
 
-    TARGET is istio, istio-envoyfilter, envoy-gateway or higress, or envoy for a fleet without one. IMAGE is
-    pinned by its digest in the registry; without it the project's own module is built.
+    TARGET is a control plane, `istio`, `istio-envoyfilter`, `envoy-gateway` or `higress`, or `envoy` for
+    Envoys without one. IMAGE is pinned to its digest in the registry; without IMAGE, the project's own
+    module is built.
     """
     return scaffold.manifest(**options)
 
@@ -310,7 +314,7 @@ def manifest(**options: Any) -> object:
 @cli.command()
 @click.argument("provider")
 @root_option
-@click.option("--force", is_flag=True, help="Overwrite a workflow that differs.")
+@click.option("--force", is_flag=True, help="Overwrite a workflow that has changed.")
 @json_option
 def ci(**options: Any) -> object:
     """Write a CI workflow that builds, tests, packages and publishes the plugin.
@@ -322,12 +326,12 @@ def ci(**options: Any) -> object:
 
 @cli.command()
 @click.argument("registry")
-@click.option("-u", "--username", metavar="NAME", help="Username.  [default: asked for]")
+@click.option("-u", "--username", metavar="NAME", help="Username.  [default: ask]")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @plain_http_option
 @json_option
 def login(**options: Any) -> object:
-    """Log in to a registry; credentials are kept where Docker keeps them."""
+    """Log in to a registry; credentials are stored where Docker stores them."""
     return scaffold.login(**options)
 
 
@@ -348,9 +352,9 @@ def logout(**options: Any) -> object:
 @plain_http_option
 @json_option
 def inspect(**options: Any) -> object:
-    """Show what a module or image contains, and which hosts load it.
+    """Show what a module or image contains and which hosts load it.
 
-    TARGET is a .wasm file, or the name of an image, local or in a registry.
+    TARGET is a .wasm file, or an image in the local store or a registry.
     """
     return scaffold.inspect(**options)
 
@@ -362,22 +366,22 @@ def inspect(**options: Any) -> object:
     options=RunOptions,
     build=BuildOptions,
     without=("log_level", "envoy_args", "envoy_image", "docker_args"),
-    helps={"upstream": "Send the traffic to this URL; without it Envoy answers itself."},
+    helps={"upstream": "Send the traffic to this URL; without it, Envoy itself answers."},
 )
 @out_option
 @json_option
 def bootstrap(**options: Any) -> object:
-    """Print the Envoy configuration that runs the plugin in an Envoy of your own.
+    """Print a configuration with which your own Envoy runs the plugin.
 
-    With MODULE, a .wasm file or an image, that runs instead. At a workspace's root, the configuration is for
-    the chain of its plugins.
+    MODULE is a .wasm file or an image to use instead of building. At the root of a workspace, the
+    configuration runs the chain of its plugins.
     """
     return scaffold.bootstrap(**options)
 
 
 @cli.command()
 @click.option("--all", "every", is_flag=True, help="Include untagged images.")
-@click.option("--verify", is_flag=True, help="Read every byte, and report damaged images.")
+@click.option("--verify", is_flag=True, help="Check the digest of every blob and report damaged images.")
 @json_option
 def images(**options: Any) -> object:
     """List the local images."""
@@ -398,19 +402,19 @@ def tags(**options: Any) -> object:
 
 @cli.command()
 @root_option
-@click.option("--check", is_flag=True, help="Write nothing; exit with 3 when there is an update.")
-@click.option("--dry-run", is_flag=True, help="Print the patch, write nothing.")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 3 if there is an update.")
+@click.option("--dry-run", is_flag=True, help="Print the patch without writing anything.")
 @click.option(
-    "--to", metavar="VERSION|COMMIT", help="Update to this state of the template.  [default: the newest]"
+    "--to", metavar="VERSION|COMMIT", help="Version of the template to update to.  [default: the newest]"
 )
-@click.option("--trust", is_flag=True, help="Trust the code in a template that isn't part of scaffold.")
+@click.option("--trust", is_flag=True, help="Trust this version of the template, which can run any code.")
 @click.option("-v", "--variable", multiple=True, metavar="KEY=VALUE", help="Set a template variable.")
 @json_option
 def update(**options: Any) -> object:
-    """Merge the template's changes since into the project.
+    """Merge changes in the project's template into the project.
 
-    git merges: conflicts are marked in the files, and the exit code is 3. Uncommitted work is never
-    overwritten.
+    The merge is git's: conflicts are marked in the files, and the exit code is 3. Uncommitted work is
+    never overwritten.
     """
     return scaffold.update(**options)
 
@@ -431,7 +435,7 @@ def tag(**options: Any) -> object:
 def rmi(**options: Any) -> object:
     """Remove local images.
 
-    NAMES are as `scaffold images` lists them, or NAME@DIGEST. An image is deleted with its last name.
+    NAMES are names as in `scaffold images`, or NAME@DIGEST. An image is deleted with its last name.
     """
     return scaffold.rmi(**options)
 
@@ -443,18 +447,18 @@ def rmi(**options: Any) -> object:
     metavar="FOLDER",
     default=Path("~/.wasme/store"),
     show_default=True,
-    help="Folder of wasme's images.",
+    help="Folder of wasme's local images.",
 )
 @json_option
 def import_wasme(**options: Any) -> object:
-    """Copy the images in wasme's store into the local store."""
+    """Copy wasme's local images into the local store."""
     return scaffold.import_wasme(**options)
 
 
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script: `eval "$(scaffold completion bash)"`."""
+    """Print a shell's completion script, for `eval "$(scaffold completion bash)"`."""
     from click.shell_completion import get_completion_class
 
     script = get_completion_class(shell)
@@ -463,9 +467,9 @@ def completion(shell: str) -> None:
 
 
 def enter(command: click.Command, words: Sequence[str], name: str) -> None:
-    """Run a command with these words as `name`: the way in for every door. Raises `SystemExit` only.
+    """Run a command, called `name` in its messages. Raises only `SystemExit`.
 
-    Not click's `main`, which handles an interrupt and a broken pipe in its own ways.
+    click's own `main` would handle interrupts and broken pipes differently.
     """
     with (
         console.reporting(),
@@ -475,7 +479,7 @@ def enter(command: click.Command, words: Sequence[str], name: str) -> None:
 
 
 def main() -> None:
-    """Enter by the command line, or answer a shell that asks for completions."""
+    """Run the command line, or answer a shell that asks for completions."""
     instruction = os.environ.get(_COMPLETE)
     if instruction:
         from click.shell_completion import shell_complete

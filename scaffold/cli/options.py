@@ -1,4 +1,4 @@
-"""The options of commands for click: those of the options classes, derived from their fields, and others."""
+"""Options for click: derived from the fields of the options classes, and shared ones such as `--json`."""
 
 from __future__ import annotations
 
@@ -26,30 +26,29 @@ def takes(
     kept: str = "",
     **kinds: type,
 ) -> Decorator[Any]:
-    """Give a command the options of these classes; its body gets an object of each, by the keyword here.
+    """Add the options of these classes to a command, whose function gets an object of each by keyword.
 
-    An option that several classes have goes to the first. `only` names those that the command has, `without`
-    those that it hasn't; `helps` has other sentences for it. `kept` is the keyword of the object whose
-    options stay as they are deployed when they aren't given.
+    An option that several classes share goes to the first. `only` and `without` select options by field
+    name; `helps` replaces help texts. `kept` is the keyword of the class whose options keep their deployed
+    value when they are left out.
     """
-    homes: dict[str, tuple[str, Field[Any], Declaration]] = {}
+    owners: dict[str, tuple[str, Field[Any], Declaration]] = {}
     for keyword, kind in kinds.items():
         by_name = {each.name: each for each in fields(kind)}
         for name, declared in declarations(kind).items():
             if name not in without and (not only or name in only or keyword == "build"):
-                homes.setdefault(name, (keyword, by_name[name], declared))
+                owners.setdefault(name, (keyword, by_name[name], declared))
 
     def decorate(body: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(body)
         def gather(**values: Any) -> Any:
             objects: dict[str, dict[str, Any]] = {keyword: {} for keyword in kinds}
-            for name, (keyword, _, _) in homes.items():
+            for name, (keyword, _, _) in owners.items():
                 objects[keyword][name] = values.pop(name)
-            made = {keyword: kinds[keyword](**found) for keyword, found in objects.items()}
-            return body(**values, **made)
+            return body(**values, **{keyword: kinds[keyword](**each) for keyword, each in objects.items()})
 
         decorated: Callable[..., Any] = gather
-        for name, (keyword, each, declared) in reversed(homes.items()):
+        for name, (keyword, each, declared) in reversed(owners.items()):
             decorated = _click(name, each, declared, (helps or {}).get(name), keyword == kept)(decorated)
         return decorated
 
@@ -57,14 +56,14 @@ def takes(
 
 
 class Headed(click.Option):
-    """An option that `--help` lists under a heading of its own."""
+    """An option that `--help` lists under its own heading."""
 
     def __init__(self, *args: Any, heading: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.heading = heading
 
     def get_help_extra(self, ctx: click.Context) -> Any:
-        """Without the range of a number, which the sentence says where it matters."""
+        """Leave out a number's range, which the help text mentions where it matters."""
         extra = super().get_help_extra(ctx)
         extra.pop("range", None)
         return extra
@@ -106,11 +105,15 @@ json_option = click.option(
     "--json", is_flag=True, expose_value=False, callback=_remember_json, help="Print the result as JSON."
 )
 root_option = click.option(
-    "--root", metavar="FOLDER", type=FILE, default=Path(), help="Project folder.  [default: this one]"
+    "--root", metavar="FOLDER", type=FILE, default=Path(), help="Project folder.  [default: the current one]"
 )
 out_option = click.option(
-    "--out", type=FILE, metavar="FILE", default=Path("-"), help="File to write.  [default: -, the terminal]"
+    "--out",
+    type=FILE,
+    metavar="FILE",
+    default=Path("-"),
+    help="Output file; - is standard output.  [default: -]",
 )
 plain_http_option = click.option(
-    "--plain-http", is_flag=True, help="Use the registry without TLS, which anyone in between can change."
+    "--plain-http", is_flag=True, help="Use HTTP instead of HTTPS, for a local registry."
 )

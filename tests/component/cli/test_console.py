@@ -44,7 +44,7 @@ def test_a_current_folder_that_is_gone_is_said(tmp_path):
         ran = run("sh", "-c", line, "sh", *SCAFFOLD[:1], "-P", *SCAFFOLD[1:], *words, cwd=tmp_path)
         assert (ran.code, ran.err.splitlines()[-3:]) == (
             4,
-            ["error: the current folder is gone", "", "hint: `cd` to one that exists"],
+            ["error: the current folder no longer exists", "", "hint: `cd` to a folder that exists"],
         )
         assert listing(tmp_path) == []
 
@@ -219,9 +219,9 @@ def test_colours_are_for_the_terminal_alone(tmp_path):
 
 def test_a_bar_goes_and_the_cursor_comes_back_however_it_ends(tmp_path):
     shows = """
-from scaffold.cli.console import narrating, reporting
+from scaffold.cli.console import showing_events, reporting
 from scaffold.core.events import Progressed, emit
-with reporting(), narrating():
+with reporting(), showing_events():
     emit(Progressed("Loading", 5_000_000, 10_000_000, "B"))
     raise {}
 """
@@ -263,7 +263,7 @@ def test_ctrl_c_while_an_error_is_explained_ends_it_silently():
 import os, signal
 from scaffold.cli import console
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-console._say = lambda *_: signal.raise_signal(signal.SIGINT)
+console._report = lambda *_: signal.raise_signal(signal.SIGINT)
 with console.reporting():
     raise KeyboardInterrupt
 """

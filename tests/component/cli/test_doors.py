@@ -213,4 +213,4 @@ def test_bash_completes(words, at, found):
 def test_zsh_is_told_the_words_and_what_they_mean():
     asked = {"_SCAFFOLD_COMPLETE": "zsh_complete", "COMP_WORDS": "scaffold un", "COMP_CWORD": "1"}
     ran = run(*SCAFFOLD, env=asked)
-    assert ran.out.splitlines() == ["plain", "undeploy", "Stop what is deployed"]
+    assert ran.out.splitlines() == ["plain", "undeploy", "Stop the deployed plugin"]

@@ -80,7 +80,7 @@ def test_a_password_is_typed_unseen(closed, tmp_path):
     code = f"""
 from scaffold.cli import console
 from scaffold.commands.login import login
-with console.reporting(), console.narrating():
+with console.reporting(), console.showing_events():
     console.show(login({closed.name!r}))
 """
     with terminal(sys.executable, "-c", code, cwd=tmp_path) as shown:

@@ -42,7 +42,7 @@ def ended(capsys, body):
     """How a block under `reporting` ends: exit code, standard output, standard error."""
     code = 0
     try:
-        with console.reporting(), console.narrating():
+        with console.reporting(), console.showing_events():
             body()
     except SystemExit as end:
         code = end.code
@@ -209,7 +209,7 @@ def test_a_bug_of_ours_shows_its_traceback_and_asks_for_a_report(exception, caps
     assert err.startswith("Traceback (most recent call last):\n")
     assert "in body\n" in err
     assert err.endswith(
-        f"error: a bug in scaffold: {exception!r}\n\nhint: please report it, with the lines above\n"
+        f"error: a bug in scaffold: {exception!r}\n\nhint: please report it with the traceback above\n"
     )
 
 

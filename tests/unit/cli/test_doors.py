@@ -203,7 +203,7 @@ MISTAKES = [
     ("bild", "no command named `bild`", "did you mean `build`?"),
     ("frobnicate", "no command named `frobnicate`", None),
     ("init", "no command named `init`", "did you mean `new`?"),
-    ("list", "no command named `list`", "did you mean `images`, or `status`?"),
+    ("list", "no command named `list`", "did you mean `images` or `status`?"),
     ("stop", "no command named `stop`", "did you mean `undeploy`?"),
     ("up", "no command named `up`", "did you mean `deploy`?"),
     ("new a_filter --template htp", "no template named `htp`", "did you mean `http`?"),

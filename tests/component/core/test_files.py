@@ -369,9 +369,7 @@ def test_another_users_folder_is_the_machines_fault(open_folder, lock):
         "except MachineError as error: print(error.message, error.hint, sep='|')",
         open_folder / lock,
     )
-    assert (
-        said == f"cannot lock {open_folder / lock}: Permission denied|does it belong to another user?"
-    )
+    assert said == f"cannot lock {open_folder / lock}: Permission denied|does it belong to another user?"
 
 
 @pytest.mark.faults(

@@ -21,8 +21,9 @@ from scaffold.hosts import host as hosts
 from scaffold.hosts import plugin as plugin_sources
 from scaffold.hosts.client import Connection
 from scaffold.hosts.exchange import Exchange, HeaderInput, Headers, Request, Response
+from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import RunOptions
-from scaffold.hosts.plugin import Plugin, Source
+from scaffold.hosts.plugin import Source
 from scaffold.hosts.upstream.origin import Origin
 from scaffold.project.plugins import called, projects_if_any
 from scaffold.project.schema import Schema

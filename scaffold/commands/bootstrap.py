@@ -14,8 +14,8 @@ from scaffold.hosts.envoy import folder as envoy_files
 from scaffold.hosts.envoy import installs as envoys
 from scaffold.hosts.envoy import local as host
 from scaffold.hosts.envoy.config import Chain, Config, static_filter
+from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import PORT, RunOptions
-from scaffold.hosts.plugin import Plugin
 from scaffold.project.clusters import Address, addresses, parse_upstream
 from scaffold.toolchain.options import BuildOptions
 

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from urllib.parse import urlsplit
+
+
+def host_of(url: str) -> str:
+    """Host and port as the URL has them, for messages."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def is_loopback(host: str | None) -> bool:

@@ -15,7 +15,7 @@ from scaffold.core.options import chosen, declarations, flag, option
 from scaffold.errors import ProjectError, UsageError
 
 if TYPE_CHECKING:
-    from scaffold.hosts.plugin import Plugin
+    from scaffold.hosts.host import Plugin
 
 PORT = 8080
 LEVELS = ("trace", "debug", "info", "warning", "error", "critical")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaffold.core import files
 from scaffold.core.events import Noted, emit
 from scaffold.errors import ModuleError, ProjectError, UsageError
+from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import RunOptions
 from scaffold.project.manifest import FILE, locate
 from scaffold.project.model import RUNNABLE, Project
@@ -38,23 +38,6 @@ class OpenedImage:
     manifest: Manifest
     info: PluginInfo
     module: WasmModule
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """What a host runs: a module, with a name, a root id and a configuration.
-
-    `image` names the image that the module is from, with its digest; "" where it is from none.
-    `type` is "http" or "network"; `clusters` are those that it may call or route to, beside the upstream.
-    """
-
-    name: str
-    root_id: str
-    module: WasmModule
-    configuration: bytes = b""
-    clusters: Mapping[str, str] = field(default_factory=dict)
-    type: str = "http"
-    image: str = ""
 
 
 @dataclass(frozen=True)

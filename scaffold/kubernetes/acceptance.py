@@ -14,7 +14,6 @@ import time
 
 from scaffold.core.events import step
 from scaffold.errors import TargetError, UsageError
-from scaffold.kubernetes import higress
 from scaffold.kubernetes.documents import Document
 from scaffold.kubernetes.options import is_http
 
@@ -28,7 +27,7 @@ def state_of(resource: Document) -> State:
     """The state of a resource as the cluster has it: accepted, applied, refused or pending."""
     if resource.get("kind") == "EnvoyExtensionPolicy":
         return _of_policy(resource)
-    if resource.get("apiVersion") == higress.API:
+    if str(resource.get("apiVersion")).startswith("extensions.higress.io/"):
         return "applied", "the cluster accepted it; Higress doesn't report whether its gateway did"
     return _by_istio(resource)
 

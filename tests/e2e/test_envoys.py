@@ -20,9 +20,8 @@ from scaffold.hosts.background import record as deployments
 from scaffold.hosts.envoy import installs as envoys
 from scaffold.hosts.envoy import local as envoy
 from scaffold.hosts.exchange import Headers, Request
-from scaffold.hosts.host import Host
+from scaffold.hosts.host import Host, Plugin
 from scaffold.hosts.options import HostSettings
-from scaffold.hosts.plugin import Plugin
 
 OLD, NEW, WITHOUT_V8 = "1.36.4", "1.39.3", "1.38.3"
 

@@ -23,9 +23,8 @@ from scaffold.errors import HostError, ModuleError, ProjectError, TargetError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.envoy import config as envoy_config
 from scaffold.hosts.exchange import Request
-from scaffold.hosts.host import Host, Start
+from scaffold.hosts.host import Host, Plugin, Start
 from scaffold.hosts.options import HostSettings
-from scaffold.hosts.plugin import Plugin
 from scaffold.project.clusters import Address
 
 GET = b"GET /anything HTTP/1.1\r\nhost: a\r\n\r\n"

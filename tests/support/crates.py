@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 import scaffold
+from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import RunOptions
-from scaffold.hosts.plugin import Plugin, Source
+from scaffold.hosts.plugin import Source
 from scaffold.project.model import Project
 from scaffold.wasm.module import WasmModule
 

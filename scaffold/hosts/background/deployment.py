@@ -22,8 +22,9 @@ from scaffold.hosts.background.target import Target, end, forget
 from scaffold.hosts.envoy.local import check_free
 from scaffold.hosts.envoy.origins import reachable
 from scaffold.hosts.exchange import Request
+from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings, RunOptions
-from scaffold.hosts.plugin import Plugin, Source
+from scaffold.hosts.plugin import Source
 from scaffold.project.plugins import Named, chained
 
 PASS_SECONDS = 3.0  # that a network filter may hold back a request's bytes

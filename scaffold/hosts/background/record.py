@@ -14,8 +14,8 @@ from typing import Any, Self
 
 from scaffold.core import files, process, records
 from scaffold.core.text import age
+from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings, RunOptions
-from scaffold.hosts.plugin import Plugin
 from scaffold.project.plugins import chained
 
 RECORD = "deployment.json"

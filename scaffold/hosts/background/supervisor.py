@@ -27,8 +27,8 @@ from scaffold.errors import INTERNAL, HostError, ScaffoldError, of_exit_code, of
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background.record import STOP_SECONDS, SUPERVISOR
 from scaffold.hosts.envoy.running import died
+from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
-from scaffold.hosts.plugin import Plugin
 from scaffold.wasm.module import WasmModule
 
 START_SECONDS = 60.0

@@ -18,8 +18,8 @@ from scaffold.core.versions import Version
 from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy import config as envoy_config
 from scaffold.hosts.envoy.config import Chain, Config
+from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
-from scaffold.hosts.plugin import Plugin
 from scaffold.project.clusters import UPSTREAM, Address
 from scaffold.wasm.module import WasmModule
 

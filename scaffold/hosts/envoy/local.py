@@ -18,8 +18,8 @@ from scaffold.hosts.envoy.binary import Binary
 from scaffold.hosts.envoy.config import Config
 from scaffold.hosts.envoy.folder import Folder
 from scaffold.hosts.envoy.running import Child, EnvoyHost, arguments, serve
+from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
-from scaffold.hosts.plugin import Plugin
 
 if TYPE_CHECKING:
     from scaffold.hosts.envoy.admin import Admin

@@ -18,8 +18,8 @@ from scaffold.hosts.envoy.folder import FilterFile, Folder
 from scaffold.hosts.envoy.log import Line, Log
 from scaffold.hosts.envoy.observation import Observer
 from scaffold.hosts.exchange import Exchange, Headers, Request
+from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
-from scaffold.hosts.plugin import Plugin
 
 if TYPE_CHECKING:
     from scaffold.hosts.client import Connection

@@ -68,8 +68,3 @@ def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port. A secret for one URL may go to another one only if these are equal."""
     parts = split(url)
     return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
-
-
-def host_of(url: str) -> str:
-    """Host and port as the URL has them, for messages."""
-    return urlsplit(url).netloc.rpartition("@")[2]

@@ -16,11 +16,11 @@ from urllib.parse import urlencode
 import requests
 
 from scaffold.core.events import Warned, emit
-from scaffold.core.net import is_inner, is_loopback
+from scaffold.core.net import host_of, is_inner, is_loopback
 from scaffold.core.text import one_line
 from scaffold.errors import RegistryError
 from scaffold.oci.registry import errors
-from scaffold.oci.registry.address import host_of, split
+from scaffold.oci.registry.address import split
 from scaffold.oci.registry.credentials import Credentials
 from scaffold.oci.registry.http import Deadline, Http, read, read_error
 

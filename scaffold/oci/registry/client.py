@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import requests
 
 from scaffold.core.files import digest
+from scaffold.core.net import host_of
 from scaffold.errors import RegistryError
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import address, http
@@ -200,7 +201,7 @@ class Client:
             raise RegistryError(f"{self._registry} accepts an upload but doesn't say where to send it")
         url = address.join(response.url, location)
         if response.url.startswith("https:") and not url.startswith("https:"):
-            message = f"{self._registry} wants the upload sent to {address.host_of(url)} in plain text"
+            message = f"{self._registry} wants the upload sent to {host_of(url)} in plain text"
             raise RegistryError(message, hint="its address, or that of a proxy in front of it, is set wrong")
         return url
 
@@ -264,7 +265,7 @@ class Client:
         following = address.join(response.url, following)
         if not self._is_own(following):
             raise RegistryError(
-                f"{self._registry} continues its list of tags at {address.host_of(following)}, another server"
+                f"{self._registry} continues its list of tags at {host_of(following)}, another server"
             )
         return tags, following
 

@@ -14,9 +14,9 @@ from typing import Any
 import requests
 import urllib3
 
+from scaffold.core.net import host_of
 from scaffold.core.text import one_line
 from scaffold.errors import RegistryError
-from scaffold.oci.registry.address import host_of
 
 _READING = ("read", "list")
 _TEXT_LIMIT = 300  # characters of a registry's own text that are shown

@@ -22,10 +22,10 @@ import urllib3
 
 from scaffold import __version__
 from scaffold.core.events import Noted, emit
-from scaffold.core.net import is_loopback, is_own
+from scaffold.core.net import host_of, is_loopback, is_own
 from scaffold.errors import MachineError, RegistryError
 from scaffold.oci.registry import errors
-from scaffold.oci.registry.address import host_of, join, origin, split
+from scaffold.oci.registry.address import join, origin, split
 from scaffold.oci.registry.errors import Temporary
 from scaffold.oci.spec import Descriptor
 

@@ -8,8 +8,8 @@ from support import wasm_asm as asm
 from support.crates import plugin_of
 
 from scaffold.errors import ProjectError, UsageError
+from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
-from scaffold.hosts.plugin import Plugin
 from scaffold.project.manifest import read_manifest
 from scaffold.project.model import Project, Settings, read_configuration
 from scaffold.wasm.module import WasmModule

@@ -17,8 +17,8 @@ from scaffold.core.files import digest
 from scaffold.errors import ModuleError, ProjectError
 from scaffold.hosts.envoy.folder import LARGEST_LOG, Folder
 from scaffold.hosts.envoy.log import Log, lines_from
+from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
-from scaffold.hosts.plugin import Plugin
 from scaffold.project.clusters import Address
 from scaffold.wasm.module import WasmModule
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from scaffold.core import files
 from scaffold.core.events import Noted, emit, step, until_interrupted
 from scaffold.hosts import plugin as plugins
+from scaffold.hosts.background.record import check_free
 from scaffold.hosts.envoy import installs as envoys
 from scaffold.hosts.envoy import local as host
 from scaffold.hosts.options import RunOptions
@@ -28,7 +29,7 @@ def run(
     """
     options.check_for("envoy")
     choice = plugins.choose(module, root, options)
-    host.check_free(options.settings.port)
+    check_free(options.settings.port)
     envoys.find(options.envoy)  # installed if need be
     chain = [source.plugin(options) for source in choice.load(build)]
     name = chained(chain)

@@ -123,7 +123,7 @@ class RunOptions:
     @cached_property
     def configuration(self) -> bytes | None:
         """What `config` stands for, read once; None where it isn't set. Raises `UsageError`."""
-        from scaffold.project.model import read_configuration
+        from scaffold.project.schema import read_configuration
 
         return None if self.config is None else read_configuration(self.config)
 

@@ -261,7 +261,7 @@ class ClusterOptions:
     @cached_property
     def configuration(self) -> bytes | None:
         """What `config` stands for, read once; None where it isn't set. Raises `UsageError`."""
-        from scaffold.project.model import read_configuration
+        from scaffold.project.schema import read_configuration
 
         return read_configuration(self.config) if isinstance(self.config, str) else self.config
 

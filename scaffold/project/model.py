@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -134,33 +133,6 @@ class Project:
             hint = f'name a file in [{TABLE}] of Cargo.toml: `configuration = "config.json"`'
             schema.check(content, f"an empty configuration of {self.name}", ProjectError, hint=hint)
         return content
-
-
-def read_configuration(value: str) -> bytes:
-    """A plugin's configuration from the command line: a file's bytes as they are, or JSON."""
-    path = Path(value)
-    try:
-        if _is_file(path):
-            return path.read_bytes()
-        content = value.encode()
-        json.loads(value)
-    except OSError as error:
-        raise UsageError(f"cannot read the configuration {value}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        if path.suffix in (".json", ".yaml", ".yml", ".toml", ".txt"):
-            raise UsageError(f"there is no file {value}, which --config names") from error
-        raise UsageError(
-            f"--config is neither a file nor JSON: {error}",
-            hint="""for example --config '{"key": "value"}'""",
-        ) from error
-    return content
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # JSON may well be too long for a name
-        return False
 
 
 def _which(root: Path, manifest: dict[str, Any]) -> str:

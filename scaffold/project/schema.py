@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.core.text import escaped, one_line, quoted
-from scaffold.errors import ProjectError, ScaffoldError
+from scaffold.errors import ProjectError, ScaffoldError, UsageError
 
 FILE = "config.schema.json"
 SOURCE = "src/config.rs"
@@ -310,3 +310,30 @@ def where(place: Place) -> str:
 
 def _step(step: str | int) -> str:
     return f".{step}" if isinstance(step, str) and re.fullmatch(r"[\w-]+", step) else f"[{quoted(step)}]"
+
+
+def read_configuration(value: str) -> bytes:
+    """A plugin's configuration from the command line: a file's bytes as they are, or JSON."""
+    path = Path(value)
+    try:
+        if _is_file(path):
+            return path.read_bytes()
+        content = value.encode()
+        json.loads(value)
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {value}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        if path.suffix in (".json", ".yaml", ".yml", ".toml", ".txt"):
+            raise UsageError(f"there is no file {value}, which --config names") from error
+        raise UsageError(
+            f"--config is neither a file nor JSON: {error}",
+            hint="""for example --config '{"key": "value"}'""",
+        ) from error
+    return content
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # JSON may well be too long for a name
+        return False

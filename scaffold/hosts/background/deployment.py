@@ -17,9 +17,8 @@ from scaffold.errors import HostError, ModuleError, TargetError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import record as deployments
 from scaffold.hosts.background import supervisor
-from scaffold.hosts.background.record import DeployedPlugin, Record, Status
+from scaffold.hosts.background.record import DeployedPlugin, Record, Status, check_free
 from scaffold.hosts.background.target import Target, end, forget
-from scaffold.hosts.envoy.local import check_free
 from scaffold.hosts.envoy.origins import reachable
 from scaffold.hosts.exchange import Request
 from scaffold.hosts.host import Plugin

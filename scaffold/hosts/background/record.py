@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 from scaffold.core import files, process, records
 from scaffold.core.text import age
+from scaffold.errors import HostError
 from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings, RunOptions
 from scaffold.project.plugins import chained
@@ -220,3 +222,23 @@ def _recorded() -> list[Path]:
 
 def _digest(root: str) -> str:
     return hashlib.sha256(root.encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def check_free(port: int) -> None:
+    """Raise `HostError`, with the owner, if a port of loopback is taken; Envoy would notice late."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            return
+        except PermissionError as error:
+            raise HostError(f"you may not listen on port {port}", hint="choose one above 1023") from error
+        except OSError:
+            pass
+    deployment = next((each for each in every() if each.port == port and each.alive), None)
+    if deployment:
+        root = deployment.root
+        hint = f"--port 0 takes any free one; `scaffold undeploy --root {root}` ends that deployment"
+        raise HostError(f"port {port} is taken by the deployment of {root}", hint=hint)
+    owner = process.port_owner(port) or "another process"
+    raise HostError(f"port {port} is taken by {owner}", hint="--port 0 takes any free one")

@@ -14,6 +14,7 @@ from scaffold.core.events import Warned, emit
 from scaffold.core.versions import Version
 from scaffold.errors import ProjectError, ScaffoldError
 from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background.record import check_free
 from scaffold.hosts.docker import args as docker_args
 from scaffold.hosts.docker import image as envoy_images
 from scaffold.hosts.docker.daemon import DEPLOYMENT, Daemon
@@ -21,8 +22,7 @@ from scaffold.hosts.docker.image import EnvoyImage
 from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy.config import Config
 from scaffold.hosts.envoy.folder import Folder
-from scaffold.hosts.envoy.local import VALIDATE, check_accepted, check_free
-from scaffold.hosts.envoy.running import Child, EnvoyHost, arguments, serve
+from scaffold.hosts.envoy.running import VALIDATE, Child, EnvoyHost, arguments, check_accepted, serve
 from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
 

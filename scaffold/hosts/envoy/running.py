@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from scaffold.core import process
 from scaffold.core.versions import Version
-from scaffold.errors import HostError, ModuleError, ScaffoldError
+from scaffold.errors import HostError, ModuleError, ProjectError, ScaffoldError
 from scaffold.hosts.envoy import origins
 from scaffold.hosts.envoy.config import REQUEST_ID, Config
 from scaffold.hosts.envoy.folder import FilterFile, Folder
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from scaffold.hosts.client import Connection
     from scaffold.hosts.envoy.admin import Admin
     from scaffold.hosts.upstream.origin import Origin
+
+VALIDATE = ("--mode", "validate", "-l", "error", "--log-format", "%v")  # the bare messages
+_REFUSED = "Unable to create Wasm"
 
 READY_SECONDS = 30.0
 SWAP_SECONDS = 30.0  # and 2 for each MB of module: Envoy compiles about one a second
@@ -261,3 +265,14 @@ def _refused(name: str, lines: list[Line]) -> ModuleError:
     words = [line.text for line in lines if line.serious and line.logger in ("wasm", "config", "misc")]
     which = f"the plugin {name}" if name else "the plugin that ran"
     return ModuleError("\n".join([*dict.fromkeys(words), f"Envoy refused {which}"]))
+
+
+def check_accepted(ran: process.Completed, name: str) -> None:
+    """Raise, with Envoy's words, if it refused the configuration called `name`.
+
+    Raises `ModuleError` if the plugin is what it refused, `ProjectError` otherwise.
+    """
+    if ran.code:
+        words = [line for line in (ran.stderr + ran.stdout).splitlines() if line.strip()]
+        kind = ModuleError if any(_REFUSED in line for line in words) else ProjectError
+        raise kind("\n".join([*words[-8:], f"Envoy refuses the configuration {name}"]))

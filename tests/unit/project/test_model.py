@@ -11,7 +11,8 @@ from scaffold.errors import ProjectError, UsageError
 from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
 from scaffold.project.manifest import read_manifest
-from scaffold.project.model import Project, Settings, read_configuration
+from scaffold.project.model import Project, Settings
+from scaffold.project.schema import read_configuration
 from scaffold.wasm.module import WasmModule
 
 CRATE = '[package]\nname = "hello"\nversion = "1.2.3"\n\n[lib]\ncrate-type = ["cdylib"]\n'

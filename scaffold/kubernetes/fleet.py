@@ -6,6 +6,7 @@ new file to `RESOURCE`: Envoy notices no other kind of change.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from scaffold.core.files import digest
@@ -15,7 +16,7 @@ from scaffold.kubernetes.documents import Document, check_type
 from scaffold.kubernetes.options import ClusterOptions, resource_name
 from scaffold.kubernetes.pins import HttpSource, Pin, module_source
 from scaffold.oci.spec import dump
-from scaffold.project.clusters import UPSTREAM, Address
+from scaffold.project.clusters import UPSTREAM, Address, parse_upstream
 from scaffold.wasm import compat as versions
 
 TARGET = "envoy"
@@ -65,5 +66,5 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
 
 def _address(url: str) -> Address:
     parts = urlsplit(url)
-    tls = parts.scheme == "https"
-    return Address(parts.hostname or "", parts.port or (443 if tls else 80), tls=AUTHORITIES if tls else "")
+    address = parse_upstream(f"{parts.scheme}://{parts.netloc}")
+    return replace(address, tls=AUTHORITIES) if address.tls else address

@@ -94,9 +94,8 @@ def _warn_about(module: WasmModule, root: Path) -> None:
         emit(Warned(f"{name} registers no plugin: is there a `proxy_wasm::main!` in src/lib.rs?"))
     path = reproducible.left_in(module.content, root)
     if path:
-        why = (
-            reproducible.hindrance() or "if a plain `cargo build` made it, `scaffold clean`, then build again"
-        )
+        rebuild = "if a plain `cargo build` made it, `scaffold clean`, then build again"
+        why = reproducible.hindrance() or rebuild
         emit(Warned(f"{name} contains the path {path}, so another machine builds a different one: {why}"))
 
 

@@ -19,9 +19,7 @@ def deployments(_scope: Scope) -> list[Finding]:
     every = list(record.every())
     dead = [deployment for deployment in every if not deployment.alive]
     if dead:
-        detail = "\n".join(
-            f"{deployment.name}, deployed from {deployment.root}, has died" for deployment in dead
-        )
+        detail = "\n".join(f"{each.name}, deployed from {each.root}, has died" for each in dead)
         why = "`scaffold logs` may say why; nothing is affected by what it left"
         remedy = f"scaffold undeploy --root {shlex.quote(dead[0].root)}"
         return [Finding("deployments", "warning", detail, why, remedy, fixable=True)]

@@ -63,15 +63,17 @@ def find(triple: str, *, yes: bool = False, install: bool = True) -> Toolchain |
     rustc = program(root, "rustc")
     probed = probe(rustc, triple)
     if probed is None or probed.libdir is None:
-        return Unusable(
-            PLACE, f"the one in {root} is broken", "`scaffold setup --remove`, then `scaffold setup`"
-        )
-    origin, cargo, env = (
+        reinstall = "`scaffold setup --remove`, then `scaffold setup`"
+        return Unusable(PLACE, f"the one in {root} is broken", reinstall)
+    return Toolchain(
         f"private, Debian's rustc {probed.version}",
+        rustc,
         program(root, "cargo"),
+        probed.version,
         _env(root, triple),
+        probed.host_triple,
+        probed.commit,
     )
-    return Toolchain(origin, rustc, cargo, probed.version, env, probed.host_triple, probed.commit)
 
 
 def folder() -> Path:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scaffold.project.templates import render as rendering
-from scaffold.project.templates import trust
+from scaffold.project.templates import render, trust
 from scaffold.project.templates.source import bundled
 from scaffold.project.templates.trust import Trusted
 
@@ -43,7 +42,7 @@ def templates(*, forget: str | None = None) -> Catalogue:
     Raises `UsageError` when none, or several, begin so.
     """
     known = trust.forget(forget) if forget else trust.trusted()
-    ours = [Bundled(name, _about(rendering.variables(folder))) for name, folder in bundled().items()]
+    ours = [Bundled(name, _about(render.variables(folder))) for name, folder in bundled().items()]
     return Catalogue(tuple(ours), tuple(known))
 
 

@@ -18,8 +18,7 @@ from scaffold.errors import ProjectError, UsageError
 from scaffold.project.manifest import FILE, NAME, locate, parse_manifest
 from scaffold.project.model import Project
 from scaffold.project.provenance import KEY, Rendered
-from scaffold.project.templates import answers, members, releases
-from scaffold.project.templates import render as rendering
+from scaffold.project.templates import answers, members, releases, render
 from scaffold.project.templates.merge import Change, Merge, Scratch, Worktree, scratch
 from scaffold.project.templates.migrate import CONCERNED, migrate
 from scaffold.project.templates.source import Template, fetched
@@ -246,7 +245,7 @@ def _short(version: str) -> str:
 
 def _still_taken(record: Rendered, template: Template, *, say: bool = False) -> dict[str, Any]:
     """The recorded answers to what a template asks for."""
-    asked = rendering.variables(template.folder)
+    asked = render.variables(template.folder)
     dropped = [key for key in record.answers if key not in asked]
     if dropped and say:
         emit(Noted(f"{template.name} doesn't ask for {', '.join(dropped)} any more"))

@@ -22,7 +22,7 @@ _SETTINGS = re.compile(
     r"|TERMINAL_PROMPT|EXEC_PATH|SSH.*|SSL_.*|HTTP_.*|PROXY_.*)"
 )
 # no settings of the user: an attribute in a repository may name one of their programs
-ALONE = {
+NO_SETTINGS = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_COUNT": "0",

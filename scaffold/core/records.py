@@ -77,18 +77,18 @@ def fields(kind: type, value: object) -> dict[str, Any]:
     """The arguments of a dataclass from a JSON object. Raises `ValueError`, which names a field."""
     if not isinstance(value, dict):
         raise ValueError("it isn't a JSON object")
-    types, found = get_type_hints(kind), {}
+    types, arguments = get_type_hints(kind), {}
     for field in dataclasses.fields(kind):
         if field.name in value:
             try:
-                found[field.name] = _parse(types[field.name], value[field.name])
+                arguments[field.name] = _parse(types[field.name], value[field.name])
             except _FieldError:
                 raise
             except ValueError as error:
                 raise _FieldError(f"its `{field.name}` isn't valid") from error
         elif (field.default, field.default_factory) == (dataclasses.MISSING, dataclasses.MISSING):
             raise _FieldError(f"its `{field.name}` is missing")
-    return found
+    return arguments
 
 
 class _FieldError(ValueError):

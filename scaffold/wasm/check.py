@@ -81,27 +81,27 @@ def judge(module: WasmFile, version: Version) -> tuple[Problem, ...]:
     if module.abi_version is None:
         return (_no_marker(module),)
     host = offered(Version(version[:2]), module.abi_version)
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for rule in RULES:
-        problems = list(islice(rule(module, host), _LIMIT + 1))
-        found += problems[:_LIMIT]
-        if len(problems) > _LIMIT:
-            found.append(Problem(problems[0].rule, "there are more of these", fatal=problems[0].fatal))
-    return tuple(found)
+        broken = list(islice(rule(module, host), _LIMIT + 1))
+        problems += broken[:_LIMIT]
+        if len(broken) > _LIMIT:
+            problems.append(Problem(broken[0].rule, "there are more of these", fatal=broken[0].fatal))
+    return tuple(problems)
 
 
 def verdicts(module: WasmFile) -> tuple[Verdict, ...]:
     """Whether each Envoy that has the wasm filter loads a module, the latest first."""
     changes, last = _changes(), Version.parse(_data()["envoy"]["last"])
-    found: list[Verdict] = []
+    listed: list[Verdict] = []
     for first, following in zip(changes, [*changes[1:], Version((last[0], last[1] + 1))], strict=True):
         problems = judge(module, first)
-        if found and found[-1].problems == problems:
-            first = Version.parse(found.pop().first)
+        if listed and listed[-1].problems == problems:
+            first = Version.parse(listed.pop().first)
         loads = not any(problem.fatal for problem in problems)
         until = Version((following[0], following[1] - 1))
-        found.append(Verdict(str(first), str(until), loads, problems))
-    return tuple(reversed(found))
+        listed.append(Verdict(str(first), str(until), loads, problems))
+    return tuple(reversed(listed))
 
 
 def group(extern: Extern) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from scaffold.core.events import prompt
 from scaffold.errors import ProjectError, UsageError, choose
-from scaffold.project.templates import render as rendering
+from scaffold.project.templates import render
 from scaffold.project.templates.render_child import failure
 from scaffold.project.templates.source import Template
 
@@ -44,28 +44,28 @@ def settle(
     `trust.require` first. Raises `UsageError` for an unknown variable or an invalid value.
     """
     if template.foreign:
-        rendering.prepare(template.folder)
-    raw = rendering.variables(template.folder)
+        render.prepare(template.folder)
+    raw = render.variables(template.folder)
     prompts = raw.pop("__prompts__", {})
     public = {key: value for key, value in raw.items() if not key.startswith("_") and key != "name"}
     for key in given:
         choose("variable", key, public)
-    render = _Defaults(template, raw).render
+    resolve = _Defaults(template, raw).resolve
     settled: dict[str, Any] = {"name": name}
     for key, default in raw.items():
         if key.startswith("__"):
-            settled[key] = render(default, settled)
+            settled[key] = resolve(default, settled)
         elif key not in public:
             settled[key] = name if key == "name" else default
         elif not isinstance(default, dict):
-            default = render(default, settled)
+            default = resolve(default, settled)
             value = given.get(key)
             if value is None:
                 value = default if no_input else _asked(_question(key, prompts), default)
             settled[key] = _fit(key, value, default)
     for key, default in public.items():
         if isinstance(default, dict):  # last, like in cookiecutter: they may refer to all others
-            settled[key] = _fit(key, given[key], {}) if key in given else render(default, settled)
+            settled[key] = _fit(key, given[key], {}) if key in given else resolve(default, settled)
     return settled
 
 
@@ -137,7 +137,7 @@ class _Defaults:
         with _importing_from(self._template.folder):
             return create_env_with_context({"cookiecutter": self._raw})
 
-    def render(self, default: Any, settled: dict[str, Any]) -> Any:
+    def resolve(self, default: Any, settled: dict[str, Any]) -> Any:
         if not self._template.foreign:
             return default
         from cookiecutter.prompt import render_variable

@@ -62,13 +62,13 @@ class Address:
 
         Raises `UsageError` for plain text over a network, and for what can be read in two ways.
         """
-        found = _URL.fullmatch(text)
-        if not found:
+        match = _URL.fullmatch(text)
+        if not match:
             return None
-        url = found[1] or found[2]
+        url = match[1] or match[2]
         if not url.isprintable() or " " in url:
             raise UsageError(f"{without_secret(url)} isn't a valid address of a repository")
-        if found[2]:
+        if match[2]:
             return cls(url)
         try:
             parts = urlsplit(url)
@@ -77,8 +77,8 @@ class Address:
             raise UsageError(f"{without_secret(url)} isn't a valid address of a repository") from error
         user_info, _, place = parts.netloc.rpartition("@")
         if parts.scheme in ("http", "git") and not is_loopback(parts.hostname):
-            shown = parts._replace(netloc=place).geturl()
-            raise UsageError(f"{shown} is plain text, which anybody on the way can change", hint="use https")
+            public = parts._replace(netloc=place).geturl()
+            raise UsageError(f"{public} is plain text, which anybody on the way can change", hint="use https")
         if parts.scheme == "ssh" and user_info:
             place, user_info = f"{user_info.partition(':')[0]}@{place}", ""
         return cls(parts._replace(netloc=place).geturl(), user_info)
@@ -109,7 +109,7 @@ def fetch(address: Address, ref: str | None, folder: Path) -> str:
     if not COMMIT.fullmatch(commit):
         raise _unknown(address, ref)
     _check_size(folder, commit)
-    ran = _git(folder, "checkout", "-q", "--detach", commit, env=git.ALONE)
+    ran = _git(folder, "checkout", "-q", "--detach", commit, env=git.NO_SETTINGS)
     if ran.code:
         raise _failed(address, ref, ran.stderr)
     shutil.rmtree(folder / ".git")

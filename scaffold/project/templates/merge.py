@@ -245,7 +245,7 @@ class Scratch:
     def _run(
         self, *words: str, cwd: Path | None = None, text: str | None = None, accepted: Sequence[int] = (0,)
     ) -> str:
-        env = git.ALONE | _AUTHOR | {"GIT_DIR": str(self._folder)}
+        env = git.NO_SETTINGS | _AUTHOR | {"GIT_DIR": str(self._folder)}
         settings = ("-c", f"core.attributesFile={os.devnull}", "-c", "core.autocrlf=false")
         ran = git.run(*settings, *words, cwd=cwd or self._folder, env=env, text=text)
         if ran.code not in accepted:

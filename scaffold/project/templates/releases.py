@@ -11,7 +11,7 @@ from scaffold import __version__
 from scaffold.core import files, wheels
 from scaffold.core.events import step
 from scaffold.errors import UsageError
-from scaffold.project.templates import render as rendering
+from scaffold.project.templates import render
 
 _PACKAGE = wheels.Package("proxy-wasm-scaffold", "scaffold", "update via a release that the index has")
 _KEPT = ("cookiecutters", "ci")
@@ -24,7 +24,7 @@ def templates(kind: str, version: str) -> dict[str, Path]:
     Raises `UsageError` when there is no such version, `MachineError` when it can't be fetched.
     """
     if version == __version__:
-        return dict(rendering.bundled(kind))
+        return dict(render.bundled(kind))
     if not _VERSION.fullmatch(version):
         raise UsageError(f"`{version}` isn't a version of scaffold", hint=f"this one is {__version__}")
     folder = files.cache_dir() / "releases" / version

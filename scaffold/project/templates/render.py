@@ -11,7 +11,7 @@ from typing import Any
 
 from scaffold.core import files, git, process
 from scaffold.errors import ProjectError, UsageError, of_exit_code
-from scaffold.project.templates import snapshot as snapshots
+from scaffold.project.templates import snapshot
 
 HOOKS = ("pre_prompt", "pre_gen_project", "post_gen_project")
 
@@ -56,7 +56,7 @@ def render(folder: Path, context: dict[str, Any], made: Path, *, foreign: bool =
     """
     if foreign:
         _in_child("render", folder, context=context, made=str(made.absolute()))
-        snapshots.check_links(made, "project")
+        snapshot.check_links(made, "project")
     else:
         generate(folder, context, made, hooks=False)
     for compiled in list(made.rglob("__pycache__")):  # pip compiles the Python files in a wheel

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scaffold.errors import ProjectError, ScaffoldError, ToolFailed
-from scaffold.project.templates import render as rendering
+from scaffold.project.templates import render
 
 _FOLDER = "{{cookiecutter.name}}"
 
@@ -73,13 +73,13 @@ def _prepare(folder: Path) -> None:
     from cookiecutter.utils import work_in
 
     with work_in(folder):
-        for script in find_hook(rendering.HOOKS[0]) or []:
+        for script in find_hook(render.HOOKS[0]) or []:
             run_script(script, str(folder))
 
 
 def _render(folder: Path, context: dict[str, Any], made: Path) -> None:
     _check_names(folder, context | {"name": made.name}, made)
-    rendering.generate(folder, context, made, hooks=True)
+    render.generate(folder, context, made, hooks=True)
 
 
 def _check_names(folder: Path, context: dict[str, Any], made: Path) -> None:

@@ -12,7 +12,7 @@ from scaffold.core import files, records
 from scaffold.core.events import Noted, emit
 from scaffold.core.text import escaped
 from scaffold.errors import UsageError
-from scaffold.project.templates import render as rendering
+from scaffold.project.templates import render
 from scaffold.project.templates.source import Template
 
 _SHORTEST = 7  # characters of an abbreviated pin
@@ -88,9 +88,9 @@ def _remember(template: Template, pin: str) -> None:
 def _runs(folder: Path) -> Iterator[str]:
     """What a template obviously runs. Its text can run code, too: Jinja reaches all of Python."""
     for hook in sorted((folder / "hooks").glob("*")):
-        if hook.stem in rendering.HOOKS and hook.is_file():
+        if hook.stem in render.HOOKS and hook.is_file():
             yield escaped(f"it runs {hook.relative_to(folder)}", _LONGEST)
-    extensions = rendering.variables(folder).get("_extensions", [])
+    extensions = render.variables(folder).get("_extensions", [])
     for extension in extensions if isinstance(extensions, list) else [extensions]:
         yield escaped(f"it loads {extension}", _LONGEST)
 

@@ -90,6 +90,28 @@ def test_an_exchange_shows_every_side(host):
     assert exchange.metrics["probe_requests"] == 1
 
 
+def test_what_nobody_looked_at_yet_is_still_known_after_other_requests(host):
+    exchanges = [get(host, f"/headers?{number}") for number in range(3)]
+    get(host, "/local")
+    assert [exchange.metrics["probe_requests"] for exchange in exchanges] == [1, 1, 1]
+    assert [exchange.upstream.target for exchange in exchanges] == [
+        f"/headers?{number}" for number in range(3)
+    ]
+
+
+def test_what_nobody_looked_at_yet_is_still_known_after_a_replacement(host, plugin):
+    exchange = get(host, "/headers")
+    host.replace(plugin, fresh=True)
+    assert exchange.metrics["probe_requests"] == 1
+    assert not [name for name in exchange.metrics if "update_success" in name]
+
+
+def test_what_nobody_looked_at_yet_is_still_known_after_the_host(start, plugin, tmp_path):
+    with start(plugin, folder=tmp_path) as host:
+        exchange = get(host, "/headers")
+    assert (exchange.upstream.path, exchange.metrics["probe_requests"]) == ("/headers", 1)
+
+
 def test_logs_hold_what_on_log_wrote_after_the_answer(host):
     for _ in range(20):
         assert "on_log" in get(host, "/headers").logs

@@ -1,4 +1,4 @@
-"""Where a plugin is deployed: the table of targets, and what can be done to a deployment."""
+"""`deploy`, `undeploy`, `status` and `logs`: on this machine and in clusters."""
 
 from __future__ import annotations
 
@@ -86,57 +86,57 @@ def _to_cluster(
 
 
 def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Stopped | Removed]:
-    """End what the project has deployed, or all that the user has, in clusters too; returns it.
+    """Stop what the project has deployed, or everything that the user has deployed, in clusters too.
 
-    What can't be ended doesn't keep the others: the first such error is raised at the end.
+    Returns what was stopped. An error doesn't keep the others running: the first one is raised at the end.
     """
     roots = _roots(root)
-    ours = [deployments.folder(each) for each in roots]
-    places = [place for place in deployments.places() if everything or place in ours]
+    own = [deployments.folder(each) for each in roots]
+    places = [place for place in deployments.places() if everything or place in own]
     projects = _with_clusters(roots, everything)
     if not places and not projects:
         _say_there_is_none(locate(root), everything)
-    ended: list[Stopped | Removed] = []
+    stopped: list[Stopped | Removed] = []
     failures = Failures()
     for place in places:
         with failures.kept(), deployments.lock(place):
-            now = deployments.read(place)  # a deploy may have been quicker
+            now = deployments.read(place)  # under the lock: a deploy may just have ended
             forget(place)
             if now:
-                ended.append(Stopped(now.name, f"http://localhost:{now.port}", now.root))
+                stopped.append(Stopped(now.name, f"http://localhost:{now.port}", now.root))
     if projects:
         from scaffold.kubernetes import apply as kubernetes
 
         with failures.kept():
             for removed in kubernetes.remove(*projects):
-                ended.append(removed)  # at once: an error may come after it
+                stopped.append(removed)  # one by one, since a later one may fail
     if failures.errors:
-        for one in ended:
+        for one in stopped:
             emit(Noted(one.summary()))
     failures.end()
-    return ended
+    return stopped
 
 
 def status(root: Path = Path(), *, everything: bool = False) -> list[Status | ClusterStatus]:
-    """What the project has deployed, or all that the user has, in clusters too."""
+    """What the project has deployed, or everything that the user has deployed, in clusters too."""
     roots = _roots(root)
     projects = _with_clusters(roots, everything)
-    found = list(deployments.every()) if everything else _deployed(roots)
-    if not found and not projects:
+    here = list(deployments.every()) if everything else _deployed(roots)
+    if not here and not projects:
         _say_there_is_none(locate(root), everything)
-    there: list[Status | ClusterStatus] = [_status(deployment) for deployment in found]
+    statuses: list[Status | ClusterStatus] = [_status(deployment) for deployment in here]
     if projects:
         from scaffold.kubernetes import apply as kubernetes
 
-        there += kubernetes.status(*projects)
-    return there
+        statuses += kubernetes.status(*projects)
+    return statuses
 
 
 def _roots(root: Path) -> list[Path]:
-    """The project's folder; or a workspace's, of its chain, and its members', each deployed by itself."""
+    """The project's folder; for a workspace its own, where the chain is deployed, and its members'."""
     try:
         workspace = Workspace.meant(root)
-    except ProjectError:  # what is deployed goes on, whatever the files say now
+    except ProjectError:  # a deployment runs on even if Cargo.toml is broken now
         workspace = None
     if workspace is None:
         return [locate(root)]
@@ -144,12 +144,11 @@ def _roots(root: Path) -> list[Path]:
 
 
 def _deployed(roots: Sequence[Path]) -> list[Record]:
-    found = (deployments.load(root) for root in roots)
-    return [deployment for deployment in found if deployment]
+    return [deployment for root in roots if (deployment := deployments.load(root))]
 
 
 def _with_clusters(roots: Sequence[Path], everything: bool) -> list[Path]:
-    """The projects, these or all, that have something applied to a cluster."""
+    """The projects, of these or of all, that have applied something to a cluster."""
     if not (files.state_dir() / "clusters").is_dir():
         return []
     from scaffold.kubernetes import record as applied
@@ -160,19 +159,19 @@ def _with_clusters(roots: Sequence[Path], everything: bool) -> list[Path]:
 def logs(root: Path = Path(), *, follow: bool = False) -> None:
     """Announce what the deployed plugin has logged; with `follow`, new lines too, until Ctrl-C."""
     roots = _roots(root)
-    found = _deployed(roots)
-    if not found and (projects := _with_clusters(roots, everything=False)):
+    deployed = _deployed(roots)
+    if not deployed and (projects := _with_clusters(roots, everything=False)):
         from scaffold.kubernetes import apply as kubernetes
 
         kubernetes.log_lines(*projects)
-    if not found:
+    if not deployed:
         chain = _chain_with(roots[0])
-        there = f"{choices([Path(chain.root)])}: it runs in {chain.name}" if chain else ""
-        hint = there or "run `scaffold deploy`, or pass --root"
+        elsewhere = f"pass {choices([Path(chain.root)])}: it runs in {chain.name}" if chain else ""
+        hint = elsewhere or "run `scaffold deploy`, or pass --root"
         raise TargetError("nothing is deployed from here", hint=hint)
-    deployment, *others = found
-    if others and deployment.root != str(roots[0]):  # which is the chain's, where there are more
-        hint = f"choose one: {choices([Path(each.root) for each in found])}"
+    deployment, *others = deployed
+    if others and deployment.root != str(roots[0]):  # the chain's comes first
+        hint = f"choose one: {choices([Path(each.root) for each in deployed])}"
         raise UsageError("several plugins are deployed from this workspace", hint=hint)
     with until_interrupted() if follow else nullcontext():
         for line in _target(deployment.target).log_lines(deployment, follow):
@@ -186,7 +185,7 @@ def _say_there_is_none(root: Path, everything: bool) -> None:
 
 
 def _chain_with(root: Path) -> Record | None:
-    """The deployed chain that the plugin in `root` is a link of."""
+    """The deployed chain that contains the plugin in `root`."""
     try:
         project = Project.load(root)
         workspace, name = project.workspace, project.name
@@ -209,7 +208,7 @@ def _clusters() -> tuple[str, ...]:
 def _target(name: str) -> Target:
     if name.endswith(".wasm") or any(sign in name for sign in ":/@"):
         raise UsageError(
-            f"`{name}` is what to deploy, not a target", hint=f"write `scaffold deploy envoy {name}`"
+            f"`{name}` is a module or an image, not a target", hint=f"write `scaffold deploy envoy {name}`"
         )
     if name not in TARGETS:
         raise UsageError(f"no target named `{name}`", hint=nearest(name, [*TARGETS, *_clusters()]))

@@ -357,7 +357,7 @@ def test_the_chains_log_comes_before_a_members(root, run):
     member = run(*SCAFFOLD, "status", cwd=root / "plugins/one")
     assert member.stderr.endswith("it runs in the chain one, two: --root ../..\n")
     lost = run(*SCAFFOLD, "logs", cwd=root / "plugins/one")
-    assert lost.stderr.endswith("hint: --root ../..: it runs in the chain one, two\n")
+    assert lost.stderr.endswith("hint: pass --root ../..: it runs in the chain one, two\n")
 
 
 def test_a_chain_runs_in_the_foreground_and_in_an_envoy_of_ones_own(root, run):

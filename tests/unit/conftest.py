@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import urllib3  # noqa: F401 - it binds a socket when it is imported, which may happen in any test
-from support.users import home, said
+from support.users import home, said, users_folders
 
-__all__ = ["home", "said"]
+__all__ = ["home", "said", "users_folders"]
 
 HERE = Path(__file__).parent
 FORBIDDEN = {

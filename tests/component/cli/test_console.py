@@ -13,14 +13,7 @@ import pytest
 from support.commands import SCAFFOLD, entered, error, listing, run, terminal
 from support.signs import heed_hangups
 
-
-@pytest.fixture(autouse=True)
-def users_folders(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("xdg")
-    for kind in ("STATE", "CACHE", "DATA"):
-        monkeypatch.setenv(f"XDG_{kind}_HOME", str(folder / kind))
-    for name in ("CI", "GITHUB_ACTIONS"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("users_folders")
 
 
 def test_a_path_is_printed_as_the_bytes_it_has(tmp_path):

@@ -20,12 +20,9 @@ COMMANDS = {name.replace("-", "_"): command for name, command in cli.commands.it
 
 
 @pytest.fixture(autouse=True)
-def users_folders(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("xdg")
-    for kind in ("STATE", "CACHE", "DATA"):
-        monkeypatch.setenv(f"XDG_{kind}_HOME", str(folder / kind))
-    for name in ("CI", "GITHUB_ACTIONS", "_SCAFFOLD_COMPLETE"):
-        monkeypatch.delenv(name, raising=False)
+def _user(users_folders, monkeypatch):
+    """A user whose PATH leads to us, outside of any shell's completion."""
+    monkeypatch.delenv("_SCAFFOLD_COMPLETE", raising=False)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
 
@@ -214,3 +211,16 @@ def test_zsh_is_told_the_words_and_what_they_mean():
     asked = {"_SCAFFOLD_COMPLETE": "zsh_complete", "COMP_WORDS": "scaffold un", "COMP_CWORD": "1"}
     ran = run(*SCAFFOLD, env=asked)
     assert ran.out.splitlines() == ["plain", "undeploy", "Stop the deployed plugin"]
+
+
+@pytest.mark.parametrize(("words", "found"), [("un", "undeploy"), ("build --pro", "--profile")])
+def test_fish_completes(words, found, tmp_path):
+    line = f"scaffold completion fish | source; complete -C 'scaffold {words}'"
+    ran = run(shell("fish"), "--no-config", "-c", line, env={"HOME": str(tmp_path)})
+    assert (ran.code, ran.out.split("\t")[0].strip()) == (0, found), ran.err
+
+
+def test_zsh_takes_the_script():
+    line = 'autoload -U compinit; compinit -D -u; eval "$(scaffold completion zsh)"; print $_comps[scaffold]'
+    ran = run(shell("zsh"), "-f", "-c", line)
+    assert (ran.code, ran.out, ran.err) == (0, "_scaffold_completion\n", "")

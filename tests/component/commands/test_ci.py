@@ -16,12 +16,12 @@ import pytest
 import yaml
 from support import pipelines
 from support.commands import entered, error, listing, run
+from support.documents import ROOT
 
 import scaffold
 from scaffold.commands import ci as workflows
 from scaffold.errors import UsageError
 
-ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
 FILES = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml"}
 SCHEMAS = {

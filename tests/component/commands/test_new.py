@@ -19,6 +19,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from support.commands import SCAFFOLD, entered, error, listing, run, suggested
+from support.documents import ROOT
 
 import scaffold
 from scaffold.commands import new as templating
@@ -27,7 +28,7 @@ from scaffold.project.model import Project
 from scaffold.project.templates import source as template_sources
 from scaffold.toolchain import config_schema
 
-COOKIECUTTERS = Path(__file__).parents[3] / "cookiecutters"
+COOKIECUTTERS = ROOT / "cookiecutters"
 TEMPLATES = sorted(path.parent.name for path in COOKIECUTTERS.glob("*/cookiecutter.json"))
 CONFIGURED = sorted(path.parents[2].name for path in COOKIECUTTERS.glob("*/*/src/config.rs"))
 RAW = re.compile(r"\{\{.*?\}\}")  # what cookiecutter fills in

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import SCAFFOLD, entered, run
+from support.documents import ROOT
 from support.repositories import commit, contents, git, own
 
 import scaffold
@@ -30,7 +31,7 @@ from scaffold.project.templates import answers, members
 from scaffold.project.templates import merge as worktree
 from scaffold.project.templates.source import Template
 
-HTTP = Path(__file__).parents[3] / "cookiecutters" / "http"
+HTTP = ROOT / "cookiecutters" / "http"
 CI = HTTP.parent.parent / "ci"
 OLDER = "0.0.9"
 HOSTS = "Envoy, Istio and other hosts"  # in README.md

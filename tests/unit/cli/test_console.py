@@ -28,14 +28,7 @@ from scaffold.core.events import (
 )
 from scaffold.errors import ScaffoldError
 
-
-@pytest.fixture(autouse=True)
-def users_folders(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("xdg")
-    for kind in ("STATE", "CACHE", "DATA"):
-        monkeypatch.setenv(f"XDG_{kind}_HOME", str(folder / kind))
-    for name in ("CI", "GITHUB_ACTIONS"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("users_folders")
 
 
 def ended(capsys, body):

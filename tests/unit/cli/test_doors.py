@@ -8,7 +8,6 @@ import inspect
 import json
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import get_type_hints
@@ -16,7 +15,7 @@ from typing import get_type_hints
 import click
 import pytest
 from invoke.collection import Collection
-from support.commands import entered, error, run
+from support.commands import entered, error
 
 import scaffold
 from scaffold.cli.group import _ELSEWHERE
@@ -40,12 +39,9 @@ CARGO_TOML = '[package]\nname = "a"\nversion = "1.0.0"\n[lib]\ncrate-type = ["cd
 
 
 @pytest.fixture(autouse=True)
-def users_folders(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("xdg")
-    for kind in ("STATE", "CACHE", "DATA"):
-        monkeypatch.setenv(f"XDG_{kind}_HOME", str(folder / kind))
-    for name in ("CI", "GITHUB_ACTIONS", "_SCAFFOLD_COMPLETE"):
-        monkeypatch.delenv(name, raising=False)
+def _user(users_folders, monkeypatch):
+    """A user whose PATH leads to us, outside of any shell's completion."""
+    monkeypatch.delenv("_SCAFFOLD_COMPLETE", raising=False)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
 
@@ -262,26 +258,3 @@ def test_nothing_deployed_is_an_empty_list_and_the_words_are_elsewhere(line, tmp
 
 def test_an_error_leaves_standard_output_to_no_one(tmp_path, capsys):
     assert entered(capsys, "build", "--json", "--root", tmp_path).out == ""
-
-
-# --- completion
-
-
-def shell(name):
-    found = shutil.which(name)
-    if not found:
-        pytest.skip(f"no {name} here")
-    return found
-
-
-@pytest.mark.parametrize(("words", "found"), [("un", "undeploy"), ("build --pro", "--profile")])
-def test_fish_completes(words, found, tmp_path):
-    line = f"scaffold completion fish | source; complete -C 'scaffold {words}'"
-    ran = run(shell("fish"), "--no-config", "-c", line, env={"HOME": str(tmp_path)})
-    assert (ran.code, ran.out.split("\t")[0].strip()) == (0, found), ran.err
-
-
-def test_zsh_takes_the_script():
-    line = 'autoload -U compinit; compinit -D -u; eval "$(scaffold completion zsh)"; print $_comps[scaffold]'
-    ran = run(shell("zsh"), "-f", "-c", line)
-    assert (ran.code, ran.out, ran.err) == (0, "_scaffold_completion\n", "")

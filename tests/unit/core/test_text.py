@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.commands import SCAFFOLD, run, terminal
 
 from scaffold.core.files import digest
 from scaffold.core.text import age, cut, escaped, fit, one_line, quoted, safe, without_secret
@@ -38,15 +37,6 @@ def test_prose_is_broken_between_words():
 def test_a_cut_word_keeps_its_ends(width, shown):
     assert cut("0123456789", width) == shown
     assert len(shown) == width
-
-
-def shown(*words, cwd):
-    """What 80 columns show of a command, and what a pipe gets."""
-    with terminal(*SCAFFOLD, *words, cwd=cwd) as seen:
-        assert seen.end() == 0
-    piped = run(*SCAFFOLD, *words, cwd=cwd)
-    assert piped.code == 0
-    return seen.seen.replace("\r\n", "\n").splitlines(), piped.out
 
 
 @pytest.mark.parametrize("make_safe", [safe, one_line, escaped, quoted, without_secret])

@@ -22,10 +22,7 @@ LIB = '[lib]\ncrate-type = ["cdylib"]\n'
 SDK = '[dependencies]\nproxy-wasm = "0.2.5"\n'
 
 
-@pytest.fixture(autouse=True)
-def users_folders(tmp_path, monkeypatch):
-    for kind in ("STATE", "CACHE", "DATA"):
-        monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / "xdg" / kind))
+pytestmark = pytest.mark.usefixtures("users_folders")
 
 
 @pytest.fixture

@@ -7,23 +7,11 @@ from support import wasm_asm as asm
 from support.odd_modules import ODD, WASI, build, env, of_abi, wasi, without
 
 from scaffold.wasm import check as abi
-from scaffold.wasm.module import Extern, WasmFile
+from scaffold.wasm.module import Extern
 
 DATA = tomllib.loads(Path(abi.__file__).with_suffix(".toml").read_text())
 NEWEST = (1, 40)
 RUST = asm.custom("data", b"/proxy-wasm-0.2.4/src/hostcalls.rs")
-
-
-@pytest.fixture
-def read(tmp_path):
-    """Reads bytes, by way of a file."""
-
-    def reading(content):
-        path = tmp_path / "a.wasm"
-        path.write_bytes(content)
-        return WasmFile.read(path)
-
-    return reading
 
 
 @pytest.fixture

@@ -9,21 +9,9 @@ from support import wasm_asm as asm
 from support.odd_modules import build, wasi
 
 from scaffold.wasm import check as abi
-from scaffold.wasm.module import Extern, NotAPlugin, WasmFile, WasmModule, readable
+from scaffold.wasm.module import Extern, NotAPlugin, WasmModule, readable
 
 COMPONENT = b"\0asm\x0d\0\x01\0"
-
-
-@pytest.fixture
-def read(tmp_path):
-    """Reads bytes, by way of a file."""
-
-    def reading(content):
-        path = tmp_path / "a.wasm"
-        path.write_bytes(content)
-        return WasmFile.read(path)
-
-    return reading
 
 
 def producers(*fields):

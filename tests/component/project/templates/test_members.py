@@ -20,10 +20,7 @@ from scaffold.project.workspace import Workspace
 VIRTUAL = '# ours\n[workspace]\nmembers = [\n    "lib", # shared\n]\nresolver = "2"\n'
 
 
-@pytest.fixture(autouse=True)
-def users_folders(tmp_path, monkeypatch):
-    for kind in ("STATE", "CACHE", "DATA"):
-        monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / "xdg" / kind))
+pytestmark = pytest.mark.usefixtures("users_folders")
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import pytest
-from support import wasm_asm as asm
 
 from scaffold.hosts.envoy.config import (
     FILTER,
@@ -102,31 +101,3 @@ def test_a_tcp_listener_ends_in_the_upstream_or_is_an_echo():
 
 def test_a_cluster_that_is_nowhere_has_no_host():
     assert "endpoints" not in cluster("a", Address())["load_assignment"]
-
-
-# What follows asks a real Envoy.
-
-# proxy_get_buffer_bytes(PluginConfiguration, 0, 1000, &16, &20); proxy_log(INFO, *16, *20); true
-TELLS_ITS_CONFIGURATION = asm.plugin(
-    hostcalls=[
-        ("proxy_get_buffer_bytes", asm.signature(asm.I32 * 5, asm.I32)),
-        ("proxy_log", asm.signature(asm.I32 * 3, asm.I32)),
-    ],
-    callbacks={
-        "proxy_on_configure": (
-            asm.signature(asm.I32 * 2, asm.I32),
-            b"".join(map(asm.const, (7, 0, 1000, 16, 20)))
-            + (asm.call(0) + asm.DROP)
-            + (asm.const(2) + asm.load(16) + asm.load(20))
-            + (asm.call(1) + asm.DROP)
-            + asm.const(1),
-        )
-    },
-)
-
-
-@pytest.fixture
-def module(tmp_path):
-    path = tmp_path / "plugin.wasm"
-    path.write_bytes(TELLS_ITS_CONFIGURATION)
-    return path

@@ -1,4 +1,7 @@
 import pytest
+from support.credentials import docker
+
+__all__ = ["docker"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,31 +1,13 @@
-import base64
 import json
 import stat
 import threading
 
 import pytest
+from support.credentials import auth, keep
 
 from scaffold.errors import MachineError
 from scaffold.oci.registry import credentials
 from scaffold.oci.registry.credentials import Credentials
-
-
-def auth(text):
-    return {"auth": base64.b64encode(text.encode()).decode()}
-
-
-def keep(path, record, mode=0o600):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(record if isinstance(record, str) else json.dumps(record))
-    path.chmod(mode)
-    return path
-
-
-@pytest.fixture
-def docker(home):
-    """Docker's file."""
-    return home / ".docker/config.json"
-
 
 # --- find
 

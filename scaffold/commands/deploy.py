@@ -101,7 +101,7 @@ def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Stopped |
     for place in places:
         with failures.kept(), deployments.lock(place):
             now = deployments.read(place)  # under the lock: a deploy may just have ended
-            forget(place)
+            forget(place, now)
             if now:
                 stopped.append(Stopped(now.name, f"http://localhost:{now.port}", now.root))
     if projects:

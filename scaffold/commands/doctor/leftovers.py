@@ -49,7 +49,7 @@ def forget(_scope: Scope) -> None:
         with record.lock(place):
             now = record.read(place)  # it may have been deployed again meanwhile
             if now and not now.alive:
-                target.forget(place)
+                target.forget(place, now)
 
 
 def half_made(_scope: Scope) -> list[Finding]:

@@ -107,7 +107,7 @@ class Deployment:
             self._check_port()  # another program may have taken it during the build
             changes = _changes(now, self.target.name, plugins, settings)
             emit(Noted(f"{changes}; Envoy restarts, and open connections drop"))
-        end(self.folder)
+        end(self.folder, now)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(mode=0o700)
         (self.folder / "envoy").mkdir(mode=0o700)
@@ -131,7 +131,7 @@ class Deployment:
                 self._save(record, plugins, options)
                 child.commit()
         except BaseException:
-            forget(self.folder)
+            forget(self.folder, None)  # `supervisor.started` has ended it
             raise
         return self.target.attach(record)
 

@@ -63,9 +63,8 @@ class Target:
 TARGETS = {name: Target(name) for name in ("envoy", "docker")}
 
 
-def end(folder: Path) -> None:
+def end(folder: Path, record: Record | None) -> None:
     """End what runs in a deployment's folder: any supervisor, and a container that outlived it."""
-    record = deployments.read(folder)
     if record and record.alive:
         process.end(record.pid, STOP_SECONDS)
     for pid, place in deployments.supervisors().items():
@@ -78,7 +77,7 @@ def end(folder: Path) -> None:
         container.sweep(folder)
 
 
-def forget(folder: Path) -> None:
-    """End a deployment, and remove its files, even if its record can't be read."""
-    end(folder)
+def forget(folder: Path, record: Record | None) -> None:
+    """End a deployment, and remove its files, even without a readable record."""
+    end(folder, record)
     shutil.rmtree(folder, ignore_errors=True)

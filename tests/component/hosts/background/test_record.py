@@ -33,7 +33,7 @@ def test_a_supervisor_is_known_by_its_folder_and_ended_whatever_the_record_says(
     ):
         assert deployments.supervisors() == {ours.pid: place}
         assert deployments.places() == [place]
-        forget(place)
+        forget(place, None)
         assert ours.wait(20) is not None
         assert (deployments.places(), strangers.poll()) == ([], None)
         strangers.kill()

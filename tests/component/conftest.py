@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.clusters import cluster, kubeconfig
-from support.faulty import authority, other, server, tls_server, trusted
+from support.faulty_registry import authority, other, server, tls_server, trusted
 from support.users import home, said, users_folders
 
 __all__ = ["authority", "home", "other", "said", "server", "tls_server", "trusted", "users_folders"]

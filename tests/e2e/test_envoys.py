@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.taps import tap
+from support.network_plugins import tap
 
 import scaffold
 from scaffold.core import files

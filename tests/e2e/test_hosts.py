@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from support.taps import tap
+from support.network_plugins import tap
 
 from scaffold.errors import HostError, ModuleError, ProjectError
 from scaffold.hosts import host as hosts

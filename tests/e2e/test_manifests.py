@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import wasm_asm
-from support.pinned import HTTP, NETWORK
+from support.pins import HTTP, NETWORK
 
 from scaffold.core.files import digest
 from scaffold.errors import ProjectError

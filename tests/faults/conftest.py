@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from support import fault_table
+from support.image_users import shop, user
 from support.machines import debian, machine
 from support.places import Place, a_place
-from support.shops import shop, user
 
 __all__ = ["debian", "machine", "shop", "user"]
 

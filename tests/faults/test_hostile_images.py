@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 from support import layers, wasm_asm
-from support.faulty import Reply, faulty
+from support.faulty_registry import Reply, faulty
+from support.image_users import INDEX, MANIFEST, TAR, User, index, manifest, offer, put, sha256
 from support.layers import file, header, layer
-from support.shops import INDEX, MANIFEST, TAR, User, index, manifest, offer, put, sha256
 
 MODULE = wasm_asm.plugin()
 COMPONENT = b"\0asm\x0d\0\1\0"

@@ -11,9 +11,9 @@ from collections import Counter
 
 import pytest
 from support.crowds import at_once
+from support.image_users import User, manifest, on_sale, put, sha256
 from support.kills import SIGNALS, Command, kill, seen, told
 from support.places import digest, names
-from support.shops import User, manifest, on_sale, put, sha256
 
 from scaffold.commands import images as stored
 from scaffold.core import events

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 
 import pytest
+from support.image_users import offer, sha256
 from support.places import tree
 from support.registries import PASSWORD, USER, Registry, registry
-from support.shops import offer, sha256
 
 NO_DIGEST = f"sha256:{'0' * 63}"
 REFERENCES = {

@@ -8,9 +8,9 @@ import signal
 from collections.abc import Callable, Sequence
 
 import pytest
-from support.faulty import Answer, Faulty, Reply, Seen, error, faulty
+from support.faulty_registry import Answer, Faulty, Reply, Seen, error, faulty
+from support.image_users import User
 from support.places import digest, until
-from support.shops import User
 
 from scaffold.oci.registry.client import Client
 from scaffold.oci.registry.http import Timeouts

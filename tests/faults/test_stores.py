@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from support.disks import SMALL_DISK, damages, fill, limited, one_line, read_only, writable
+from support.image_users import on_sale
 from support.places import digest, inside, names, namespace, ordinary, tree
-from support.shops import on_sale
 
 SIZE = 300_000
 

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from support.commands import entered
-from support.signs import heed_hangups
+from support.processes import heed_hangups
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")
 GONE_WITHIN = 3.0  # seconds in which all must be gone that a command started

@@ -38,7 +38,7 @@ class Guard:
     def audit(self, event: str, args: tuple[Any, ...]) -> None:
         """Take note, and end the test there and then, unless it catches that."""
         if self.armed and (event in FORBIDDEN or (event == "compile" and args[1] == TEMPLATE)):
-            self.broken.append(f"{event} {args}")
+            self.broken.append(f"{event} {args}"[:120])
             pytest.fail(f"a unit test mustn't do this, it belongs to component/: {self.broken[-1]}")
 
 

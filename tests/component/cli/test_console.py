@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import SCAFFOLD, entered, error, listing, run, terminal
-from support.signs import heed_hangups
+from support.processes import heed_hangups
 
 pytestmark = pytest.mark.usefixtures("users_folders")
 

@@ -14,7 +14,7 @@ import yaml
 from support import wasm_asm
 from support.clusters import cluster, kubeconfig
 from support.commands import entered, error
-from support.faulty import faulty
+from support.faulty_registry import faulty
 
 from scaffold.cli.main import cli
 from scaffold.commands import deploy as targets

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from support.commands import terminal
-from support.faulty import Reply, error
+from support.faulty_registry import Reply, error
 
 from scaffold.commands.login import Login, Logout, login, logout
 from scaffold.commands.tags import tags

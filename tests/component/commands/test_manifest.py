@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import yaml
 from support import wasm_asm
-from support.faulty import faulty
+from support.faulty_registry import faulty
 
 from scaffold.commands.deploy import deploy
 from scaffold.commands.manifest import manifest

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
-from support.signs import FAMILY, STUBBORN, alive, eventually, gone, numbers
+from support.processes import FAMILY, STUBBORN, alive, eventually, gone, numbers
 
 from scaffold.core import process
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.signs import FAMILY, GONE_WITHIN, STUBBORN, alive, eventually, gone, heed_hangups, numbers
+from support.processes import FAMILY, GONE_WITHIN, STUBBORN, alive, eventually, gone, heed_hangups, numbers
 
 from scaffold.core import process
 from scaffold.errors import MachineError

@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 import yaml
 from support.clusters import KINDS, cluster, kubeconfig
-from support.pinned import HTTP, image
+from support.pins import HTTP, image
 
 from scaffold.core import files
 from scaffold.errors import MachineError, TargetError, UsageError

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from support import wasm_asm
-from support.faulty import Reply, faulty
+from support.faulty_registry import Reply, faulty
 
 from scaffold.commands.push import push
 from scaffold.core.files import digest

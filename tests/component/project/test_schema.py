@@ -6,7 +6,7 @@ import threading
 from contextlib import suppress
 
 import pytest
-from support.configured import CONTENT
+from support.serde_schema import CONTENT
 
 from scaffold.errors import ProjectError
 from scaffold.project.schema import Schema

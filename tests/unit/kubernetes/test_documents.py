@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.pinned import HTTP, MANIFEST, MODULE, NETWORK, SERVICE, image
+from support.pins import HTTP, MANIFEST, MODULE, NETWORK, SERVICE, image
 
 from scaffold.errors import UsageError
 from scaffold.kubernetes import documents as kubernetes

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from support import resource_schemas
-from support.pinned import HTTP, NETWORK
+from support.pins import HTTP, NETWORK
 
 from scaffold.kubernetes import documents as kubernetes
 from scaffold.kubernetes import options as kubernetes_options

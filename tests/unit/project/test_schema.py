@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.configured import CONTENT
+from support.serde_schema import CONTENT
 
 from scaffold.errors import ProjectError, UsageError
 from scaffold.oci.spec import ImageError

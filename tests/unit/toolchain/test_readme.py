@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.configured import CONTENT
+from support.serde_schema import CONTENT
 
 from scaffold.toolchain import config_schema
 

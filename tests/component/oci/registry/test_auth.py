@@ -4,7 +4,7 @@ import json
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from support.faulty import Reply, error
+from support.faulty_registry import Reply, error
 
 from scaffold.errors import RegistryError
 from scaffold.oci.reference import Reference

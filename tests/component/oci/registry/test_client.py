@@ -8,7 +8,7 @@ import time
 from email.utils import formatdate
 
 import pytest
-from support.faulty import Reply, digest, error, faulty, manifest_reply
+from support.faulty_registry import Reply, digest, error, faulty, manifest_reply
 
 from scaffold.errors import RegistryError
 from scaffold.oci.reference import Reference

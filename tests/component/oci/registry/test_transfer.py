@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support import wasm_asm
-from support.faulty import Reply
+from support.faulty_registry import Reply
 
 from scaffold.commands.push import push
 from scaffold.errors import UsageError

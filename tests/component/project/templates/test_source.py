@@ -20,7 +20,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from support.commands import listing
-from support.foreign import INSIDE, commit, git, hook, served, template, zipped
+from support.foreign_templates import INSIDE, commit, git, hook, served, template, zipped
 
 from scaffold.core.events import Noted, listening
 from scaffold.errors import MachineError, ProjectError, ScaffoldError, ToolFailed, UsageError

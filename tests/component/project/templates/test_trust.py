@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.commands import INVOKE, SCAFFOLD, TASKS, entered, error, listing, run
-from support.foreign import INSIDE, commit, hook, template, zipped
+from support.foreign_templates import INSIDE, commit, hook, template, zipped
 
 from scaffold.core import files
 from scaffold.errors import ProjectError, UsageError

@@ -26,7 +26,7 @@ class Declaration:
     choices: tuple[str, ...] = ()
     limits: tuple[int, int] | None = None  # of a whole number
     is_path: bool = False
-    host: str = ""  # the only host that has this option; "": every one
+    targets: tuple[str, ...] = ()  # the only ones that support it; (): every target of the class
     heading: str = ""  # under which `--help` lists it
 
 
@@ -66,3 +66,15 @@ def refuse(
         if name not in supported:
             better = (instead or {}).get(name, hint)
             raise UsageError(f"{flag(name)} isn't supported for `{place}`", hint=better)
+
+
+def check_target(
+    options: Any, target: str, *, instead: Mapping[str, str] | None = None, hint: str = "leave it out"
+) -> None:
+    """Raise `UsageError` for an option that the target doesn't support; `instead` as in `refuse`."""
+    refuse(options, target, supported=supported_by(type(options), target), instead=instead, hint=hint)
+
+
+def supported_by(kind: type, target: str) -> list[str]:
+    """The options of a class that a target supports."""
+    return [name for name, each in declarations(kind).items() if not each.targets or target in each.targets]

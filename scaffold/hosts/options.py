@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from scaffold.core.options import chosen, declarations, flag, option
+from scaffold.core.options import check_target, chosen, flag, option
 from scaffold.errors import ProjectError, UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class RunOptions:
         "Envoy to run.",
         metavar="PATH|VERSION",
         standard="the bundled one",
-        host="envoy",
+        targets=("envoy",),
         heading=_HERE,
     )
     id: str | None = option(
@@ -74,18 +74,15 @@ class RunOptions:
     )
     envoy_args: str | None = option(None, "More arguments for Envoy.", metavar="WORDS", heading=_HERE)
     envoy_image: str | None = option(
-        None, "Image whose Envoy runs.", metavar="IMAGE", host="docker", heading=_DOCKER
+        None, "Image whose Envoy runs.", metavar="IMAGE", targets=("docker",), heading=_DOCKER
     )
     docker_args: str | None = option(
-        None, "More arguments for `docker run`.", metavar="WORDS", host="docker", heading=_DOCKER
+        None, "More arguments for `docker run`.", metavar="WORDS", targets=("docker",), heading=_DOCKER
     )
 
     def check_for(self, host: str) -> None:
         """Raise `UsageError` when one of these is another host's, or two of them contradict each other."""
-        for name, declared in declarations(type(self)).items():
-            if getattr(self, name) is not None and declared.host not in ("", host):
-                hint = f"leave it out, or choose `{declared.host}`"
-                raise UsageError(f"{flag(name)} isn't supported for `{host}`", hint=hint)
+        check_target(self, host, hint="leave it out, or choose another target")
         if self.bootstrap and self.upstream:
             raise UsageError(
                 "--bootstrap and --upstream both say where the traffic goes", hint="give one of them"

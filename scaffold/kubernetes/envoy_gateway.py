@@ -5,6 +5,7 @@ Source: envoyproxy/gateway, api/v1alpha1/{envoyextensionpolicy,wasm}_types.go.
 
 from __future__ import annotations
 
+from scaffold.core.options import check_target
 from scaffold.errors import UsageError
 from scaffold.kubernetes.documents import (
     Document,
@@ -24,7 +25,6 @@ NAMESPACE = "default"
 API = "gateway.envoyproxy.io/v1alpha1"
 KINDS = ("Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute", "UDPRoute")
 
-_TAKES = frozenset("name namespace target_ref failure_policy config root_id pull_secret env url".split())
 _AIM = "pass --target-ref Gateway/NAME or --target-ref HTTPRoute/NAME"
 _ORDER = "edit the policy's list of plugins, which run in that order"
 _INSTEAD = {
@@ -42,7 +42,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
 
     Raises `UsageError` for an unsupported option, `ImageError` for an image that it can't load.
     """
-    options.only(TARGET, _TAKES, _INSTEAD)
+    check_target(options, TARGET, instead=_INSTEAD)
     check_type(pin, TARGET, "http")
     if not options.refs:
         raise UsageError("no option says where it applies, and Envoy Gateway needs a target", hint=_AIM)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from scaffold.core.options import check_target
 from scaffold.kubernetes import filter_config as wasm
 from scaffold.kubernetes.documents import Document, check_type, require_scope, resource_metadata
 from scaffold.kubernetes.options import ClusterOptions
@@ -22,10 +23,6 @@ API = "networking.istio.io/v1alpha3"
 MANAGER = "envoy.filters.network.http_connection_manager"
 ROUTER = "envoy.filters.http.router"
 
-_TAKES = frozenset(
-    "name namespace selector whole_namespace priority match failure_policy config root_id env istio"
-    " envoy allow_stop_iteration url file".split()
-)
 _INSTEAD = {
     "target_ref": "a Gateway's proxies have a label: --selector gateway.networking.k8s.io/gateway-name=NAME",
     # Istio ignores `filterClass`, and adds such a filter behind the router, which Envoy refuses
@@ -43,7 +40,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
 
     Raises `UsageError` for what this version of Istio, or its Envoy, doesn't support.
     """
-    options.only(TARGET, _TAKES, _INSTEAD)
+    check_target(options, TARGET, instead=_INSTEAD)
     check_type(pin, TARGET, "http", "network")
     require_scope(options, NAMESPACE)
     source = module_source(pin, options, TARGET)

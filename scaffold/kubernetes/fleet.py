@@ -10,6 +10,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from scaffold.core.files import digest
+from scaffold.core.options import check_target
 from scaffold.hosts.envoy import config as envoy_config
 from scaffold.kubernetes import filter_config as wasm
 from scaffold.kubernetes.documents import Document, check_type
@@ -25,9 +26,6 @@ RESOURCE = "/etc/envoy/filter.yaml"  # where Envoy reads the second document
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"  # the path in Envoy's container images
 SOURCE = "module"  # the cluster that Envoy downloads the module through
 
-_TAKES = frozenset(
-    "name failure_policy config root_id env envoy allow_stop_iteration url file upstream".split()
-)
 _CLUSTER = "leave it out: it is for Kubernetes"
 _INSTEAD = dict.fromkeys(
     "namespace selector target_ref whole_namespace pull_secret istio traffic_extension".split(), _CLUSTER
@@ -39,7 +37,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
 
     Raises `UsageError` for what this version of Envoy doesn't support.
     """
-    options.only(TARGET, _TAKES, _INSTEAD)
+    check_target(options, TARGET, instead=_INSTEAD)
     check_type(pin, TARGET, "http", "network")
     network = pin.plugin_type == "network"
     versions.require(versions.NETWORK_PATH_SOURCE if network else versions.PATH_SOURCE, options.envoy_version)

@@ -5,6 +5,7 @@ Source: higress-group/higress, api/extensions/v1alpha1/wasmplugin.proto.
 
 from __future__ import annotations
 
+from scaffold.core.options import check_target
 from scaffold.errors import UsageError
 from scaffold.kubernetes import istio
 from scaffold.kubernetes.documents import Document, check_type, refuse_reload, resource_metadata, without_none
@@ -15,16 +16,13 @@ TARGET = "higress"
 NAMESPACE = "higress-system"
 API = "extensions.higress.io/v1alpha1"
 
-_TAKES = frozenset(
-    "name namespace whole_namespace phase priority failure_policy config root_id pull_secret env url".split()
-)
 _EVERYWHERE = "pass --whole-namespace: the plugin applies to everything that the gateway serves"
 _INSTEAD = {"selector": _EVERYWHERE, "target_ref": _EVERYWHERE, "match": _EVERYWHERE, "file": "pass --url"}
 
 
 def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
     """The resource that adds the plugin to Higress's gateway. Raises like `istio.documents`."""
-    options.only(TARGET, _TAKES, _INSTEAD)
+    check_target(options, TARGET, instead=_INSTEAD)
     check_type(pin, TARGET, "http")
     if not options.whole_namespace:
         raise UsageError("no option says where it applies, and Higress has no selector", hint=_EVERYWHERE)

@@ -5,6 +5,7 @@ Source: istio/api, extensions/v1alpha1/{wasm,traffic_extension}.proto.
 
 from __future__ import annotations
 
+from scaffold.core.options import check_target
 from scaffold.errors import UsageError
 from scaffold.kubernetes.documents import (
     Document,
@@ -25,10 +26,6 @@ NAMESPACE = "default"
 API = "extensions.istio.io/v1alpha1"
 STRATEGIES = {"fail-closed": "FAIL_CLOSE", "fail-open": "FAIL_OPEN", "fail-reload": "FAIL_RELOAD"}
 
-_TAKES = frozenset(
-    "name namespace selector target_ref whole_namespace phase priority match failure_policy config"
-    " root_id pull_secret env istio traffic_extension url".split()
-)
 _INSTEAD = {
     "envoy": "pass --istio VERSION, on which a WasmPlugin depends",
     "allow_stop_iteration": "use the target `istio-envoyfilter`: a WasmPlugin has no such field",
@@ -45,7 +42,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
     Raises `UsageError` for what this version of Istio doesn't support, `ImageError` for an image that it
     can't load.
     """
-    options.only(TARGET, _TAKES, _INSTEAD)
+    check_target(options, TARGET, instead=_INSTEAD)
     check_type(pin, TARGET, "http", "network")
     require_scope(options, NAMESPACE)
     _check_version(pin, options)

@@ -7,13 +7,13 @@ Selectors" (RFC 1123).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from scaffold.core.options import option, refuse
+from scaffold.core.options import option
 from scaffold.core.versions import Version
 from scaffold.errors import UsageError, choose
 from scaffold.project.clusters import parse_upstream
@@ -63,6 +63,7 @@ class Variable:
     value: str | None = None
 
 
+_RESOURCES = ("istio", "istio-envoyfilter", "envoy-gateway", "higress")  # not a fleet's files
 _CLUSTER = "With a control plane (istio, istio-envoyfilter, envoy-gateway, higress)"
 _IMAGE = "The image, or the module itself, for a control plane"
 DEPLOY_ONLY = ("context", "dry_run", "wait")
@@ -95,9 +96,15 @@ class ClusterOptions:
         None, "Root id of the plugin.", metavar="NAME", standard="the image's, or the one in Cargo.toml"
     )
     envoy: str | None = option(
-        None, "Envoy version to support.", metavar="VERSION", standard="the one in that Istio"
+        None,
+        "Envoy version to support.",
+        metavar="VERSION",
+        standard="the one in that Istio",
+        targets=("istio-envoyfilter", "envoy"),
     )
-    upstream: str | None = option(None, "For target `envoy`: send the traffic to this URL.", metavar="URL")
+    upstream: str | None = option(
+        None, "For target `envoy`: send the traffic to this URL.", metavar="URL", targets=("envoy",)
+    )
     name: str | None = option(
         None, "Name of the resource.", metavar="NAME", standard="the plugin's name", heading=_CLUSTER
     )
@@ -107,22 +114,34 @@ class ClusterOptions:
         metavar="NAME",
         standard="default; for higress higress-system",
         heading=_CLUSTER,
+        targets=_RESOURCES,
     )
     selector: tuple[str, ...] = option(
-        (), "Apply it to workloads with this label.", metavar="KEY=VALUE", heading=_CLUSTER
+        (),
+        "Apply it to workloads with this label.",
+        metavar="KEY=VALUE",
+        heading=_CLUSTER,
+        targets=("istio", "istio-envoyfilter"),
     )
     target_ref: tuple[str, ...] = option(
         (),
         "Attach it to this resource: Gateway/public, HTTPRoute/web, Service/web.",
         metavar="KIND/NAME",
         heading=_CLUSTER,
+        targets=("istio", "envoy-gateway"),
     )
-    whole_namespace: bool = option(False, "Apply it to every proxy in the namespace.", heading=_CLUSTER)
+    whole_namespace: bool = option(
+        False,
+        "Apply it to every proxy in the namespace.",
+        heading=_CLUSTER,
+        targets=("istio", "istio-envoyfilter", "higress"),
+    )
     phase: str | None = option(
         None,
         "Run it before these filters of Istio: authn, authz or stats.",
         metavar="PHASE",
         heading=_CLUSTER,
+        targets=("istio", "higress"),
     )
     priority: int | None = option(
         None,
@@ -130,12 +149,14 @@ class ClusterOptions:
         metavar="NUMBER",
         limits=(_INT32.start, _INT32.stop - 1),
         heading=_CLUSTER,
+        targets=("istio", "istio-envoyfilter", "higress"),
     )
     match: tuple[str, ...] = option(
         (),
         "Only this traffic: client, server or both, with ports: server:80,443.",
         metavar="MODE[:PORTS]",
         heading=_CLUSTER,
+        targets=("istio", "istio-envoyfilter"),
     )
     failure_policy: str = option(
         "fail-closed",
@@ -149,12 +170,21 @@ class ClusterOptions:
         metavar="NAME[=VALUE]",
         heading=_CLUSTER,
     )
-    istio: str = option(versions.ISTIO, "Istio version to support.", metavar="VERSION", heading=_CLUSTER)
+    istio: str = option(
+        versions.ISTIO,
+        "Istio version to support.",
+        metavar="VERSION",
+        heading=_CLUSTER,
+        targets=("istio", "istio-envoyfilter"),
+    )
     traffic_extension: bool = option(
-        False, "Make a TrafficExtension instead of a WasmPlugin.", heading=_CLUSTER
+        False, "Make a TrafficExtension instead of a WasmPlugin.", heading=_CLUSTER, targets=("istio",)
     )
     allow_stop_iteration: bool = option(
-        False, "Set Envoy's allow_on_headers_stop_iteration.", heading=_CLUSTER
+        False,
+        "Set Envoy's allow_on_headers_stop_iteration.",
+        heading=_CLUSTER,
+        targets=("istio-envoyfilter", "envoy"),
     )
     context: str | None = option(
         None, "Context of kubectl.", metavar="NAME", standard="the current one", heading=_CLUSTER
@@ -164,7 +194,11 @@ class ClusterOptions:
         60, "Seconds to wait until it is accepted.", metavar="SECONDS", limits=(0, 3600), heading=_CLUSTER
     )
     pull_secret: str | None = option(
-        None, "Secret with which the cluster pulls the image.", metavar="NAME", heading=_IMAGE
+        None,
+        "Secret with which the cluster pulls the image.",
+        metavar="NAME",
+        heading=_IMAGE,
+        targets=("istio", "envoy-gateway", "higress"),
     )
     plain_http: bool = option(
         False, "Use the registry without TLS, which anyone in between can change.", heading=_IMAGE
@@ -173,7 +207,11 @@ class ClusterOptions:
         None, "URL to download the module from, instead of an image.", metavar="URL", heading=_IMAGE
     )
     file: str | None = option(
-        None, "Path of the module in the proxy's container.", metavar="PATH", heading=_IMAGE
+        None,
+        "Path of the module in the proxy's container.",
+        metavar="PATH",
+        heading=_IMAGE,
+        targets=("istio-envoyfilter", "envoy"),
     )
 
     def __post_init__(self) -> None:
@@ -264,10 +302,6 @@ class ClusterOptions:
         from scaffold.project.schema import read_configuration
 
         return read_configuration(self.config) if isinstance(self.config, str) else self.config
-
-    def only(self, target: str, takes: frozenset[str], instead: Mapping[str, str]) -> None:
-        """Raise `UsageError` for an option that `target` can't express; `instead` has hints by field."""
-        refuse(self, target, supported={*takes, *DEPLOY_ONLY, "plain_http"}, instead=instead)
 
 
 def _match(text: str) -> Match:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scaffold.core import files, process
 from scaffold.core.events import Noted, emit, step
-from scaffold.core.options import declarations
+from scaffold.core.options import supported_by
 from scaffold.errors import HostError, ModuleError, TargetError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import record as deployments
@@ -185,8 +185,8 @@ def deploying(root: Path, target: Target, typed: RunOptions, *, chain: bool) -> 
     with deployments.lock(folder):
         record = deployments.read(folder)
         remembered = (record.options if record else {}).items()
-        only = {name: declared.host for name, declared in declarations(RunOptions).items()}
-        fitting = {name: value for name, value in remembered if only[name] in ("", target.name)}
+        supported = supported_by(RunOptions, target.name)
+        fitting = {name: value for name, value in remembered if name in supported}
         options = typed.over(fitting, chain=chain)
         yield Deployment(root.resolve(), target, options, options.settings, record)
 

@@ -109,7 +109,7 @@ def test_a_looping_filter_ends_it_with_the_reason(probe, tmp_path):
         with pytest.raises(OSError):
             get(f"{url}/loop")
         assert run.process.wait(20) == 8
-        run.until("watchdog sends when a filter doesn't return")
+        run.until("watchdog sends when a plugin doesn't return")
 
 
 def test_a_foreign_upstream_is_reached(crate, tmp_path):

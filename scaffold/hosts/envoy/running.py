@@ -235,7 +235,7 @@ def died(code: int, lines: list[Line]) -> HostError:
     how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
     words = [line.text for line in lines if line.serious][-5:]
     if code == -6:
-        how += ", which its watchdog sends when a filter doesn't return (an endless loop?)"
+        how += ", which its watchdog sends when a plugin doesn't return (an endless loop?)"
     return HostError("\n".join([f"Envoy ended {how}", *words]))
 
 

@@ -1,4 +1,4 @@
-"""Filters' crates that scaffold didn't make, such as the SDK's examples and wasme's, made its projects."""
+"""`adopt`: turn an existing plugin crate, such as an example of the SDK or of wasme, into a project."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from scaffold.project.templates.migrate import CONCERNED, migrate
 from scaffold.project.templates.source import bundled
 from scaffold.project.workspace import Workspace
 
-_COMMON = ("Makefile", "pytest.ini", "tasks.py")  # every template has these, letter for letter
-_INSTEAD = {
+_COMMON = ("Makefile", "pytest.ini", "tasks.py")  # identical in every template
+_ALTERNATIVES = {  # files that a file of ours would hide
     "Makefile": ("makefile", "GNUmakefile"),
-    "pytest.ini": ("pyproject.toml", "setup.cfg", "tox.ini"),  # which it would hide
+    "pytest.ini": ("pyproject.toml", "setup.cfg", "tox.ini"),
 }
 _IGNORED = ("/target", "__pycache__/", ".pytest_cache/")
 _TEST = '''\
@@ -34,15 +34,15 @@ def test_a_request_is_answered(proxy: Proxy):
     exchange = proxy.get("/")
     assert exchange.status < 500
 '''
-# as every template has it: small, since Envoy compiles the whole module before the first request
+# like every template: a small module, because Envoy compiles all of it before the first request
 _PROFILE = {"opt-level": "z", "lto": True, "codegen-units": 1, "panic": "abort", "strip": True}
-_OF_CONNECTIONS = re.compile(r"\bset_stream_context\b|\bContextType::StreamContext\b")
-_OF_REQUESTS = re.compile(r"\bset_http_context\b|\bContextType::HttpContext\b")
+_STREAM_CONTEXT = re.compile(r"\bset_stream_context\b|\bContextType::StreamContext\b")
+_HTTP_CONTEXT = re.compile(r"\bset_http_context\b|\bContextType::HttpContext\b")
 
 
 @dataclass(frozen=True)
 class Adoption:
-    """The files of a crate that were added or changed; `diff` is the patch, where nothing was `written`."""
+    """The files of a crate that were added or changed; `diff` is the patch of a dry run."""
 
     name: str
     changed: tuple[str, ...]
@@ -50,18 +50,18 @@ class Adoption:
     diff: str
 
     def summary(self) -> str:
-        """A line for each file, or the patch."""
+        """The changed files, one per line, or the patch."""
         if not self.changed:
-            return f"{self.name} has all it needs"
+            return f"{self.name} is already a project, nothing to change"
         return self.diff.rstrip("\n") or "\n".join(self.changed)
 
 
 def adopt(root: Path = Path(), *, dry_run: bool = False) -> Adoption:
-    """Make a filter's crate a project: settings, tasks, a first test, and the renames the field went through.
+    """Turn a plugin crate into a project: add settings, tasks and a first test, and apply renames.
 
-    What is there already stays as it is, those renames aside. With `dry_run` nothing is written.
-    Raises `UsageError` when something that isn't committed would be lost, `ProjectError` for a crate that
-    makes no plugin.
+    The renames are those of the SDK and of Rust's targets; nothing else that exists is changed. With
+    `dry_run` nothing is written.
+    Raises `UsageError` if uncommitted work would be lost, `ProjectError` if the crate isn't a plugin.
     """
     root = locate(root).resolve()
     if "package" not in read_manifest(root / FILE) and Workspace.at(root):
@@ -83,8 +83,8 @@ def adopt(root: Path = Path(), *, dry_run: bool = False) -> Adoption:
         )
 
 
-def settled(text: str, settings: Mapping[str, str], *, profile: bool) -> str:
-    """A manifest with our settings, and with a `profile` that makes modules small, where it has none."""
+def with_settings(text: str, settings: Mapping[str, str], *, profile: bool) -> str:
+    """Add what a Cargo.toml lacks: our settings and, with `profile`, a release profile for small modules."""
     import tomlkit
 
     manifest = tomlkit.parse(text.removeprefix("\ufeff"))
@@ -105,15 +105,15 @@ def settled(text: str, settings: Mapping[str, str], *, profile: bool) -> str:
 
 
 def _no_package(path: Path) -> ProjectError:
-    return ProjectError(f"no [package] in {path}", hint="give --root a filter's crate, not a workspace")
+    return ProjectError(f"no [package] in {path}", hint="pass --root a plugin's crate, not a workspace")
 
 
 class _Crate:
-    """A crate as it is committed, its renames done."""
+    """The committed files of a crate, with the renames applied."""
 
     def __init__(self, work: Worktree, repository: Scratch) -> None:
         self._root, self._repository = work.root, repository
-        self._there = repository.entries(work.tree)
+        self._entries = repository.entries(work.tree)
         path = work.root / FILE
         texts = repository.mentioning(work.tree, f"{CONCERNED}|{TRIPLES[1]}")
         migrated = migrate(texts)
@@ -121,72 +121,73 @@ class _Crate:
         self._texts = texts | dict(migrated.contents)
         if FILE not in self._texts:
             raise ProjectError(
-                f"{path} names no proxy-wasm, or isn't committed", hint="give --root the crate of a filter"
+                f"{path} doesn't depend on proxy-wasm, or isn't committed",
+                hint="pass --root a plugin's crate, and commit it",
             )
         self._manifest = parse_manifest(self._texts[FILE], path)
         self._check(path)
         self.name = str(self._manifest["package"].get("name"))
 
     def adopted(self) -> dict[str, str]:
-        """The files that are added, or change: path -> content."""
-        made = dict(self._migrated) | {
-            FILE: settled(self._texts[FILE], self._settings(), profile=not self._is_member())
+        """The added and changed files: path -> content."""
+        contents = dict(self._migrated) | {
+            FILE: with_settings(self._texts[FILE], self._settings(), profile=not self._is_member())
         }
         common = bundled()["http"] / "{{cookiecutter.name}}"
         for name in _COMMON:
-            if not self._there.keys() & {name, *_INSTEAD.get(name, ())}:
-                made[name] = (common / name).read_text().replace(TRIPLES[0], self._triple())
-        if not any(PurePosixPath(path).match("test_*.py") for path in self._there):
-            made["tests/test_plugin.py"] = _TEST
+            if not self._entries.keys() & {name, *_ALTERNATIVES.get(name, ())}:
+                contents[name] = (common / name).read_text().replace(TRIPLES[0], self._triple())
+        if not any(PurePosixPath(path).match("test_*.py") for path in self._entries):
+            contents["tests/test_plugin.py"] = _TEST
         ignored = self._read(".gitignore")
         names = {line.strip().strip("/") for line in ignored.splitlines()}
         missing = [line for line in _IGNORED if line.strip("/") not in names]
         if missing and "\ufffd" in ignored:
-            emit(Warned(f".gitignore isn't UTF-8, and stays as it is; add {', '.join(missing)}"))
+            emit(Warned(f".gitignore isn't UTF-8 and wasn't changed; add {', '.join(missing)} to it"))
         elif missing:
             end = "\n" if ignored and not ignored.endswith("\n") else ""
-            made[".gitignore"] = ignored + end + "".join(f"{line}\n" for line in missing)
-        return made
+            contents[".gitignore"] = ignored + end + "".join(f"{line}\n" for line in missing)
+        return contents
 
     def _check(self, path: Path) -> None:
-        """Raise `ProjectError` unless the manifest is of a crate that makes a module with the SDK."""
+        """Raise `ProjectError` unless the manifest is a crate's that compiles to a wasm module."""
         if not isinstance(self._manifest.get("package"), dict):
             raise _no_package(path)
         if not makes_cdylib(self._manifest):
             hint = 'add `[lib]` with `crate-type = ["cdylib"]`'
-            raise ProjectError(f"{path} does not build a cdylib, which a wasm module is", hint=hint)
+            raise ProjectError(f"{path} doesn't build a cdylib, the crate type of wasm modules", hint=hint)
 
     def _settings(self) -> dict[str, str]:
         return {"type": self._type(), "root-id": self._root_id(), "triple": self._triple()}
 
     def _type(self) -> str:
         sources = [text for path, text in self._texts.items() if path.endswith(".rs")]
-        requests = any(_OF_REQUESTS.search(text) for text in sources)
-        connections = any(_OF_CONNECTIONS.search(text) for text in sources)
+        requests = any(_HTTP_CONTEXT.search(text) for text in sources)
+        connections = any(_STREAM_CONTEXT.search(text) for text in sources)
         if requests and connections:
-            emit(Warned("it has contexts for requests and for connections; `type` says http"))
+            emit(Warned("the plugin has HTTP contexts and stream contexts; its `type` is set to http"))
         return "http" if requests else "network" if connections else "service"
 
     def _root_id(self) -> str:
-        """The one that wasme was told; else the crate's name, as templates have it."""
-        if "runtime-config.json" not in self._there:
+        """The root id in wasme's runtime-config.json, or else the crate's name, as in our templates."""
+        if "runtime-config.json" not in self._entries:
             return self.name
         ids, _ = read_runtime_config(self._read("runtime-config.json").encode())
         if len(ids) > 1:
-            emit(Warned(f"runtime-config.json has the root ids {', '.join(ids)}; `root-id` says the first"))
+            emit(Warned(f"runtime-config.json has the root ids {', '.join(ids)}; `root-id` is the first"))
         return ids[0] if ids else self.name
 
     def _triple(self) -> str:
-        """What the crate's own files compile to; wasip1 where they name both, or none."""
+        """The triple that the crate's build files name; wasip1 if they name both or none."""
         build = [text for path, text in self._texts.items() if not path.endswith((".rs", ".lock"))]
         named = [triple for triple in TRIPLES if any(triple in text for text in build)]
         return named[0] if named else TRIPLES[0]
 
     def _is_member(self) -> bool:
-        """Whether the crate is in a workspace, whose own manifest alone has profiles."""
+        """Whether the crate is in a workspace: cargo reads profiles only in the workspace's manifest."""
         workspace = Workspace.of(self._root)
         return workspace is not None and workspace.root != self._root
 
     def _read(self, path: str) -> str:
-        entry = self._there.get(path)
+        entry = self._entries.get(path)
         return self._repository.text(entry.name) if entry else ""

@@ -1,4 +1,4 @@
-"""`bootstrap`: print the configuration that runs the plugin in an Envoy that somebody else starts."""
+"""`bootstrap`: print a configuration with which the user's own Envoy runs the plugin."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ def bootstrap(
     out: Path = Path("-"),
     build: BuildOptions = BuildOptions(),
 ) -> str | Path:
-    """The configuration that runs the plugin in an Envoy started by hand, checked by that Envoy first.
+    """Make a configuration with which the user's own Envoy runs the plugin, and validate it with Envoy.
 
-    It is returned as text, or written to `out` (as JSON if so named, else YAML), whose path is returned.
-    Raises, in Envoy's words, `ModuleError` when Envoy refuses the plugin, `ProjectError` when it refuses
-    what is around it.
+    Returns YAML text, or writes it to `out` (JSON if the name ends with .json) and returns that path.
+    Raises, with Envoy's message, `ModuleError` if Envoy refuses the plugin, `ProjectError` if it refuses
+    another part of the configuration.
     """
     refuse(options, "bootstrap", supported=OPTIONS)
     options.check_for("envoy")
     files.check_out(out)
     choice = plugins.choose(module, root, options)
-    _ = options.settings  # an impossible value is reported before a build
+    _ = options.settings  # reports an invalid value before the build
     binary = envoys.find(options.envoy)
     chain = [source.plugin(options) for source in choice.load(build)]
-    made = _bootstrap(chain, options, binary.version)
+    config = _bootstrap(chain, options, binary.version)
     with files.scratch() as folder:
         trial = folder / "bootstrap.json"
-        trial.write_text(envoy_bootstrap.dump(made, as_json=True))
-        host.validate(binary, trial, str(options.bootstrap or "that was made"))
-    text = envoy_bootstrap.dump(made, as_json=out.suffix == ".json")
+        trial.write_text(envoy_bootstrap.dump(config, as_json=True))
+        host.validate(binary, trial, str(options.bootstrap or "that scaffold generated"))
+    text = envoy_bootstrap.dump(config, as_json=out.suffix == ".json")
     if out == Path("-"):
         return text.removesuffix("\n")
     files.write(out, text)
@@ -58,13 +58,13 @@ def bootstrap(
 def _bootstrap(plugins: Sequence[Plugin], options: RunOptions, version: Version) -> Config:
     settings = options.settings.serving(*plugins)
     slots = [
-        static_filter(envoy_files.wasm(plugin, str(plugin.module.path), version), place)
-        for place, plugin in enumerate(plugins)
+        static_filter(envoy_files.wasm(plugin, str(plugin.module.path), version), position)
+        for position, plugin in enumerate(plugins)
     ]
     chain = Chain.of(slots, settings.types)
     if options.bootstrap:
-        own = envoy_bootstrap.read(options.bootstrap)
-        return envoy_bootstrap.insert(own, chain, access_log=None, source=options.bootstrap)
+        user_config = envoy_bootstrap.read(options.bootstrap)
+        return envoy_bootstrap.insert(user_config, chain, access_log=None, source=options.bootstrap)
     upstream = parse_upstream(options.upstream) if options.upstream else Address()
     clusters = addresses(upstream, settings.clusters)
     return envoy_files.generated(PORT if options.port is None else options.port, clusters, chain)

@@ -11,9 +11,9 @@ from scaffold.wasm.module import WasmModule
 
 
 def build(root: Path = Path(), options: BuildOptions = BuildOptions()) -> WasmModule | list[WasmModule]:
-    """Compile the plugin to a wasm module, or every plugin of a workspace by one call of cargo.
+    """Compile the plugin to a wasm module, or every plugin of a workspace with one call of cargo.
 
-    cargo's own output goes to the terminal. Raises `ToolFailed` when cargo fails.
+    cargo writes its output to the terminal. Raises `ToolFailed` if cargo fails.
     """
     projects = projects_at(root)
     modules = cargo.build(projects, options)

@@ -1,4 +1,4 @@
-"""CI workflows: what makes a provider build, test, package and publish a project."""
+"""`ci`: write a workflow with which a CI provider builds, tests, packages and publishes a project."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from scaffold.project.templates import render as rendering
 
 @dataclass(frozen=True)
 class Workflow:
-    """The files of a provider's workflow that were written, and those that were the same already."""
+    """The files of a provider's workflow that were written, and those that were already up to date."""
 
     provider: str
     written: tuple[Path, ...]
     unchanged: tuple[Path, ...]
 
     def summary(self) -> str:
-        """A line for each file."""
+        """One line per file."""
         lines = [f"{path}" for path in self.written]
         return "\n".join([*lines, *(f"{path} is up to date" for path in self.unchanged)])
 
 
 def ci(provider: str, root: Path = Path(), *, force: bool = False) -> Workflow:
-    """Write the workflow of a CI provider into the project in `root`.
+    """Write a CI provider's workflow, which installs this version of scaffold, into the project in `root`.
 
-    It installs the scaffold that wrote it. Raises `ProjectError`, and writes nothing, when a file that
-    isn't the same is there, unless `force`; `UsageError` for a provider that there isn't.
+    Raises `ProjectError`, and writes nothing, if an existing file differs, unless `force`; `UsageError` for
+    an unknown provider.
     """
     choose("CI provider", provider, providers())
     root = Project.load(root).root
     contents = {root / path: content for path, content in render(provider).items()}
-    there = {path: _read(path) for path in contents}
-    written = [path for path, content in contents.items() if there[path] != content]
+    present = {path: _read(path) for path in contents}
+    written = [path for path, content in contents.items() if present[path] != content]
     for path in written:
-        if there[path] is not None and not force:
+        if present[path] is not None and not force:
             raise ProjectError(
-                f"{path} is there already, and differs",
-                hint="`--force` writes over it; `git diff` shows then what has changed",
+                f"{path} already exists and differs",
+                hint="pass --force to overwrite it, then compare with `git diff`",
             )
     _warn_below_repository(root)
     for path in written:
@@ -54,19 +54,19 @@ def ci(provider: str, root: Path = Path(), *, force: bool = False) -> Workflow:
 
 
 def providers() -> Mapping[str, Path]:
-    """The CI providers whose workflows come with us: name -> the template's folder."""
+    """The bundled CI workflows: provider -> the template's folder."""
     return rendering.bundled("ci")
 
 
 def render(provider: str, **variables: str) -> dict[Path, bytes]:
-    """A provider's workflow: path -> content. `variables` are the template's, over ours."""
+    """A provider's workflow: path -> content. `variables` override the template's."""
     with files.scratch() as folder:
         render_into(folder, provider, **variables)
         return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def render_into(folder: Path, provider: str, *, version: str = __version__, **variables: str) -> None:
-    """Render a provider's workflow into a folder that is there, as that `version` of ours has it."""
+    """Render a provider's workflow, as that `version` of scaffold has it, into an existing folder."""
     template = choose("CI provider", provider, releases.templates("ci", version))
     ours = {"requirement": f"proxy-wasm-scaffold=={version}"}
     rendering.render(template, rendering.variables(template) | ours | variables, folder)
@@ -77,12 +77,12 @@ def _read(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
-    except OSError as error:  # a folder in its place, a file in its folder's
-        raise ProjectError(f"the workflow can't go to {path}: {error.strerror}") from error
+    except OSError as error:  # a folder in the file's place, or a file in the folder's
+        raise ProjectError(f"cannot write the workflow to {path}: {error.strerror}") from error
 
 
 def _warn_below_repository(root: Path) -> None:
-    """Providers read workflows at the top of a repository only."""
+    """Warn if the project isn't at the top of its repository, the only place where CI reads workflows."""
     top = next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), root)
     if top != root:
-        emit(Warned(f"move the workflow to {top}, where CI looks for it, and let its lines run in {root}"))
+        emit(Warned(f"move the workflow to {top}, where CI looks for it, and make its steps run in {root}"))

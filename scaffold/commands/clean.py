@@ -1,4 +1,4 @@
-"""`clean`: remove what cargo built."""
+"""`clean`: remove what cargo has built."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from scaffold.toolchain import cargo
 
 
 def clean(root: Path = Path()) -> None:
-    """Remove what cargo built: of the whole workspace, where the crate is in one."""
+    """Remove what cargo has built, for the whole workspace if the crate is in one."""
     cargo.clean(projects_at(root))

@@ -35,34 +35,34 @@ def deploy(
     build: BuildOptions = BuildOptions(),
     probe: str | None = None,
 ) -> Status | Applied:
-    """Run the plugin in the background, or replace the one that the project has there.
+    """Run the plugin in the background, or replace the version that the project has deployed.
 
-    An option that isn't set stays as it is deployed. Done means that the host took the plugin, and that a
-    request went through it: to the built-in upstream, or to the path `probe` of the user's own. At a
-    workspace's root its chain of plugins is deployed, in one host.
-    Raises `ModuleError` when the host refuses the plugin (the previous version keeps serving),
-    `TargetError` when it runs but doesn't answer.
+    An option that isn't set keeps its deployed value. Returns once the host has loaded the plugin and a
+    request has passed through it, to the built-in upstream or to the path `probe` of the user's own. At a
+    workspace's root the chain of its plugins is deployed in one host.
+    Raises `ModuleError` if the host refuses the plugin (the previous version keeps serving), `TargetError`
+    if the plugin runs but doesn't answer.
 
-    For a control plane, `cluster` has the options, `run` those that both have, and `probe` is a whole URL;
-    kubectl applies what `manifest` prints.
+    For a control plane, `cluster` has the options (`run` only those that both share), `probe` is a whole
+    URL, and kubectl applies what `manifest` prints.
     """
     if target not in TARGETS and target in _clusters():
         return _to_cluster(target, module, root, _shared(target, run, cluster), build, probe)
-    place = _target(target)
+    deploy_target = _target(target)
     refuse(cluster, target, hint=f"leave it out, or choose a control plane: {', '.join(_clusters())}")
     run.check_for(target)
     choice = plugins.choose(module, root, run)
     from scaffold.hosts.background.deployment import deploying
 
-    # what is there already is opened first: when it can't run, nothing of ours is touched
+    # a file or an image is opened first: if it is refused, the deployment stays untouched
     opened = [] if choice.is_built else choice.load(build)
-    with deploying(choice.root, place, run, chain=choice.count > 1) as deployment:
+    with deploying(choice.root, deploy_target, run, chain=choice.count > 1) as deployment:
         deployment.check()
         return deployment.apply(opened or choice.load(build), probe)
 
 
 def _shared(target: str, run: RunOptions, cluster: ClusterOptions) -> ClusterOptions:
-    """The options for a cluster, with those that a host has too. Raises `UsageError` for a host's own."""
+    """The cluster options with the shared ones of `run`. Raises `UsageError` for options of hosts only."""
     supported = [each.name for each in fields(cluster)]
     refuse(run, target, supported=supported, hint=f"leave it out, or choose {' or '.join(TARGETS)}")
     return replace(cluster, **{name: getattr(run, name) for name in chosen(run)})
@@ -76,7 +76,7 @@ def _to_cluster(
     build: BuildOptions,
     probe: str | None,
 ) -> Applied:
-    """Make the documents with which `target` runs the plugin, and apply them."""
+    """Create the Kubernetes documents for `target` and apply them."""
     from scaffold.commands import manifest
     from scaffold.kubernetes import acceptance
     from scaffold.kubernetes import apply as kubernetes
@@ -97,7 +97,7 @@ def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Stopped |
     places = [place for place in deployments.places() if everything or place in own]
     projects = _with_clusters(roots, everything)
     if not places and not projects:
-        _say_there_is_none(locate(root), everything)
+        _note_nothing_deployed(locate(root), everything)
     stopped: list[Stopped | Removed] = []
     failures = Failures()
     for place in places:
@@ -125,7 +125,7 @@ def status(root: Path = Path(), *, everything: bool = False) -> list[Status | Cl
     projects = _with_clusters(roots, everything)
     here = list(deployments.every()) if everything else _deployed(roots)
     if not here and not projects:
-        _say_there_is_none(locate(root), everything)
+        _note_nothing_deployed(locate(root), everything)
     statuses: list[Status | ClusterStatus] = [_status(deployment) for deployment in here]
     if projects:
         from scaffold.kubernetes import apply as kubernetes
@@ -180,7 +180,7 @@ def logs(root: Path = Path(), *, follow: bool = False) -> None:
             emit(line.event(by_name=len(deployment.plugins) > 1))
 
 
-def _say_there_is_none(root: Path, everything: bool) -> None:
+def _note_nothing_deployed(root: Path, everything: bool) -> None:
     emit(Noted("nothing is deployed" if everything else f"nothing is deployed from {root.resolve()}"))
     if not everything and (chain := _chain_with(root)):
         emit(Noted(f"it runs in {chain.name}: {choices([Path(chain.root)])}"))

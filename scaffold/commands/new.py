@@ -1,4 +1,4 @@
-"""New projects, rendered from templates."""
+"""`new`: create a project from a template."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from scaffold.project.templates.source import Template, fetched
 from scaffold.project.templates.trust import require as require_trust
 from scaffold.project.workspace import Workspace
 
-# what rustc and cargo refuse, or what would be a dependency of itself
+# names that rustc or cargo refuse, or that would make the crate depend on itself
 KEYWORDS = frozenset(
     "abstract as async await become box break const continue crate do dyn else enum extern false final fn for"
     " gen if impl in let loop macro match mod move mut override priv pub ref return self static struct super"
@@ -32,7 +32,7 @@ KEYWORDS = frozenset(
 RESERVED = frozenset(
     "alloc build core deps examples incremental log proc-macro proc_macro proxy-wasm proxy_wasm std test"
     " aux con nul prn cargo".split()
-) | {f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)}  # devices of Windows
+) | {f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)}  # Windows devices
 LONGEST = 64
 
 
@@ -48,16 +48,16 @@ def new(
     ci: str | None = None,
     no_input: bool = False,
 ) -> Project:
-    """Make a new project, a folder called like the crate, from a template.
+    """Create a project from a template, in a folder named after the crate.
 
-    `template` is the name of one that comes with us, the path of a folder or a zip file, or the URL of such a
-    file or a git repository; `checkout` says which state of that, `directory` where in it. Rendering what
-    doesn't come with us can run any code, so it needs `trust`, once for each state. `variable` sets the
-    template's variables, each as "key=value"; those left are asked for, where somebody can answer. `ci` names
-    a CI provider whose workflow it gets. The folder appears whole or not at all; in a cargo workspace it is a
-    member, by a line in the Cargo.toml there.
-    Raises `UsageError` for a name that makes no crate, a folder that exists, a template that isn't there,
-    isn't trusted, or is for another scaffold; `ProjectError` for one that is broken or makes no project.
+    `template` is the name of a bundled template, the path of a folder or zip file, or the URL of a zip file
+    or git repository, with the template in its folder `directory`, at the branch, tag or commit `checkout`.
+    A template that isn't bundled can run any code, so each version of it needs `trust` once. `variable` sets
+    template variables ("key=value"); scaffold asks for the others in a terminal. `ci` names a CI provider
+    whose workflow is added. The folder appears complete or not at all. Inside a cargo workspace the crate
+    becomes a member.
+    Raises `UsageError` for an invalid crate name, an existing folder, or a template that is missing,
+    untrusted or made for another version of scaffold; `ProjectError` for a broken template.
     """
     check_name(name)
     if ci:
@@ -66,15 +66,15 @@ def new(
         target = output_dir / name
         workspace = Workspace.of(target)
         if target.exists() or target.is_symlink():
-            raise UsageError(f"{target} exists already", hint=_what_then(target, workspace))
+            raise UsageError(f"{target} already exists", hint=_hint_for_existing(target, workspace))
         if workspace and (other := workspace.member(name)):
-            why = f"the workspace in {workspace.root} has a package `{name}` already, in {other}"
-            raise UsageError(why, hint="choose another name: cargo takes no two of one")
+            message = f"the workspace in {workspace.root} already has a package `{name}`, in {other}"
+            raise UsageError(message, hint="choose another name: names are unique within a workspace")
         source.check_fits()
         require_trust(source, trust)
-        settled = answers.settle(source, name, answers.parse(variable), no_input=no_input)
+        values = answers.settle(source, name, answers.parse(variable), no_input=no_input)
         with step(f"Rendering {source.name} to {target}"):
-            profiles = _make(target, source, settled, ci, member=workspace is not None)
+            profiles = _make(target, source, values, ci, member=workspace is not None)
             if workspace and members.join(workspace.root, target, profiles):
                 emit(Noted(f"{name} is a member of the workspace in {workspace.root}"))
     emit(Noted(f"next: cd {shlex.quote(str(target))} && invoke build deploy test"))
@@ -82,25 +82,25 @@ def new(
 
 
 def _make(
-    target: Path, source: Template, settled: dict[str, Any], ci: str | None, *, member: bool
+    target: Path, source: Template, values: dict[str, Any], ci: str | None, *, member: bool
 ) -> list[str]:
-    """Render the crate; returns the profiles that are for the workspace, where it is to be a `member`."""
+    """Render the crate; returns the cargo profiles to add to the workspace if it becomes a `member`."""
     try:
-        with files.tree(target) as made:
-            render(source, settled, made)
-            profiles = members.fit(made) if member else []
+        with files.tree(target) as folder:
+            render(source, values, folder)
+            profiles = members.fit(folder) if member else []
             if ci:
-                workflows.render_into(made, ci)
-            _set_modes(made)
+                workflows.render_into(folder, ci)
+            _set_modes(folder)
     except NotADirectoryError as error:
         raise UsageError(f"{target.parent} is not a folder", hint="choose another --output-dir") from error
-    except FileExistsError as error:  # another `new` was quicker
-        raise UsageError(f"{target} exists already", hint="choose another name") from error
+    except FileExistsError as error:  # another `new` was faster
+        raise UsageError(f"{target} already exists", hint="choose another name") from error
     return profiles
 
 
-def _what_then(target: Path, workspace: Workspace | None) -> str:
-    """What to do about a folder that is there already: a kill may have left it without its workspace."""
+def _hint_for_existing(target: Path, workspace: Workspace | None) -> str:
+    """What to do about an existing folder, which a killed `new` may have left out of its workspace."""
     folder = target.resolve()
     if workspace and (folder / FILE).is_file() and folder not in workspace.members():
         name = os.path.relpath(folder, workspace.root)
@@ -108,60 +108,59 @@ def _what_then(target: Path, workspace: Workspace | None) -> str:
     return "choose another name, or another --output-dir"
 
 
-def render(template: Template, settled: dict[str, Any], made: Path) -> None:
-    """Render a template, whose variables were settled, into the empty folder `made`, called like the crate.
+def render(template: Template, values: dict[str, Any], folder: Path) -> None:
+    """Render a template with these variables into an empty folder named after the crate.
 
-    Raises `ProjectError` when that makes no project.
+    Raises `ProjectError` if the result isn't a valid project.
     """
-    render_as_it_was(template, settled, made)
+    render_unchecked(template, values, folder)
     try:
-        Project.load(made)
+        Project.load(folder)
     except ProjectError as error:
-        message = error.message.replace(str(made.resolve()), made.name).replace(str(made), made.name)
-        raise ProjectError(f"the template {template.name} makes no project: {message}") from error
+        message = error.message.replace(str(folder.resolve()), folder.name).replace(str(folder), folder.name)
+        raise ProjectError(f"the template {template.name} makes an invalid project: {message}") from error
 
 
-def render_as_it_was(template: Template, settled: dict[str, Any], made: Path) -> None:
-    """The same for a template of any age, which may have made what was a project then.
+def render_unchecked(template: Template, values: dict[str, Any], folder: Path) -> None:
+    """Like `render`, for any version of a template: its result was valid for the scaffold of its time.
 
-    Its Cargo.toml records where it came from; `pin` is an older scaffold's version where the template came
-    with that.
+    Records the template, its version and its variables in Cargo.toml.
     """
     rendering.render(
-        template.folder, settled | {"_template": template.source}, made, foreign=template.foreign
+        template.folder, values | {"_template": template.source}, folder, foreign=template.foreign
     )
-    answered = {key: value for key, value in settled.items() if not key.startswith("_") and value is not None}
+    answered = {key: value for key, value in values.items() if not key.startswith("_") and value is not None}
     record = Rendered(template.source, template.pin or __version__, answered, template.directory)
-    if (made / "Cargo.toml").is_file():
-        with (made / "Cargo.toml").open("a", encoding="utf-8") as manifest:
+    if (folder / "Cargo.toml").is_file():
+        with (folder / "Cargo.toml").open("a", encoding="utf-8") as manifest:
             manifest.write(record.text())
 
 
 def check_name(name: str) -> None:
-    """Raise `UsageError`, with the reason, unless a crate (and a folder, and an image) can be called so.
+    """Raise `UsageError`, with the reason, unless `name` is valid for a crate, a folder and an image.
 
     Source: cargo's rules for `cargo new`; OCI repository names are lower case.
     """
     if not re.fullmatch(r"[a-z_][a-z0-9_-]*", name, re.ASCII):
-        why = "it takes lower-case ASCII letters, digits, `_` and `-`, and begins with a letter or `_`"
+        reason = "use lower-case ASCII letters, digits, `_` and `-`, and start with a letter or `_`"
     elif len(name) > LONGEST:
-        why = f"it is longer than {LONGEST} characters"
+        reason = f"it is longer than {LONGEST} characters"
     elif name in KEYWORDS:
-        why = "it is a keyword of Rust"
+        reason = "it is a Rust keyword"
     elif name in RESERVED:
-        why = "the name is reserved"
+        reason = "the name is reserved"
     elif not name.strip("_-"):
-        why = "it needs a letter"
+        reason = "it needs a letter"
     else:
         return
     near = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")[: LONGEST - 7].lstrip("0123456789-_")
-    near = near if near and near not in KEYWORDS | RESERVED else f"{near or 'my'}_filter"
-    raise UsageError(f"`{name}` can't name a crate: {why}", hint=f"for example `scaffold new {near}`")
+    near = near if near and near not in KEYWORDS | RESERVED else f"{near or 'my'}_plugin"
+    raise UsageError(f"`{name}` isn't a valid crate name: {reason}", hint=f"try `scaffold new {near}`")
 
 
-def _set_modes(made: Path) -> None:
-    """The modes that the user's umask gives: cookiecutter copies the installed template's."""
-    allowed = made.stat().st_mode & 0o777  # a folder's, made just now
-    for path in made.rglob("*"):
+def _set_modes(root: Path) -> None:
+    """Apply the user's umask: cookiecutter copies the modes of the installed template."""
+    allowed = root.stat().st_mode & 0o777  # of a folder that was just created
+    for path in root.rglob("*"):
         mode = path.stat().st_mode
         path.chmod(allowed if path.is_dir() or mode & 0o100 else allowed & 0o666)

@@ -1,4 +1,4 @@
-"""`run`: build the plugin and keep it running in the foreground."""
+"""`run`: build the plugin and run it in the foreground."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def run(
     module: str | None = None,
     build: BuildOptions = BuildOptions(),
 ) -> None:
-    """Build the plugin and run it in an Envoy until interrupted; its log lines are announced as they come.
+    """Build the plugin and run it in Envoy until interrupted, announcing its log lines.
 
     `module` names a file or an image to run instead. At a workspace's root the chain of its plugins runs.
     """
     options.check_for("envoy")
     choice = plugins.choose(module, root, options)
     check_free(options.settings.port)
-    envoys.find(options.envoy)  # installed if need be
+    envoys.find(options.envoy)  # installs it if necessary
     chain = [source.plugin(options) for source in choice.load(build)]
     name = chained(chain)
     with ExitStack() as stack:

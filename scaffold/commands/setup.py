@@ -15,9 +15,9 @@ from scaffold.toolchain.rustc import Toolchain
 def setup(
     root: Path = Path(), options: BuildOptions = BuildOptions(), *, remove: bool = False
 ) -> Toolchain | None:
-    """Find or install the toolchain for the project in `root`, or for the default triple without one.
+    """Find or install the toolchain for the project in `root`, or for the default triple if there is none.
 
-    With `remove`, remove the private toolchain and its downloads instead, and return None.
+    With `remove`, delete the private toolchain and its downloads instead, and return None.
     """
     refuse(options, "setup", supported=("rustc", "yes"))
     if remove:

@@ -1,4 +1,4 @@
-"""The templates that there are: those that come with us, and the foreign ones that are trusted."""
+"""`templates`: list the bundled templates, and the other templates that the user trusts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scaffold.project.templates.trust import Trusted
 
 @dataclass(frozen=True)
 class Bundled:
-    """A template that comes with us, and what it makes, in a line."""
+    """A bundled template, with a one-line summary."""
 
     name: str
     about: str
@@ -19,13 +19,13 @@ class Bundled:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What `--template` takes by name, and which states of others it takes without `--trust`."""
+    """The bundled templates, and the versions of other templates that need no `--trust`."""
 
     bundled: tuple[Bundled, ...]
     trusted: tuple[Trusted, ...]
 
     def summary(self) -> str:
-        """A line for each."""
+        """One line per template."""
         width = max(len(each.name) for each in self.bundled)
         lines = [f"{each.name:{width}}  {each.about}" for each in self.bundled]
         if self.trusted:
@@ -37,13 +37,13 @@ class Catalogue:
 
 
 def templates(*, forget: str | None = None) -> Catalogue:
-    """The templates; `forget` is a commit or digest, or how it begins, that is to be trusted no more.
+    """List the templates; first stop trusting the commit or digest that starts with `forget`.
 
-    Raises `UsageError` when none, or several, begin so.
+    Raises `UsageError` if none or several start with it.
     """
-    known = trust.forget(forget) if forget else trust.trusted()
+    trusted = trust.forget(forget) if forget else trust.trusted()
     ours = [Bundled(name, _about(render.variables(folder))) for name, folder in bundled().items()]
-    return Catalogue(tuple(ours), tuple(known))
+    return Catalogue(tuple(ours), tuple(trusted))
 
 
 def _about(variables: dict[str, object]) -> str:

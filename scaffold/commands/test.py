@@ -1,4 +1,4 @@
-"""`test`: a project's native tests by cargo, then those against a host by pytest."""
+"""`test`: run a project's Rust tests with cargo, then the tests in its tests/ with pytest against a host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scaffold.core import files, process
 from scaffold.core.events import Noted, Quoted, emit, step
-from scaffold.core.options import refuse
+from scaffold.core.options import chosen, flag, refuse
 from scaffold.errors import (
     UNDER_PYTEST,
     MachineError,
@@ -40,21 +40,21 @@ OPTIONS = ("envoy", "envoy_image", "docker_args")
 _NO_TESTS = 5  # pytest's exit code where no test ran
 _KINDS = ("passed", "failed", "error", "skipped")
 _CHAIN = "the chain"
-_TESTS = ("test_*.py", "*_test.py")  # as pytest finds them
+_TESTS = ("test_*.py", "*_test.py")  # pytest's default patterns
 
-# pytest's exit codes (pytest.ExitCode) as ours; 2 is an interruption, or a test file that can't be read
+# pytest's exit codes (pytest.ExitCode) -> ours; 2 is an interruption, or a test file that can't be imported
 _PYTEST: dict[int, tuple[type[ScaffoldError], str, str | None]] = {
     1: (TestsFailed, "tests failed", None),
     2: (TestsFailed, "pytest stopped before the end", None),
-    3: (ToolFailed, "pytest failed inside", None),
-    4: (UsageError, "pytest can't make sense of that", "`pytest --help` lists what it takes"),
-    _NO_TESTS: (ProjectError, "no tests ran", "put them in tests/test_*.py, or widen -k"),
+    3: (ToolFailed, "pytest had an internal error", None),
+    4: (UsageError, "pytest refuses its arguments", "run `pytest --help`"),
+    _NO_TESTS: (ProjectError, "no tests ran", "put tests in tests/test_*.py, or widen -k"),
 }
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run of the tests: against which host, how many ended how, how long it took, and its error."""
+    """One run of the tests against a host: counts, duration, and the error if it failed."""
 
     host: str
     passed: int
@@ -67,18 +67,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcomes of a plugin's tests, one for each Envoy that was named."""
+    """The outcomes of a plugin's tests, one for each Envoy."""
 
     outcomes: list[Outcome]
     plugin: str = ""
 
     @property
     def exit_code(self) -> int:
-        """0 when all is well, that of the errors where they are of one kind, else that of failed tests."""
+        """0 on success, the errors' exit code if they share one, else that of failed tests."""
         return _exit_code(self.outcomes)
 
     def summary(self) -> str:
-        """A table with a line for each Envoy; nothing for a single one, which pytest has reported."""
+        """A table with a line for each Envoy; empty for a single one, whose results pytest has printed."""
         return _table({each.host: each for each in self.outcomes}) if len(self.outcomes) > 1 else ""
 
 
@@ -87,7 +87,7 @@ class Reports(tuple[Report, ...]):
 
     @property
     def exit_code(self) -> int:
-        """As of one report, over all outcomes."""
+        """Like `Report.exit_code`, over all outcomes."""
         return _exit_code([outcome for report in self for outcome in report.outcomes])
 
     def summary(self) -> str:
@@ -99,28 +99,28 @@ class Reports(tuple[Report, ...]):
 
 @dataclass(frozen=True)
 class Part:
-    """A plugin or a chain whose tests run: its modules, if they are known, and more words for pytest."""
+    """A plugin or a chain to test: its modules, unless it is deployed, and arguments for pytest."""
 
     name: str
     root: Path
     modules: Sequence[WasmModule]
     options: tuple[str, ...] = ()
-    tests: tuple[str, ...] = ()  # where they are, unless the user says so
+    tests: tuple[str, ...] = ()  # the folder of its tests, unless the user names files
 
     @property
-    def words(self) -> list[str]:
-        """The words for pytest."""
+    def arguments(self) -> list[str]:
+        """The arguments for pytest."""
         return [*(f"--proxy-module={module.path}" for module in self.modules), *self.options]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of pytest with these `words`: the tests of a plugin, or of a chain, against one host."""
+    """One run of pytest: the tests of a plugin or a chain against one host."""
 
     name: str
     root: Path
     host: str
-    words: list[str]
+    arguments: list[str]
 
     @property
     def title(self) -> str:
@@ -128,15 +128,15 @@ class Job:
         return f"Testing {self.name} in {self.host}"
 
     def program(self, counts: Path, *more: str) -> process.Program:
-        """pytest, which leaves the counts in a file."""
-        # the project's own configuration loads the plugin; named here too for a project that has none yet
-        begin = [sys.executable, "-m", "pytest", "-p", "scaffold.pytest_plugin", f"--proxy-counts={counts}"]
-        return process.Program([*begin, *more, *self.words], self.root)
+        """The call of pytest, which writes its counts to a file."""
+        # a project's pytest.ini loads the pytest plugin; it is named here for a project without one
+        pytest = [sys.executable, "-m", "pytest", "-p", "scaffold.pytest_plugin", f"--proxy-counts={counts}"]
+        return process.Program([*pytest, *more, *self.arguments], self.root)
 
     def outcome(self, counts: Path, seconds: float, error: ScaffoldError | None) -> Outcome:
-        """The outcome, once pytest has ended."""
-        read = json.loads(counts.read_text()) if counts.exists() else {}
-        passed, failed, errors, skipped = (read.get(kind, 0) for kind in _KINDS)
+        """The outcome of the finished run."""
+        numbers = json.loads(counts.read_text()) if counts.exists() else {}
+        passed, failed, errors, skipped = (numbers.get(kind, 0) for kind in _KINDS)
         return Outcome(self.host, passed, failed, errors, skipped, seconds, error)
 
 
@@ -153,18 +153,18 @@ def test(
     junitxml: Path | None = None,
     build: BuildOptions = BuildOptions(),
 ) -> Report | Reports:
-    """Run `cargo test`, then the project's `tests/` by pytest, against the plugin in a host.
+    """Run `cargo test`, then the project's `tests/` with pytest against the plugin in a host.
 
-    With `deployed` they run against what is deployed; with `module` against that file. Where `run.envoy`
-    names several Envoys, with commas, they run in each, the report says what failed, and `junitxml` is
-    a file for each. At a workspace's root the tests of all its plugins run side by side, and those of its
-    chain. Raises `TestsFailed` when a test fails, `ProjectError` when there is none.
+    With `deployed` the tests run against the deployed plugin, with `module` against that file. If
+    `run.envoy` names several Envoys, separated by commas, the tests run in each, the report lists failures,
+    and each writes its own `junitxml`. At a workspace's root the tests of all its plugins and of its chain
+    run in parallel. Raises `TestsFailed` if a test fails, `ProjectError` if there are no tests.
     """
     choose("host", host, HOSTS)
     refuse(run, "test", supported=OPTIONS)
     projects = projects_at(root)
     if projects.workspace:
-        _ = projects.chain  # an impossible one is reported before anything runs
+        _ = projects.chain  # reports an invalid chain before anything runs
         if module:
             projects.refuse_many("--module")
     file = WasmModule.read(module) if module else None
@@ -175,21 +175,21 @@ def test(
     tools = find(triple, root=projects.root, rustc=build.rustc, yes=build.yes)
     with step(f"Testing {called(projects.all)} natively"):
         _native(projects, tools, build)
-    words = [*(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else []), *pytest_args]
+    arguments = [*(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else []), *pytest_args]
     modules = [file] if file else [] if deployed else cargo.build(projects, build, toolchains={triple: tools})
     if projects.workspace is None:
         parts = [Part(projects.first.name, projects.root, modules)]
-        outcomes = [_run(job) for job in jobs(parts, hosts, words, junitxml)]
+        outcomes = [_run(job) for job in jobs(parts, hosts, arguments, junitxml)]
         if outcomes[0].error and len(outcomes) == 1:
             raise outcomes[0].error
         return Report(outcomes, projects.first.name)
     parts = _parts(projects, modules, deployed=deployed)
-    return _side_by_side(jobs(parts, hosts, words, junitxml, by_name=True), some=keyword is not None)
+    return _in_parallel(jobs(parts, hosts, arguments, junitxml, by_name=True), some=keyword is not None)
 
 
 def _native(projects: Projects, tools: Toolchain, options: BuildOptions) -> None:
     for project in projects:
-        project.configured()  # the plugin's own tests may read its configuration, and would only panic
+        project.configured()  # the Rust tests may read the configuration, and would only panic
     if cargo.run_tests(projects, tools, options, compile_only=True):
         raise ToolFailed("cargo could not compile the native tests")
     if cargo.run_tests(projects, tools, options):
@@ -197,9 +197,9 @@ def _native(projects: Projects, tools: Toolchain, options: BuildOptions) -> None
 
 
 def _run(job: Job) -> Outcome:
-    """Run pytest once, in the terminal; an error is part of the outcome."""
+    """Run pytest in the terminal; an error becomes part of the outcome."""
     error = None
-    begun = time.monotonic()
+    started = time.monotonic()
     with files.scratch() as folder:
         counts = folder / "counts.json"
         program = job.program(counts)
@@ -209,13 +209,13 @@ def _run(job: Job) -> Outcome:
                     raise failure
         except ScaffoldError as raised:
             error = raised
-        return job.outcome(counts, time.monotonic() - begun, error)
+        return job.outcome(counts, time.monotonic() - started, error)
 
 
-def _side_by_side(jobs: Sequence[Job], *, some: bool) -> Reports:
-    """Run pytest for each job, as many at once as there are cores; each output is shown when it has ended.
+def _in_parallel(jobs: Sequence[Job], *, some: bool) -> Reports:
+    """Run pytest for each job, one per core; shows each output when its run has finished.
 
-    Where only `some` tests were asked for, a plugin may have none of them, but not every plugin.
+    If the user selected `some` tests, a plugin may have none of them, but not every plugin.
     """
     limit = min(process.cores(), len(jobs))
     if len(jobs) > 1:
@@ -227,124 +227,138 @@ def _side_by_side(jobs: Sequence[Job], *, some: bool) -> Reports:
         coloured = os.isatty(process.standard_error()) and not os.environ.get("NO_COLOR")
         colour = ["--color=yes"] if coloured else []
         programs = [job.program(file, *colour) for job, file in zip(jobs, counts, strict=True)]
-        for ended in process.run_many(programs, env=os.environ, limit=limit):
-            job = jobs[ended.index]
+        for result in process.run_many(programs, env=os.environ, limit=limit):
+            job = jobs[result.index]
             with step(job.title):
-                emit(Quoted(ended.output.rstrip("\n")))
-            error = _error(ended.code)
-            if some and error and ended.code == _NO_TESTS:
+                emit(Quoted(result.output.rstrip("\n")))
+            error = _error(result.code)
+            if some and error and result.code == _NO_TESTS:
                 without.append(error)
                 error = None
-            outcomes[ended.index] = job.outcome(counts[ended.index], ended.seconds, error)
+            outcomes[result.index] = job.outcome(counts[result.index], result.seconds, error)
     if without and len(without) == len(jobs):
         raise without[0]
     by_plugin: dict[str, list[Outcome]] = {}
     for number, job in enumerate(jobs):
         by_plugin.setdefault(job.name, []).append(outcomes[number])
-    return Reports(Report(made, name) for name, made in by_plugin.items())
+    return Reports(Report(group, name) for name, group in by_plugin.items())
 
 
 def _parts(projects: Projects, modules: Sequence[WasmModule], *, deployed: bool) -> list[Part]:
-    """What is tested of a workspace: each plugin alone, and its chain where there are tests of it.
+    """The parts of a workspace to test: each plugin alone, and the chain if it has tests.
 
-    With `deployed`, those of them that are. Raises `ProjectError` when only the chain is, and has no tests.
+    With `deployed`, only the deployed ones. Raises `ProjectError` if only the chain is deployed and has no
+    tests.
     """
     built = dict(zip((project.root for project in projects), modules, strict=False))
     alone = [Part(each.name, each.root, [built[each.root]] if built else []) for each in projects]
-    # without a pytest.ini there, pytest would take `tests` itself for the project's folder
+    # --rootdir: without a pytest.ini, pytest would use the folder `tests` itself
     links = [built[each.root] for each in projects.chain] if built else []
     folder = projects.root / "tests"
     whole = Part(_CHAIN, projects.root, links, (f"--rootdir={projects.root}",), (str(folder),))
     tested = any(any(folder.rglob(pattern)) for pattern in _TESTS)
     if not deployed:
         return [*alone, whole] if tested else alone
-    running = [part for part in [*alone, whole] if (now := deployments.load(part.root)) and now.alive]
+    running = [part for part in [*alone, whole] if _is_running(part.root)]
     if running == [whole] and not tested:
-        hint = f"put them in {folder}/test_*.py"
-        raise ProjectError("the chain is deployed, and there are no tests of it", hint=hint)
+        hint = f"put tests in {folder}/test_*.py"
+        raise ProjectError("the deployed chain has no tests", hint=hint)
     return [part for part in running if tested or part is not whole]
 
 
 def _check_deployed(projects: Projects) -> None:
-    """Raise `TargetError` unless one of the plugins, or their chain, is deployed and alive."""
-    for place in [*(project.root for project in projects), projects.root]:
-        if (now := deployments.load(place)) and now.alive:
-            return
-    raise TargetError(f"nothing is deployed from {projects.root}", hint="run `scaffold deploy` first")
+    """Raise `TargetError` unless one of the plugins, or their chain, is deployed and running."""
+    if not any(_is_running(root) for root in [*(project.root for project in projects), projects.root]):
+        raise TargetError(f"nothing is deployed from {projects.root}", hint="run `scaffold deploy` first")
+
+
+def _is_running(root: Path) -> bool:
+    record = deployments.load(root)
+    return record is not None and record.alive
 
 
 def _hosts(name: str, options: RunOptions, deployed: bool) -> dict[str, list[str]]:
-    """What the tests run against, by its name on screen, and pytest's options for it."""
+    """The hosts to test against: name on screen -> pytest's options for it."""
     if deployed and options != RunOptions():
-        raise UsageError("a deployment has its Envoy already", hint="give --deployed or --envoy")
+        raise UsageError(
+            "the deployed plugin runs in its own Envoy",
+            hint=f"leave out {flag(chosen(options)[0])} or --deployed",
+        )
     if deployed:
         return {"the deployment": ["--proxy-deployed"]}
     options.check_for(name)
-    # with `=`, since pytest takes a path that stands alone for a place to look for its configuration
-    on = f"--proxy-host={name}"
+    # with `=`: pytest looks for its configuration near a path that is an argument by itself
+    host_option = f"--proxy-host={name}"
     if name == "docker":
         from scaffold.hosts.docker import host as container
 
         container.check(options.settings)
-        words = f"--proxy-docker-args={options.docker_args or ''}"
-        return {f"{options.envoy_image}": [on, f"--proxy-envoy-image={options.envoy_image}", words]}
+        image_options = [
+            f"--proxy-envoy-image={options.envoy_image}",
+            f"--proxy-docker-args={options.docker_args or ''}",
+        ]
+        return {f"{options.envoy_image}": [host_option, *image_options]}
     if options.envoy is None:
-        return {name: [on]}
-    several = envoys.several(options.envoy)
-    hosts = {f"Envoy {each}": [on, f"--proxy-envoy={binary.path}"] for each, binary in several.items()}
+        return {name: [host_option]}
+    hosts = {
+        f"Envoy {each}": [host_option, f"--proxy-envoy={binary.path}"]
+        for each, binary in envoys.several(options.envoy).items()
+    }
     return hosts if len(hosts) > 1 else {name: next(iter(hosts.values()))}
 
 
 def jobs(
     parts: Sequence[Part],
     hosts: Mapping[str, list[str]],
-    words: Sequence[str],
+    arguments: Sequence[str],
     junitxml: Path | None,
     *,
     by_name: bool = False,
 ) -> list[Job]:
-    """Each part against each host; reports are named after hosts, if several, and parts, if `by_name`."""
+    """Each part against each host; reports are named after the hosts, if several, and parts (`by_name`)."""
     jobs = []
-    shares = _shares(parts, words) if by_name else {part.root: list(words) for part in parts}
+    shares = _shares(parts, arguments) if by_name else {part.root: list(arguments) for part in parts}
     for part in parts:
         for host, options in hosts.items() if part.root in shares else ():
             names = [part.name] * by_name + [host.removeprefix("Envoy ")] * (len(hosts) > 1)
             report = [f"--junitxml={_report(junitxml, names)}"] if junitxml else []
-            own = shares[part.root]
-            tests = () if any(_path(word, part.root) for word in own) else part.tests
-            jobs.append(Job(part.name, part.root, host, [*options, *part.words, *report, *own, *tests]))
+            share = shares[part.root]
+            tests = () if any(_path(each, part.root) for each in share) else part.tests
+            jobs.append(Job(part.name, part.root, host, [*options, *part.arguments, *report, *share, *tests]))
     return jobs
 
 
-def _shares(parts: Sequence[Part], words: Sequence[str]) -> dict[Path, list[str]]:
-    """The words for each part: a file or folder of tests goes only to the parts in which it lies.
+def _shares(parts: Sequence[Part], arguments: Sequence[str]) -> dict[Path, list[str]]:
+    """The arguments for each part: a file or folder of tests goes only to the parts that contain it.
 
-    It is named from the current folder, or as in each of them.
+    Its path is relative to the current folder, or to each part's.
     """
-    places = {word: {part.root: path for part in parts if (path := _path(word, part.root))} for word in words}
-    here = {word: path for word in words if (path := _path(word, Path()))}
-    for word, path in here.items():
-        inner = [part.root for part in parts if path.is_relative_to(part.root.resolve())]
-        if inner:
-            places[word] = {max(inner, key=lambda root: len(root.parts)): path}
+    places = {
+        each: {part.root: path for part in parts if (path := _path(each, part.root))} for each in arguments
+    }
+    here = {each: path for each in arguments if (path := _path(each, Path()))}
+    for argument, path in here.items():
+        containing = [part.root for part in parts if path.is_relative_to(part.root.resolve())]
+        if containing:
+            places[argument] = {max(containing, key=lambda root: len(root.parts)): path}
     some = any(places.values())
     shares = {}
     for part in parts:
-        own = [word for word in words if not places[word] or part.root in places[word]]
-        if not some or any(part.root in places[word] for word in own):
-            shares[part.root] = [_absolute(word, places[word].get(part.root)) for word in own]
+        share = [each for each in arguments if not places[each] or part.root in places[each]]
+        if not some or any(part.root in places[each] for each in share):
+            shares[part.root] = [_absolute(each, places[each].get(part.root)) for each in share]
     return shares
 
 
-def _path(word: str, root: Path) -> Path | None:
-    """The file or folder that a word for pytest names, from `root`; None where it is something else."""
-    name = word.partition("::")[0]
+def _path(argument: str, root: Path) -> Path | None:
+    """The existing file or folder below `root` that an argument for pytest names, if any."""
+    name = argument.partition("::")[0]
     path = (root / name).resolve()
     return path if name and not name.startswith("-") and path.exists() else None
 
 
-def _absolute(word: str, path: Path | None) -> str:
-    return word if path is None else "::".join([str(path), *word.split("::")[1:]])
+def _absolute(argument: str, path: Path | None) -> str:
+    return argument if path is None else "::".join([str(path), *argument.split("::")[1:]])
 
 
 def _report(junitxml: Path, names: Sequence[str]) -> Path:
@@ -353,13 +367,13 @@ def _report(junitxml: Path, names: Sequence[str]) -> Path:
 
 
 def _error(code: int) -> ScaffoldError | None:
-    """The error that an exit code of pytest's stands for."""
+    """The error for one of pytest's exit codes."""
     if code == 0:
         return None
-    if code > UNDER_PYTEST:  # the fixture could not begin, and said why
-        return of_exit_code(code - UNDER_PYTEST)("the tests could not begin")
+    if code > UNDER_PYTEST:  # the fixture failed, and printed why
+        return of_exit_code(code - UNDER_PYTEST)("the tests could not start")
     if code < 0:
-        return MachineError(f"pytest was ended by signal {-code}")
+        return MachineError(f"signal {-code} ended pytest")
     kind, message, hint = _PYTEST.get(code, (ToolFailed, f"pytest failed (exit code {code})", None))
     return kind(message, hint=hint)
 
@@ -374,6 +388,6 @@ def _table(outcomes: Mapping[str, Outcome]) -> str:
     lines = [f"{'':<{width}}  passed  failed  errors  skipped    time"]
     for name, each in outcomes.items():
         counts = f"{each.passed:>6}  {each.failed:>6}  {each.errors:>6}  {each.skipped:>7}"
-        why = f"  {each.error.message}" if each.error else ""
-        lines.append(f"{name:<{width}}  {counts}  {each.seconds:>4.1f} s{why}")
+        error = f"  {each.error.message}" if each.error else ""
+        lines.append(f"{name:<{width}}  {counts}  {each.seconds:>4.1f} s{error}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Projects that follow their template: what changed in it since they were rendered, merged into them."""
+"""`update`: merge what changed in a project's template into the project."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from scaffold.project.workspace import Workspace
 class Update:
     """What an update did, or would do: the template, its version before and after, and the files.
 
-    `conflicts` are those that git couldn't merge, and marked. `available` is false when nothing but the
-    record changes. `diff` is the patch, where nothing was `written`.
+    `conflicts` are the files in which git marked conflicts. `available` is false if only the recorded
+    version changes. `diff` is the patch of a dry run.
     """
 
     template: str
@@ -45,20 +45,20 @@ class Update:
 
     @property
     def exit_code(self) -> int:
-        """3 when somebody has to see to it: a conflict, or an update that a check found."""
-        due = self.conflicts or (self.available and not self.written and not self.diff)
-        return ProjectError.exit_code if due else 0
+        """3 if the user has something to do: resolve a conflict, or run the update that `check` found."""
+        is_due = self.conflicts or (self.available and not self.written and not self.diff)
+        return ProjectError.exit_code if is_due else 0
 
     def summary(self) -> str:
-        """A line for each file, or the patch."""
+        """The changed files, one per line, or the patch."""
         if self.diff:
             return self.diff.rstrip("\n")
         if not self.changed or not (self.available or self.written):
             return f"{self.template} {_short(self.before)} is up to date"
-        moved = " -> ".join(dict.fromkeys((_short(self.before), _short(self.after))))
-        words = dict.fromkeys(self.conflicts, "conflict")
-        lines = [f"  {words.get(path, 'changed'):<8}  {path}" for path in sorted({*self.changed, *words})]
-        title = f"{self.template} {moved}" if self.written else f"there is an update: {self.template} {moved}"
+        versions = " -> ".join(dict.fromkeys((_short(self.before), _short(self.after))))
+        states = dict.fromkeys(self.conflicts, "conflict")
+        lines = [f"  {states.get(path, 'changed'):<8}  {path}" for path in sorted({*self.changed, *states})]
+        title = f"{'' if self.written else 'update available: '}{self.template} {versions}"
         return "\n".join([title, *lines])
 
 
@@ -71,25 +71,21 @@ def update(
     trust: bool = False,
     variable: Sequence[str] = (),
 ) -> Update:
-    """Merge into a project what changed in its template since it was rendered, and the field's renames.
+    """Merge the changes in a project's template, and renames in the SDK and in Rust, into the project.
 
-    Both states of the template are rendered with the recorded answers, those in `variable` ("key=value")
-    over them for the newer one, and git merges the difference into what is committed. `to` is the version
-    to go to, of scaffold's or a commit of a foreign template's, which needs `trust` as with `new`;
-    default: the newest. With `check` or `dry_run` nothing is written.
-    Raises `UsageError` when something that isn't committed would be lost, when there is no such template,
-    or when it doesn't take an answer; `ProjectError` when the project doesn't say what it came from.
+    Both versions of the template are rendered with the recorded variables (`variable`, "key=value",
+    overrides them for the newer version), and git merges the difference into the committed files. `to` is
+    a version of scaffold, or a commit of another template, which needs `trust` as in `new`; by default
+    the newest. With `check` or `dry_run` nothing is written.
+    Raises `UsageError` if uncommitted work would be lost, if there is no such template, or if it refuses a
+    variable; `ProjectError` if the project has no record of its template.
     """
     if check and dry_run:
-        raise UsageError("either --check or --dry-run")
+        raise UsageError("--check and --dry-run exclude each other", hint="leave one out")
     work = Worktree(_located(root))
     with scratch(work) as repository, ExitStack() as stack:
         record = _record(work, repository)
-        newer = stack.enter_context(_template(record, to))
-        older = newer
-        if _version(newer) != record.version:
-            older = stack.enter_context(_template(record, record.version))
-        _check(older, newer, trust)
+        older, newer = stack.enter_context(_templates(record, to, trust))
         with step(f"Merging {newer.name} {_short(_version(newer))} into {work.root}"):
             merged = _merge(work, repository, record, older, newer, answers.parse(variable))
         changes = repository.changes(work.tree, merged.tree)
@@ -98,14 +94,14 @@ def update(
             _warn_of_work(work, changes)
         elif written:
             work.apply(changes, repository, last=FILE)
-        _tell_of_conflicts(merged, written)
+        _report_conflicts(merged, written)
         return Update(
             template=newer.name,
             before=record.version,
             after=_version(newer),
             changed=tuple(change.path for change in changes),
             conflicts=merged.conflicts,
-            available=not _is_record_alone(repository, changes, record),
+            available=not _changes_only_record(repository, changes, record),
             written=written,
             diff=repository.diff(work.tree, merged.tree) if dry_run else "",
         )
@@ -119,28 +115,28 @@ def _merge(
     newer: Template,
     variables: Mapping[str, str],
 ) -> Merge:
-    """The project as it is committed, the renames, and what changed between two states of its template."""
+    """Merge the committed project, the renames, and the difference between two versions of the template."""
     name = record.answers["name"]
     templating.check_name(name)
-    given = _still_taken(record, newer, say=True) | dict(variables)
-    before = answers.settle(older, name, _still_taken(record, older), no_input=True)
-    after = answers.settle(newer, name, given, no_input=True)
+    recorded = _recorded_values(record, newer, note=True)
+    before = answers.settle(older, name, _recorded_values(record, older), no_input=True)
+    after = answers.settle(newer, name, recorded | dict(variables), no_input=True)
     migrated = migrate(repository.mentioning(work.tree, CONCERNED))
     for note in migrated.notes:
         emit(Noted(note))
     yours = repository.amended(work.tree, migrated.contents)
     with files.scratch() as folder:
         base, theirs = folder / "before" / name, folder / "after" / name
-        for made in (base, theirs):
-            made.mkdir(parents=True)
-        templating.render_as_it_was(older, before, base)
+        for rendered in (base, theirs):
+            rendered.mkdir(parents=True)
+        templating.render_unchecked(older, before, base)
         templating.render(newer, after, theirs)
         if not newer.foreign:
             _add_workflows(repository.entries(yours), (base, record.version), (theirs, _version(newer)))
         workspace = Workspace.of(work.root)
         if workspace and workspace.root != work.root:
-            for made in (base, theirs):
-                members.fit(made)
+            for rendered in (base, theirs):
+                members.fit(rendered)
         label = re.sub(r"[^A-Za-z0-9]+", "-", f"template-{newer.name}-{_short(_version(newer))}")
         return repository.merge(repository.tree(base), yours=yours, **{label: repository.tree(theirs)})
 
@@ -148,39 +144,50 @@ def _merge(
 def _located(root: Path) -> Path:
     root = locate(root).resolve()
     if Workspace.meant(root) or not (root / FILE).exists():
-        Project.load(root)  # which says what is meant, or lacking
+        Project.load(root)  # raises the error that explains what to choose, or what is missing
     return root
 
 
+@contextmanager
+def _templates(record: Rendered, to: str | None, trust: bool) -> Iterator[tuple[Template, Template]]:
+    """The project's template at the recorded version, and at the one to update to."""
+    with ExitStack() as stack:
+        older = newer = stack.enter_context(_template(record, to))
+        if _version(newer) != record.version:
+            older = stack.enter_context(_template(record, record.version))
+        _check(older, newer, trust)
+        yield older, newer
+
+
 def _check(older: Template, newer: Template, trust: bool) -> None:
-    """Raise `UsageError` unless the user trusts both states of a foreign template, and the newer fits us."""
+    """Raise `UsageError` unless the user trusts both versions, and the newer supports this scaffold."""
     for template in {each.pin: each for each in (older, newer)}.values():
         try:
             require_trust(template, trust)
         except UsageError as error:
-            hint = f"see what changed in it; then `scaffold update --to {newer.pin} --trust`"
+            hint = f"review its changes, then run `scaffold update --to {newer.pin} --trust`"
             raise UsageError(error.message, hint=hint) from error
     newer.check_fits()
 
 
-def _tell_of_conflicts(merged: Merge, written: bool) -> None:
-    for words in merged.messages:
-        emit(Warned(words))
+def _report_conflicts(merged: Merge, written: bool) -> None:
+    for message in merged.messages:
+        emit(Warned(message))
     if merged.conflicts and written:
-        emit(Noted("settle what is marked there, and commit; `git stash -u` puts all of it aside"))
+        emit(Noted("resolve the marked conflicts and commit, or set all changes aside with `git stash -u`"))
 
 
-def _add_workflows(there: Collection[str], *states: tuple[Path, str]) -> None:
-    """Put the CI workflows that the project has, as `new --ci` and `ci` write them, into both renders."""
+def _add_workflows(project_files: Collection[str], *renders: tuple[Path, str]) -> None:
+    """Add the CI workflows that the project has to both renders, each a folder and scaffold's version."""
     for provider in workflows.providers():
-        known = all(provider in releases.templates("ci", version) for _, version in states)
-        if known and any(str(path) in there for path in workflows.render(provider)):
-            for made, version in states:
-                workflows.render_into(made, provider, version=version)
+        known = all(provider in releases.templates("ci", version) for _, version in renders)
+        if known and any(str(path) in project_files for path in workflows.render(provider)):
+            for folder, version in renders:
+                workflows.render_into(folder, provider, version=version)
 
 
 def _record(work: Worktree, repository: Scratch) -> Rendered:
-    """What the project came from, as that is committed."""
+    """The committed record of the project's template."""
     path = work.root / FILE
     entry = repository.entries(work.tree).get(FILE)
     if entry is None:
@@ -192,40 +199,40 @@ def _record(work: Worktree, repository: Scratch) -> Rendered:
         table = table.get(key) if isinstance(table, dict) else None
     if table is None:
         raise ProjectError(
-            f"{path} doesn't record a template", hint="`scaffold adopt` brings such a crate up to date"
+            f"{path} doesn't record a template", hint="run `scaffold adopt` to bring such a crate up to date"
         )
     return Rendered.parse(table, path)
 
 
 @contextmanager
 def _template(record: Rendered, version: str | None) -> Iterator[Template]:
-    """The project's template in a state: scaffold's version, or a commit; None is the newest."""
+    """The project's template at a version of scaffold, or at a commit; None is the newest."""
     if "/" in record.source or ":" in record.source:
         with fetched(record.source, checkout=version, directory=record.directory) as template:
             if version is None and record.version.startswith("sha256:") and template.pin != record.version:
                 raise UsageError(
-                    f"{record.source} has changed, and nobody kept what it was",
-                    hint="keep the template in git: then an update finds its earlier states, too",
+                    f"{record.source} has changed, and its earlier version isn't available",
+                    hint="keep the template in git, where an update finds its earlier versions",
                 )
             yield template
         return
     if version is None and _is_ahead(record.version):
         raise UsageError(
-            f"the project is of scaffold {record.version}, and this is {__version__}",
-            hint=f"`pip install proxy-wasm-scaffold=={record.version}`",
+            f"the project was made by scaffold {record.version}, which is newer than this {__version__}",
+            hint=f"run `pip install proxy-wasm-scaffold=={record.version}`",
         )
     version = __version__ if version is None else version
     folder = releases.templates("cookiecutters", version).get(record.source)
     if folder is None:
         raise UsageError(
-            f"scaffold {version} has no template `{record.source}` any more",
-            hint="the project goes on without; `--to` takes a version that has it",
+            f"scaffold {version} no longer has the template `{record.source}`",
+            hint="keep the project as it is, or pass a version that has the template to --to",
         )
     yield Template(record.source, record.source, folder, pin=version)
 
 
 def _is_ahead(version: str) -> bool:
-    """Whether a scaffold later than this one wrote that."""
+    """Whether the version is later than this scaffold's."""
     from packaging.version import InvalidVersion, Version
 
     try:
@@ -239,17 +246,17 @@ def _version(template: Template) -> str:
 
 
 def _short(version: str) -> str:
-    """A version as one says it: of a commit or a digest, the begin."""
+    """A version for the screen: of a commit or digest, the first 12 characters."""
     return version.removeprefix("sha256:")[:12]
 
 
-def _still_taken(record: Rendered, template: Template, *, say: bool = False) -> dict[str, Any]:
-    """The recorded answers to what a template asks for."""
-    asked = render.variables(template.folder)
-    dropped = [key for key in record.answers if key not in asked]
-    if dropped and say:
-        emit(Noted(f"{template.name} doesn't ask for {', '.join(dropped)} any more"))
-    return {key: value for key, value in record.answers.items() if key in asked and key != "name"}
+def _recorded_values(record: Rendered, template: Template, *, note: bool = False) -> dict[str, Any]:
+    """The recorded values of the variables that the template still has."""
+    variables = render.variables(template.folder)
+    dropped = [key for key in record.answers if key not in variables]
+    if dropped and note:
+        emit(Noted(f"{template.name} no longer uses {', '.join(dropped)}"))
+    return {key: value for key, value in record.answers.items() if key in variables and key != "name"}
 
 
 def _warn_of_work(work: Worktree, changes: Sequence[Change]) -> None:
@@ -259,8 +266,8 @@ def _warn_of_work(work: Worktree, changes: Sequence[Change]) -> None:
         emit(Warned(error.message))
 
 
-def _is_record_alone(repository: Scratch, changes: Sequence[Change], record: Rendered) -> bool:
-    """Whether the update would write down another version, and nothing else."""
+def _changes_only_record(repository: Scratch, changes: Sequence[Change], record: Rendered) -> bool:
+    """Whether the update would change only the recorded version."""
     if not changes:
         return True
     (first, *others) = changes

@@ -68,7 +68,7 @@ class Project:
         if not makes_cdylib(manifest):
             add = 'add `[lib]` with `crate-type = ["cdylib"]`'
             hint = _which(root, manifest) if "workspace" in manifest else add
-            raise ProjectError(f"{path} does not build a cdylib, which a wasm module is", hint=hint)
+            raise ProjectError(f"{path} doesn't build a cdylib, the crate type of wasm modules", hint=hint)
         table = settings_in(package.get("metadata"), "package.metadata", path)
         settings = _settings(table, path, package["name"])
         made = cls(root.resolve(), package["name"], "0.0.0", settings, manifest, member_of)

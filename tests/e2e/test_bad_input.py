@@ -100,7 +100,7 @@ def test_no_manifest(words, run, tmp_path):
         ),
         (
             MANIFEST.replace("cdylib", "rlib"),
-            "{path} does not build a cdylib, which a wasm module is",
+            "{path} doesn't build a cdylib, the crate type of wasm modules",
             'add `[lib]` with `crate-type = ["cdylib"]`',
         ),
         (

@@ -106,7 +106,7 @@ def test_a_plugin_that_envoy_refuses_is_refused_before_anything_is_written(probe
         )
     first, *_, last = refused.value.message.splitlines()
     assert first == "wasm log: the configuration is refused, as asked"
-    assert last == "Envoy refuses the configuration that was made"
+    assert last == "Envoy refuses the configuration that scaffold generated"
     assert not out.exists()
 
 

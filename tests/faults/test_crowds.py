@@ -22,7 +22,7 @@ def test_eight_make_the_same_project(place, record):
     ended = at_once(place, *[("new", "hello_world", "--no-input", "--output-dir", out)] * 8)
     codes = Counter(code for code, _, _ in ended)
     assert codes == {0: 1, 2: 7}
-    assert all("exists already" in err for code, _, err in ended if code)
+    assert all("already exists" in err for code, _, err in ended if code)
     assert names(out) == ["hello_world"]
     place.well("new", "hello_world", "--no-input", "--output-dir", place.folder / "model")
     assert tree(out / "hello_world") == tree(place.folder / "model/hello_world")

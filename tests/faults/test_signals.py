@@ -137,7 +137,7 @@ def test_pytest_is_killed_and_envoy_ends_with_it(place, probe, record):
     ]
     pytest_of_it.kill()
     ran = place.end(child)
-    assert (ran.code, ran.sentence) == (4, "pytest was ended by signal 9")
+    assert (ran.code, ran.sentence) == (4, "signal 9 ended pytest")
     place.nothing_left()
     record("SIGKILL of pytest below `test`", "named, exit code 4; Envoy gone within 3 s")
 

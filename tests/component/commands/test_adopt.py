@@ -103,7 +103,10 @@ def test_an_example_of_the_sdk_becomes_a_project(crate, capsys):
     again = entered(capsys, "adopt", "--root", root)
     assert (again.code, again.out) == (0, ran.out), "seen from what is committed, it is the same"
     commit(root)
-    assert entered(capsys, "adopt", "--root", root).out == "http_headers has all it needs\n"
+    assert (
+        entered(capsys, "adopt", "--root", root).out
+        == "http_headers is already a project, nothing to change\n"
+    )
 
 
 def test_what_every_template_has_is_the_same_here(crate, tmp_path):
@@ -183,7 +186,7 @@ def test_a_filter_of_both_kinds_is_said(crate):
     words = []
     with listening(lambda event: words.append(event)):
         scaffold.adopt(root)
-    assert Warned("it has contexts for requests and for connections; `type` says http") in words
+    assert Warned("the plugin has HTTP contexts and stream contexts; its `type` is set to http") in words
     assert settings(root).type == "http"
 
 
@@ -258,9 +261,9 @@ def test_uncommitted_work_is_never_overwritten(path, crate):
     ("manifest", "message"),
     [
         (None, "no Cargo.toml in"),
-        ("[package]\nname = 'a'\n", "names no proxy-wasm"),
+        ("[package]\nname = 'a'\n", "doesn't depend on proxy-wasm"),
         ("# proxy-wasm\n[workspace]\n", "no [package] in"),
-        ("# proxy-wasm\n[package]\nname = 'a'\n", "does not build a cdylib"),
+        ("# proxy-wasm\n[package]\nname = 'a'\n", "doesn't build a cdylib"),
         ("proxy-wasm = [", "is not TOML"),
     ],
 )
@@ -294,10 +297,10 @@ PARTS = [
 
 @given(st.permutations(PARTS), st.sets(st.sampled_from(PARTS[3:])))
 def test_whatever_the_order_of_the_manifest_only_what_lacks_is_added(tmp_path_factory, parts, without):
-    from scaffold.commands.adopt import settled
+    from scaffold.commands.adopt import with_settings
 
     text = "\n".join(part for part in parts if part not in without)
-    before, after = tomllib.loads(text), tomllib.loads(settled(text, {"type": "http"}, profile=True))
+    before, after = tomllib.loads(text), tomllib.loads(with_settings(text, {"type": "http"}, profile=True))
     assert after["package"].get("metadata", {}).pop("proxy-wasm") == {"type": "http"}
     assert after["profile"].pop("release") == _PROFILE
     for table, key in ((after["package"], "metadata"), (after, "profile")):

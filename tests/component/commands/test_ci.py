@@ -97,9 +97,9 @@ def test_what_was_changed_is_written_over_by_force_only(project, capsys):
     path = project / FILES["gitlab"]
     path.write_text("mine\n")
     ran = entered(capsys, "ci", "gitlab", "--root", project)
-    hint = "`--force` writes over it; `git diff` shows then what has changed"
+    hint = "pass --force to overwrite it, then compare with `git diff`"
     assert (ran.code, ran.out) == (3, "")
-    assert ran.err == error(f"{path} is there already, and differs", hint)
+    assert ran.err == error(f"{path} already exists and differs", hint)
     assert path.read_text() == "mine\n"
     assert entered(capsys, "ci", "gitlab", "--root", project, "--force").code == 0
     assert path.read_bytes() == workflows.render("gitlab")[Path(FILES["gitlab"])]
@@ -162,7 +162,7 @@ def test_something_else_in_its_place(there, why, project, capsys):
     before = listing(project)
     ran = entered(capsys, "ci", "github", "--root", project, "--force")
     assert (ran.code, ran.out) == (3, "")
-    assert ran.err == error(f"the workflow can't go to {project / FILES['github']}: {why}")
+    assert ran.err == error(f"cannot write the workflow to {project / FILES['github']}: {why}")
     assert listing(project) == before
 
 

@@ -213,29 +213,29 @@ def test_modes_are_those_of_the_users_umask(umask, tmp_path):
 # --- names
 
 BAD_NAMES = {
-    "Hello": "it takes lower-case",
-    "héllo": "it takes lower-case",
-    "世界": "it takes lower-case",
-    "a/b": "it takes lower-case",
-    "/tmp/a": "it takes lower-case",
-    "..": "it takes lower-case",
-    ".": "it takes lower-case",
-    "../a": "it takes lower-case",
-    "": "it takes lower-case",
-    " ": "it takes lower-case",
-    "a b": "it takes lower-case",
-    "a\n": "it takes lower-case",
-    ".hidden": "it takes lower-case",
-    "-dash": "it takes lower-case",
-    "--no-input": "it takes lower-case",
-    "1st": "it takes lower-case",
-    "a.b": "it takes lower-case",
-    "a$b": "it takes lower-case",
-    "{{cookiecutter.name}}": "it takes lower-case",
+    "Hello": "use lower-case",
+    "héllo": "use lower-case",
+    "世界": "use lower-case",
+    "a/b": "use lower-case",
+    "/tmp/a": "use lower-case",
+    "..": "use lower-case",
+    ".": "use lower-case",
+    "../a": "use lower-case",
+    "": "use lower-case",
+    " ": "use lower-case",
+    "a b": "use lower-case",
+    "a\n": "use lower-case",
+    ".hidden": "use lower-case",
+    "-dash": "use lower-case",
+    "--no-input": "use lower-case",
+    "1st": "use lower-case",
+    "a.b": "use lower-case",
+    "a$b": "use lower-case",
+    "{{cookiecutter.name}}": "use lower-case",
     "_": "it needs a letter",
     "_-_": "it needs a letter",
-    "async": "it is a keyword of Rust",
-    "crate": "it is a keyword of Rust",
+    "async": "it is a Rust keyword",
+    "crate": "it is a Rust keyword",
     "test": "the name is reserved",
     "proxy-wasm": "the name is reserved",
     "core": "the name is reserved",
@@ -250,9 +250,9 @@ BAD_NAMES = {
 def test_a_name_that_makes_no_crate_is_refused_and_another_offered(name, why, tmp_path, cache, capsys):
     ran = entered(capsys, "new", "--output-dir", tmp_path / "out", "--no-input", "--", name)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith(f"error: `{name}` can't name a crate: {why}")
+    assert ran.err.startswith(f"error: `{name}` isn't a valid crate name: {why}")
     assert (listing(tmp_path), listing(cache)) == ([], [])
-    offered = suggested(ran.err, ["hint: for example `scaffold", "new"])
+    offered = suggested(ran.err, ["hint: try `scaffold", "new"])
     assert entered(capsys, "new", offered, "--output-dir", tmp_path, "--no-input").code == 0
 
 
@@ -302,7 +302,7 @@ def test_what_exists_is_refused_and_left_alone(make, tmp_path, cache, capsys):
     before = path.lstat()
     ran = entered(capsys, "new", "hello_world", "--output-dir", tmp_path)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == error(f"{path} exists already", "choose another name, or another --output-dir")
+    assert ran.err == error(f"{path} already exists", "choose another name, or another --output-dir")
     assert path.lstat() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["hello_world"]
     assert staged(cache) == []
@@ -426,6 +426,6 @@ def test_of_two_at_once_one_wins_and_the_other_is_told(tmp_path, cache):
     said = [child.communicate(timeout=20)[1] for child in both]
     assert sorted(child.returncode for child in both) == [0, 2]
     loser = said[[child.returncode for child in both].index(2)]
-    assert "error: hello_world exists already\n\nhint: choose another name" in loser
+    assert "error: hello_world already exists\n\nhint: choose another name" in loser
     assert whole_or_absent(tmp_path, cache)
     assert staged(cache) == []

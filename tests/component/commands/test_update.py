@@ -80,7 +80,7 @@ def rendered(folder, root, **given):
     template = Template("http", "http", folder, pin=OLDER)
     root.mkdir(parents=True)
     settled = answers.settle(template, root.name, given, no_input=True)
-    templating.render_as_it_was(template, settled, root)
+    templating.render_unchecked(template, settled, root)
     commit(root)
     return root
 
@@ -214,7 +214,7 @@ def test_conflicts_are_marked_and_said(older, tmp_path, capsys):
     )
     assert "CONFLICT (content): Merge conflict in src/lib.rs" in ran.err
     assert "CONFLICT (modify/delete): tests/test_plugin.py deleted in yours" in ran.err
-    assert "`git stash -u` puts all of it aside" in ran.err
+    assert "set all changes aside with `git stash -u`" in ran.err
     source = (root / "src/lib.rs").read_text()
     assert "<<<<<<< yours\n" in source
     assert ">>>>>>> template-http-" in source
@@ -246,7 +246,7 @@ def test_a_check_says_by_its_exit_code_whether_there_is_an_update(older, tmp_pat
     plain = entered(capsys, "update", "--root", root, "--check")
     assert (plain.code, plain.out.splitlines()[0]) == (
         3,
-        f"there is an update: http {OLDER} -> {__version__}",
+        f"update available: http {OLDER} -> {__version__}",
     )
     assert contents(root) == before
 
@@ -631,8 +631,9 @@ def test_a_project_of_a_newer_scaffold_is_left_alone(older, tmp_path):
     edit(root / "Cargo.toml", f'version = "{OLDER}"', 'version = "99.0.0"')
     commit(root)
     refused = refusal(UsageError, root)
-    assert refused.message == f"the project is of scaffold 99.0.0, and this is {__version__}"
-    assert refused.hint == "`pip install proxy-wasm-scaffold==99.0.0`"
+    newer = f"the project was made by scaffold 99.0.0, which is newer than this {__version__}"
+    assert refused.message == newer
+    assert refused.hint == "run `pip install proxy-wasm-scaffold==99.0.0`"
 
 
 def test_it_goes_to_the_version_that_is_named(older, tmp_path):
@@ -649,10 +650,10 @@ def test_a_template_that_is_gone_is_said(older, tmp_path):
     template = Template("greeter", "greeter", older.parent / "greeter", pin=OLDER)
     root = tmp_path / "hello"
     root.mkdir()
-    templating.render_as_it_was(template, answers.settle(template, "hello", {}, no_input=True), root)
+    templating.render_unchecked(template, answers.settle(template, "hello", {}, no_input=True), root)
     commit(root)
     refused = refusal(UsageError, root)
-    assert refused.message == f"scaffold {__version__} has no template `greeter` any more"
+    assert refused.message == f"scaffold {__version__} no longer has the template `greeter`"
     assert "--to" in refused.hint
 
 
@@ -690,7 +691,7 @@ def test_answers_that_are_asked_for_no_more_are_dropped_and_new_ones_get_their_d
     root = rendered(older, tmp_path / "hello", description="mine", mood="sad")
     assert "mine, sad" in (root / "README.md").read_text()
     scaffold.update(root, variable=["license=MIT"])
-    assert "http doesn't ask for mood any more" in said
+    assert "http no longer uses mood" in said
     record = Project.load(root).settings.template
     assert record.answers == {"name": "hello", "description": "mine", "license": "MIT"}
     assert 'license = "MIT"' in (root / "Cargo.toml").read_text()
@@ -712,7 +713,7 @@ def test_a_recorded_name_that_leads_elsewhere_is_refused(name, older, tmp_path):
     root = rendered(older, tmp_path / "hello")
     edit(root / "Cargo.toml", 'answers]\nname = "hello"', f'answers]\nname = "{name}"')
     commit(root)
-    assert "can't name a crate" in refusal(UsageError, root).message
+    assert "isn't a valid crate name" in refusal(UsageError, root).message
 
 
 # --- renames
@@ -791,4 +792,4 @@ def test_a_folder_that_nobody_kept_is_said(foreign):
     assert scaffold.update(root).changed == ()
     edit(inside(folder, "README.md"), "any host", "no host")
     refused = refusal(UsageError, root, trust=True)
-    assert refused.message == f"{folder} has changed, and nobody kept what it was"
+    assert refused.message == f"{folder} has changed, and its earlier version isn't available"

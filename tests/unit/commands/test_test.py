@@ -14,7 +14,7 @@ from scaffold.errors import ModuleError, ProjectError, TestsFailed, UsageError
 
 GOOD = Outcome("Envoy 1.36.4", 4, 0, 0, 1, 1.23, None)
 BAD = Outcome("Envoy 1.40.0", 12, 3, 0, 0, 12.5, TestsFailed("tests failed"))
-REFUSED = Outcome("Envoy 1.9.0", 0, 0, 0, 0, 0.5, ModuleError("the tests could not begin"))
+REFUSED = Outcome("Envoy 1.9.0", 0, 0, 0, 0, 0.5, ModuleError("the tests could not start"))
 
 
 def without_tests(outcome: Outcome) -> Outcome:
@@ -26,7 +26,7 @@ def test_the_table_has_a_line_for_each_envoy():
         "              passed  failed  errors  skipped    time\n"
         "Envoy 1.36.4       4       0       0        1   1.2 s\n"
         "Envoy 1.40.0      12       3       0        0  12.5 s  tests failed\n"
-        "Envoy 1.9.0        0       0       0        0   0.5 s  the tests could not begin"
+        "Envoy 1.9.0        0       0       0        0   0.5 s  the tests could not start"
     )
 
 
@@ -83,5 +83,5 @@ def test_a_deployment_has_its_envoy(tmp_path: Path):
     (tmp_path / "Cargo.toml").write_text(
         '[package]\nname = "a"\nversion = "1.0.0"\n[lib]\ncrate-type = ["cdylib"]\n'
     )
-    with pytest.raises(UsageError, match="a deployment has its Envoy already"):
+    with pytest.raises(UsageError, match="the deployed plugin runs in its own Envoy"):
         scaffold.test(tmp_path, run=scaffold.RunOptions(envoy="1.36.4"), deployed=True)

@@ -185,13 +185,13 @@ def test_not_a_package(crate, content):
 )
 def test_not_a_cdylib(crate, lib):
     root = crate('[package]\nname = "hello"\n' + lib)
-    message = f"{root / 'Cargo.toml'} does not build a cdylib, which a wasm module is"
+    message = f"{root / 'Cargo.toml'} doesn't build a cdylib, the crate type of wasm modules"
     assert refusal(root) == (message, 'add `[lib]` with `crate-type = ["cdylib"]`')
 
 
 def test_a_lib_that_is_no_table(crate):
     root = crate('lib = 3\n[package]\nname = "hello"\n')
-    assert "does not build a cdylib" in refusal(root)[0]
+    assert "doesn't build a cdylib" in refusal(root)[0]
 
 
 CLUSTERS = 'write `clusters = { authz = "http://host:port", beta = "upstream", users = "grpc://host:port" }`'

@@ -213,8 +213,8 @@ def test_no_two_of_a_workspace_have_a_name(root, capsys):
     chained(root)
     before = sorted(root.rglob("*"))
     ran = entered(capsys, "new", "a", "--output-dir", root / "elsewhere", "--no-input")
-    message = f"the workspace in {root} has a package `a` already, in {root / 'a'}"
-    hint = "choose another name: cargo takes no two of one"
+    message = f"the workspace in {root} already has a package `a`, in {root / 'a'}"
+    hint = "choose another name: names are unique within a workspace"
     assert (ran.code, ran.err, sorted(root.rglob("*"))) == (2, error(message, hint), before)
 
 
@@ -222,7 +222,7 @@ def test_no_two_of_a_workspace_have_a_name(root, capsys):
     ("command", "hint"),
     [
         ("update", "hint: choose a plugin: --root b, --root a, --root c\n"),
-        ("adopt", "hint: give --root a filter's crate, not a workspace\n"),
+        ("adopt", "hint: pass --root a plugin's crate, not a workspace\n"),
     ],
 )
 def test_what_is_for_a_member_is_not_done_to_the_workspace(command, hint, root, capsys, monkeypatch):
@@ -271,7 +271,7 @@ def shared(root, *words):
     parts = [Part(name, root / name, []) for name in "ab"]
     parts.append(Part("chain", root, [], ("--rootdir=x",), (str(root / "tests"),)))
     made = jobs(parts, {"envoy": ["--on"]}, words, None, by_name=True)
-    return {job.name: [word.replace(f"{root}/", "") for word in job.words[1:]] for job in made}
+    return {job.name: [word.replace(f"{root}/", "") for word in job.arguments[1:]] for job in made}
 
 
 @pytest.mark.parametrize(

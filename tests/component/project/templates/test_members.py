@@ -153,7 +153,7 @@ def test_after_a_kill_before_the_last_step_it_says_what_is_left_to_do(root, tmp_
     made.rename(root / "first")
     ran = entered(capsys, "new", "first", "--output-dir", root, "--no-input")
     hint = f'add "first" to `members` in {root / "Cargo.toml"}, or choose another name'
-    assert (ran.code, ran.err) == (2, error(f"{root / 'first'} exists already", hint))
+    assert (ran.code, ran.err) == (2, error(f"{root / 'first'} already exists", hint))
     assert read(root) == VIRTUAL
     write(root, VIRTUAL.replace("lib", "first"))
     again = entered(capsys, "new", "first", "--output-dir", root, "--no-input")

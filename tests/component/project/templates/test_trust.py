@@ -437,17 +437,17 @@ BROKEN = {
     "no manifest": (
         {"Cargo.toml": None},
         {},
-        "the template mine makes no project: no Cargo.toml in a_filter",
+        "the template mine makes an invalid project: no Cargo.toml in a_filter",
     ),
     "no plugin": (
         {"Cargo.toml": '[package]\nname = "a"\n'},
         {},
-        "the template mine makes no project: a_filter/Cargo.toml does not build a cdylib",
+        "the template mine makes an invalid project: a_filter/Cargo.toml doesn't build a cdylib",
     ),
     "no TOML": (
         {"Cargo.toml": "["},
         {},
-        "the template mine makes no project: a_filter/Cargo.toml is not TOML: ",
+        "the template mine makes an invalid project: a_filter/Cargo.toml is not TOML: ",
     ),
 }
 
@@ -500,7 +500,7 @@ def test_a_template_whose_folder_isnt_called_like_the_crate(folder, tmp_path, ne
         (
             "import os\nos.remove('Cargo.toml')",
             3,
-            "the template mine makes no project: no Cargo.toml in a_filter",
+            "the template mine makes an invalid project: no Cargo.toml in a_filter",
         ),
         (
             "{{ cookiecutter.nothing }}",

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from scaffold.core.options import check_target, chosen, flag, option
+from scaffold.core.options import check_target, chosen, declarations, flag, option
 from scaffold.errors import ProjectError, UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +82,10 @@ class RunOptions:
 
     def check_for(self, host: str) -> None:
         """Raise `UsageError` when one of these is another host's, or two of them contradict each other."""
-        check_target(self, host, hint="leave it out, or choose another target")
+        homes = {name: " or ".join(each.targets) for name, each in declarations(type(self)).items()}
+        check_target(
+            self, host, instead={name: f"leave it out, or choose `{home}`" for name, home in homes.items()}
+        )
         if self.bootstrap and self.upstream:
             raise UsageError(
                 "--bootstrap and --upstream both say where the traffic goes", hint="give one of them"

@@ -194,7 +194,7 @@ def _record(work: Worktree, repository: Scratch) -> Rendered:
         raise UsageError(f"{path} is not committed", hint="`git add -A && git commit`")
     table: Any = parse_manifest(repository.text(entry.name), path)
     if "package" not in table:
-        raise ProjectError(f"no [package] in {path}", hint="give --root a plugin's crate, not a workspace")
+        raise ProjectError(f"no [package] in {path}", hint="pass --root a plugin's crate, not a workspace")
     for key in ("package", "metadata", NAME, KEY):
         table = table.get(key) if isinstance(table, dict) else None
     if table is None:

@@ -1,4 +1,4 @@
-"""`RunOptions`: how a plugin runs on this machine; `HostSettings`: the part of it that a host keeps."""
+"""`RunOptions`: how a plugin runs on this machine. `HostSettings`: those of them that configure the host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DOCKER = "With docker"
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a plugin runs on this machine. None stands for the default: in a deploy, what is deployed."""
+    """How a plugin runs on this machine. None is the default; for `deploy`, the deployed value."""
 
     config: str | None = option(
         None, "Plugin configuration.", metavar="JSON|FILE", standard="the one in Cargo.toml"
@@ -36,7 +36,7 @@ class RunOptions:
     )
     port: int | None = option(
         None,
-        "Port to listen on; 0 takes any free one.",
+        "Port to listen on; 0 picks a free one.",
         metavar="NUMBER",
         limits=(0, 65535),
         standard="8080",
@@ -72,36 +72,36 @@ class RunOptions:
         standard="a generated one",
         heading=_HERE,
     )
-    envoy_args: str | None = option(None, "More arguments for Envoy.", metavar="WORDS", heading=_HERE)
+    envoy_args: str | None = option(None, "More arguments for Envoy.", metavar="ARGUMENTS", heading=_HERE)
     envoy_image: str | None = option(
-        None, "Image whose Envoy runs.", metavar="IMAGE", targets=("docker",), heading=_DOCKER
+        None, "Docker image with Envoy.", metavar="IMAGE", targets=("docker",), heading=_DOCKER
     )
     docker_args: str | None = option(
-        None, "More arguments for `docker run`.", metavar="WORDS", targets=("docker",), heading=_DOCKER
+        None, "More arguments for `docker run`.", metavar="ARGUMENTS", targets=("docker",), heading=_DOCKER
     )
 
     def check_for(self, host: str) -> None:
-        """Raise `UsageError` when one of these is another host's, or two of them contradict each other."""
+        """Raise `UsageError` for an option that `host` doesn't support, or two that exclude each other."""
         homes = {name: " or ".join(each.targets) for name, each in declarations(type(self)).items()}
         check_target(
             self, host, instead={name: f"leave it out, or choose `{home}`" for name, home in homes.items()}
         )
         if self.bootstrap and self.upstream:
             raise UsageError(
-                "--bootstrap and --upstream both say where the traffic goes", hint="give one of them"
+                "--bootstrap and --upstream both set where the traffic goes", hint="leave one out"
             )
 
-    def check_for_many(self, many: int) -> None:
-        """Raise `UsageError` for an option of a single plugin where there are several."""
-        for name in chosen(self) if many > 1 else ():
+    def check_for_many(self, count: int) -> None:
+        """Raise `UsageError` for an option of a single plugin if `count` plugins run."""
+        for name in chosen(self) if count > 1 else ():
             if name in OF_ONE:
-                hint = "each plugin keeps its own settings; or choose one with --root"
+                hint = "set it in each plugin's Cargo.toml, or choose a plugin with --root"
                 raise UsageError(f"{flag(name)} is for a single plugin, but this is a workspace", hint=hint)
 
     def over(self, earlier: Mapping[str, Any], *, chain: bool = False) -> Self:
-        """These, completed by an earlier deploy's (`record`); in a chain not with those of one plugin."""
+        """Fill in unset options from an earlier deploy's `record`; for a chain, not those of one plugin."""
         kept = {key: value for key, value in earlier.items() if getattr(self, key) is None}
-        if self.bootstrap or self.upstream:  # either ends the other
+        if self.bootstrap or self.upstream:  # each replaces the other
             kept = {key: value for key, value in kept.items() if key not in ("bootstrap", "upstream")}
         if chain:
             kept = {key: value for key, value in kept.items() if key not in OF_ONE}
@@ -110,7 +110,7 @@ class RunOptions:
         return dataclasses.replace(self, **kept)
 
     def record(self) -> dict[str, Any]:
-        """The options as plain values for a record, with absolute paths."""
+        """The options as JSON values for a deployment's record, with absolute paths."""
         values = {name: getattr(self, name) for name in chosen(self)}
         if self.bootstrap:
             values["bootstrap"] = str(self.bootstrap.resolve())
@@ -122,19 +122,19 @@ class RunOptions:
 
     @cached_property
     def configuration(self) -> bytes | None:
-        """What `config` stands for, read once; None where it isn't set. Raises `UsageError`."""
+        """The content of `config`, read once; None if it isn't set. Raises `UsageError`."""
         from scaffold.project.schema import read_configuration
 
         return None if self.config is None else read_configuration(self.config)
 
     @cached_property
     def settings(self) -> HostSettings:
-        """The host's part. Raises `UsageError` for an impossible value."""
+        """The host's settings. Raises `UsageError` for an invalid value."""
         from scaffold.project.clusters import parse_upstream
 
         if self.upstream:
             parse_upstream(self.upstream)
-        _ = self.configuration  # an error of it is reported before a build, not after
+        _ = self.configuration  # reports an error before the build, not after
         envoy = self.envoy
         return HostSettings(
             port=0 if self.bootstrap else PORT if self.port is None else self.port,
@@ -151,14 +151,13 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class HostSettings:
-    """How a host runs its plugins, as far as it can't change while the host runs.
+    """How a host runs its plugins: the settings that can't change while it runs.
 
-    `port` 0 is any free one; `upstream` is a URL, None for the built-in origin; `envoy` names an Envoy;
-    `bootstrap` is the path of a user's configuration, which then says port and upstream, and
-    `bootstrap_digest` shows whether it was edited. `envoy_image` is the image whose Envoy runs in a
-    container, `docker_args` are arguments of `docker run` for it. `anywhere` replaces the ports in the
-    bootstrap by any free ones. `types` are the plugins' types, in the order in which traffic meets them;
-    `clusters` are the clusters of all plugins.
+    `port` 0 is any free port; `upstream` is a URL, or None for the built-in origin; `envoy` is a path or a
+    version. `bootstrap` is the path of the user's Envoy configuration, which sets port and upstream itself;
+    `bootstrap_digest` detects edits to it. `envoy_image` is the container's image, `docker_args` are
+    arguments for its `docker run`. `anywhere` replaces the ports in the bootstrap by free ones. `types` are
+    the plugins' types, in the order in which they process requests; `clusters` are those of all plugins.
     """
 
     port: int = 0
@@ -175,23 +174,23 @@ class HostSettings:
     types: tuple[str, ...] = ("http",)
 
     def serving(self, *plugins: Plugin) -> HostSettings:
-        """These settings with what a chain of plugins needs.
+        """These settings, with the clusters and types of a chain of plugins.
 
-        Raises `ProjectError` where two plugins use one cluster name for different places.
+        Raises `ProjectError` if two plugins use one cluster name for different addresses.
         """
         clusters: dict[str, str] = {}
         for plugin in plugins:
-            for name, place in plugin.clusters.items():
-                if clusters.setdefault(name, place) != place:
-                    what = f"the cluster `{name}` leads to {place} for {plugin.name}"
-                    hint = "use the same place in both, or rename one"
+            for name, address in plugin.clusters.items():
+                if clusters.setdefault(name, address) != address:
+                    earlier = f"an earlier plugin of the chain uses it for {clusters[name]}"
                     raise ProjectError(
-                        f"{what}, to {clusters[name]} for one before it in the chain", hint=hint
+                        f"{plugin.name} uses the cluster `{name}` for {address}, but {earlier}",
+                        hint="use the same address in both, or rename one",
                     )
         return dataclasses.replace(self, clusters=clusters, types=tuple(plugin.type for plugin in plugins))
 
     def fit(self, running: HostSettings, port: int) -> bool:
-        """Whether a host that runs with the settings `running`, on `port`, is what these ask for."""
+        """Whether a host that runs with the settings `running`, on `port`, satisfies these."""
         return self.port in (0, port) and dataclasses.replace(self, port=0) == dataclasses.replace(
             running, port=0
         )

@@ -21,8 +21,8 @@ from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import NotAPlugin, WasmModule
 
 _MODULES_LIMIT = 512 * 2**20  # bytes of the cached modules
-_UNUSED = 30 * 86400.0  # seconds after which one goes
-_IN_USE = 3600.0  # seconds: a command may be about to read one that is no older
+_UNUSED = 30 * 86400.0  # seconds until an unused module is removed
+_IN_USE = 3600.0  # seconds in which a command may still be about to read a module
 
 if TYPE_CHECKING:
     from scaffold.oci.plugin_info import PluginInfo
@@ -42,22 +42,22 @@ class OpenedImage:
 
 @dataclass(frozen=True)
 class Source:
-    """A module and what it belongs to: a project, an image, or neither."""
+    """A module, and the project or image that it comes from, if any."""
 
     module: WasmModule
     project: Project | None = None
     image: OpenedImage | None = None
 
     def plugin(self, options: RunOptions = RunOptions()) -> Plugin:
-        """The plugin, with the options in place of its own name, root id and configuration.
+        """The plugin; the options override its name, root id and configuration.
 
-        Raises `ProjectError`, `UsageError` or `ImageError` for a configuration that doesn't fit the schema.
+        Raises `ProjectError`, `UsageError` or `ImageError` for a configuration that the schema refuses.
         """
-        made = self._plugin(options.configuration)
+        plugin = self._plugin(options.configuration)
         return replace(
-            made,
-            name=options.id or made.name,
-            root_id=made.root_id if options.root_id is None else options.root_id,
+            plugin,
+            name=options.id or plugin.name,
+            root_id=plugin.root_id if options.root_id is None else options.root_id,
         )
 
     def _plugin(self, configuration: bytes | None) -> Plugin:
@@ -89,9 +89,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a command is about: the projects at `root`, a module's file, or an image, by what was typed.
+    """What a command works on: the projects at `root`, a module's file, or an image.
 
-    `projects` are those at `root`, None where there is no Cargo.toml; `module` is a file's, `image` a name.
+    `projects` is None if `root` has no Cargo.toml; `module` comes from a file; `image` is a name.
     """
 
     root: Path
@@ -101,12 +101,12 @@ class Choice:
 
     @property
     def is_built(self) -> bool:
-        """Whether it is the project's own, which cargo builds first."""
+        """Whether cargo builds it: neither a module nor an image was named."""
         return self.module is None and self.image is None
 
     @property
     def project(self) -> Project | None:
-        """The project to which the module belongs; in a workspace the member that builds one of its name."""
+        """The module's project; in a workspace, the member that builds a module with that file name."""
         if self.projects is None or self.image is not None:
             return None
         if self.projects.workspace is None:
@@ -120,10 +120,10 @@ class Choice:
         return len(self.projects.chain) if self.is_built and self.projects else 1
 
     def load(self, build: BuildOptions) -> list[Source]:
-        """The modules: built by cargo, read from the file, or from the image, which is pulled if need be.
+        """The modules: built by cargo, from the file, or from the image, which is pulled if necessary.
 
-        At a workspace's root they are its chain's, in the order in which traffic meets them.
-        Raises `ModuleError` for an image's plugin of a type that no host runs.
+        At a workspace's root, the modules of its chain, in the order in which they process requests.
+        Raises `ModuleError` for an image whose plugin type no host can run.
         """
         if self.image is not None:
             return [_from_image(self.image)]
@@ -133,31 +133,31 @@ class Choice:
 
         assert self.projects  # noqa: S101 - `choose` read them
         chain = self.projects.chain
-        if left := [project for project in self.projects if project not in chain.all]:
-            emit(Noted(f"not in the chain: {called(left)}"))
+        if others := [project for project in self.projects if project not in chain.all]:
+            emit(Noted(f"not in the chain: {called(others)}"))
         modules = cargo.build(chain, build)
         return [Source(module, project) for project, module in zip(chain, modules, strict=True)]
 
     def load_one(self, build: BuildOptions) -> Source:
         """The only module. Raises `ProjectError` at a workspace's root."""
         if self.is_built and self.projects and self.projects.workspace:
-            Project.load(self.root)  # which says what to choose
+            Project.load(self.root)  # raises the error that lists the choices
         return self.load(build)[0]
 
 
-def choose(given: str | Path | None, root: Path, options: RunOptions = RunOptions()) -> Choice:
-    """Read what a command is about, before anything is built: `given` is a file, an image, or nothing.
+def choose(argument: str | Path | None, root: Path, options: RunOptions = RunOptions()) -> Choice:
+    """Resolve and read a command's argument, a file, an image or None, before anything is built.
 
-    Raises `ProjectError` for an impossible chain, `UsageError` for options that a chain can't have.
+    Raises `ProjectError` for an invalid chain, `UsageError` for options that a chain can't have.
     """
     root = locate(root)
-    if given is not None and not is_file(given):
+    if argument is not None and not is_file(argument):
         from scaffold.oci.reference import Reference
 
-        Reference.parse(str(given))
-        return Choice(root, image=str(given))
-    if given is not None:
-        return Choice(root, projects_if_any(root), WasmModule.read(Path(given)))
+        Reference.parse(str(argument))
+        return Choice(root, image=str(argument))
+    if argument is not None:
+        return Choice(root, projects_if_any(root), WasmModule.read(Path(argument)))
     choice = Choice(root, projects_at(root))
     options.check_for_many(choice.count)
     return choice
@@ -167,21 +167,21 @@ def _from_image(name: str) -> Source:
     image = open_image(name)
     if image.info.type not in RUNNABLE:
         kind = image.info.type
-        raise ModuleError(f"{image.reference}: plugins of type {kind!r} can be packaged, not run yet")
+        raise ModuleError(f'{image.reference}: plugins of type "{kind}" can be packaged, not run yet')
     return Source(image.module, image=image)
 
 
-def is_file(given: str | Path) -> bool:
-    """Whether a module's file is meant, not an image: by its ending, its first letter, or its being there."""
-    text = str(given)
-    # not Path's, which raises for a name that is too long for a file
+def is_file(argument: str | Path) -> bool:
+    """Whether it names a file, not an image: it ends with .wasm, starts with / or ., or exists."""
+    text = str(argument)
+    # not Path.is_file, which raises an error for a name that is too long
     return text.endswith(".wasm") or text.startswith(("/", ".")) or os.path.isfile(text)  # noqa: PTH113
 
 
 def open_image(name: str) -> OpenedImage:
-    """Open a local image, which is pulled first if it isn't here.
+    """Open an image, pulling it first unless it is in the local store.
 
-    Raises `UsageError` for an image that isn't here and names no registry.
+    Raises `UsageError` for an image that is missing and doesn't name a registry.
     """
     from scaffold.oci.layout import unpack
     from scaffold.oci.reference import Reference
@@ -191,11 +191,12 @@ def open_image(name: str) -> OpenedImage:
     if not store.holds(reference):
         if reference.local:
             raise UsageError(
-                f"there is neither a file nor a local image `{name}`", hint="`scaffold images` lists them"
+                f"there is neither a file nor a local image `{name}`",
+                hint="list images with `scaffold images`",
             )
         from scaffold.oci.registry import transfer
 
-        emit(Noted(f"{reference} isn't here yet"))
+        emit(Noted(f"{reference} isn't in the local store"))
         transfer.download(reference, store, plain_http=False)
     manifest = store.find(reference)
     unpacked = unpack(manifest, reference, store.blobs.open)
@@ -203,7 +204,7 @@ def open_image(name: str) -> OpenedImage:
 
 
 def _cached(content: bytes, digest: str) -> WasmModule:
-    """A module as a file in the user's cache, named after its digest; a damaged file is replaced."""
+    """Write a module to the user's cache, named after its digest, unless it is there and undamaged."""
     path = files.cache_dir() / "modules" / f"{digest.removeprefix('sha256:')}.wasm"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(NotAPlugin):
@@ -217,13 +218,13 @@ def _cached(content: bytes, digest: str) -> WasmModule:
 
 
 def _prune(folder: Path) -> None:
-    """Remove modules that nobody has used for long, and the longest unused of too many."""
-    found = []
+    """Remove modules that haven't been used for long, and the least recently used of too many."""
+    modules = []
     for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # another command prunes, too
-            found.append((path.stat(), path))
+        with suppress(FileNotFoundError):  # another command may prune at the same time
+            modules.append((path.stat(), path))
     total, now = 0, time.time()
-    for stat, path in sorted(found, key=lambda each: -each[0].st_mtime):
+    for stat, path in sorted(modules, key=lambda each: -each[0].st_mtime):
         total += stat.st_size
         unused = now - stat.st_mtime
         if unused > _UNUSED or (total > _MODULES_LIMIT and unused > _IN_USE):

@@ -1,4 +1,4 @@
-"""Cargo.toml as it is written: which one is meant, and what is in it."""
+"""Finding, parsing and reading a Cargo.toml."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from scaffold.errors import ProjectError
 
 FILE = "Cargo.toml"
-NAME = "proxy-wasm"  # the SDK's, and that of our table in [package.metadata]
+NAME = "proxy-wasm"  # the SDK's crate, and our table in [package.metadata]
 
 
 def locate(root: Path) -> Path:
-    """The folder that is meant by `root`: for the current one, the nearest above it with a Cargo.toml."""
+    """Like cargo: for the current folder, the nearest parent with a Cargo.toml; otherwise `root`."""
     if root != Path() or (root / FILE).exists():
         return root
     here = root.absolute()
@@ -21,7 +21,7 @@ def locate(root: Path) -> Path:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Parse a Cargo.toml. Raises `ProjectError`, with line and column where it isn't TOML."""
+    """Read and parse a Cargo.toml. Raises `ProjectError`, with line and column if it isn't TOML."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -33,25 +33,25 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def parse_manifest(text: str, path: Path) -> dict[str, Any]:
-    """Parse what a Cargo.toml, at `path`, has or had in it. Raises `ProjectError` as `read_manifest` does."""
+    """Parse the text of a Cargo.toml; `path` is for errors. Raises `ProjectError` like `read_manifest`."""
     try:
         return tomllib.loads(text.removeprefix("\ufeff"))
     except RecursionError as error:
         raise ProjectError(f"{path} is not TOML: nested too deeply") from error
-    except ValueError as error:  # not TOMLDecodeError alone: a number may be too long for Python
+    except ValueError as error:  # TOMLDecodeError, or a number that is too long for Python
         raise ProjectError(f"{path} is not TOML: {error}") from error
 
 
 def table(parent: dict[str, Any], key: str) -> dict[str, Any]:
-    """The table `key`, or an empty one: where something else stands, it is not ours to judge."""
+    """The table `key`, or an empty one if it is missing or, an error for cargo to report, no table."""
     value = parent.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def settings_in(metadata: object, named: str, path: Path) -> dict[str, Any]:
-    """Our table in a `metadata` of the Cargo.toml at `path`; errors call that `named`.
+    """Our table in the `metadata` of the Cargo.toml at `path`, called `named` in errors.
 
-    Raises `ProjectError` where it is misspelt, or no table.
+    Raises `ProjectError` if its name is misspelt or it is not a table.
     """
     metadata = metadata if isinstance(metadata, dict) else {}
     for key in metadata.keys() - {NAME}:
@@ -59,23 +59,23 @@ def settings_in(metadata: object, named: str, path: Path) -> dict[str, Any]:
 
         if difflib.get_close_matches(key, [NAME], cutoff=0.8):
             raise ProjectError(f"[{named}.{key}] in {path} is misspelt", hint=f"write [{named}.{NAME}]")
-    found = metadata.get(NAME, {})
-    if not isinstance(found, dict):
+    settings = metadata.get(NAME, {})
+    if not isinstance(settings, dict):
         raise ProjectError(f"{named}.{NAME} in {path} is not a table")
-    return found
+    return settings
 
 
 def makes_cdylib(manifest: dict[str, Any]) -> bool:
-    """Whether a crate's library is what a wasm module is."""
+    """Whether the crate's library is a cdylib, which compiles to a wasm module."""
     lib = table(manifest, "lib")
     kinds = lib.get("crate-type", lib.get("crate_type"))
     return isinstance(kinds, list) and "cdylib" in kinds
 
 
 def is_plugin(manifest: dict[str, Any]) -> bool:
-    """Whether a crate is a plugin's: it says so in our table, or makes a cdylib with the SDK."""
+    """Whether a crate is a plugin: it has our table, or it builds a cdylib with the SDK."""
     if NAME in table(table(manifest, "package"), "metadata"):
         return True
-    used = table(manifest, "dependencies").items()
-    renamed = {value.get("package", name) if isinstance(value, dict) else name for name, value in used}
-    return makes_cdylib(manifest) and NAME in renamed
+    dependencies = table(manifest, "dependencies").items()
+    crates = {value.get("package", name) if isinstance(value, dict) else name for name, value in dependencies}
+    return makes_cdylib(manifest) and NAME in crates

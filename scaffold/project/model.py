@@ -1,4 +1,4 @@
-"""A plugin's crate: what its Cargo.toml says."""
+"""A project: a plugin's crate, as its Cargo.toml describes it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TYPES = ("http", "network", "service")
 RUNNABLE = ("http", "network")
 TRIPLES = ("wasm32-wasip1", "wasm32-unknown-unknown")
 TABLE = f"package.metadata.{NAME}"
-_FEW = 5  # that an error names
+_MAX_NAMED = 5  # plugins in an error's hint
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The table `[package.metadata.proxy-wasm]`, with its defaults."""
+    """The settings in `[package.metadata.proxy-wasm]`, with defaults."""
 
     type: str = "http"
     root_id: str = ""
@@ -37,46 +37,48 @@ class Settings:
 
 @dataclass(frozen=True)
 class Project:
-    """A crate that compiles to a plugin, read once. `root` is absolute and real; `name` is the package's."""
+    """A crate that compiles to a plugin, read once. `root` is absolute, without symbolic links."""
 
     root: Path
     name: str
     version: str
     settings: Settings
     manifest: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    member_of: Workspace | None = field(default=None, repr=False, compare=False)  # if known already
+    member_of: Workspace | None = field(default=None, repr=False, compare=False)  # if already known
 
     @classmethod
     def load(cls, root: Path) -> Project:
         """Read the crate in `root`.
 
-        Raises `ProjectError` when there is no Cargo.toml, or when it isn't TOML, isn't a cdylib's, or has
-        an unknown or impossible setting.
+        Raises `ProjectError` if there is no Cargo.toml, or if it isn't TOML, doesn't build a cdylib, or has
+        an unknown or invalid setting.
         """
         root = locate(root)
         return cls.of(root, read_manifest(root / FILE))
 
     @classmethod
     def of(cls, root: Path, manifest: dict[str, Any], member_of: Workspace | None = None) -> Project:
-        """The crate in `root`, whose Cargo.toml was read already. Raises `ProjectError` as `load` does."""
+        """The crate in `root` with this parsed Cargo.toml. Raises `ProjectError` like `load`."""
         path = root / FILE
         package = manifest.get("package")
         if not isinstance(package, dict) or not isinstance(package.get("name"), str):
-            why = f"{path} is a workspace's, and this needs one plugin"
-            lacking = f"no [package] with a name in {path}"
-            raise ProjectError(why if "workspace" in manifest else lacking, hint=_which(root, manifest))
+            if "workspace" in manifest:
+                message = f"{path} describes a workspace, but this command needs a single plugin"
+            else:
+                message = f"no [package] with a name in {path}"
+            raise ProjectError(message, hint=_root_hint(root, manifest))
         if not makes_cdylib(manifest):
-            add = 'add `[lib]` with `crate-type = ["cdylib"]`'
-            hint = _which(root, manifest) if "workspace" in manifest else add
+            lib_hint = 'add `[lib]` with `crate-type = ["cdylib"]`'
+            hint = _root_hint(root, manifest) if "workspace" in manifest else lib_hint
             raise ProjectError(f"{path} doesn't build a cdylib, the crate type of wasm modules", hint=hint)
         table = settings_in(package.get("metadata"), "package.metadata", path)
         settings = _settings(table, path, package["name"])
-        made = cls(root.resolve(), package["name"], "0.0.0", settings, manifest, member_of)
-        version = made._strings({"version": package.get("version")}).get("version", "0.0.0")
-        return replace(made, version=version)
+        project = cls(root.resolve(), package["name"], "0.0.0", settings, manifest, member_of)
+        version = project._strings({"version": package.get("version")}).get("version", "0.0.0")
+        return replace(project, version=version)
 
     def summary(self) -> str:
-        """Where it is."""
+        """The project's folder."""
         return str(self.root)
 
     @cached_property
@@ -86,12 +88,12 @@ class Project:
 
     @property
     def top(self) -> Path:
-        """Where cargo keeps the lock file and the target folder."""
+        """The folder with cargo's lock file and target folder."""
         return self.workspace.root if self.workspace else self.root
 
     @property
     def description(self) -> dict[str, str]:
-        """The strings in `[package]`, with what they inherit from the workspace."""
+        """The strings in `[package]`, including those inherited from the workspace."""
         return self._strings(self.manifest["package"])
 
     def _strings(self, package: dict[str, Any]) -> dict[str, str]:
@@ -99,19 +101,19 @@ class Project:
         return workspace.describe(package) if workspace else strings(package, {})
 
     def configuration(self) -> bytes:
-        """The plugin's default configuration: the bytes of the file that the settings name, or none."""
+        """The plugin's default configuration: the content of the file in the settings, or empty."""
         if self.settings.configuration is None:
             return b""
         try:
             path = (self.root / self.settings.configuration).resolve()
-        except (OSError, ValueError, RuntimeError) as error:  # a NUL in it, a link to itself
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, a link to itself
             raise ProjectError(
                 f"cannot read the configuration {self.settings.configuration!r}: {error}"
             ) from error
         if not path.is_relative_to(self.root):
             raise ProjectError(
-                f"configuration = {self.settings.configuration!r} leads out of the project",
-                hint=f"name a file below {self.root}",
+                f"configuration = {self.settings.configuration!r} is outside the project",
+                hint=f"name a file in {self.root}",
             )
         try:
             return path.read_bytes()
@@ -119,9 +121,9 @@ class Project:
             raise ProjectError(f"cannot read the configuration {path}: {error.strerror}") from error
 
     def configured(self, other: bytes | None = None) -> bytes:
-        """The configuration from --config (`other`), or else the default, once it fits the schema.
+        """The configuration from --config (`other`) or else the default, validated against the schema.
 
-        Raises `UsageError` when the one from --config doesn't fit, `ProjectError` when the default doesn't.
+        Raises `UsageError` if the one from --config isn't valid, `ProjectError` if the default isn't.
         """
         content = self.configuration() if other is None else other
         schema = Schema.of(self.root)
@@ -131,16 +133,18 @@ class Project:
             schema.check(content, os.path.relpath(self.root / self.settings.configuration), ProjectError)
         elif schema:
             hint = f'name a file in [{TABLE}] of Cargo.toml: `configuration = "config.json"`'
-            schema.check(content, f"an empty configuration of {self.name}", ProjectError, hint=hint)
+            schema.check(content, f"the empty configuration of {self.name}", ProjectError, hint=hint)
         return content
 
 
-def _which(root: Path, manifest: dict[str, Any]) -> str:
-    """What to pass as --root, where `root` itself holds no plugin."""
+def _root_hint(root: Path, manifest: dict[str, Any]) -> str:
+    """What to pass as --root if `root` itself isn't a plugin."""
     workspace = Workspace.at(root, manifest)
     folders = workspace.plugins() if workspace else []
-    more = f" ({len(folders)} in all)" if len(folders) > _FEW else ""
-    return f"choose a plugin: {choices(folders[:_FEW])}{more}" if folders else "give --root a plugin's crate"
+    if not folders:
+        return "pass --root a plugin's crate"
+    total = f" ({len(folders)} in all)" if len(folders) > _MAX_NAMED else ""
+    return f"choose a plugin: {choices(folders[:_MAX_NAMED])}{total}"
 
 
 def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:

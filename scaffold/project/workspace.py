@@ -1,6 +1,6 @@
-"""Cargo workspaces: where the root is, which crates are members, and what they inherit.
+"""Cargo workspaces: the root, the members, and what they inherit.
 
-Source: the Cargo book, workspaces. To cargo a path dependency that `members` doesn't name is a member, too.
+Source: the Cargo book, workspaces. Unlike cargo, we don't count path dependencies as members.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scaffold.project.manifest import FILE, is_plugin, locate, read_manifest, ta
 
 @dataclass(frozen=True)
 class Workspace:
-    """A folder whose Cargo.toml has a table `[workspace]`; `root` is absolute and real.
+    """A folder whose Cargo.toml has a table `[workspace]`; `root` is absolute, without symbolic links.
 
     Its Cargo.toml and those of its members are read once.
     """
@@ -29,9 +29,9 @@ class Workspace:
 
     @classmethod
     def at(cls, folder: Path, manifest: dict[str, Any] | None = None) -> Workspace | None:
-        """The workspace whose root is `folder`, by its `manifest` if that was read already.
+        """The workspace with the root `folder`; reads its Cargo.toml unless `manifest` is given.
 
-        Raises `ProjectError` for a broken Cargo.toml.
+        Raises `ProjectError` for an invalid Cargo.toml.
         """
         if manifest is None:
             manifest = read_manifest(folder / FILE) if (folder / FILE).is_file() else {}
@@ -43,23 +43,23 @@ class Workspace:
         folder = folder.resolve()
         if manifest is None:
             manifest = read_manifest(folder / FILE) if (folder / FILE).is_file() else {}
-        named = table(manifest, "package").get("workspace")
-        if isinstance(named, str):
-            return cls.at(folder / named)
+        explicit = table(manifest, "package").get("workspace")
+        if isinstance(explicit, str):
+            return cls.at(folder / explicit)
         for above in (folder, *folder.parents):
-            found = cls.at(above, manifest if above == folder else None)
-            if found and not found.excludes(folder):
-                return found
+            workspace = cls.at(above, manifest if above == folder else None)
+            if workspace and not workspace.excludes(folder):
+                return workspace
         return None
 
     @classmethod
     def meant(cls, root: Path) -> Workspace | None:
-        """The workspace whose plugins `root` stands for: its root folder, when that is no plugin itself."""
-        found = cls.at(locate(root))
-        return None if found is None or is_plugin(found.manifest) else found
+        """The workspace at `root`, unless the crate there is a plugin itself, which is meant instead."""
+        workspace = cls.at(locate(root))
+        return None if workspace is None or is_plugin(workspace.manifest) else workspace
 
     def excludes(self, folder: Path) -> bool:
-        """Whether a folder below, given by its real path, is excluded; `exclude` takes no globs in cargo."""
+        """Whether the manifest excludes a folder below the root; cargo's `exclude` has no globs."""
 
         def below(key: str) -> bool:
             return any(folder.is_relative_to(os.path.normpath(self.root / each)) for each in self._list(key))
@@ -67,28 +67,28 @@ class Workspace:
         return folder != self.root and below("exclude") and not below("members")
 
     def members(self) -> list[Path]:
-        """The members' folders in the order of the manifest, those of a glob by name."""
+        """The members' folders in the manifest's order; those of one glob are sorted by name."""
         return list(self._members)
 
     @cached_property
     def _members(self) -> tuple[Path, ...]:
-        found = [self.root] if "package" in self.manifest else []
+        folders = [self.root] if "package" in self.manifest else []
         for pattern in self._list("members"):
-            # not Path.glob, which takes neither an absolute pattern nor an empty one
+            # not Path.glob, which refuses absolute and empty patterns
             names = sorted(glob.glob(pattern, root_dir=self.root, recursive=True))  # noqa: PTH207
-            found += [(self.root / name).resolve() for name in names if (self.root / name / FILE).is_file()]
-        return tuple(folder for folder in dict.fromkeys(found) if not self.excludes(folder))
+            folders += [(self.root / name).resolve() for name in names if (self.root / name / FILE).is_file()]
+        return tuple(folder for folder in dict.fromkeys(folders) if not self.excludes(folder))
 
     @cached_property
     def manifests(self) -> dict[Path, dict[str, Any]]:
-        """Every member's Cargo.toml by its folder."""
+        """Each member's parsed Cargo.toml, by folder."""
         return {
             folder: self.manifest if folder == self.root else read_manifest(folder / FILE)
             for folder in self._members
         }
 
     def member(self, name: str) -> Path | None:
-        """The folder of the member whose package has that name."""
+        """The folder of the member with that package name."""
         for folder, manifest in self.manifests.items():
             if table(manifest, "package").get("name") == name:
                 return folder
@@ -99,7 +99,7 @@ class Workspace:
         return [folder for folder, manifest in self.manifests.items() if is_plugin(manifest)]
 
     def describe(self, package: dict[str, Any]) -> dict[str, str]:
-        """The strings in a member's `[package]`, with what it inherits from the workspace."""
+        """The strings in a member's `[package]`, including those inherited from the workspace."""
         return strings(package, table(self.manifest["workspace"], "package"))
 
     def _list(self, key: str) -> list[str]:
@@ -108,16 +108,16 @@ class Workspace:
 
 
 def choices(folders: Sequence[Path]) -> str:
-    """How to name each of these crates on the command line, from the current folder."""
+    """The options for these crates on the command line: `--root a, --root b`."""
     return ", ".join(f"--root {shlex.quote(os.path.relpath(folder))}" for folder in folders)
 
 
 def strings(package: dict[str, Any], shared: dict[str, Any]) -> dict[str, str]:
-    """The strings in `[package]`; those with `workspace = true` are taken from `shared`."""
+    """The strings in `[package]`; values with `workspace = true` come from `shared`."""
     inherited = {key: shared.get(key) if isinstance(value, dict) else value for key, value in package.items()}
     return {key: value for key, value in inherited.items() if isinstance(value, str)}
 
 
 def inherits(package: dict[str, Any]) -> bool:
-    """Whether a `[package]` takes anything from its workspace."""
+    """Whether a `[package]` inherits anything from its workspace."""
     return any(isinstance(value, dict) and "workspace" in value for value in package.values())

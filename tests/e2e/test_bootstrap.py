@@ -199,7 +199,7 @@ def test_a_bootstrap_that_envoy_itself_refuses_is_said_in_its_words(probe, mine,
 
 
 def test_a_bootstrap_and_an_upstream_disagree(probe, mine, tmp_path):
-    with pytest.raises(UsageError, match="both say where the traffic goes"):
+    with pytest.raises(UsageError, match="both set where the traffic goes"):
         scaffold.bootstrap(
             tmp_path,
             module=probe.path,

@@ -355,5 +355,6 @@ def test_links_share_the_clusters_that_they_agree_on(start, plugin, tmp_path):
     with pytest.raises(ProjectError) as caught:
         start(one, other, folder=tmp_path).__enter__()
     assert caught.value.message == (
-        "the cluster `shared` leads to http://127.0.0.1:1 for two, to upstream for one before it in the chain"
+        "two uses the cluster `shared` for http://127.0.0.1:1,"
+        " but an earlier plugin of the chain uses it for upstream"
     )

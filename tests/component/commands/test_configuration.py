@@ -168,7 +168,7 @@ def test_a_project_without_a_configuration_must_fit_as_if_it_were_an_empty_objec
     (crate / "Cargo.toml").write_text(CARGO_TOML)
     with pytest.raises(ProjectError) as caught:
         Project.load(crate).configured()
-    said = "an empty configuration of gate does not match config.schema.json: 'keys' is a required property"
+    said = "the empty configuration of gate does not match config.schema.json: 'keys' is a required property"
     assert caught.value.message == said
     assert caught.value.hint.endswith('of Cargo.toml: `configuration = "config.json"`')
     (crate / "config.schema.json").write_text(json.dumps(SCHEMA | {"required": []}))

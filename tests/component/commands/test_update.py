@@ -671,7 +671,7 @@ def test_a_workspace_is_no_project(tmp_path):
     (tmp_path / "Cargo.toml").write_text("[workspace]\n")
     commit(tmp_path)
     refused = refusal(ProjectError, tmp_path)
-    assert refused.hint == "give --root a plugin's crate"
+    assert refused.hint == "pass --root a plugin's crate"
 
 
 # --- answers

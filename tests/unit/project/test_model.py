@@ -167,7 +167,7 @@ def test_not_utf8(crate):
 )
 def test_not_a_package(crate, content):
     root = crate(content)
-    hint = "give --root a plugin's crate"
+    hint = "pass --root a plugin's crate"
     assert refusal(root) == (f"no [package] with a name in {root / 'Cargo.toml'}", hint)
 
 
@@ -249,8 +249,8 @@ def test_a_configuration_that_leads_out_of_the_project(tmp_path, leads):
     (root / "link").symlink_to(tmp_path / "secret")
     (root / "folder").symlink_to(tmp_path)
     (root / "Cargo.toml").write_text(f"{CRATE}{TABLE}configuration = '{leads}'\n")
-    message = f"configuration = '{leads}' leads out of the project"
-    assert refusal(root) == (message, f"name a file below {root.resolve()}")
+    message = f"configuration = '{leads}' is outside the project"
+    assert refusal(root) == (message, f"name a file in {root.resolve()}")
 
 
 def test_a_configuration_may_be_a_link_within_the_project(crate):

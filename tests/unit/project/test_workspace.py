@@ -129,7 +129,7 @@ def test_a_root_that_is_none_stands_for_all(root, monkeypatch):
 def test_a_workspace_without_a_plugin_says_so(command, root, capsys):
     crate(write(root, '[workspace]\nmembers = ["a"]\n') / "a", "")
     ran = entered(capsys, command, "--root", root)
-    hint = "`scaffold new NAME` adds one, and `scaffold adopt` turns a plugin's crate into one"
+    hint = "add one with `scaffold new NAME`, or turn a plugin crate into a project with `scaffold adopt`"
     assert (ran.code, ran.err) == (3, error(f"no member of the workspace in {root} is a plugin", hint))
 
 
@@ -139,7 +139,7 @@ def test_what_is_about_one_plugin_names_them(line, root, capsys, monkeypatch):
     crate(root / "a b"), crate(root / "c"), crate(root / "library", "")
     monkeypatch.chdir(root.parent)
     ran = entered(capsys, *line.split(), "--root", "ws")
-    message = "ws/Cargo.toml is a workspace's, and this needs one plugin"
+    message = "ws/Cargo.toml describes a workspace, but this command needs a single plugin"
     assert (ran.code, ran.err) == (3, error(message, "choose a plugin: --root 'ws/a b', --root ws/c"))
 
 
@@ -167,12 +167,12 @@ def test_a_chain_is_what_it_is_said_to_be(root):
     ("said", "message", "hint"),
     [
         ('chian = ["a"]', "unknown key `chian` in {}", "known: chain"),
-        ('chain = "a"', "`chain` in {} is not a list of names", '`chain = ["auth", "ratelimit"]`'),
-        ("chain = []", "`chain` in {} is not a list of names", '`chain = ["auth", "ratelimit"]`'),
-        ("chain = [1]", "`chain` in {} is not a list of names", '`chain = ["auth", "ratelimit"]`'),
+        ('chain = "a"', "`chain` in {} is not a list of names", 'write `chain = ["auth", "ratelimit"]`'),
+        ("chain = []", "`chain` in {} is not a list of names", 'write `chain = ["auth", "ratelimit"]`'),
+        ("chain = [1]", "`chain` in {} is not a list of names", 'write `chain = ["auth", "ratelimit"]`'),
         (
             'chain = ["library"]',
-            "`chain` in {} names `library`, which isn't a plugin here that a host can run",
+            "`chain` in {} names `library`, which isn't a runnable plugin of this workspace",
             "known: b, a, c",
         ),
         ('chain = ["a", "b", "a"]', "`chain` in {} names `a` twice", None),
@@ -312,7 +312,7 @@ def test_a_service_is_in_no_chain(root):
     assert [project.name for project in projects_at(root).chain] == ["b", "c"]
     for name in "bc":
         crate(root / name, LIB + service)
-    with pytest.raises(ProjectError, match="can be run: they are services"):
+    with pytest.raises(ProjectError, match="can run: all of them are services"):
         _ = projects_at(root).chain
 
 
@@ -327,7 +327,7 @@ def test_a_root_with_a_package_that_is_no_plugin_is_there_once(root, capsys):
 def test_what_is_of_one_plugin_cannot_be_said_of_a_chain(command, words, root, capsys):
     chained(root)
     ran = entered(capsys, command, *words, "--root", root)
-    hint = "each plugin keeps its own settings; or choose one with --root"
+    hint = "set it in each plugin's Cargo.toml, or choose a plugin with --root"
     assert (ran.code, ran.err) == (
         2,
         error(f"{words[0]} is for a single plugin, but this is a workspace", hint),

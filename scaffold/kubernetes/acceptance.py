@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 
 from scaffold.core.events import step
+from scaffold.core.text import one_line
 from scaffold.errors import TargetError, UsageError
 from scaffold.kubernetes.documents import Document
 from scaffold.kubernetes.options import is_http
@@ -133,11 +134,11 @@ def wait_for_answer(url: str, timeout: float) -> None:
                 if answer.status_code < 500:
                     return
             except requests.exceptions.SSLError as error:
-                problem = str(error)[:200]
+                problem = one_line(str(error))
             except requests.ConnectionError:
                 problem = "nothing answers there"
             except requests.RequestException as error:
-                problem = str(error)[:200]
+                problem = one_line(str(error))
             if time.monotonic() >= deadline:
                 raise TargetError(
                     f"the plugin is applied, but {url} doesn't answer: {problem}",

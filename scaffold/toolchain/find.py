@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scaffold.core import files, process
 from scaffold.core.events import step
+from scaffold.core.versions import Version
 from scaffold.errors import MachineError
 from scaffold.toolchain.debian import install as private
 from scaffold.toolchain.rustc import (
@@ -185,7 +186,7 @@ def install_line(os_release: str, triple: str) -> str | None:
     """
     own, *related = system_names(os_release)
     version_id = re.search(r"^VERSION_ID=(.*)", os_release, re.MULTILINE)
-    version = tuple(map(int, re.findall(r"\d+", version_id[1]))) if version_id else ()
+    version = Version.find(version_id[1] if version_id else "")
     for name in (own, *related):
         if name in _NEW_ENOUGH:  # a derivative has version numbers of its own; Debian's testing has none
             new = own == name and (not version or version >= _NEW_ENOUGH[name])

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import socket
 import sys
 from contextlib import closing
 
 from scaffold.commands.doctor.finding import Finding, Scope
 from scaffold.core import process
+from scaffold.core.versions import Version
 from scaffold.hosts.background import record as deployments
 
-OLDEST_PYTHON = (3, 11)
-OLDEST_GLIBC = (2, 31)  # Envoy's wheel is manylinux_2_31
+OLDEST_PYTHON = Version((3, 11))
+OLDEST_GLIBC = Version((2, 31))  # Envoy's wheel is manylinux_2_31
 PORT = 8080
 _HOSTS_LINE = "echo 127.0.0.1 localhost | sudo tee -a /etc/hosts"
 _MACHINES = {"linux": ("x86_64", "aarch64"), "darwin": ("arm64",)}  # for which Envoy's wheel exists
@@ -28,16 +28,15 @@ def check(_scope: Scope) -> list[Finding]:
 
 def python(version: tuple[int, ...], executable: str) -> Finding:
     """Whether this version of Python is new enough."""
-    detail = f"{'.'.join(map(str, version))}, {executable}"
+    detail = f"{Version(version)}, {executable}"
     if version >= OLDEST_PYTHON:
         return Finding("python", "ok", detail)
-    oldest = ".".join(map(str, OLDEST_PYTHON))
     return Finding(
         "python",
         "failed",
-        f"{detail}: older than {oldest}",
+        f"{detail}: older than {OLDEST_PYTHON}",
         "scaffold needs a newer one",
-        f"python{oldest} -m venv .venv && .venv/bin/pip install proxy-wasm-scaffold",
+        f"python{OLDEST_PYTHON} -m venv .venv && .venv/bin/pip install proxy-wasm-scaffold",
     )
 
 
@@ -48,9 +47,8 @@ def system(kind: str, machine: str, libc: str) -> Finding:
     if machine not in _MACHINES.get(kind, ()):
         known = ", ".join(f"{system} on {'/'.join(names)}" for system, names in _MACHINES.items())
         return Finding("system", "failed", f"{detail}: Envoy isn't built for it", why, f"use {known}")
-    version = tuple(map(int, re.findall(r"\d+", libc)[:2]))
-    if kind == "linux" and (not libc.startswith("glibc") or version < OLDEST_GLIBC):
-        needed = "glibc " + ".".join(map(str, OLDEST_GLIBC))
+    if kind == "linux" and (not libc.startswith("glibc") or Version.find(libc) < OLDEST_GLIBC):
+        needed = f"glibc {OLDEST_GLIBC}"
         remedy = (
             f"use a system with {needed} or later, such as Debian 11 or Ubuntu 20.04, or a container of one"
         )

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from scaffold.core import files, process, records
 from scaffold.core.text import age
+from scaffold.core.versions import Version
 from scaffold.errors import HostError
 from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings, RunOptions
@@ -98,7 +99,7 @@ class Status:
             admin_url=f"http://localhost:{admin_port}" if admin_port else "",
             running=record.alive,
             plugins=record.plugins,
-            envoy_version=".".join(map(str, record.envoy_version)),
+            envoy_version=str(Version(record.envoy_version)),
             upstream=settings.upstream or settings.bootstrap or "built in",
             age=max(0.0, time.time() - record.since),
             root=record.root,

@@ -125,7 +125,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(name, known, n=10)
-    return f"did you mean `{closest(name, near)}`?" if near else f"known: {', '.join(known)}"
+    return f"did you mean `{closest(name, near)}`?" if near else f"known: {', '.join(known) or 'none'}"
 
 
 def closest(name: str, candidates: Sequence[str]) -> str:

@@ -201,8 +201,12 @@ def _explain_usage(error: click.ClickException) -> int:
     message = error.format_message().strip().removesuffix(".")
     if isinstance(error, click.NoSuchOption):
         message = f"no such option `{error.option_name}`"
-        if error.possibilities:
-            hint = f"did you mean `{closest(error.option_name, error.possibilities)}`?"
+        import difflib
+
+        # click compares with the dashes, to which every short name is similar
+        name, options = error.option_name.strip("-"), [each.strip("-") for each in error.possibilities or ()]
+        if near := difflib.get_close_matches(name, options):
+            hint = f"did you mean `--{closest(name, near)}`?"
     return _report(message[:1].lower() + message[1:], hint, 2)
 
 

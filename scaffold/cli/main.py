@@ -75,7 +75,7 @@ def new(**options: Any) -> object:
 @click.option("--forget", metavar="COMMIT", help="Stop trusting this commit or digest (or a prefix of it).")
 @json_option
 def templates(**options: Any) -> object:
-    """List the bundled templates, and the other templates that you trust."""
+    """List bundled templates and other templates that you trust."""
     return scaffold.templates(**options)
 
 
@@ -98,7 +98,7 @@ def adopt(**options: Any) -> object:
 @click.option("--remove", is_flag=True, help="Remove the toolchains that scaffold installed.")
 @json_option
 def setup(**options: Any) -> object:
-    """Find a Rust toolchain that compiles to WebAssembly, or install one."""
+    """Find a Rust toolchain that compiles to wasm, or install one."""
     return scaffold.setup(**options)
 
 
@@ -107,7 +107,9 @@ def setup(**options: Any) -> object:
 @click.option(
     "--fix", is_flag=True, help="Install a toolchain, create missing folders, forget dead deployments."
 )
-@click.option("--rustc", metavar="PATH", help="Rust compiler to check.  [default: $RUSTC, or a search]")
+@click.option(
+    "--rustc", metavar="PATH", help="Rust compiler to check.  [default: $RUSTC, or the first that works]"
+)
 @click.option("--envoy", metavar="PATH|VERSION", help="Envoy to check.  [default: the bundled one]")
 @json_option
 def doctor(**options: Any) -> object:
@@ -140,20 +142,25 @@ def build(**options: Any) -> object:
     show_default=True,
     help="Where the tests run the plugin: `envoy` (a local process) or `docker` (a container).",
 )
-@takes(
-    run=RunOptions,
-    build=BuildOptions,
-    only=("envoy", "envoy_image", "docker_args"),
-    helps={"envoy": "Envoy to run, or several separated by commas, one after the other."},
-)
 @click.option("--deployed", is_flag=True, help="Test the deployed plugin.")
 @click.option("--module", metavar="FILE", type=FILE, help="Test this .wasm file instead of building.")
 @click.option("-k", "--keyword", metavar="EXPRESSION", help="Run only the tests that match, as in pytest.")
 @click.option("-x", "--exitfirst", is_flag=True, help="Stop at the first failure.")
 @click.option("--junitxml", type=FILE, metavar="FILE", help="Write a JUnit report.")
+@takes(
+    run=RunOptions,
+    build=BuildOptions,
+    only=("envoy", "envoy_image", "docker_args"),
+    helps={
+        "envoy": "Envoy to run, or several separated by commas.  [default: the bundled one]",
+        "envoy_image": "Docker image with Envoy, for --host docker.",
+        "docker_args": "More arguments for `docker run`, for --host docker.",
+    },
+    headings=False,
+)
 @json_option
 def test(**options: Any) -> object:
-    """Run the plugin's tests: Rust tests natively, then the tests in tests/ against Envoy.
+    """Run the plugin's Rust tests, then its pytest tests in Envoy.
 
     PYTEST_ARGS (after `--`) are passed to pytest. At the root of a workspace, test all its plugins, and
     their chain.
@@ -174,7 +181,7 @@ def clean(**options: Any) -> None:
 @cli.command()
 @click.argument("module", required=False)
 @root_option
-@takes(options=RunOptions, build=BuildOptions, without=("envoy_image", "docker_args"))
+@takes(options=RunOptions, build=BuildOptions, without=("envoy_image", "docker_args"), headings=False)
 def run(**options: Any) -> None:
     """Build the plugin and run it in Envoy until Ctrl-C.
 
@@ -196,13 +203,15 @@ def run(**options: Any) -> None:
 @takes(run=RunOptions, cluster=ClusterOptions, build=BuildOptions, kept="run")
 @json_option
 def deploy(**options: Any) -> object:
-    """Run the plugin in the background, or replace the running version without losing a request.
+    """Run the plugin in the background, or replace a running version.
+
+    A replacement loses no request; if the new version fails, the previous one keeps serving.
 
     TARGET is `envoy`, a local process (the default), or `docker`, a container of --envoy-image. MODULE is a
     .wasm file or an image to deploy instead of building. At the root of a workspace, deploy the chain of
     its plugins, in the order of `members`, or of `chain` in [workspace.metadata.proxy-wasm].
 
-    TARGET may also be a control plane: `istio`, `istio-envoyfilter`, `envoy-gateway` or `higress`. Then
+    TARGET may also be a control plane: `istio`, `higress`, `envoy-gateway` or `istio-envoyfilter`. Then
     MODULE is a pushed image, and kubectl applies what `scaffold manifest` prints.
     """
     return scaffold.deploy(**options)
@@ -281,7 +290,10 @@ def package(**options: Any) -> object:
 @plain_http_option
 @json_option
 def push(**options: Any) -> object:
-    """Push a local image to its registry and print its reference with the digest."""
+    """Push a local image to its registry.
+
+    Prints its reference with the digest, which is the one to deploy.
+    """
     return scaffold.push(**options)
 
 
@@ -290,7 +302,10 @@ def push(**options: Any) -> object:
 @plain_http_option
 @json_option
 def pull(**options: Any) -> object:
-    """Pull an image from its registry and print its reference with the digest."""
+    """Pull an image from its registry into the local store.
+
+    Prints its reference with the digest.
+    """
     return scaffold.pull(**options)
 
 
@@ -302,11 +317,11 @@ def pull(**options: Any) -> object:
 @out_option
 @json_option
 def manifest(**options: Any) -> object:
-    """Print the Kubernetes resource that runs the plugin (applies nothing).
+    """Print the Kubernetes resource that runs the plugin.
 
-    TARGET is a control plane, `istio`, `istio-envoyfilter`, `envoy-gateway` or `higress`, or `envoy` for
+    TARGET is a control plane, `istio`, `higress`, `envoy-gateway` or `istio-envoyfilter`, or `envoy` for
     Envoys without one. IMAGE is pinned to its digest in the registry; without IMAGE, the project's own
-    module is built.
+    module is built. Nothing is applied: `scaffold deploy` does that.
     """
     return scaffold.manifest(**options)
 
@@ -317,7 +332,7 @@ def manifest(**options: Any) -> object:
 @click.option("--force", is_flag=True, help="Overwrite a workflow that has changed.")
 @json_option
 def ci(**options: Any) -> object:
-    """Write a CI workflow that builds, tests, packages and publishes the plugin.
+    """Write a CI workflow to build, test and publish the plugin.
 
     PROVIDER is `github` or `gitlab`.
     """
@@ -331,7 +346,10 @@ def ci(**options: Any) -> object:
 @plain_http_option
 @json_option
 def login(**options: Any) -> object:
-    """Log in to a registry; credentials are stored where Docker stores them."""
+    """Log in to a registry.
+
+    Credentials are stored where Docker stores them.
+    """
     return scaffold.login(**options)
 
 
@@ -366,12 +384,16 @@ def inspect(**options: Any) -> object:
     options=RunOptions,
     build=BuildOptions,
     without=("log_level", "envoy_args", "envoy_image", "docker_args"),
-    helps={"upstream": "Send the traffic to this URL; without it, Envoy itself answers."},
+    helps={
+        "upstream": "Send the traffic to this URL.  [default: Envoy itself answers]",
+        "envoy": "Envoy that validates the configuration.  [default: the bundled one]",
+    },
+    headings=False,
 )
 @out_option
 @json_option
 def bootstrap(**options: Any) -> object:
-    """Print a configuration with which your own Envoy runs the plugin.
+    """Print a configuration for running the plugin in your own Envoy.
 
     MODULE is a .wasm file or an image to use instead of building. At the root of a workspace, the
     configuration runs the chain of its plugins.
@@ -456,9 +478,12 @@ def import_wasme(**options: Any) -> object:
 
 
 @cli.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print a shell's completion script, for `eval "$(scaffold completion bash)"`."""
+    """Print a shell's completion script.
+
+    SHELL is `bash`, `zsh` or `fish`. For example, put `eval "$(scaffold completion bash)"` in ~/.bashrc.
+    """
     from click.shell_completion import get_completion_class
 
     script = get_completion_class(shell)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,19 +24,22 @@ def takes(
     without: Collection[str] = (),
     helps: dict[str, str] | None = None,
     kept: str = "",
+    headings: bool = True,
     **kinds: type,
 ) -> Decorator[Any]:
     """Add the options of these classes to a command, whose function gets an object of each by keyword.
 
     An option that several classes share goes to the first. `only` and `without` select options by field
-    name; `helps` replaces help texts. `kept` is the keyword of the class whose options keep their deployed
-    value when they are left out.
+    name; `helps` replaces help texts, with their defaults. `kept` is the keyword of the class whose options
+    keep their deployed value when they are left out. Without `headings`, `--help` doesn't group options by
+    target.
     """
     owners: dict[str, tuple[str, Field[Any], Declaration]] = {}
     for keyword, kind in kinds.items():
         by_name = {each.name: each for each in fields(kind)}
         for name, declared in declarations(kind).items():
             if name not in without and (not only or name in only or keyword == "build"):
+                declared = declared if headings else replace(declared, heading="")
                 owners.setdefault(name, (keyword, by_name[name], declared))
 
     def decorate(body: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,9 +72,9 @@ class Headed(click.Option):
         return extra
 
 
-def _click(name: str, field: Field[Any], declared: Declaration, sentence: str | None, kept: bool) -> Any:
-    text = sentence or declared.help
-    if declared.standard:
+def _click(name: str, field: Field[Any], declared: Declaration, override: str | None, kept: bool) -> Any:
+    text = override or declared.help
+    if declared.standard and not override:
         text += f"  [default: {'as deployed, or ' if kept else ''}{declared.standard}]"
     words = [declared.short, flag(name), name] if declared.short else [flag(name), name]
     if field.default is False:
@@ -115,5 +118,7 @@ out_option = click.option(
     help="Output file; - is standard output.  [default: -]",
 )
 plain_http_option = click.option(
-    "--plain-http", is_flag=True, help="Use HTTP instead of HTTPS, for a local registry."
+    "--plain-http",
+    is_flag=True,
+    help="Use HTTP instead of HTTPS; anyone on the network can change the image.",
 )

@@ -21,6 +21,7 @@ PORT = 8080
 LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
 OF_ONE = ("config", "id", "root_id")  # options for a single plugin, not for a chain
 _HERE = "With envoy or docker"
+_ENVOY = "With envoy"
 _DOCKER = "With docker"
 
 
@@ -51,7 +52,7 @@ class RunOptions:
         metavar="PATH|VERSION",
         standard="the bundled one",
         targets=("envoy",),
-        heading=_HERE,
+        heading=_ENVOY,
     )
     id: str | None = option(
         None, "Name of the plugin in Envoy.", metavar="NAME", standard="the crate's name", heading=_HERE

@@ -110,9 +110,9 @@ class ClusterOptions:
     )
     namespace: str | None = option(
         None,
-        "Namespace of the resource.",
+        "Namespace.",
         metavar="NAME",
-        standard="default; for higress higress-system",
+        standard="default; higress-system for higress",
         heading=_CLUSTER,
         targets=_RESOURCES,
     )
@@ -138,7 +138,7 @@ class ClusterOptions:
     )
     phase: str | None = option(
         None,
-        "Run it before these filters of Istio: authn, authz or stats.",
+        "Run it before these Istio filters: authn, authz or stats.",
         metavar="PHASE",
         heading=_CLUSTER,
         targets=("istio", "higress"),
@@ -166,7 +166,7 @@ class ClusterOptions:
     )
     env: tuple[str, ...] = option(
         (),
-        "Set a variable of the plugin; without a value, pass the proxy's own.",
+        "Set an environment variable; without a value, pass the proxy's.",
         metavar="NAME[=VALUE]",
         heading=_CLUSTER,
     )
@@ -178,7 +178,7 @@ class ClusterOptions:
         targets=("istio", "istio-envoyfilter"),
     )
     traffic_extension: bool = option(
-        False, "Make a TrafficExtension instead of a WasmPlugin.", heading=_CLUSTER, targets=("istio",)
+        False, "Use a TrafficExtension instead of a WasmPlugin.", heading=_CLUSTER, targets=("istio",)
     )
     allow_stop_iteration: bool = option(
         False,
@@ -187,11 +187,15 @@ class ClusterOptions:
         targets=("istio-envoyfilter", "envoy"),
     )
     context: str | None = option(
-        None, "Context of kubectl.", metavar="NAME", standard="the current one", heading=_CLUSTER
+        None, "Kubernetes context for kubectl.", metavar="NAME", standard="the current one", heading=_CLUSTER
     )
-    dry_run: bool = option(False, "Validate on the server, change nothing.", heading=_CLUSTER)
+    dry_run: bool = option(False, "Validate on the server without changing anything.", heading=_CLUSTER)
     wait: int = option(
-        60, "Seconds to wait until it is accepted.", metavar="SECONDS", limits=(0, 3600), heading=_CLUSTER
+        60,
+        "Seconds to wait for the control plane to accept it.",
+        metavar="SECONDS",
+        limits=(0, 3600),
+        heading=_CLUSTER,
     )
     pull_secret: str | None = option(
         None,
@@ -201,7 +205,7 @@ class ClusterOptions:
         targets=("istio", "envoy-gateway", "higress"),
     )
     plain_http: bool = option(
-        False, "Use the registry without TLS, which anyone in between can change.", heading=_IMAGE
+        False, "Use HTTP instead of HTTPS; anyone on the network can change the image.", heading=_IMAGE
     )
     url: str | None = option(
         None, "URL to download the module from, instead of an image.", metavar="URL", heading=_IMAGE

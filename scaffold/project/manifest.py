@@ -26,7 +26,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         hint = "run `scaffold new NAME` first, or pass --root"
-        raise ProjectError(f"no Cargo.toml in {path.parent}", hint=hint) from error
+        place = "the current folder" if path.parent == Path() else path.parent
+        raise ProjectError(f"no Cargo.toml in {place}", hint=hint) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     return parse_manifest(text, path)

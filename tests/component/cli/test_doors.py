@@ -51,7 +51,7 @@ def test_words_reach_the_operation_alike(project):
 def test_tasks_follow_each_other_and_a_failure_ends_the_row(project):
     ran = run(*INVOKE, "status", "status", "--all", "build", "status", cwd=project)
     assert ran.err == f"nothing is deployed from {project}\nnothing is deployed\n" + error(
-        "no Cargo.toml in .", "run `scaffold new NAME` first, or pass --root"
+        "no Cargo.toml in the current folder", "run `scaffold new NAME` first, or pass --root"
     )
     assert ran.code == 3
 

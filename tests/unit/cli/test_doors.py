@@ -217,7 +217,7 @@ MISTAKES = [
     ("run --port 65536", "invalid value for '--port': 65536 is not in the range 0<=x<=65535", None),
     ("run --port http", "invalid value for '--port': 'http' is not a valid integer range", None),
     ("deploy --log-level loud", "invalid value for '--log-level': 'loud' is not one of ", None),
-    ("completion tcsh", "invalid value for '{bash|zsh|fish}': 'tcsh' is not one of ", None),
+    ("completion tcsh", "invalid value for 'SHELL': 'tcsh' is not one of ", None),
 ]
 
 

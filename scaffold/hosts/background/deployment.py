@@ -19,7 +19,7 @@ from scaffold.hosts.background import record as deployments
 from scaffold.hosts.background import supervisor
 from scaffold.hosts.background.record import DeployedPlugin, Record, Status, check_free
 from scaffold.hosts.background.target import Target, end, forget
-from scaffold.hosts.envoy.origins import reachable
+from scaffold.hosts.envoy.clusters import reachable
 from scaffold.hosts.exchange import Request
 from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings, RunOptions

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from scaffold.core import process
 from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError, ProjectError, ScaffoldError
-from scaffold.hosts.envoy import origins
+from scaffold.hosts.envoy import clusters as envoy_clusters
 from scaffold.hosts.envoy.config import REQUEST_ID, Config
 from scaffold.hosts.envoy.folder import FilterFile, Folder
 from scaffold.hosts.envoy.log import Line, Log
@@ -200,7 +200,7 @@ def serve(
     """
     settings = settings.serving(*plugins) if plugins else settings
     with ExitStack() as stack:
-        clusters = stack.enter_context(origins.placed(settings, folder))
+        clusters = stack.enter_context(envoy_clusters.cluster_addresses(settings, folder))
         upstream = stack.enter_context(ExitStack())  # which ends after Envoy
         if plugins:
             folder.write_filters(plugins, program.version)
@@ -211,7 +211,7 @@ def serve(
         mark = Log(folder.log).size()
         child = stack.enter_context(program.running(folder, settings))
         # only now: importing the upstream takes a while, and so does Envoy's start
-        upstream.enter_context(origins.served(clusters, folder))
+        upstream.enter_context(envoy_clusters.serve_sockets(clusters, folder))
         names = [plugin.name for plugin in plugins] or [""] * len(settings.types)
         host = _ready(program, child, folder, names, mark)
         stack.callback(host.settle)

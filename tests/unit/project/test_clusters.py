@@ -9,9 +9,9 @@ import pytest
 
 from scaffold.errors import ProjectError
 from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
+from scaffold.hosts.envoy.clusters import LONGEST_SOCKET, cluster_addresses
 from scaffold.hosts.envoy.config import Chain, ecds_filter
 from scaffold.hosts.envoy.folder import Folder, generated
-from scaffold.hosts.envoy.origins import LONGEST_SOCKET, placed
 from scaffold.hosts.options import HostSettings
 from scaffold.project import clusters
 from scaffold.project.clusters import Address
@@ -83,7 +83,7 @@ def test_the_socket_of_every_cluster_has_a_name_that_fits_in_a_container_too(tmp
     above.mkdir()
     folder = Folder(above, enclosed=True)
     settings = HostSettings(clusters={f"c{number}": "upstream" for number in range(150)})
-    with placed(settings, folder) as found:
+    with cluster_addresses(settings, folder) as found:
         assert (folder.sockets == above) == (more <= 0)
         assert max(len(folder.within(Path(each.pipe))) for each in found.values()) <= 107
 

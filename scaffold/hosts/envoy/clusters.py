@@ -20,7 +20,7 @@ LONGEST_SOCKET = 96  # bytes: the system allows 104 to 108, a container adds 9, 
 
 
 def reachable(url: str) -> Address:
-    """The address of an upstream. Raises `HostError` when nothing answers there."""
+    """The address of an upstream. Raises `HostError` if nothing answers there."""
     address = parse_upstream(url)
     try:
         socket.create_connection((address.host, address.port), timeout=5).close()
@@ -31,11 +31,11 @@ def reachable(url: str) -> Address:
 
 
 @contextmanager
-def placed(settings: HostSettings, folder: Folder) -> Iterator[dict[str, Address]]:
+def cluster_addresses(settings: HostSettings, folder: Folder) -> Iterator[dict[str, Address]]:
     """The address of every cluster: another program's, or a socket of the built-in upstream.
 
-    An Envoy in a container, which has another network, reaches all of them through sockets. A bootstrap
-    of the user's own has its own clusters.
+    An Envoy in a container has another network, and reaches all of them through sockets. The user's own
+    bootstrap contains its own clusters.
     """
     folder.control.unlink(missing_ok=True)
     if settings.bootstrap:
@@ -74,7 +74,7 @@ def _short(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def served(clusters: Mapping[str, Address], folder: Folder) -> Iterator[None]:
+def serve_sockets(clusters: Mapping[str, Address], folder: Folder) -> Iterator[None]:
     """Serve the clusters' sockets while the block runs: the built-in upstream, and relays to others."""
     sockets = {name: each for name, each in clusters.items() if each.pipe}
     built_in = {name: Path(each.pipe) for name, each in sockets.items() if not each.host}

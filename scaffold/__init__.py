@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from scaffold.commands.build import build
     from scaffold.commands.ci import ci
     from scaffold.commands.clean import clean
-    from scaffold.commands.deploy import deploy, logs, status, undeploy
+    from scaffold.commands.deploy import deploy
     from scaffold.commands.doctor.command import doctor
     from scaffold.commands.envoys import envoys
     from scaffold.commands.images import images, rmi, tag
     from scaffold.commands.import_wasme import import_wasme
     from scaffold.commands.inspect import inspect
     from scaffold.commands.login import login, logout
+    from scaffold.commands.logs import logs
     from scaffold.commands.manifest import manifest
     from scaffold.commands.new import new
     from scaffold.commands.package import package
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
     from scaffold.commands.push import push
     from scaffold.commands.run import run
     from scaffold.commands.setup import setup
+    from scaffold.commands.status import status
     from scaffold.commands.tags import tags
     from scaffold.commands.templates import templates
     from scaffold.commands.test import test
+    from scaffold.commands.undeploy import undeploy
     from scaffold.commands.update import update
     from scaffold.hosts.options import RunOptions
     from scaffold.kubernetes.options import ClusterOptions
@@ -52,9 +55,9 @@ OPERATIONS = {
     "clean": "scaffold.commands.clean",
     "run": "scaffold.commands.run",
     "deploy": "scaffold.commands.deploy",
-    "status": "scaffold.commands.deploy",
-    "logs": "scaffold.commands.deploy",
-    "undeploy": "scaffold.commands.deploy",
+    "status": "scaffold.commands.status",
+    "logs": "scaffold.commands.logs",
+    "undeploy": "scaffold.commands.undeploy",
     "envoys": "scaffold.commands.envoys",
     "package": "scaffold.commands.package",
     "push": "scaffold.commands.push",

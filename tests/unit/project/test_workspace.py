@@ -10,7 +10,7 @@ from support.commands import entered, error
 from support.wasm_asm import plugin as assembled
 
 import scaffold
-from scaffold.commands import deploy as targets
+from scaffold.commands.deployed import roots_of
 from scaffold.commands.test import Part, jobs
 from scaffold.errors import ProjectError
 from scaffold.hosts import plugin as plugins
@@ -319,7 +319,7 @@ def test_a_service_is_in_no_chain(root):
 def test_a_root_with_a_package_that_is_no_plugin_is_there_once(root, capsys):
     crate(root, '[workspace]\nmembers = ["a"]\n')
     crate(root / "a")
-    assert targets._roots(root) == [root, root / "a"]
+    assert roots_of(root) == [root, root / "a"]
 
 
 @pytest.mark.parametrize("command", ["run", "deploy", "bootstrap"])

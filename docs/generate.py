@@ -22,10 +22,10 @@ import scaffold
 from scaffold import errors, pytest_plugin
 from scaffold.cli.group import Operation
 from scaffold.cli.main import cli
-from scaffold.core import options
+from scaffold.core import option_fields as options
 from scaffold.hosts import client, exchange
 from scaffold.hosts.upstream import routes
-from scaffold.project.model import TABLE, TRIPLES, TYPES, Settings
+from scaffold.project.crate import TABLE, TRIPLES, TYPES, Settings
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parent / "scaffold"

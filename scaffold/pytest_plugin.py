@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from scaffold.core.options import declarations, flag
+from scaffold.core.option_fields import declarations, flag
 from scaffold.errors import UNDER_PYTEST, HostError, ScaffoldError, UsageError, choose
 from scaffold.hosts import host as hosts
-from scaffold.hosts import plugin as plugin_sources
+from scaffold.hosts import source as plugin_sources
 from scaffold.hosts.client import Connection
 from scaffold.hosts.exchange import Exchange, HeaderInput, Headers, Request, Response
-from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import RunOptions
-from scaffold.hosts.plugin import Source
-from scaffold.hosts.upstream.origin import Origin
-from scaffold.project.plugins import called, projects_if_any
-from scaffold.project.schema import Schema
+from scaffold.hosts.plugin import Plugin
+from scaffold.hosts.source import Source
+from scaffold.hosts.upstream.control import Origin
+from scaffold.project.configuration import Schema
+from scaffold.project.projects import called, projects_if_any
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
 
@@ -268,7 +268,7 @@ def _sources(config: pytest.Config, options: RunOptions) -> list[Source]:
 
 def _deployed(root: Path) -> hosts.Host:
     from scaffold.errors import TargetError
-    from scaffold.hosts.background import record as deployments
+    from scaffold.hosts.background import deployments
     from scaffold.hosts.background.target import TARGETS
 
     deployment = deployments.load(root)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from scaffold.core.options import Declaration, declarations, flag
+from scaffold.core.option_fields import Declaration, declarations, flag
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]

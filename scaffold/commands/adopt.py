@@ -11,10 +11,10 @@ from typing import Any
 from scaffold.core.events import Noted, Warned, emit, step
 from scaffold.errors import ProjectError
 from scaffold.oci.plugin_info import read_runtime_config
-from scaffold.project.manifest import FILE, NAME, locate, makes_cdylib, parse_manifest, read_manifest
-from scaffold.project.model import TRIPLES
+from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, parse_manifest, read_manifest
+from scaffold.project.crate import TRIPLES
 from scaffold.project.templates.merge import Scratch, Worktree, scratch
-from scaffold.project.templates.migrate import CONCERNED, migrate
+from scaffold.project.templates.sdk_renames import CONCERNED, migrate
 from scaffold.project.templates.source import bundled
 from scaffold.project.workspace import Workspace
 

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scaffold.core import files
-from scaffold.core.options import refuse
+from scaffold.core.option_fields import refuse
 from scaffold.core.versions import Version
-from scaffold.hosts import plugin as plugins
-from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
-from scaffold.hosts.envoy import folder as envoy_files
-from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts import source as plugins
+from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy import local as host
-from scaffold.hosts.envoy.config import Chain, Config, static_filter
-from scaffold.hosts.host import Plugin
+from scaffold.hosts.envoy import run_folder as envoy_files
+from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
+from scaffold.hosts.envoy.resources import Chain, Config, static_filter
 from scaffold.hosts.options import PORT, RunOptions
-from scaffold.project.clusters import Address, addresses, parse_upstream
+from scaffold.hosts.plugin import Plugin
+from scaffold.project.envoy_clusters import Address, addresses, parse_upstream
 from scaffold.toolchain.options import BuildOptions
 
 OPTIONS = ("config", "root_id", "port", "upstream", "envoy", "id", "bootstrap")

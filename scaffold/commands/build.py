@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaffold.project.plugins import projects_at
+from scaffold.project.projects import projects_at
 from scaffold.toolchain import cargo
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule

@@ -10,7 +10,7 @@ from scaffold import __version__
 from scaffold.core import files
 from scaffold.core.events import Warned, emit
 from scaffold.errors import ProjectError, choose
-from scaffold.project.model import Project
+from scaffold.project.crate import Project
 from scaffold.project.templates import releases
 from scaffold.project.templates import render as rendering
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
-from scaffold.core.options import chosen, refuse
+from scaffold.core.option_fields import chosen, refuse
 from scaffold.errors import UsageError, nearest
-from scaffold.hosts import plugin as plugins
-from scaffold.hosts.background.record import Status
+from scaffold.hosts import source as plugins
+from scaffold.hosts.background.deployments import Status
 from scaffold.hosts.background.target import TARGETS, Target
 from scaffold.hosts.options import RunOptions
+from scaffold.kubernetes.applied import Applied
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.kubernetes.record import Applied
-from scaffold.project.manifest import locate
+from scaffold.project.cargo_toml import locate
 from scaffold.toolchain.options import BuildOptions
 
 
@@ -44,7 +44,7 @@ def deploy(
     refuse(cluster, target, hint=f"leave it out, or choose a control plane: {', '.join(_clusters())}")
     run.check_for(target)
     choice = plugins.choose(module, root, run)
-    from scaffold.hosts.background.deployment import deploying
+    from scaffold.hosts.background.session import deploying
 
     # a file or an image is opened first: if it is refused, the deployment stays untouched
     opened = [] if choice.is_built else choice.load(build)
@@ -70,8 +70,8 @@ def _to_cluster(
 ) -> Applied:
     """Create the Kubernetes documents for `target` and apply them."""
     from scaffold.commands import manifest
-    from scaffold.kubernetes import acceptance
     from scaffold.kubernetes import apply as kubernetes
+    from scaffold.kubernetes import resource_status as acceptance
 
     if probe is not None:
         acceptance.check_probe(probe)

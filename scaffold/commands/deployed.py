@@ -8,10 +8,10 @@ from pathlib import Path
 from scaffold.core import files
 from scaffold.core.events import Noted, emit
 from scaffold.errors import ProjectError
-from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import Record
-from scaffold.project.manifest import locate
-from scaffold.project.model import Project
+from scaffold.hosts.background import deployments
+from scaffold.hosts.background.deployments import Record
+from scaffold.project.cargo_toml import locate
+from scaffold.project.crate import Project
 from scaffold.project.workspace import Workspace, choices
 
 
@@ -35,7 +35,7 @@ def with_clusters(roots: Sequence[Path], everything: bool) -> list[Path]:
     """The projects, of these or of all, that have applied something to a cluster."""
     if not (files.state_dir() / "clusters").is_dir():
         return []
-    from scaffold.kubernetes import record as applied
+    from scaffold.kubernetes import applied
 
     return list(applied.roots()) if everything else [root for root in roots if applied.load(root)]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from scaffold.errors import UsageError
-from scaffold.hosts.envoy import installs
-from scaffold.hosts.envoy.installs import Envoy
+from scaffold.hosts.envoy import installed as installs
+from scaffold.hosts.envoy.installed import Envoy
 
 
 def envoys(*, install: str | None = None, remove: str | None = None) -> list[Envoy]:

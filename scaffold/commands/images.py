@@ -9,7 +9,7 @@ from scaffold.core import files
 from scaffold.core.events import Warned, emit
 from scaffold.core.text import age, cut
 from scaffold.errors import MachineError, UsageError
-from scaffold.oci.layout import layout_of
+from scaffold.oci.module_layer import layout_of
 from scaffold.oci.plugin_info import MODULE_DIGEST
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import ImageError, Manifest, is_digest

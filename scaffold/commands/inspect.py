@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scaffold.core.text import escaped
-from scaffold.hosts import plugin as plugins
+from scaffold.hosts import source as plugins
 from scaffold.oci.consumers import Consumer, Packed, consumers
-from scaffold.oci.layout import OpenBlob, unpack
+from scaffold.oci.module_layer import OpenBlob, unpack
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer

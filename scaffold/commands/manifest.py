@@ -7,18 +7,18 @@ from pathlib import Path
 
 from scaffold.core import files
 from scaffold.core.events import Warned, emit
-from scaffold.core.net import is_loopback
-from scaffold.core.options import chosen, flag
+from scaffold.core.host_names import is_loopback
+from scaffold.core.option_fields import chosen, flag
 from scaffold.errors import UsageError, choose
-from scaffold.hosts import plugin as plugins
-from scaffold.hosts.plugin import Choice
+from scaffold.hosts import source as plugins
+from scaffold.hosts.source import Choice
 from scaffold.kubernetes import documents as kubernetes
-from scaffold.kubernetes import pins
+from scaffold.kubernetes import pinned_plugin as pins
 from scaffold.kubernetes.documents import Document, render
 from scaffold.kubernetes.options import DEPLOY_ONLY, ClusterOptions
-from scaffold.kubernetes.pins import LOADABLE, ManifestDigest, ModuleDigest, Pin, PinnedImage
+from scaffold.kubernetes.pinned_plugin import LOADABLE, ManifestDigest, ModuleDigest, Pin, PinnedImage
 from scaffold.oci.reference import Reference
-from scaffold.project.model import Project
+from scaffold.project.crate import Project
 from scaffold.toolchain.options import BuildOptions
 
 _NO_DIGEST = ModuleDigest("sha256:" + "0" * 64)

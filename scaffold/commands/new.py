@@ -14,11 +14,12 @@ from scaffold.commands import ci as workflows
 from scaffold.core import files
 from scaffold.core.events import Noted, emit, step
 from scaffold.errors import ProjectError, UsageError, choose
-from scaffold.project.manifest import FILE
-from scaffold.project.model import Project
-from scaffold.project.provenance import Rendered
-from scaffold.project.templates import answers, members
+from scaffold.project.cargo_toml import FILE
+from scaffold.project.crate import Project
+from scaffold.project.template_record import Rendered
+from scaffold.project.templates import answers
 from scaffold.project.templates import render as rendering
+from scaffold.project.templates import workspace_member as members
 from scaffold.project.templates.source import Template, fetched
 from scaffold.project.templates.trust import require as require_trust
 from scaffold.project.workspace import Workspace

@@ -8,14 +8,14 @@ from pathlib import Path
 from scaffold.core import git
 from scaffold.core.events import Noted, emit, step
 from scaffold.errors import MachineError, ModuleError, UsageError, choose
-from scaffold.hosts.plugin import choose as choose_plugin
-from scaffold.hosts.plugin import open_image
+from scaffold.hosts.source import choose as choose_plugin
+from scaffold.hosts.source import open_image
 from scaffold.oci.plugin_info import PluginInfo, read_runtime_config
 from scaffold.oci.reference import Reference, default_name
 from scaffold.oci.spec import BLOB_LIMIT
 from scaffold.oci.store import Store
 from scaffold.oci.variants import VARIANTS
-from scaffold.project.plugins import Projects, projects_at
+from scaffold.project.projects import Projects, projects_at
 from scaffold.toolchain import cargo
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule

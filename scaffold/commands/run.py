@@ -7,12 +7,12 @@ from pathlib import Path
 
 from scaffold.core import files
 from scaffold.core.events import Noted, emit, step, until_interrupted
-from scaffold.hosts import plugin as plugins
-from scaffold.hosts.background.record import check_free
-from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts import source as plugins
+from scaffold.hosts.background.deployments import check_free
+from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy import local as host
 from scaffold.hosts.options import RunOptions
-from scaffold.project.plugins import chained
+from scaffold.project.projects import chained
 from scaffold.toolchain.options import BuildOptions
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaffold.core.options import refuse
-from scaffold.project.plugins import triples_at
+from scaffold.core.option_fields import refuse
+from scaffold.project.projects import triples_at
 from scaffold.toolchain.debian import install
 from scaffold.toolchain.find import find
 from scaffold.toolchain.options import BuildOptions

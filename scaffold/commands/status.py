@@ -6,11 +6,11 @@ from pathlib import Path
 
 from scaffold.commands.deployed import deployed_from, note_nothing_deployed, roots_of, with_clusters
 from scaffold.errors import choose
-from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import Record, Status
+from scaffold.hosts.background import deployments
+from scaffold.hosts.background.deployments import Record, Status
 from scaffold.hosts.background.target import TARGETS
-from scaffold.kubernetes.record import ClusterStatus
-from scaffold.project.manifest import locate
+from scaffold.kubernetes.applied import ClusterStatus
+from scaffold.project.cargo_toml import locate
 
 
 def status(root: Path = Path(), *, everything: bool = False) -> list[Status | ClusterStatus]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scaffold.core import files, process
 from scaffold.core.events import Noted, Quoted, emit, step
-from scaffold.core.options import chosen, flag, refuse
+from scaffold.core.option_fields import chosen, flag, refuse
 from scaffold.errors import (
     UNDER_PYTEST,
     MachineError,
@@ -25,11 +25,11 @@ from scaffold.errors import (
     choose,
     of_exit_code,
 )
-from scaffold.hosts.background import record as deployments
-from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts.background import deployments
+from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.host import HOSTS
 from scaffold.hosts.options import RunOptions
-from scaffold.project.plugins import Projects, called, projects_at
+from scaffold.project.projects import Projects, called, projects_at
 from scaffold.toolchain import cargo
 from scaffold.toolchain.find import find
 from scaffold.toolchain.options import BuildOptions

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from scaffold.commands.deployed import note_nothing_deployed, roots_of, with_clusters
+from scaffold.core.collected_errors import Failures
 from scaffold.core.events import Noted, emit
-from scaffold.core.failures import Failures
-from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import Stopped
+from scaffold.hosts.background import deployments
+from scaffold.hosts.background.deployments import Stopped
 from scaffold.hosts.background.target import forget
-from scaffold.kubernetes.record import Removed
-from scaffold.project.manifest import locate
+from scaffold.kubernetes.applied import Removed
+from scaffold.project.cargo_toml import locate
 
 
 def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Stopped | Removed]:

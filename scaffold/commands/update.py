@@ -15,12 +15,13 @@ from scaffold.commands import new as templating
 from scaffold.core import files
 from scaffold.core.events import Noted, Warned, emit, step
 from scaffold.errors import ProjectError, UsageError
-from scaffold.project.manifest import FILE, NAME, locate, parse_manifest
-from scaffold.project.model import Project
-from scaffold.project.provenance import KEY, Rendered
-from scaffold.project.templates import answers, members, releases, render
+from scaffold.project.cargo_toml import FILE, NAME, locate, parse_manifest
+from scaffold.project.crate import Project
+from scaffold.project.template_record import KEY, Rendered
+from scaffold.project.templates import answers, releases, render
+from scaffold.project.templates import workspace_member as members
 from scaffold.project.templates.merge import Change, Merge, Scratch, Worktree, scratch
-from scaffold.project.templates.migrate import CONCERNED, migrate
+from scaffold.project.templates.sdk_renames import CONCERNED, migrate
 from scaffold.project.templates.source import Template, fetched
 from scaffold.project.templates.trust import require as require_trust
 from scaffold.project.workspace import Workspace

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -12,31 +11,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 from scaffold.errors import choose
 from scaffold.hosts.exchange import Exchange, Request
 from scaffold.hosts.options import HostSettings
-from scaffold.wasm.module import WasmModule
+from scaffold.hosts.plugin import Plugin
 
 if TYPE_CHECKING:
     from scaffold.hosts.client import Connection
-    from scaffold.hosts.envoy.folder import Folder
     from scaffold.hosts.envoy.log import Line, Log
+    from scaffold.hosts.envoy.run_folder import Folder
     from scaffold.hosts.envoy.running import Child
-    from scaffold.hosts.upstream.origin import Origin
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """What a host runs: a module, with a name, a root id and a configuration.
-
-    `image` names the image that the module is from, with its digest; "" where it is from none.
-    `type` is "http" or "network"; `clusters` are those that it may call or route to, beside the upstream.
-    """
-
-    name: str
-    root_id: str
-    module: WasmModule
-    configuration: bytes = b""
-    clusters: Mapping[str, str] = field(default_factory=dict)
-    type: str = "http"
-    image: str = ""
+    from scaffold.hosts.upstream.control import Origin
 
 
 class Host(Protocol):

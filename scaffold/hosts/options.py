@@ -11,11 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from scaffold.core.options import check_target, chosen, declarations, flag, option
+from scaffold.core.option_fields import check_target, chosen, declarations, flag, option
 from scaffold.errors import ProjectError, UsageError
 
 if TYPE_CHECKING:
-    from scaffold.hosts.host import Plugin
+    from scaffold.hosts.plugin import Plugin
 
 PORT = 8080
 LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
@@ -124,14 +124,14 @@ class RunOptions:
     @cached_property
     def configuration(self) -> bytes | None:
         """The content of `config`, read once; None if it isn't set. Raises `UsageError`."""
-        from scaffold.project.schema import read_configuration
+        from scaffold.project.configuration import read_configuration
 
         return None if self.config is None else read_configuration(self.config)
 
     @cached_property
     def settings(self) -> HostSettings:
         """The host's settings. Raises `UsageError` for an invalid value."""
-        from scaffold.project.clusters import parse_upstream
+        from scaffold.project.envoy_clusters import parse_upstream
 
         if self.upstream:
             parse_upstream(self.upstream)

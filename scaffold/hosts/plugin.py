@@ -1,231 +1,25 @@
-"""What a host runs, and where it comes from: the project's own crate, a module's file, or an image."""
+"""The plugin that a host runs."""
 
 from __future__ import annotations
 
-import os
-import time
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from scaffold.core import files
-from scaffold.core.events import Noted, emit
-from scaffold.errors import ModuleError, ProjectError, UsageError
-from scaffold.hosts.host import Plugin
-from scaffold.hosts.options import RunOptions
-from scaffold.project.manifest import FILE, locate
-from scaffold.project.model import RUNNABLE, Project
-from scaffold.project.plugins import Projects, called, projects_at, projects_if_any
-from scaffold.toolchain.options import BuildOptions
-from scaffold.wasm.module import NotAPlugin, WasmModule
-
-_MODULES_LIMIT = 512 * 2**20  # bytes of the cached modules
-_UNUSED = 30 * 86400.0  # seconds until an unused module is removed
-_IN_USE = 3600.0  # seconds in which a command may still be about to read a module
-
-if TYPE_CHECKING:
-    from scaffold.oci.plugin_info import PluginInfo
-    from scaffold.oci.reference import Reference
-    from scaffold.oci.spec import Manifest
+from scaffold.wasm.module import WasmModule
 
 
 @dataclass(frozen=True)
-class OpenedImage:
-    """A local image, its module unpacked into a file."""
+class Plugin:
+    """What a host runs: a module, with a name, a root id and a configuration.
 
-    reference: Reference
-    manifest: Manifest
-    info: PluginInfo
+    `image` names the image that the module is from, with its digest; "" where it is from none.
+    `type` is "http" or "network"; `clusters` are those that it may call or route to, beside the upstream.
+    """
+
+    name: str
+    root_id: str
     module: WasmModule
-
-
-@dataclass(frozen=True)
-class Source:
-    """A module, and the project or image that it comes from, if any."""
-
-    module: WasmModule
-    project: Project | None = None
-    image: OpenedImage | None = None
-
-    def plugin(self, options: RunOptions = RunOptions()) -> Plugin:
-        """The plugin; the options override its name, root id and configuration.
-
-        Raises `ProjectError`, `UsageError` or `ImageError` for a configuration that the schema refuses.
-        """
-        plugin = self._plugin(options.configuration)
-        return replace(
-            plugin,
-            name=options.id or plugin.name,
-            root_id=plugin.root_id if options.root_id is None else options.root_id,
-        )
-
-    def _plugin(self, configuration: bytes | None) -> Plugin:
-        if self.image:
-            info = self.image.info
-            return Plugin(
-                info.name,
-                info.root_id,
-                self.module,
-                info.configured(configuration),
-                type=info.type,
-                image=str(self.image.reference.pinned(self.image.manifest.digest)),
-            )
-        if self.project is None:
-            return Plugin(self.module.path.stem, "", self.module, configuration or b"")
-        settings = self.project.settings
-        if settings.type not in RUNNABLE:
-            path = self.project.root / FILE
-            raise ProjectError(f'{path}: plugins of type "{settings.type}" can be built, not run yet')
-        return Plugin(
-            self.project.name,
-            settings.root_id,
-            self.module,
-            self.project.configured(configuration),
-            settings.clusters,
-            settings.type,
-        )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a command works on: the projects at `root`, a module's file, or an image.
-
-    `projects` is None if `root` has no Cargo.toml; `module` comes from a file; `image` is a name.
-    """
-
-    root: Path
-    projects: Projects | None = None
-    module: WasmModule | None = None
-    image: str | None = None
-
-    @property
-    def is_built(self) -> bool:
-        """Whether cargo builds it: neither a module nor an image was named."""
-        return self.module is None and self.image is None
-
-    @property
-    def project(self) -> Project | None:
-        """The module's project; in a workspace, the member that builds a module with that file name."""
-        if self.projects is None or self.image is not None:
-            return None
-        if self.projects.workspace is None:
-            return self.projects.first
-        stem = self.module.path.stem if self.module else ""
-        return next((each for each in self.projects if each.name.replace("-", "_") == stem), None)
-
-    @property
-    def count(self) -> int:
-        """How many plugins will run."""
-        return len(self.projects.chain) if self.is_built and self.projects else 1
-
-    def load(self, build: BuildOptions) -> list[Source]:
-        """The modules: built by cargo, from the file, or from the image, which is pulled if necessary.
-
-        At a workspace's root, the modules of its chain, in the order in which they process requests.
-        Raises `ModuleError` for an image whose plugin type no host can run.
-        """
-        if self.image is not None:
-            return [_from_image(self.image)]
-        if self.module:
-            return [Source(self.module, self.project)]
-        from scaffold.toolchain import cargo
-
-        assert self.projects  # noqa: S101 - `choose` read them
-        chain = self.projects.chain
-        if others := [project for project in self.projects if project not in chain.all]:
-            emit(Noted(f"not in the chain: {called(others)}"))
-        modules = cargo.build(chain, build)
-        return [Source(module, project) for project, module in zip(chain, modules, strict=True)]
-
-    def load_one(self, build: BuildOptions) -> Source:
-        """The only module. Raises `ProjectError` at a workspace's root."""
-        if self.is_built and self.projects and self.projects.workspace:
-            Project.load(self.root)  # raises the error that lists the choices
-        return self.load(build)[0]
-
-
-def choose(argument: str | Path | None, root: Path, options: RunOptions = RunOptions()) -> Choice:
-    """Resolve and read a command's argument, a file, an image or None, before anything is built.
-
-    Raises `ProjectError` for an invalid chain, `UsageError` for options that a chain can't have.
-    """
-    root = locate(root)
-    if argument is not None and not is_file(argument):
-        from scaffold.oci.reference import Reference
-
-        Reference.parse(str(argument))
-        return Choice(root, image=str(argument))
-    if argument is not None:
-        return Choice(root, projects_if_any(root), WasmModule.read(Path(argument)))
-    choice = Choice(root, projects_at(root))
-    options.check_for_many(choice.count)
-    return choice
-
-
-def _from_image(name: str) -> Source:
-    image = open_image(name)
-    if image.info.type not in RUNNABLE:
-        kind = image.info.type
-        raise ModuleError(f'{image.reference}: plugins of type "{kind}" can be packaged, not run yet')
-    return Source(image.module, image=image)
-
-
-def is_file(argument: str | Path) -> bool:
-    """Whether it names a file, not an image: it ends with .wasm, starts with / or ., or exists."""
-    text = str(argument)
-    # not Path.is_file, which raises an error for a name that is too long
-    return text.endswith(".wasm") or text.startswith(("/", ".")) or os.path.isfile(text)  # noqa: PTH113
-
-
-def open_image(name: str) -> OpenedImage:
-    """Open an image, pulling it first unless it is in the local store.
-
-    Raises `UsageError` for an image that is missing and doesn't name a registry.
-    """
-    from scaffold.oci.layout import unpack
-    from scaffold.oci.reference import Reference
-    from scaffold.oci.store import Store
-
-    reference, store = Reference.parse(name), Store()
-    if not store.holds(reference):
-        if reference.local:
-            raise UsageError(
-                f"there is neither a file nor a local image `{name}`",
-                hint="list images with `scaffold images`",
-            )
-        from scaffold.oci.registry import transfer
-
-        emit(Noted(f"{reference} isn't in the local store"))
-        transfer.download(reference, store, plain_http=False)
-    manifest = store.find(reference)
-    unpacked = unpack(manifest, reference, store.blobs.open)
-    return OpenedImage(reference, manifest, unpacked.info, _cached(unpacked.module, unpacked.module_digest))
-
-
-def _cached(content: bytes, digest: str) -> WasmModule:
-    """Write a module to the user's cache, named after its digest, unless it is there and undamaged."""
-    path = files.cache_dir() / "modules" / f"{digest.removeprefix('sha256:')}.wasm"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(NotAPlugin):
-        module = WasmModule.read(path)
-        if module.digest == digest:
-            os.utime(path)
-            return module
-    files.write(path, content, mode=0o600)
-    _prune(path.parent)
-    return WasmModule.read(path)
-
-
-def _prune(folder: Path) -> None:
-    """Remove modules that haven't been used for long, and the least recently used of too many."""
-    modules = []
-    for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # another command may prune at the same time
-            modules.append((path.stat(), path))
-    total, now = 0, time.time()
-    for stat, path in sorted(modules, key=lambda each: -each[0].st_mtime):
-        total += stat.st_size
-        unused = now - stat.st_mtime
-        if unused > _UNUSED or (total > _MODULES_LIMIT and unused > _IN_USE):
-            path.unlink(missing_ok=True)
+    configuration: bytes = b""
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    type: str = "http"
+    image: str = ""

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+from scaffold.core.collected_errors import Failures
 from scaffold.core.events import Noted, Warned, emit, step
-from scaffold.core.failures import Failures
 from scaffold.errors import ScaffoldError, TargetError, UsageError
-from scaffold.kubernetes import acceptance
-from scaffold.kubernetes import record as records
+from scaffold.kubernetes import applied as records
+from scaffold.kubernetes import resource_status as acceptance
+from scaffold.kubernetes.applied import Applied, ClusterStatus, Removed
 from scaffold.kubernetes.documents import MANAGED_BY, PROJECT, Document, render
 from scaffold.kubernetes.kubectl import Kubectl, Unreachable
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.kubernetes.pins import Pin
-from scaffold.kubernetes.record import Applied, ClusterStatus, Removed
+from scaffold.kubernetes.pinned_plugin import Pin
 
 FIELD_MANAGER = "scaffold"
 _PAUSE = 0.5

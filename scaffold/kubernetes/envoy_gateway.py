@@ -5,7 +5,7 @@ Source: envoyproxy/gateway, api/v1alpha1/{envoyextensionpolicy,wasm}_types.go.
 
 from __future__ import annotations
 
-from scaffold.core.options import check_target
+from scaffold.core.option_fields import check_target
 from scaffold.errors import UsageError
 from scaffold.kubernetes.documents import (
     Document,
@@ -18,7 +18,7 @@ from scaffold.kubernetes.documents import (
     without_none,
 )
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.kubernetes.pins import HttpSource, Pin, hexadecimal, image_source
+from scaffold.kubernetes.pinned_plugin import HttpSource, Pin, hexadecimal, image_source
 
 TARGET = "envoy-gateway"
 NAMESPACE = "default"

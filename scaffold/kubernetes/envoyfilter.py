@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scaffold.core.options import check_target
-from scaffold.kubernetes import filter_config as wasm
+from scaffold.core.option_fields import check_target
+from scaffold.kubernetes import wasm_filter as wasm
 from scaffold.kubernetes.documents import Document, check_type, require_scope, resource_metadata
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.kubernetes.pins import FileSource, HttpSource, Pin, module_source
-from scaffold.wasm import compat as versions
+from scaffold.kubernetes.pinned_plugin import FileSource, HttpSource, Pin, module_source
+from scaffold.wasm import feature_versions as versions
 
 TARGET = "istio-envoyfilter"
 NAMESPACE = "default"

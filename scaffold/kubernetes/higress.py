@@ -5,12 +5,18 @@ Source: higress-group/higress, api/extensions/v1alpha1/wasmplugin.proto.
 
 from __future__ import annotations
 
-from scaffold.core.options import check_target
+from scaffold.core.option_fields import check_target
 from scaffold.errors import UsageError
 from scaffold.kubernetes import istio
-from scaffold.kubernetes.documents import Document, check_type, refuse_reload, resource_metadata, without_none
+from scaffold.kubernetes.documents import (
+    Document,
+    check_type,
+    refuse_reload,
+    resource_metadata,
+    without_none,
+)
 from scaffold.kubernetes.options import PHASES, ClusterOptions
-from scaffold.kubernetes.pins import Pin
+from scaffold.kubernetes.pinned_plugin import Pin
 
 TARGET = "higress"
 NAMESPACE = "higress-system"

@@ -5,7 +5,7 @@ Source: istio/api, extensions/v1alpha1/{wasm,traffic_extension}.proto.
 
 from __future__ import annotations
 
-from scaffold.core.options import check_target
+from scaffold.core.option_fields import check_target
 from scaffold.errors import UsageError
 from scaffold.kubernetes.documents import (
     Document,
@@ -18,8 +18,8 @@ from scaffold.kubernetes.documents import (
     without_none,
 )
 from scaffold.kubernetes.options import MODES, PHASES, ClusterOptions
-from scaffold.kubernetes.pins import HttpSource, Pin, hexadecimal, image_source
-from scaffold.wasm import compat as versions
+from scaffold.kubernetes.pinned_plugin import HttpSource, Pin, hexadecimal, image_source
+from scaffold.wasm import feature_versions as versions
 
 TARGET = "istio"
 NAMESPACE = "default"

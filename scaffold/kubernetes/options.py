@@ -13,11 +13,11 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from scaffold.core.options import option
+from scaffold.core.option_fields import option
 from scaffold.core.versions import Version
 from scaffold.errors import UsageError, choose
-from scaffold.project.clusters import parse_upstream
-from scaffold.wasm import compat as versions
+from scaffold.project.envoy_clusters import parse_upstream
+from scaffold.wasm import feature_versions as versions
 
 PHASES = {"authn": "AUTHN", "authz": "AUTHZ", "stats": "STATS"}
 MODES = {"client": "CLIENT", "server": "SERVER", "both": "CLIENT_AND_SERVER"}
@@ -303,7 +303,7 @@ class ClusterOptions:
     @cached_property
     def configuration(self) -> bytes | None:
         """What `config` stands for, read once; None where it isn't set. Raises `UsageError`."""
-        from scaffold.project.schema import read_configuration
+        from scaffold.project.configuration import read_configuration
 
         return read_configuration(self.config) if isinstance(self.config, str) else self.config
 

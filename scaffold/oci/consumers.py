@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from scaffold.oci.layout import MODULE_NAME, Layout
+from scaffold.oci.module_layer import MODULE_NAME, Layout
 from scaffold.oci.spec import BLOB_LIMIT, DOCKER_MANIFEST, Manifest
 from scaffold.oci.variants import (
     CNCF_CONFIG,
@@ -23,7 +23,7 @@ from scaffold.oci.variants import (
     WASM_CONTENT,
 )
 from scaffold.wasm import check as abi
-from scaffold.wasm import compat as versions
+from scaffold.wasm import feature_versions as versions
 from scaffold.wasm.module import WasmFile
 
 _IMAGE_CONFIGS = (IMAGE_CONFIG, "application/vnd.docker.container.image.v1+json")

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from scaffold.project.manifest import FILE, is_plugin, locate, read_manifest, table
+from scaffold.project.cargo_toml import FILE, is_plugin, locate, read_manifest, table
 
 
 @dataclass(frozen=True)

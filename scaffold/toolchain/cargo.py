@@ -13,8 +13,8 @@ from typing import Any
 from scaffold.core import files, process
 from scaffold.core.events import Warned, emit, step
 from scaffold.errors import MachineError, ToolFailed
-from scaffold.project.model import Project
-from scaffold.project.plugins import Projects, called
+from scaffold.project.crate import Project
+from scaffold.project.projects import Projects, called
 from scaffold.toolchain import config_schema, reproducible
 from scaffold.toolchain.find import find
 from scaffold.toolchain.options import BuildOptions

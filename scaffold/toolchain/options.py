@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scaffold.core.options import option
+from scaffold.core.option_fields import option
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 from scaffold.core import files
 from scaffold.core.versions import Version
 from scaffold.errors import ProjectError
-from scaffold.project.plugins import Projects
+from scaffold.project.projects import Projects
 from scaffold.toolchain.rustc import Toolchain
 
 # Cargo's `metadata` of a path package outside the workspace, and of everything that depends on it, contains

@@ -22,8 +22,8 @@ from support import wasm_asm
 from support.commands import error, listing, terminal
 
 import scaffold
-from scaffold.hosts.background import record as deployments
-from scaffold.project.model import Project
+from scaffold.hosts.background import deployments
+from scaffold.project.crate import Project
 from scaffold.wasm.module import WasmModule
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")

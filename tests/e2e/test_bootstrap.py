@@ -16,11 +16,11 @@ import scaffold
 from scaffold.errors import ModuleError, ProjectError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.client import send
-from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
-from scaffold.hosts.envoy import config as envoy_config
+from scaffold.hosts.envoy import resources as envoy_config
+from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
 from scaffold.hosts.exchange import Request
-from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 
 
 def free_port() -> int:

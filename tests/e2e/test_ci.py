@@ -23,7 +23,7 @@ from support.pipelines import Pipeline, github, gitlab, machines_own
 
 import scaffold
 from scaffold.commands import ci as workflows
-from scaffold.oci import layout as contents
+from scaffold.oci import module_layer as contents
 from scaffold.oci.plugin_info import MODULE_DIGEST
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry.client import Client

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 
-from scaffold.hosts.envoy.config import Chain, ecds_filter
-from scaffold.hosts.envoy.folder import generated
-from scaffold.project import clusters
-from scaffold.project.clusters import Address
+from scaffold.hosts.envoy.resources import Chain, ecds_filter
+from scaffold.hosts.envoy.run_folder import generated
+from scaffold.project import envoy_clusters as clusters
+from scaffold.project.envoy_clusters import Address
 
 ORIGIN = Address(pipe="/tmp/origin.sock")
 CHAIN = Chain([ecds_filter("/tmp/filter.json")], [])

@@ -12,8 +12,8 @@ import pytest
 from support.commands import SCAFFOLD
 
 import scaffold
-from scaffold.project.model import Project
-from scaffold.project.schema import FILE, Schema
+from scaffold.project.configuration import FILE, Schema
+from scaffold.project.crate import Project
 from scaffold.project.templates import render as rendering
 from scaffold.toolchain import config_schema as derivation
 from scaffold.toolchain import find as toolchain

@@ -38,7 +38,7 @@ from scaffold.errors import (
     TargetError,
     UsageError,
 )
-from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background import deployments
 from scaffold.hosts.docker import daemon
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")

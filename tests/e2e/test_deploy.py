@@ -22,7 +22,7 @@ from support.origins import at_a_port
 import scaffold
 from scaffold.core.events import listening
 from scaffold.errors import HostError, ModuleError, TargetError, UsageError
-from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background import deployments
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import scaffold
-from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background import deployments
 
 DOCTOR = (sys.executable, "-m", "scaffold", "doctor")
 COMPILERS = ("cc", "gcc", "clang", "c99", "c89")

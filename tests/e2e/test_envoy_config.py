@@ -6,7 +6,7 @@ import certifi
 import pytest
 from support import wasm_asm as asm
 
-from scaffold.hosts.envoy.config import (
+from scaffold.hosts.envoy.resources import (
     bootstrap,
     cluster,
     ecds_filter,
@@ -14,7 +14,7 @@ from scaffold.hosts.envoy.config import (
     listener,
     wasm_filter,
 )
-from scaffold.project.clusters import UPSTREAM, Address
+from scaffold.project.envoy_clusters import UPSTREAM, Address
 
 
 def plugin_filter(module="/p.wasm", configuration=b"", version=(1, 40, 0), kind="http"):

@@ -16,12 +16,13 @@ import scaffold
 from scaffold.core import files
 from scaffold.core.events import Noted, listening
 from scaffold.errors import MachineError, ModuleError, UsageError
-from scaffold.hosts.background import record as deployments
-from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts.background import deployments
+from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy import local as envoy
 from scaffold.hosts.exchange import Headers, Request
-from scaffold.hosts.host import Host, Plugin
+from scaffold.hosts.host import Host
 from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 
 OLD, NEW, WITHOUT_V8 = "1.36.4", "1.39.3", "1.38.3"
 

@@ -16,8 +16,9 @@ from support.network_plugins import tap
 from scaffold.errors import HostError, ModuleError, ProjectError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.exchange import Headers, Request, Response
-from scaffold.hosts.host import Host, Plugin, Start
+from scaffold.hosts.host import Host, Start
 from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 from scaffold.wasm.module import WasmModule
 
 

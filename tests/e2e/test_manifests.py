@@ -13,14 +13,14 @@ from support.pins import HTTP, NETWORK
 
 from scaffold.core.files import digest
 from scaffold.errors import ProjectError
-from scaffold.hosts.envoy import config as envoy_config
-from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy import local as envoy
+from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.kubernetes import documents as kubernetes
-from scaffold.kubernetes import fleet
+from scaffold.kubernetes import plain_envoy as fleet
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.kubernetes.pins import ModuleDigest
-from scaffold.project.clusters import Address
+from scaffold.kubernetes.pinned_plugin import ModuleDigest
+from scaffold.project.envoy_clusters import Address
 
 URL = "http://modules.example/plugin.wasm"
 EVERY_FIELD = {

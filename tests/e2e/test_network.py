@@ -21,11 +21,12 @@ import scaffold
 from scaffold.core.events import Noted, listening
 from scaffold.errors import HostError, ModuleError, ProjectError, TargetError
 from scaffold.hosts import host as hosts
-from scaffold.hosts.envoy import config as envoy_config
+from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.hosts.exchange import Request
-from scaffold.hosts.host import Host, Plugin, Start
+from scaffold.hosts.host import Host, Start
 from scaffold.hosts.options import HostSettings
-from scaffold.project.clusters import Address
+from scaffold.hosts.plugin import Plugin
+from scaffold.project.envoy_clusters import Address
 
 GET = b"GET /anything HTTP/1.1\r\nhost: a\r\n\r\n"
 Tap = Callable[..., Plugin]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from scaffold.project.plugins import projects_at
+from scaffold.project.projects import projects_at
 from scaffold.toolchain import cargo
 from scaffold.toolchain import find as toolchain
 from scaffold.toolchain.options import BuildOptions

@@ -15,7 +15,7 @@ import pytest
 
 import scaffold
 from scaffold.errors import ModuleError
-from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background import deployments
 from scaffold.project.templates import render as rendering
 from scaffold.toolchain import find as toolchain
 

@@ -14,8 +14,8 @@ import trustme
 
 from scaffold.hosts import host as hosts
 from scaffold.hosts.exchange import Headers, Request
-from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 
 
 @pytest.fixture(scope="module")

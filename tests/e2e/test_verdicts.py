@@ -12,10 +12,10 @@ from support import odd_modules
 from support.odd_modules import BYTECODE, CORRUPTED, CRASH, ODD, WASI, build, of_abi
 
 from scaffold.core import process
-from scaffold.hosts.envoy import config as envoy_config
-from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts.envoy import installed as envoys
+from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.hosts.envoy.binary import Binary
-from scaffold.project.clusters import Address
+from scaffold.project.envoy_clusters import Address
 from scaffold.wasm import check as abi
 from scaffold.wasm.module import NotAPlugin, WasmFile
 

@@ -11,7 +11,7 @@ import pytest
 from support import wasm_asm
 from support.places import TINY, Place, in_this_process, names, supervisors
 
-from scaffold.hosts.envoy.bootstrap import MANAGER, ROUTER
+from scaffold.hosts.envoy.user_bootstrap import MANAGER, ROUTER
 
 MANIFEST = TINY["Cargo.toml"]
 DEEP = 100_000

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 import scaffold
-from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import RunOptions
-from scaffold.hosts.plugin import Source
-from scaffold.project.model import Project
+from scaffold.hosts.plugin import Plugin
+from scaffold.hosts.source import Source
+from scaffold.project.crate import Project
 from scaffold.wasm.module import WasmModule
 
 BIN = Path(sys.executable).parent

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.core import process
-from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import DeployedPlugin, Record
+from scaffold.hosts.background import deployments
+from scaffold.hosts.background.deployments import DeployedPlugin, Record
 from scaffold.hosts.options import HostSettings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaffold.hosts.host import Plugin
+from scaffold.hosts.plugin import Plugin
 from scaffold.wasm.module import WasmModule
 from support import wasm_asm as asm
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scaffold.hosts.upstream.origin import Origin
+from scaffold.hosts.upstream.control import Origin
 from scaffold.hosts.upstream.server import serve_at
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scaffold.kubernetes.pins import ManifestDigest, ModuleDigest, Pin, PinnedImage
+from scaffold.kubernetes.pinned_plugin import ManifestDigest, ModuleDigest, Pin, PinnedImage
 from scaffold.oci.reference import Reference
 
 MODULE = ModuleDigest("sha256:" + "1e" * 32)

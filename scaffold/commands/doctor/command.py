@@ -20,8 +20,8 @@ from scaffold.commands.doctor.finding import (
 from scaffold.core import files
 from scaffold.core.events import Warned, emit, step
 from scaffold.errors import ProjectError, ScaffoldError, UsageError
-from scaffold.project.model import TRIPLES
-from scaffold.project.plugins import triples_at
+from scaffold.project.crate import TRIPLES
+from scaffold.project.projects import triples_at
 
 __all__ = ["Diagnosis", "Finding", "doctor"]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from scaffold.commands.doctor.finding import Finding, Scope
 from scaffold.core import files, process
-from scaffold.hosts.background import record, target
+from scaffold.hosts.background import deployments as record
+from scaffold.hosts.background import target
 
 _HOUR = 3600.0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from scaffold.commands.doctor.finding import Finding, Scope
 from scaffold.core import process
 from scaffold.errors import MachineError
-from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy.binary import Binary
 from scaffold.toolchain.find import OS_RELEASE, system_names
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from scaffold.commands.doctor.finding import Finding, Scope
 from scaffold.core import process
 from scaffold.core.versions import Version
-from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background import deployments
 
 OLDEST_PYTHON = Version((3, 11))
 OLDEST_GLIBC = Version((2, 31))  # Envoy's wheel is manylinux_2_31

@@ -25,10 +25,10 @@ from typing import Any
 from scaffold.core import process, records
 from scaffold.errors import INTERNAL, HostError, ScaffoldError, of_exit_code, of_os_error
 from scaffold.hosts import host as hosts
-from scaffold.hosts.background.record import STOP_SECONDS, SUPERVISOR
+from scaffold.hosts.background.deployments import STOP_SECONDS, SUPERVISOR
 from scaffold.hosts.envoy.running import died
-from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 from scaffold.wasm.module import WasmModule
 
 START_SECONDS = 60.0

@@ -14,13 +14,13 @@ from scaffold.core.events import Noted, emit
 from scaffold.core.versions import Version
 from scaffold.errors import TargetError
 from scaffold.hosts import host as hosts
-from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import STOP_SECONDS, Record
+from scaffold.hosts.background import deployments
+from scaffold.hosts.background.deployments import STOP_SECONDS, Record
 from scaffold.hosts.options import HostSettings
 
 if TYPE_CHECKING:
-    from scaffold.hosts.envoy.folder import Folder
     from scaffold.hosts.envoy.log import Line
+    from scaffold.hosts.envoy.run_folder import Folder
 
 
 @dataclass(frozen=True)

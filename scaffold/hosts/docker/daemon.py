@@ -17,7 +17,7 @@ from typing import Any
 from scaffold.core import process
 from scaffold.core.events import Progressed, emit, step
 from scaffold.errors import HostError, MachineError, RegistryError, ScaffoldError, UsageError
-from scaffold.hosts.envoy.folder import mounted
+from scaffold.hosts.envoy.run_folder import mounted
 
 DEPLOYMENT = "proxy-wasm-scaffold.deployment"  # the label that names a container's deployment, or ""
 OWNER = "proxy-wasm-scaffold.owner"  # the label that names the process a container belongs to

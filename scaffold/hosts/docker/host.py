@@ -13,18 +13,18 @@ from scaffold.core import files, process
 from scaffold.core.events import Warned, emit
 from scaffold.core.versions import Version
 from scaffold.errors import ProjectError, ScaffoldError
-from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import check_free
+from scaffold.hosts.background import deployments
+from scaffold.hosts.background.deployments import check_free
 from scaffold.hosts.docker import args as docker_args
 from scaffold.hosts.docker import image as envoy_images
 from scaffold.hosts.docker.daemon import DEPLOYMENT, Daemon
 from scaffold.hosts.docker.image import EnvoyImage
-from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
-from scaffold.hosts.envoy.config import Config
-from scaffold.hosts.envoy.folder import Folder
+from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
+from scaffold.hosts.envoy.resources import Config
+from scaffold.hosts.envoy.run_folder import Folder
 from scaffold.hosts.envoy.running import VALIDATE, Child, EnvoyHost, arguments, check_accepted, serve
-from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 
 if TYPE_CHECKING:
     from scaffold.hosts.envoy.admin import Admin

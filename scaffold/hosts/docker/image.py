@@ -7,13 +7,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.core import cache as memory
+from scaffold.core import tool_answers as memory
 from scaffold.core.events import step
 from scaffold.core.versions import Version
 from scaffold.errors import MachineError, UsageError
 from scaffold.hosts.docker.daemon import Daemon, Image, NoProgram
 from scaffold.hosts.envoy import binary as envoy_binary
-from scaffold.hosts.envoy.folder import mounted
+from scaffold.hosts.envoy.run_folder import mounted
 
 _PLACES = ("envoy", "/usr/local/bin/envoy", "/usr/bin/envoy", "/opt/envoy/bin/envoy")
 _ANOTHER = "--envoy-image takes another, such as envoyproxy/envoy or istio/proxyv2"

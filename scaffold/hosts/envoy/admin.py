@@ -9,7 +9,7 @@ import threading
 from typing import Any
 from urllib.parse import quote
 
-from scaffold.hosts.envoy.config import filter_name
+from scaffold.hosts.envoy.resources import filter_name
 
 OUR_DOING = (
     "http.admin.",

@@ -11,12 +11,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.core import cache as memory
 from scaffold.core import process
+from scaffold.core import tool_answers as memory
 from scaffold.core.versions import Version
 from scaffold.errors import MachineError
-from scaffold.hosts.envoy import config as envoy_config
-from scaffold.project.clusters import Address
+from scaffold.hosts.envoy import resources as envoy_config
+from scaffold.project.envoy_clusters import Address
 
 ANSWER_SECONDS = 20.0
 _BUILD = re.compile(r"version: ([0-9a-f]+/(\d+\.\d+\.\d+)\S*)")

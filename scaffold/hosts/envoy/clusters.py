@@ -12,9 +12,9 @@ from pathlib import Path
 
 from scaffold.core import files
 from scaffold.errors import HostError
-from scaffold.hosts.envoy.folder import Folder
+from scaffold.hosts.envoy.run_folder import Folder
 from scaffold.hosts.options import HostSettings
-from scaffold.project.clusters import Address, addresses, parse_upstream
+from scaffold.project.envoy_clusters import Address, addresses, parse_upstream
 
 LONGEST_SOCKET = 96  # bytes: the system allows 104 to 108, a container adds 9, a larger number 2
 

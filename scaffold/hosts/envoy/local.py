@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from scaffold.core import process
 from scaffold.core.versions import Version
-from scaffold.hosts.background.record import check_free
-from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts.background.deployments import check_free
+from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy.binary import Binary
-from scaffold.hosts.envoy.config import Config
-from scaffold.hosts.envoy.folder import Folder
+from scaffold.hosts.envoy.resources import Config
+from scaffold.hosts.envoy.run_folder import Folder
 from scaffold.hosts.envoy.running import VALIDATE, Child, EnvoyHost, arguments, check_accepted, serve
-from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 
 if TYPE_CHECKING:
     from scaffold.hosts.envoy.admin import Admin

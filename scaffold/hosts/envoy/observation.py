@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from scaffold.errors import HostError
-from scaffold.hosts.envoy.config import REQUEST_ID
 from scaffold.hosts.envoy.log import Log, lines_from
+from scaffold.hosts.envoy.resources import REQUEST_ID
 from scaffold.hosts.exchange import LogLines, Request
-from scaffold.project.clusters import UPSTREAM
+from scaffold.project.envoy_clusters import UPSTREAM
 
 if TYPE_CHECKING:
     from scaffold.hosts.envoy.admin import Admin
-    from scaffold.hosts.envoy.folder import Folder
-    from scaffold.hosts.upstream.origin import Origin
+    from scaffold.hosts.envoy.run_folder import Folder
+    from scaffold.hosts.upstream.control import Origin
 
 LOG_SECONDS = 5.0
 

@@ -14,18 +14,18 @@ from scaffold.core import process
 from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError, ProjectError, ScaffoldError
 from scaffold.hosts.envoy import clusters as envoy_clusters
-from scaffold.hosts.envoy.config import REQUEST_ID, Config
-from scaffold.hosts.envoy.folder import FilterFile, Folder
 from scaffold.hosts.envoy.log import Line, Log
 from scaffold.hosts.envoy.observation import Observer
+from scaffold.hosts.envoy.resources import REQUEST_ID, Config
+from scaffold.hosts.envoy.run_folder import FilterFile, Folder
 from scaffold.hosts.exchange import Exchange, Headers, Request
-from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 
 if TYPE_CHECKING:
     from scaffold.hosts.client import Connection
     from scaffold.hosts.envoy.admin import Admin
-    from scaffold.hosts.upstream.origin import Origin
+    from scaffold.hosts.upstream.control import Origin
 
 VALIDATE = ("--mode", "validate", "-l", "error", "--log-format", "%v")  # the bare messages
 _REFUSED = "Unable to create Wasm"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.errors import HostError
+from scaffold.hosts.upstream.control import Origin
 from scaffold.hosts.upstream.http1 import BODY_LIMIT, Connection, Handler
-from scaffold.hosts.upstream.origin import Origin
 from scaffold.hosts.upstream.recorder import Recorder
 
 BACKLOG = 1024  # connections that may wait to be accepted
@@ -27,7 +27,7 @@ def serve(*, control: Path, pipes: Mapping[str, Path] = {}) -> Iterator[Origin]:
     """Answer requests on Unix sockets while the block runs.
 
     `pipes` maps a cluster's name to its socket; requests that arrive there are recorded with that name.
-    `control` is the control socket (see `origin.py`). The sockets are for this user alone, and removed
+    `control` is the control socket (see `control.py`). The sockets are for this user alone, and removed
     afterwards. Raises `HostError` when one can't be created.
     """
     with ExitStack() as stack:

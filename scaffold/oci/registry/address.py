@@ -7,7 +7,7 @@ import ssl
 from contextlib import suppress
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from scaffold.core.net import is_loopback
+from scaffold.core.host_names import is_loopback
 from scaffold.errors import RegistryError
 from scaffold.oci.reference import DOCKER_HUB
 

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import requests
 
 from scaffold.core.events import Warned, emit
-from scaffold.core.net import host_of, is_inner, is_loopback
+from scaffold.core.host_names import host_of, is_inner, is_loopback
 from scaffold.core.text import one_line
 from scaffold.errors import RegistryError
 from scaffold.oci.registry import errors

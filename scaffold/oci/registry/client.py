@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import requests
 
 from scaffold.core.files import digest
-from scaffold.core.net import host_of
+from scaffold.core.host_names import host_of
 from scaffold.errors import RegistryError
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import address, http

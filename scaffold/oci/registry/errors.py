@@ -14,7 +14,7 @@ from typing import Any
 import requests
 import urllib3
 
-from scaffold.core.net import host_of
+from scaffold.core.host_names import host_of
 from scaffold.core.text import one_line
 from scaffold.errors import RegistryError
 

@@ -22,7 +22,7 @@ import urllib3
 
 from scaffold import __version__
 from scaffold.core.events import Noted, emit
-from scaffold.core.net import host_of, is_loopback, is_own
+from scaffold.core.host_names import host_of, is_loopback, is_own
 from scaffold.errors import MachineError, RegistryError
 from scaffold.oci.registry import errors
 from scaffold.oci.registry.address import join, origin, split

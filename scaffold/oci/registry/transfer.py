@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from scaffold.core.events import Noted, Progressed, emit, step
-from scaffold.oci import layout
+from scaffold.oci import module_layer as layout
 from scaffold.oci.reference import DOCKER_HUB, Reference
 from scaffold.oci.registry.client import Client
 from scaffold.oci.registry.http import Progress

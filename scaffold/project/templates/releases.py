@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from scaffold import __version__
-from scaffold.core import files, wheels
+from scaffold.core import files
+from scaffold.core import package_index as wheels
 from scaffold.core.events import step
 from scaffold.errors import UsageError
 from scaffold.project.templates import render

@@ -14,7 +14,7 @@ from support.commands import INVOKE, SCAFFOLD, TASKS, entered, error, run
 import scaffold
 from scaffold.cli.main import cli
 from scaffold.errors import ProjectError
-from scaffold.project.model import Project
+from scaffold.project.crate import Project
 
 COMMANDS = {name.replace("-", "_"): command for name, command in cli.commands.items() if name != "completion"}
 
@@ -117,12 +117,13 @@ def test_it_starts_light(words):
     assert modules & set(HEAVY.split()) == set()
     ours = {name for name in modules if name.startswith("scaffold.")}
     cli = {f"scaffold.cli.{name}" for name in "console group main options".split()}
-    options = {f"scaffold.{package}.options" for package in "core hosts kubernetes toolchain".split()}
+    options = {f"scaffold.{package}.options" for package in "hosts kubernetes toolchain".split()}
     read_by_these = {
+        "scaffold.core.option_fields",
         "scaffold.core.text",
         "scaffold.core.versions",
-        "scaffold.project.clusters",
-        "scaffold.wasm.compat",
+        "scaffold.project.envoy_clusters",
+        "scaffold.wasm.feature_versions",
     }
     modules = cli | options | read_by_these | {"scaffold.errors"}
     assert ours - modules <= {name.rpartition(".")[0] for name in modules}
@@ -139,7 +140,7 @@ def test_what_is_heavy_waits_until_it_is_used(command, tmp_path):
     """In a folder where there is nothing to ask about, or to deploy."""
     modules = loaded(command, "--root", tmp_path)
     assert (
-        f"scaffold.{'hosts.background.record' if command == 'status' else 'hosts.background.target'}"
+        f"scaffold.{'hosts.background.deployments' if command == 'status' else 'hosts.background.target'}"
         in modules
     )
     assert modules & set(f"{HEAVY} http.client ssl yaml".split()) == {"platformdirs"}

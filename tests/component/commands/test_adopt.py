@@ -15,8 +15,8 @@ import scaffold
 from scaffold.commands.adopt import _PROFILE
 from scaffold.core.events import Warned, listening
 from scaffold.errors import ProjectError, ScaffoldError, UsageError
-from scaffold.project.model import Project
-from scaffold.project.templates.migrate import SDK
+from scaffold.project.crate import Project
+from scaffold.project.templates.sdk_renames import SDK
 
 MANIFEST = """\
 [package]

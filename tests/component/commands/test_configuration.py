@@ -14,9 +14,9 @@ from scaffold.oci.reference import Reference
 from scaffold.oci.spec import ImageError
 from scaffold.oci.store import Store
 from scaffold.oci.variants import compat
-from scaffold.project import schema
-from scaffold.project.model import Project
-from scaffold.project.schema import Schema
+from scaffold.project import configuration as schema
+from scaffold.project.configuration import Schema
+from scaffold.project.crate import Project
 from scaffold.toolchain import config_schema
 from scaffold.wasm.module import WasmModule
 
@@ -199,7 +199,7 @@ def test_what_checks_is_imported_only_where_there_is_a_schema(crate):
     import sys
 
     program = (
-        "import sys; from pathlib import Path; from scaffold.project.model import Project;"
+        "import sys; from pathlib import Path; from scaffold.project.crate import Project;"
         "Project.load(Path()).configured(); print('jsonschema' in sys.modules)"
     )
 

@@ -19,9 +19,9 @@ from support.faulty_registry import faulty
 from scaffold.cli.main import cli
 from scaffold.commands import deploy as targets
 from scaffold.commands.push import push
-from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background import deployments
 from scaffold.hosts.options import RunOptions
-from scaffold.kubernetes import record as applied
+from scaffold.kubernetes import applied
 from scaffold.kubernetes.documents import CLUSTERS
 from scaffold.kubernetes.options import ClusterOptions
 from scaffold.oci.plugin_info import PluginInfo

@@ -24,8 +24,8 @@ from scaffold.commands.doctor.command import Diagnosis, Finding
 from scaffold.commands.doctor.finding import Scope, without_consequences
 from scaffold.core import events, process
 from scaffold.errors import UsageError
-from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import DeployedPlugin
+from scaffold.hosts.background import deployments
+from scaffold.hosts.background.deployments import DeployedPlugin
 
 WASI = "wasm32-wasip1"
 NOBODY = 65534

@@ -24,7 +24,7 @@ from support.documents import ROOT
 import scaffold
 from scaffold.commands import new as templating
 from scaffold.errors import UsageError
-from scaffold.project.model import Project
+from scaffold.project.crate import Project
 from scaffold.project.templates import source as template_sources
 from scaffold.toolchain import config_schema
 

@@ -8,8 +8,8 @@ from support import wasm_asm
 from support.commands import entered
 from support.repositories import commit
 
-from scaffold.hosts.plugin import open_image
-from scaffold.oci.layout import layout_of
+from scaffold.hosts.source import open_image
+from scaffold.oci.module_layer import layout_of
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store

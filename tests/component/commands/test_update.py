@@ -25,10 +25,11 @@ from scaffold.commands import new as templating
 from scaffold.core import files
 from scaffold.core.events import Noted, Started, Warned, listening
 from scaffold.errors import MachineError, ProjectError, UsageError
-from scaffold.project.model import Project
-from scaffold.project.provenance import Rendered
-from scaffold.project.templates import answers, members
+from scaffold.project.crate import Project
+from scaffold.project.template_record import Rendered
+from scaffold.project.templates import answers
 from scaffold.project.templates import merge as worktree
+from scaffold.project.templates import workspace_member as members
 from scaffold.project.templates.source import Template
 
 HTTP = ROOT / "cookiecutters" / "http"

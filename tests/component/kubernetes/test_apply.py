@@ -16,9 +16,9 @@ from support.pins import HTTP, image
 
 from scaffold.core import files
 from scaffold.errors import MachineError, TargetError, UsageError
+from scaffold.kubernetes import applied
 from scaffold.kubernetes import apply as target
 from scaffold.kubernetes import documents as kubernetes
-from scaffold.kubernetes import record as applied
 from scaffold.kubernetes.kubectl import Kubectl, Unreachable
 from scaffold.kubernetes.options import ClusterOptions
 

@@ -11,7 +11,7 @@ from support.faulty_registry import Reply, faulty
 from scaffold.commands.push import push
 from scaffold.core.files import digest
 from scaffold.errors import RegistryError, UsageError
-from scaffold.kubernetes.pins import resolve
+from scaffold.kubernetes.pinned_plugin import resolve
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import Descriptor, Image, ImageError, Manifest

@@ -10,8 +10,8 @@ import pytest
 
 from scaffold.core import events
 from scaffold.core.events import Failed, Finished, Warned
-from scaffold.project import schema
-from scaffold.project.model import Project
+from scaffold.project import configuration as schema
+from scaffold.project.crate import Project
 from scaffold.toolchain import config_schema as derivation
 from scaffold.toolchain.rustc import Toolchain
 

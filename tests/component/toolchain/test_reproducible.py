@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scaffold.project.model import Project, Settings
-from scaffold.project.plugins import Projects
+from scaffold.project.crate import Project, Settings
+from scaffold.project.projects import Projects
 from scaffold.toolchain import find as toolchain
 from scaffold.toolchain import reproducible as remap
 from scaffold.toolchain.rustc import Toolchain

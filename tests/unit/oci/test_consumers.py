@@ -4,7 +4,7 @@ import pytest
 from support.odd_modules import build, env, wasi
 
 from scaffold.oci import consumers, variants
-from scaffold.oci import layout as contents
+from scaffold.oci import module_layer as contents
 from scaffold.oci.consumers import CONSUMERS, Packed
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.spec import DOCKER_MANIFEST, Descriptor, Manifest

@@ -12,7 +12,7 @@ from scaffold.oci.plugin_info import PluginInfo, read_runtime_config
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import Descriptor, ImageError, Manifest
 from scaffold.oci.variants import VARIANTS
-from scaffold.project.model import Project
+from scaffold.project.crate import Project
 from scaffold.wasm.module import WasmModule
 
 MODULE = wasm_asm.plugin()

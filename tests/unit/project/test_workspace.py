@@ -13,9 +13,9 @@ import scaffold
 from scaffold.commands.deployed import roots_of
 from scaffold.commands.test import Part, jobs
 from scaffold.errors import ProjectError
-from scaffold.hosts import plugin as plugins
-from scaffold.project.model import Project
-from scaffold.project.plugins import projects_at, triples_at
+from scaffold.hosts import source as plugins
+from scaffold.project.crate import Project
+from scaffold.project.projects import projects_at, triples_at
 from scaffold.project.workspace import Workspace
 
 LIB = '[lib]\ncrate-type = ["cdylib"]\n'

@@ -18,7 +18,7 @@ from support.foreign_templates import INSIDE, commit, hook, template, zipped
 
 from scaffold.core import files
 from scaffold.errors import ProjectError, UsageError
-from scaffold.project.model import Project
+from scaffold.project.crate import Project
 from scaffold.project.templates import answers, trust
 from scaffold.project.templates.source import fetched
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaffold.core import net
+from scaffold.core import host_names as net
 from scaffold.errors import RegistryError
 from scaffold.oci.registry import address
 

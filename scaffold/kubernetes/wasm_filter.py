@@ -6,11 +6,11 @@ Source: envoyproxy/data-plane-api, envoy/extensions/wasm/v3/wasm.proto.
 from __future__ import annotations
 
 from scaffold.errors import UsageError
-from scaffold.hosts.envoy import config as envoy_config
+from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.kubernetes.documents import Document, configuration, root_id
 from scaffold.kubernetes.options import FAILURE_POLICIES, ClusterOptions
-from scaffold.kubernetes.pins import FileSource, HttpSource, Pin, hexadecimal
-from scaffold.wasm import compat as versions
+from scaffold.kubernetes.pinned_plugin import FileSource, HttpSource, Pin, hexadecimal
+from scaffold.wasm import feature_versions as versions
 
 DOWNLOAD_TIMEOUT = "30s"
 _TRIES = 5  # Envoy's default is two, after which it never tries again

@@ -1,6 +1,6 @@
 import pytest
 
-from scaffold.hosts.envoy.config import (
+from scaffold.hosts.envoy.resources import (
     FILTER,
     TYPES,
     bootstrap,
@@ -12,7 +12,7 @@ from scaffold.hosts.envoy.config import (
     tcp_listener,
     wasm_filter,
 )
-from scaffold.project.clusters import UPSTREAM, Address
+from scaffold.project.envoy_clusters import UPSTREAM, Address
 
 
 def plugin_filter(module="/p.wasm", configuration=b"", version=(1, 40, 0), kind="http"):

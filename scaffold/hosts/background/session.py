@@ -12,19 +12,18 @@ from pathlib import Path
 
 from scaffold.core import files, process
 from scaffold.core.events import Noted, emit, step
-from scaffold.core.options import supported_by
+from scaffold.core.option_fields import supported_by
 from scaffold.errors import HostError, ModuleError, TargetError
 from scaffold.hosts import host as hosts
-from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background import supervisor
-from scaffold.hosts.background.record import DeployedPlugin, Record, Status, check_free
+from scaffold.hosts.background import deployments, supervisor
+from scaffold.hosts.background.deployments import DeployedPlugin, Record, Status, check_free
 from scaffold.hosts.background.target import Target, end, forget
 from scaffold.hosts.envoy.clusters import reachable
 from scaffold.hosts.exchange import Request
-from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings, RunOptions
-from scaffold.hosts.plugin import Source
-from scaffold.project.plugins import Named, chained
+from scaffold.hosts.plugin import Plugin
+from scaffold.hosts.source import Source
+from scaffold.project.projects import Named, chained
 
 PASS_SECONDS = 3.0  # that a network filter may hold back a request's bytes
 _LABELS = {"types": "type"}

@@ -9,7 +9,7 @@ import pytest
 
 from scaffold.errors import HostError, UsageError
 from scaffold.hosts.exchange import Headers, Response
-from scaffold.hosts.upstream.origin import Origin
+from scaffold.hosts.upstream.control import Origin
 from scaffold.hosts.upstream.server import serve
 
 
@@ -108,7 +108,7 @@ def test_another_process_asks_and_tells_at_the_same_door(origin, folder, ask):
     ask("/anything", "PUT", {"x-request-id": "7"}, b"abc")
     script = (
         "import sys; from pathlib import Path\n"
-        "from scaffold.hosts.upstream.origin import Origin; from scaffold.hosts.exchange import Response\n"
+        "from scaffold.hosts.upstream.control import Origin; from scaffold.hosts.exchange import Response\n"
         "origin = Origin(Path(sys.argv[1]))\n"
         "origin.answer(Response(418, body=b'told'))\n"
         "print(origin.mark(), origin.requests('7')[0].text)\n"

@@ -13,7 +13,7 @@ from typing import Any
 
 from scaffold.core import files, process
 from scaffold.errors import ProjectError
-from scaffold.project.manifest import FILE, parse_manifest, table
+from scaffold.project.cargo_toml import FILE, parse_manifest, table
 from scaffold.project.workspace import Workspace
 
 _HEADER = re.compile(r"\s*\[.*\]\s*(#.*)?")

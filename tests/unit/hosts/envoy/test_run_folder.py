@@ -15,11 +15,11 @@ from support.wasm_asm import plugin as assembled
 
 from scaffold.core.files import digest
 from scaffold.errors import ModuleError, ProjectError
-from scaffold.hosts.envoy.folder import LARGEST_LOG, Folder
 from scaffold.hosts.envoy.log import Log, lines_from
-from scaffold.hosts.host import Plugin
+from scaffold.hosts.envoy.run_folder import LARGEST_LOG, Folder
 from scaffold.hosts.options import HostSettings
-from scaffold.project.clusters import Address
+from scaffold.hosts.plugin import Plugin
+from scaffold.project.envoy_clusters import Address
 from scaffold.wasm.module import WasmModule
 
 

@@ -16,14 +16,7 @@ from scaffold.core.files import digest
 from scaffold.core.text import one_line, quoted
 from scaffold.oci.plugin_info import MODULE_DIGEST, RUNTIME_CONFIG_NAME, PluginInfo
 from scaffold.oci.reference import Reference
-from scaffold.oci.spec import (
-    BLOB_LIMIT,
-    DOCKER_MANIFEST,
-    MANIFEST_LIMIT,
-    Descriptor,
-    ImageError,
-    Manifest,
-)
+from scaffold.oci.spec import BLOB_LIMIT, DOCKER_MANIFEST, MANIFEST_LIMIT, Descriptor, ImageError, Manifest
 from scaffold.oci.tar import Archive, Entry
 from scaffold.oci.variants import (
     CNCF_CONFIG,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from scaffold.errors import ProjectError, UsageError, nearest
-from scaffold.project.manifest import FILE, NAME, is_plugin, locate, read_manifest, settings_in, table
-from scaffold.project.model import RUNNABLE, TRIPLES, Project
+from scaffold.project.cargo_toml import FILE, NAME, is_plugin, locate, read_manifest, settings_in, table
+from scaffold.project.crate import RUNNABLE, TRIPLES, Project
 from scaffold.project.workspace import Workspace
 
 _MAX_NAMED = 5  # plugins in a line of output

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaffold.project.templates.migrate import SDK, migrate
+from scaffold.project.templates.sdk_renames import SDK, migrate
 
 OLD = '[package]\nname = "a"\n\n[dependencies]\nproxy-wasm = "0.1.4"\n'
 ENTRY = textwrap.dedent("""\

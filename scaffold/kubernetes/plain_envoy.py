@@ -10,15 +10,15 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from scaffold.core.files import digest
-from scaffold.core.options import check_target
-from scaffold.hosts.envoy import config as envoy_config
-from scaffold.kubernetes import filter_config as wasm
+from scaffold.core.option_fields import check_target
+from scaffold.hosts.envoy import resources as envoy_config
+from scaffold.kubernetes import wasm_filter as wasm
 from scaffold.kubernetes.documents import Document, check_type
 from scaffold.kubernetes.options import ClusterOptions, resource_name
-from scaffold.kubernetes.pins import HttpSource, Pin, module_source
+from scaffold.kubernetes.pinned_plugin import HttpSource, Pin, module_source
 from scaffold.oci.spec import dump
-from scaffold.project.clusters import UPSTREAM, Address, parse_upstream
-from scaffold.wasm import compat as versions
+from scaffold.project.envoy_clusters import UPSTREAM, Address, parse_upstream
+from scaffold.wasm import feature_versions as versions
 
 TARGET = "envoy"
 PORT = 8080

@@ -8,11 +8,11 @@ from support import wasm_asm as asm
 from support.crates import plugin_of
 
 from scaffold.errors import ProjectError, UsageError
-from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings
-from scaffold.project.manifest import read_manifest
-from scaffold.project.model import Project, Settings
-from scaffold.project.schema import read_configuration
+from scaffold.hosts.plugin import Plugin
+from scaffold.project.cargo_toml import read_manifest
+from scaffold.project.configuration import read_configuration
+from scaffold.project.crate import Project, Settings
 from scaffold.wasm.module import WasmModule
 
 CRATE = '[package]\nname = "hello"\nversion = "1.2.3"\n\n[lib]\ncrate-type = ["cdylib"]\n'

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from scaffold.core import files
 from scaffold.core.versions import Version
-from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
-from scaffold.hosts.envoy import config as envoy_config
-from scaffold.hosts.envoy.config import Chain, Config
-from scaffold.hosts.host import Plugin
+from scaffold.hosts.envoy import resources as envoy_config
+from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
+from scaffold.hosts.envoy.resources import Chain, Config
 from scaffold.hosts.options import HostSettings
-from scaffold.project.clusters import UPSTREAM, Address
+from scaffold.hosts.plugin import Plugin
+from scaffold.project.envoy_clusters import UPSTREAM, Address
 from scaffold.wasm.module import WasmModule
 
 if TYPE_CHECKING:
-    from scaffold.hosts.upstream.origin import Origin
+    from scaffold.hosts.upstream.control import Origin
 
 LARGEST_LOG = 16 << 20  # bytes
 KEPT_MODULES = 3  # Envoy may read the file of the last accepted one again
@@ -198,7 +198,7 @@ class Folder:
 
     def origin(self) -> Origin | None:
         """The built-in upstream, if it serves."""
-        from scaffold.hosts.upstream.origin import Origin
+        from scaffold.hosts.upstream.control import Origin
 
         try:
             return Origin(Path(self.control.read_text()))

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from scaffold.errors import ProjectError
-from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
+from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy.clusters import LONGEST_SOCKET, cluster_addresses
-from scaffold.hosts.envoy.config import Chain, ecds_filter
-from scaffold.hosts.envoy.folder import Folder, generated
+from scaffold.hosts.envoy.resources import Chain, ecds_filter
+from scaffold.hosts.envoy.run_folder import Folder, generated
 from scaffold.hosts.options import HostSettings
-from scaffold.project import clusters
-from scaffold.project.clusters import Address
+from scaffold.project import envoy_clusters as clusters
+from scaffold.project.envoy_clusters import Address
 
 ORIGIN = Address(pipe="/tmp/origin.sock")
 CHAIN = Chain([ecds_filter("/tmp/filter.json")], [])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from scaffold.errors import ProjectError
-from scaffold.hosts.envoy import bootstrap as envoy_bootstrap
-from scaffold.hosts.envoy import config as envoy_config
+from scaffold.hosts.envoy import resources as envoy_config
+from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
 
 
 def at(address, port):

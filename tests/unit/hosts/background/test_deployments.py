@@ -11,8 +11,8 @@ import pytest
 from support.deployments import edited, recorded
 
 from scaffold.core.events import Warned, listening
-from scaffold.hosts.background import record as deployments
-from scaffold.hosts.background.record import Record
+from scaffold.hosts.background import deployments
+from scaffold.hosts.background.deployments import Record
 from scaffold.hosts.options import HostSettings
 
 

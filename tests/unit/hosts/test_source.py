@@ -9,7 +9,7 @@ import pytest
 from support import wasm_asm
 
 from scaffold.core import files
-from scaffold.hosts import plugin as plugins
+from scaffold.hosts import source as plugins
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store

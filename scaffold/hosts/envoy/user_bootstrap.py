@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.errors import ProjectError
-from scaffold.hosts.envoy import config as envoy_config
-from scaffold.hosts.envoy.config import Chain, Config
+from scaffold.hosts.envoy import resources as envoy_config
+from scaffold.hosts.envoy.resources import Chain, Config
 
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"

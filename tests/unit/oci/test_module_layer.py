@@ -7,7 +7,7 @@ import pytest
 from support import layers, wasm_asm
 from support.layers import file, header, layer
 
-from scaffold.oci.layout import choose_child, layout_of, read_contents, verify
+from scaffold.oci.module_layer import choose_child, layout_of, read_contents, verify
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.spec import (
     BLOB_LIMIT,

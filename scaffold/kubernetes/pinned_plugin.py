@@ -9,12 +9,12 @@ from scaffold.core.events import Noted, Warned, emit
 from scaffold.core.versions import Version
 from scaffold.errors import RegistryError, UsageError
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.oci.layout import Layout, unpack
+from scaffold.oci.module_layer import Layout, unpack
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import DOCKER_MANIFEST, ImageError, Manifest
 from scaffold.oci.store import Blobs, Ingest, Store
 from scaffold.oci.variants import DOCKER_TAR_GZIP
-from scaffold.wasm import compat as versions
+from scaffold.wasm import feature_versions as versions
 
 ManifestDigest = NewType("ManifestDigest", str)  # "sha256:" and 64 hexadecimal digits, as is the other
 ModuleDigest = NewType("ModuleDigest", str)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from scaffold.core.versions import Version
-from scaffold.project.clusters import UPSTREAM, Address
+from scaffold.project.envoy_clusters import UPSTREAM, Address
 
 Config = dict[str, Any]
 

@@ -13,8 +13,8 @@ from support.commands import SCAFFOLD, entered, error, listing, run
 import scaffold
 from scaffold.core import files
 from scaffold.errors import ProjectError
-from scaffold.project.model import Project
-from scaffold.project.templates.members import fit
+from scaffold.project.crate import Project
+from scaffold.project.templates.workspace_member import fit
 from scaffold.project.workspace import Workspace
 
 VIRTUAL = '# ours\n[workspace]\nmembers = [\n    "lib", # shared\n]\nresolver = "2"\n'

@@ -23,7 +23,7 @@ import scaffold
 from scaffold.core import files
 from scaffold.core.events import Noted, Started, Warned, listening
 from scaffold.errors import MachineError, UsageError
-from scaffold.hosts.envoy import installs as envoys
+from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy.binary import Binary
 from scaffold.hosts.options import HostSettings
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.errors import ProjectError, UsageError, nearest
-from scaffold.project import clusters
-from scaffold.project.manifest import FILE, NAME, locate, makes_cdylib, read_manifest, settings_in
-from scaffold.project.provenance import Rendered
-from scaffold.project.schema import Schema
+from scaffold.project import envoy_clusters as clusters
+from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, read_manifest, settings_in
+from scaffold.project.configuration import Schema
+from scaffold.project.template_record import Rendered
 from scaffold.project.workspace import Workspace, choices, inherits, strings
 
 TYPES = ("http", "network", "service")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.deployments import edited, recorded
 
-from scaffold.hosts.background import record as deployments
+from scaffold.hosts.background import deployments
 from scaffold.hosts.background.target import forget
 
 

@@ -17,9 +17,9 @@ from scaffold.core import files, process, records
 from scaffold.core.text import age
 from scaffold.core.versions import Version
 from scaffold.errors import HostError
-from scaffold.hosts.host import Plugin
 from scaffold.hosts.options import HostSettings, RunOptions
-from scaffold.project.plugins import chained
+from scaffold.hosts.plugin import Plugin
+from scaffold.project.projects import chained
 
 RECORD = "deployment.json"
 SUPERVISOR = "scaffold.hosts.background.supervisor"  # the module that runs in a deployment's folder

@@ -387,7 +387,7 @@ def test_ctrl_c_leaves_nothing_and_the_same_again_succeeds(words, sign, length, 
             code = screen.end()
         shown = plain(screen.seen)
         if words[0] == "run" and "Press Ctrl-C to stop" in shown and code == 0:  # that is its way to end
-            assert shown.endswith("ended\r\n"), shown
+            assert shown.endswith("Stopped\r\n"), shown
         elif code not in (0, -signal.SIGINT):  # it had come to its end, or to Python's
             assert (code, "error: interrupted" in shown) == (130, True), shown
         ours = re.search(r'File ".*/scaffold/(__main__|cli)\.py"', screen.seen)  # pytest may begin with one

@@ -8,13 +8,13 @@ from scaffold.hosts.envoy.installed import Envoy
 
 
 def envoys(*, install: str | None = None, remove: str | None = None) -> list[Envoy]:
-    """The installed Envoys, newest first.
+    """List the installed Envoys, newest first.
 
     With `install`, install a version; with `remove`, remove one, or `all`. Then only these are returned.
-    Raises `UsageError` when a deployment runs in one that would be removed.
+    Raises `UsageError` if a deployment runs in an Envoy that would be removed.
     """
     if install and remove:
-        raise UsageError("--install and --remove can't be combined")
+        raise UsageError("--install and --remove can't be combined", hint="pass one of them")
     if remove:
         return installs.remove(remove)
     if install:

@@ -69,7 +69,7 @@ def login(
             message = f"{name} rejects this password for `{username}`"
             raise RegistryError(
                 f"{message}: {error.text}" if error.text else message,
-                hint="are both spelled right? some registries want a token instead of the password",
+                hint="check both; some registries require a token instead of the password",
             ) from error
     return Login(name, username, credentials.store(name, own))
 

@@ -16,5 +16,5 @@ def pull(image: str, *, plain_http: bool = False) -> Transferred:
     """
     reference = Reference.parse(image)
     if reference.local:
-        raise UsageError(f"`{reference}` names no registry", hint="write REGISTRY/NAME:TAG")
+        raise UsageError(f"`{reference}` doesn't name a registry", hint="write REGISTRY/NAME:TAG")
     return Transferred.of(reference, transfer.download(reference, Store(), plain_http=plain_http))

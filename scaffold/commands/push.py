@@ -20,8 +20,8 @@ def push(image: str, *, plain_http: bool = False) -> Transferred:
     if reference.local:
         short = f"{reference.repository.removeprefix('library/')}:{reference.tag or 'latest'}"
         raise UsageError(
-            f"`{reference}` names no registry",
-            hint=f"`scaffold tag {short} REGISTRY/{short}`, then push that",
+            f"`{reference}` doesn't name a registry",
+            hint=f"run `scaffold tag {short} REGISTRY/{short}`, then push that name",
         )
     manifest = _find(store, reference)
     transfer.upload(reference, manifest, store, plain_http=plain_http)
@@ -33,5 +33,5 @@ def _find(store: Store, reference: Reference) -> Manifest:
         return store.find(reference)
     except UsageError as error:
         unpushed = next((name for name in store.similar(reference) if "/" not in name), None)
-        hint = f"`scaffold tag {unpushed} {reference}`, then push that" if unpushed else error.hint
+        hint = f"run `scaffold tag {unpushed} {reference}`, then push again" if unpushed else error.hint
         raise UsageError(error.message, hint=hint) from error

@@ -15,7 +15,7 @@ def tags(repository: str, *, plain_http: bool = False) -> list[str]:
     """List the tags of a remote repository, sorted, without those of signatures."""
     reference = Reference.parse(repository)
     if reference.local:
-        raise UsageError(f"`{repository}` names no registry", hint="write REGISTRY/NAME")
+        raise UsageError(f"`{repository}` doesn't name a registry", hint="write REGISTRY/NAME")
     from scaffold.oci.registry.client import Client
 
     with Client(reference.registry, plain_http=plain_http) as client:

@@ -82,7 +82,7 @@ def update(
     variable; `ProjectError` if the project has no record of its template.
     """
     if check and dry_run:
-        raise UsageError("--check and --dry-run exclude each other", hint="leave one out")
+        raise UsageError("--check and --dry-run can't be combined", hint="pass one of them")
     work = Worktree(_located(root))
     with scratch(work) as repository, ExitStack() as stack:
         record = _record(work, repository)

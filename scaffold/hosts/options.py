@@ -82,14 +82,14 @@ class RunOptions:
     )
 
     def check_for(self, host: str) -> None:
-        """Raise `UsageError` for an option that `host` doesn't support, or two that exclude each other."""
+        """Raise `UsageError` for an option that `host` doesn't support, or two that can't be combined."""
         homes = {name: " or ".join(each.targets) for name, each in declarations(type(self)).items()}
         check_target(
             self, host, instead={name: f"leave it out, or choose `{home}`" for name, home in homes.items()}
         )
         if self.bootstrap and self.upstream:
             raise UsageError(
-                "--bootstrap and --upstream both set where the traffic goes", hint="leave one out"
+                "--bootstrap and --upstream both set where the traffic goes", hint="pass one of them"
             )
 
     def check_for_many(self, count: int) -> None:

@@ -247,11 +247,11 @@ class ClusterOptions:
             if value
         ]
         if len(flags) > 1:
-            raise UsageError(f"{' and '.join(flags)} exclude each other", hint="pass one of them")
+            raise UsageError(f"{' and '.join(flags)} can't be combined", hint="pass one of them")
 
     def _check_source(self) -> None:
         if self.url is not None and self.file is not None:
-            raise UsageError("--url and --file exclude each other", hint="pass one of them")
+            raise UsageError("--url and --file can't be combined", hint="pass one of them")
         if self.url is not None and self.pull_secret is not None:
             raise UsageError(
                 "--pull-secret is for an image, and --url replaces the image", hint="leave one out"

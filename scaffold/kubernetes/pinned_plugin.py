@@ -93,7 +93,7 @@ def image_source(pin: Pin, options: ClusterOptions, target: str) -> ImageSource 
     if pin.image.reference.local:
         name = str(pin.image.reference)
         raise UsageError(
-            f"`{name}` names no registry, so no cluster can pull it",
+            f"`{name}` doesn't name a registry, so no cluster can pull it",
             hint=f"`scaffold tag {name} REGISTRY/{name}`, then `scaffold push` that",
         )
     version = options.istio_version if target == "istio" else None
@@ -125,7 +125,7 @@ def _check_variant(image: PinnedImage, target: str, istio: Version | None) -> No
     elif image.variant not in LOADABLE:
         raise ImageError(
             f"{image.reference} is of the variant `{image.variant}`, which `{target}` can't load",
-            hint="`scaffold package --variant compat`, then push that",
+            hint="run `scaffold package --variant compat`, then push that image",
         )
 
 

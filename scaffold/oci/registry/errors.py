@@ -116,7 +116,7 @@ def of_transport(
             f"cannot reach {host} through the proxy",
             "check HTTPS_PROXY and HTTP_PROXY, or add the registry to NO_PROXY",
         ),
-        (socket.gaierror, f"there is no host named {host}", "is it spelled right, and the network up?"),
+        (socket.gaierror, f"there is no host named {host}", "check its spelling and the network"),
         (ConnectionRefusedError, f"nothing listens at {host}", "is it running, and the port right?"),
         (requests.ConnectTimeout, f"cannot reach {host}: it didn't answer in time", "is the network up?"),
     )

@@ -473,7 +473,7 @@ def test_an_image_that_the_target_cannot_load(target, here, registry, project, c
     ran = entered(capsys, "deploy", target, name, "--root", project, *scope[target])
     assert (ran.code, ran.out) == (6, "")
     assert f"is of the variant `cncf`, which `{target}` can't load\n" in ran.err
-    assert ran.err.endswith("\nhint: `scaffold package --variant compat`, then push that\n")
+    assert ran.err.endswith("\nhint: run `scaffold package --variant compat`, then push that image\n")
     assert here.changes() == []
 
 

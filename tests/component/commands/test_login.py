@@ -56,7 +56,7 @@ def test_who_isnt_let_in_isnt_kept(closed, home):
         login(closed.name, username="alice")
     message = f"{closed.name} rejects this password for `alice`: authentication required"
     assert caught.value.message == message
-    hint = "are both spelled right? some registries want a token instead of the password"
+    hint = "check both; some registries require a token instead of the password"
     assert caught.value.hint == hint
     assert not (home / ".docker").exists()
 

@@ -331,7 +331,7 @@ def test_a_pushed_name_needs_a_registry(module, capsys):
     packaged(capsys, "filter.wasm", "-t", "x:1")
     for command in ("push", "pull"):
         ran = entered(capsys, command, "x:1")
-        assert (ran.code, "names no registry" in ran.err) == (2, True)
+        assert (ran.code, "doesn't name a registry" in ran.err) == (2, True)
 
 
 WASME = {

@@ -29,5 +29,5 @@ def test_other_files_credentials_are_mentioned_when_they_stay(home, said):
 
 
 def test_a_name_without_a_registry_has_no_remote_tags():
-    with pytest.raises(UsageError, match="names no registry"):
+    with pytest.raises(UsageError, match="doesn't name a registry"):
         tags("hello")

@@ -485,7 +485,13 @@ REFUSED = [
     ("istio", HTTP, {**ANY, "root_id": "a\nb"}, "isn't one line of at most 256 characters", "--root-id"),
     ("istio", HTTP, {**ANY, "root_id": "a" * 257}, "isn't one line of at most 256 characters", "--root-id"),
     ("istio", replace(HTTP, image=None), ANY, "no image is named", "scaffold push"),
-    ("istio", replace(HTTP, image=image(name="hello:1")), ANY, "names no registry", "scaffold tag hello:1"),
+    (
+        "istio",
+        replace(HTTP, image=image(name="hello:1")),
+        ANY,
+        "doesn't name a registry",
+        "scaffold tag hello:1",
+    ),
     ("istoi", HTTP, ANY, "no target named `istoi`", "`istio`"),
 ]
 

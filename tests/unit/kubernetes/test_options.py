@@ -117,17 +117,17 @@ MISTAKES = [
     ({"url": "https://a/b c"}, "`https://a/b c` isn't a valid HTTP URL", "https://"),
     ({"url": "https://me:secret@a/b"}, "--url contains credentials", None),
     ({"file": "plugin.wasm"}, "--file plugin.wasm isn't an absolute path in the proxy's container", "`/`"),
-    ({"url": "https://a/b", "file": "/c"}, "--url and --file exclude each other", "one of them"),
+    ({"url": "https://a/b", "file": "/c"}, "--url and --file can't be combined", "one of them"),
     ({"url": "https://a/b", "pull_secret": "c"}, "--pull-secret is for an image", "leave one out"),
     ({"upstream": "web:80"}, "`web:80` isn't a valid upstream URL", "http://host:port"),
     (
         {"selector": ("a=b",), "target_ref": ("Gateway/a",)},
-        "--selector and --target-ref exclude each other",
+        "--selector and --target-ref can't be combined",
         "one of them",
     ),
     (
         {"selector": ("a=b",), "whole_namespace": True},
-        "--selector and --whole-namespace exclude each other",
+        "--selector and --whole-namespace can't be combined",
         "one of them",
     ),
 ]

@@ -75,5 +75,5 @@ def test_an_image_that_is_here_by_a_local_name_is_to_be_tagged_first(server):
     with pytest.raises(UsageError) as caught:
         push(name)
     assert caught.value.message == f"there is no local image `{name}`"
-    assert caught.value.hint == f"`scaffold tag hello:1 {name}`, then push that"
+    assert caught.value.hint == f"run `scaffold tag hello:1 {name}`, then push again"
     assert server.seen == []

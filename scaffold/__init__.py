@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from scaffold.kubernetes.options import ClusterOptions
     from scaffold.toolchain.options import BuildOptions
 
-# the table of operations: a command's name, and the module of the function of that name
+# operation -> its module
 OPERATIONS = {
     "new": "scaffold.commands.new",
     "templates": "scaffold.commands.templates",
@@ -75,7 +75,7 @@ OPERATIONS = {
     "rmi": "scaffold.commands.images",
     "import_wasme": "scaffold.commands.import_wasme",
 }
-# the options that operations take
+# options class -> its module
 OPTIONS = {
     "BuildOptions": "scaffold.toolchain.options",
     "ClusterOptions": "scaffold.kubernetes.options",

@@ -1,4 +1,4 @@
-"""The command's entry, and `python -m scaffold`."""
+"""The entry point of the command `scaffold` and of `python -m scaffold`."""
 
 import atexit
 import gc
@@ -8,17 +8,17 @@ from contextlib import suppress
 
 import scaffold
 
-# a Ctrl-C while we are still importing just ends us, until the console takes over
+# until the console handles signals, Ctrl-C ends the process without a traceback
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-# imports make many objects and hardly any garbage; and at the end the system takes back all there is
+# faster start and end: imports create hardly any garbage, and the system frees all memory at the end
 gc.set_threshold(100_000)
 atexit.register(gc.freeze)
 
 
 def main() -> None:
-    """Enter the command line. `--version` is answered without it: not even click is imported."""
+    """Run the command line, or answer `--version` without importing it or click."""
     if sys.argv[1:] == ["--version"] and sys.stdout:
-        with suppress(OSError):  # what can't be written is explained by the command line
+        with suppress(OSError):  # the command line reports an error of writing
             sys.stdout.write(f"scaffold {scaffold.__version__}\n")
             sys.stdout.flush()
             return

@@ -88,7 +88,7 @@ def _clusters() -> tuple[str, ...]:
 def _target(name: str) -> Target:
     if name.endswith(".wasm") or any(sign in name for sign in ":/@"):
         raise UsageError(
-            f"`{name}` is a module or an image, not a target", hint=f"write `scaffold deploy envoy {name}`"
+            f"`{name}` is a module or an image, not a target", hint=f"run `scaffold deploy envoy {name}`"
         )
     if name not in TARGETS:
         raise UsageError(f"no target named `{name}`", hint=nearest(name, [*TARGETS, *_clusters()]))

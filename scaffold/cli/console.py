@@ -9,15 +9,13 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from scaffold.core.text import safe
+from scaffold.core import events
+from scaffold.core.text import fit, safe
 from scaffold.errors import INTERNAL, INTERRUPTED, MachineError, ScaffoldError, closest, of_os_error
-
-if TYPE_CHECKING:
-    from scaffold.core import events
 
 _LEVEL_COLOURS = {"critical": "red", "error": "red", "warning": "yellow", "debug": "cyan", "trace": "cyan"}
 
@@ -104,8 +102,6 @@ def _discard_unwritable_output() -> None:
 @contextmanager
 def showing_events() -> Iterator[None]:
     """Print the events of the block. Not used for `--version` and `--help`, which should start fast."""
-    from scaffold.core import events
-
     renderer = _Renderer()
     with events.listening(renderer.handle):
         try:
@@ -134,8 +130,6 @@ def _text(result: Any) -> str:
     if not (sys.stdout and sys.stdout.isatty()):
         return str(result.summary())
     from shutil import get_terminal_size
-
-    from scaffold.core.text import fit
 
     columns = get_terminal_size().columns
     return str(result.fit(columns)) if hasattr(result, "fit") else fit(result.summary(), columns)
@@ -233,8 +227,6 @@ class _Renderer:
 
     def handle(self, event: events.Event) -> events.Answer:
         """Print one event; returns the answer if it is a question."""
-        from scaffold.core import events
-
         if not isinstance(event, events.Progressed):
             self.end_bar()
         match event:

@@ -149,7 +149,6 @@ def build(**options: Any) -> object:
 @click.option("--junitxml", type=FILE, metavar="FILE", help="Write a JUnit report.")
 @takes(
     run=RunOptions,
-    build=BuildOptions,
     only=("envoy", "envoy_image", "docker_args"),
     helps={
         "envoy": "Envoy to run, or several separated by commas.  [default: the bundled one]",
@@ -158,6 +157,7 @@ def build(**options: Any) -> object:
     },
     headings=False,
 )
+@takes(build=BuildOptions)
 @json_option
 def test(**options: Any) -> object:
     """Run the plugin's Rust tests, then its pytest tests in Envoy.

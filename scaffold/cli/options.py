@@ -38,7 +38,7 @@ def takes(
     for keyword, kind in kinds.items():
         by_name = {each.name: each for each in fields(kind)}
         for name, declared in declarations(kind).items():
-            if name not in without and (not only or name in only or keyword == "build"):
+            if name not in without and (not only or name in only):
                 declared = declared if headings else replace(declared, heading="")
                 owners.setdefault(name, (keyword, by_name[name], declared))
 

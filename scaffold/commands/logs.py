@@ -19,7 +19,7 @@ def logs(root: Path = Path(), *, follow: bool = False) -> None:
     if not deployed and (projects := with_clusters(roots, everything=False)):
         from scaffold.kubernetes import apply as kubernetes
 
-        kubernetes.log_lines(*projects)
+        raise kubernetes.no_logs(*projects)
     if not deployed:
         chain = chain_with(roots[0])
         elsewhere = f"pass {choices([Path(chain.root)])}: it runs in {chain.name}" if chain else ""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from scaffold.core.collected_errors import Failures
 from scaffold.core.events import Noted, Warned, emit, step
@@ -113,14 +112,14 @@ def status(*roots: Path) -> list[ClusterStatus]:
     return statuses
 
 
-def log_lines(*roots: Path) -> NoReturn:
-    """Raise `TargetError`: the proxies have the log, and the hint says how to read it there."""
+def no_logs(*roots: Path) -> TargetError:
+    """The error for `logs`: the proxies keep the log, and the hint says how to read it there."""
     first, *others = [applied for root in roots for applied in records.load(root)]
     pods = "--namespace NAMESPACE POD"
     if first.target.startswith("istio"):
         pods = f"--namespace {first.namespace} --container istio-proxy POD"
     resources = ", ".join(str(each.resource) for each in (first, *others))
-    raise TargetError(
+    return TargetError(
         f"{resources}: in a cluster the proxies keep the log",
         hint=f"`kubectl --context {first.context} logs {pods}`",
     )

@@ -21,7 +21,7 @@ def deployments(_scope: Scope) -> list[Finding]:
     dead = [deployment for deployment in every if not deployment.alive]
     if dead:
         detail = "\n".join(f"{each.name}, deployed from {each.root}, has died" for each in dead)
-        why = "`scaffold logs` may say why; nothing is affected by what it left"
+        why = "`scaffold logs` may say why; its leftovers do no harm"
         remedy = f"scaffold undeploy --root {shlex.quote(dead[0].root)}"
         return [Finding("deployments", "warning", detail, why, remedy, fixable=True)]
     return _unrecorded(every) or [Finding("deployments", "ok", f"{len(every)} running" if every else "none")]
@@ -83,5 +83,5 @@ def _is_old(path: Path) -> bool:
         return False
 
 
-def _removal(paths: list[Path] | set[Path]) -> str:
+def _removal(paths: list[Path]) -> str:
     return "rm -r " + " ".join(shlex.quote(str(path)) for path in sorted(paths))

@@ -112,7 +112,7 @@ def docker(_scope: Scope) -> list[Finding]:
 
 def git(_scope: Scope) -> list[Finding]:
     """Whether git is installed."""
-    why = "only templates from a repository need it"
+    why = "only `update`, `adopt` and templates from a repository need it"
     return [_optional("git", ["--version"], why, install_line("git"))]
 
 

@@ -12,10 +12,10 @@ from scaffold.commands.doctor.finding import Finding, Scope
 from scaffold.core import process
 from scaffold.core.versions import Version
 from scaffold.hosts.background import deployments
+from scaffold.hosts.options import PORT
 
 OLDEST_PYTHON = Version((3, 11))
 OLDEST_GLIBC = Version((2, 31))  # Envoy's wheel is manylinux_2_31
-PORT = 8080
 _HOSTS_LINE = "echo 127.0.0.1 localhost | sudo tee -a /etc/hosts"
 _MACHINES = {"linux": ("x86_64", "aarch64"), "darwin": ("arm64",)}  # for which Envoy's wheel exists
 

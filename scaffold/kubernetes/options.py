@@ -65,7 +65,7 @@ class Variable:
 
 _RESOURCES = ("istio", "istio-envoyfilter", "envoy-gateway", "higress")  # not a fleet's files
 _CLUSTER = "With a control plane (istio, istio-envoyfilter, envoy-gateway, higress)"
-_IMAGE = "The image, or the module itself, for a control plane"
+_IMAGE = "The image or module for a control plane"
 DEPLOY_ONLY = ("context", "dry_run", "wait")
 
 
@@ -110,7 +110,7 @@ class ClusterOptions:
     )
     namespace: str | None = option(
         None,
-        "Namespace.",
+        "Namespace of the resource.",
         metavar="NAME",
         standard="default; higress-system for higress",
         heading=_CLUSTER,

@@ -196,7 +196,7 @@ class WasmModule:
     def content(self) -> bytes:
         """The file's bytes.
 
-        Raises `ModuleError` when they aren't those of the digest, where another process read the file.
+        Raises `ModuleError` if the file has changed since another process read it.
         """
         try:
             content = self.path.read_bytes()
@@ -232,7 +232,7 @@ def _content(path: Path) -> bytes:
             _check_header(file.read(8), path)
             size = os.fstat(file.fileno()).st_size
             if size > SIZE_LIMIT:
-                raise NotAPlugin(f"{path} is {size:,} bytes large, and no host takes more than 1 GiB")
+                raise NotAPlugin(f"{path} has {size:,} bytes, and no host takes more than 1 GiB")
             file.seek(0)
             return file.readall()
     except OSError as error:

@@ -167,7 +167,7 @@ class Deployment:
             ) from error
         if exchange.status >= 500 and exchange.upstream is None:
             words = [*exchange.logs, exchange.response.text.strip(), exchange.details]
-            why = f"{record.name} is deployed and has replaced what was, but a request got {exchange.status}"
+            why = f"{record.name} is deployed, and the previous version is gone, but a request got {exchange.status}"
             raise TargetError(
                 "\n".join([*dict.fromkeys(filter(None, words)), why]),
                 hint="fix it and deploy again; --probe PATH sends another request",

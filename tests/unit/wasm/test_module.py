@@ -241,7 +241,7 @@ def test_what_is_larger_than_hosts_take_is_not_read(tmp_path):
     os.truncate(path, 2**30 + 1)
     with pytest.raises(NotAPlugin) as caught:
         WasmModule.read(path)
-    assert caught.value.message == f"{path} is 1,073,741,825 bytes large, and no host takes more than 1 GiB"
+    assert caught.value.message == f"{path} has 1,073,741,825 bytes, and no host takes more than 1 GiB"
 
 
 def test_what_has_no_end_is_not_read():

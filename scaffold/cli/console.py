@@ -9,13 +9,15 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scaffold.core import events
 from scaffold.core.text import fit, safe
 from scaffold.errors import INTERNAL, INTERRUPTED, MachineError, ScaffoldError, closest, of_os_error
+
+if TYPE_CHECKING:
+    from scaffold.core import events  # imported when a command runs
 
 _LEVEL_COLOURS = {"critical": "red", "error": "red", "warning": "yellow", "debug": "cyan", "trace": "cyan"}
 
@@ -102,6 +104,8 @@ def _discard_unwritable_output() -> None:
 @contextmanager
 def showing_events() -> Iterator[None]:
     """Print the events of the block. Not used for `--version` and `--help`, which should start fast."""
+    from scaffold.core import events
+
     renderer = _Renderer()
     with events.listening(renderer.handle):
         try:
@@ -227,6 +231,8 @@ class _Renderer:
 
     def handle(self, event: events.Event) -> events.Answer:
         """Print one event; returns the answer if it is a question."""
+        from scaffold.core import events
+
         if not isinstance(event, events.Progressed):
             self.end_bar()
         match event:

@@ -140,11 +140,12 @@ def _text(result: Any) -> str:
 
 
 def _plain(value: object) -> Any:
-    """Convert dataclasses, paths and the like to JSON's types."""
+    """Convert dataclasses, paths and the like to JSON's types. Fields without a `repr` are left out."""
     import dataclasses
 
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        names = [field.name for field in dataclasses.fields(value) if field.repr]
+        return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

@@ -200,7 +200,16 @@ def run(**options: Any) -> None:
     metavar="PATH",
     help="Path to request from --upstream to verify the deployment; for a control plane, a whole URL.",
 )
-@takes(run=RunOptions, cluster=ClusterOptions, build=BuildOptions, kept="run")
+@takes(
+    run=RunOptions,
+    cluster=ClusterOptions,
+    build=BuildOptions,
+    kept="run",
+    helps={
+        "envoy": "Envoy to run; for istio-envoyfilter, the version to support.  "
+        "[default: as deployed, or the bundled one]",
+    },
+)
 @json_option
 def deploy(**options: Any) -> object:
     """Run the plugin in the background, or replace a running version.

@@ -20,6 +20,9 @@ from support.commands import entered, error
 import scaffold
 from scaffold.cli.group import _ELSEWHERE
 from scaffold.cli.main import cli
+from scaffold.commands import bootstrap, test
+from scaffold.core.option_fields import declarations, supported_by
+from scaffold.kubernetes.options import DEPLOY_ONLY
 from scaffold.tasks import ns
 
 COMMANDS = {name.replace("-", "_"): command for name, command in cli.commands.items() if name != "completion"}
@@ -93,6 +96,28 @@ def test_a_command_takes_what_its_operation_takes(name):
     for key, value in params.items():
         default = {**declared, **plain}[key][1]
         assert default is inspect.Parameter.empty or value == default, key
+
+
+def test_a_command_leaves_out_no_option():
+    """Each has all fields of the classes that it takes, except those that it doesn't support."""
+    build, run, cluster = (
+        set(declarations(kind))
+        for kind in (scaffold.BuildOptions, scaffold.RunOptions, scaffold.ClusterOptions)
+    )
+    complete = {
+        "setup": {"rustc", "yes"},
+        "build": build,
+        "package": build,
+        "test": build | set(test.OPTIONS),
+        "run": build | set(supported_by(scaffold.RunOptions, "envoy")),
+        "bootstrap": build | set(bootstrap.OPTIONS),
+        "deploy": build | run | cluster,
+        "manifest": build | cluster - set(DEPLOY_ONLY),
+    }
+    for name in scaffold.OPERATIONS:
+        plain, _ = kinds(name)
+        exposed = {param.name for param in COMMANDS[name].params if param.expose_value}
+        assert exposed == plain.keys() | complete.get(name, set()), name
 
 
 @pytest.mark.parametrize("name", scaffold.OPERATIONS)

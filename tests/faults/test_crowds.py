@@ -98,7 +98,7 @@ def test_four_run_one_project(place, probe, record):
         child.terminate()
     assert [child.wait(20) for _, child in children] == [143] * 4
     place.nothing_left()
-    record("4 `run` of one project, --port 0", "each answers on a port of its own")
+    record("4 `run` of one project, --port 0", "each has its own port")
 
 
 @pytest.mark.faults("R24")

@@ -278,7 +278,7 @@ def test_a_state_that_may_not_be_read(bound, probe, record):
         assert codes[0] == 4
     finally:
         (home / "deployments").chmod(0o755)
-    record("all commands: the state may not even be read", f"exit codes {codes}, the folder is named")
+    record("all commands: an unreadable state folder", f"exit codes {codes}, the folder is named")
 
 
 @pytest.mark.faults("R6")

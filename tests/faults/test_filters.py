@@ -83,7 +83,7 @@ def test_a_loop_that_the_probe_of_deploy_meets(place, probe, record):
     assert "got no whole answer" in ran.err and "does it loop" in ran.err
     url = place.status(root)["url"]
     until(lambda: answers(url), 10)
-    record("deploy: the probe meets `loop {}`", f"exit code 9 after {took:.0f} s, named; Envoy begins anew")
+    record("deploy: the probe meets `loop {}`", f"exit code 9 after {took:.0f} s, named; Envoy restarts")
 
 
 @pytest.mark.faults("R11")
@@ -130,7 +130,10 @@ def test_a_panic_in_vm_start(place, probe, record):
     ran = place.run("deploy", "envoy", module, "--root", root)
     assert ran.code == 6
     assert get(url)[1]["x-configuration"] == '"old"'
-    record("run, deploy, test: a trap in on_vm_start", "exit code 6 in Envoy's words; what serves goes on")
+    record(
+        "run, deploy, test: a trap in on_vm_start",
+        "exit code 6 with Envoy's message; the previous version keeps serving",
+    )
 
 
 @pytest.mark.faults("R12")
@@ -149,7 +152,10 @@ def test_a_panic_in_configure(place, probe, record, configuration):
     assert get(url)[1]["x-configuration"] == '"old"'
     place.well("deploy", "envoy", probe.path, "--root", root, "--config", '"good again"')
     assert get(url)[1]["x-configuration"] == '"good again"'
-    record(f"run, deploy: {configuration} in on_configure", "exit code 6 with its words; what serves goes on")
+    record(
+        f"run, deploy: {configuration} in on_configure",
+        "exit code 6 with its message; the previous version keeps serving",
+    )
 
 
 @pytest.mark.faults("R12")
@@ -201,7 +207,9 @@ def test_a_filter_that_eats_memory_in_deploy_and_test(place, probe, record):
     place.well("undeploy", "--root", root)
     ran = played(place, probe, EATS + THEN)
     assert ran.code == 0, ran.err + ran.out
-    record("deploy, test: the probe, a test eats memory", "exit code 9 in its words; the next requests work")
+    record(
+        "deploy, test: the probe, a test eats memory", "exit code 9 with its message; the next requests work"
+    )
 
 
 # --- R14
@@ -249,22 +257,22 @@ MODULES = {
     ),
     "1,000,000 functions": (many_functions, 6, "Envoy refused the plugin"),
     "250,000 exports": (many_exports, None, ""),
-    "4,294,967,295 imports said": (
+    "4,294,967,295 imports stated": (
         lambda: wasm_asm.HEADER + wasm_asm.section(2, HUGE),
         6,
         "is a broken wasm module: it is cut short",
     ),
-    "4,294,967,295 exports said": (
+    "4,294,967,295 exports stated": (
         lambda: wasm_asm.HEADER + wasm_asm.section(7, HUGE + b"\x01a\x00\x00"),
         6,
         "is a broken wasm module: it is cut short",
     ),
-    "a name of 4 GiB said": (
+    "a name of 4 GiB stated": (
         lambda: wasm_asm.HEADER + wasm_asm.section(7, b"\x01" + HUGE + b"a"),
         6,
         "is a broken wasm module: it is cut short",
     ),
-    "a section of 4 GiB said": (
+    "a section of 4 GiB stated": (
         lambda: wasm_asm.HEADER + b"\x07" + HUGE,
         6,
         "is a broken wasm module: it is cut short",

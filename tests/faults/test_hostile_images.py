@@ -186,7 +186,7 @@ MANIFESTS: dict[str, tuple[bytes, str, str]] = {
         MANIFEST,
         "has no valid size: -1",
     ),
-    "words that obey nobody": (
+    "control characters": (
         json.dumps({"schemaVersion": 2, "mediaType": "\x1b]0;owned\x07\x1b[2J", "layers": []}).encode(),
         MANIFEST,
         "its manifest has the media type",

@@ -198,7 +198,7 @@ def test_the_records_of_a_deployment(here, probe, record, capsys):
 
 @pytest.mark.faults("R8")
 @pytest.mark.parametrize("command", ["deploy", "undeploy", "undeploy --all"])
-@pytest.mark.parametrize("how", ["is emptied", "is another's", "names a pid that is none", "is gone"])
+@pytest.mark.parametrize("how", ["is emptied", "is another's", "names a pid that doesn't exist", "is gone"])
 def test_a_deployment_that_no_record_names_is_found_and_ended(here, probe, record, capsys, how, command):
     """By its command line and folder; what is deployed then has its port."""
     root = here.project()
@@ -210,7 +210,7 @@ def test_a_deployment_that_no_record_names_is_found_and_ended(here, probe, recor
     damages = {
         "is emptied": "",
         "is another's": json.dumps(good | {"root": "/"}),
-        "names a pid that is none": json.dumps(good | {"pid": 2**22 + 1}),
+        "names a pid that doesn't exist": json.dumps(good | {"pid": 2**22 + 1}),
     }
     if how in damages:
         path.write_text(damages[how])
@@ -230,7 +230,7 @@ def test_a_deployment_that_no_record_names_is_found_and_ended(here, probe, recor
         assert here.status(root)["url"].endswith(f":{port}")
     else:
         assert (supervisors(here), here.deployments) == ([], [])
-    record(f"{command}: the record of what serves {how}", "its supervisor is found and ended")
+    record(f"{command}: the record of the running deployment {how}", "its supervisor is found and ended")
 
 
 @pytest.mark.faults("R18")

@@ -225,7 +225,7 @@ def test_deploy_again(place, probe, record, chance, numbers, times):
     )
     # the run that follows a kill takes the next turn, or the old one would be that before it
     outcomes, slowest = kill(command, numbers, times, chance)
-    record(told(numbers, times, "deploy in the place of what serves", chance), seen(outcomes, slowest))
+    record(told(numbers, times, "deploy over a running deployment", chance), seen(outcomes, slowest))
 
 
 @pytest.mark.faults("R2")

@@ -61,7 +61,7 @@ def test_a_port_that_an_orphan_of_ours_has(place, probe, record):
     os.kill(int(supervisor.partition(":")[0]), signal.SIGTERM)
     place.nothing_left()
     place.well("deploy", "envoy", probe.path, "--root", place.project("other"), "--port", port)
-    record("deploy: the port of an orphan of ours", "exit code 8, names its pid")
+    record("deploy: the port is taken by an orphan of scaffold's", "exit code 8, names its pid")
 
 
 @pytest.mark.faults("R15")
@@ -162,7 +162,7 @@ def test_an_edit_while_it_builds_is_in_the_next_build(place, record):
 
 
 @pytest.mark.faults("R19")
-@pytest.mark.xfail(reason="cargo goes by times: an edit older than the last build is none", strict=True)
+@pytest.mark.xfail(reason="cargo compares times, and ignores an edit older than the last build", strict=True)
 def test_an_edit_from_the_past(place, record):
     crate = place.tiny()
     place.well("build", "--root", crate)
@@ -261,7 +261,7 @@ def test_projects_in_a_folder_whose_name_is_no_text(place, record):
     except OSError:
         pytest.skip("this file system takes text only")
     seen = through_all(place, folder)
-    record("new, build, deploy, test, undeploy below a folder whose name is no UTF-8", seen)
+    record("new, build, deploy, test, undeploy in a folder whose name isn't UTF-8", seen)
 
 
 # --- R21

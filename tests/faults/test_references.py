@@ -80,7 +80,9 @@ def test_what_there_is_not(user, shop, record, capsys):
     for line in (("push", name), ("tag", name, "x:1"), ("rmi", name)):
         assert "no local image `" in user.quickly(capsys, *line, code=2).sentence
     assert (user.held(), user.blobs()) == ({}, [])
-    record("pull, inspect, deploy: no such tag, digest, repository, registry, host", "exit code 7, each said")
+    record(
+        "pull, inspect, deploy: no such tag, digest, repository, registry, host", "exit code 7, each named"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -110,5 +112,5 @@ def test_wrong_credentials_and_an_unknown_certificate(user, guarded: Registry, r
     told.append(f"exit code 7: {ran.sentence.replace(guarded.name, 'REGISTRY')}")
     user.log_in(guarded.name, auth=base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode())
     user.quickly(capsys, "push", name)
-    record("push, pull: an authority that nobody named", told[0])
+    record("push, pull: an unknown authority", told[0])
     record("push, pull: no password, a wrong one", told[1])

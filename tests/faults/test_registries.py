@@ -237,7 +237,7 @@ def test_a_layer_that_is_cut_again_and_again(user, server, record, capsys, impat
     user.quickly(capsys, "pull", name)
     assert user.held() == {name: digest(user.folder / "filter.wasm")}
     assert len(server.asked("GET", "/blobs/")) > 20
-    record("pull: the connection ends every 1,000 bytes", "it goes on where it was, and works")
+    record("pull: the connection ends every 1,000 bytes", "it resumes, and works")
 
 
 @pytest.mark.faults("R17")

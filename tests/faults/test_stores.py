@@ -135,7 +135,7 @@ def test_a_store_that_may_not_be_read(user, for_sale, record, capsys):
             assert str(user.store) in ran.sentence, ran.err
     finally:
         user.store.chmod(0o700)
-    record("images, push, pull, inspect, rmi, bootstrap: a store not to be read", "exit code 4, names it")
+    record("images, push, pull, inspect, rmi, bootstrap: an unreadable store", "exit code 4, names it")
 
 
 # --- R8: damaged
@@ -237,7 +237,9 @@ def test_a_damaged_image_is_never_deployed(user, record, capsys):
         cached.write_bytes(content)
         assert json.loads(user.well(*deploy).out)["plugins"][0]["module_digest"] == digest(module)
         assert digest(cached) == digest(module) == f"sha256:{cached.stem}"
-    record("deploy envoy: manifest, layer, and the module in the cache, changed", "exit code 4; written anew")
+    record(
+        "deploy envoy: manifest, layer, and the module in the cache, changed", "exit code 4; written again"
+    )
 
 
 @pytest.mark.faults("R8")

@@ -299,7 +299,7 @@ with files.lock(Path(sys.argv[1]), doing="a thing"):
 """
 
 
-@pytest.mark.faults("R7", injected="a lock's holder is killed", seen="the next goes on")
+@pytest.mark.faults("R7", injected="a lock's holder is killed", seen="the next command gets the lock")
 def test_a_second_process_waits_says_so_and_goes_on_when_the_first_is_killed(tmp_path):
     path = tmp_path / "folder/lock"
     heard = []

@@ -277,7 +277,7 @@ with process.spawn(sys.argv[1:], grace=60) as child:
 
 
 @pytest.mark.faults(
-    "R10", injected="SIGKILL of ours: children, grandchildren, from threads", seen="all gone within 3 s"
+    "R10", injected="SIGKILL of scaffold: children, grandchildren, from threads", seen="all gone within 3 s"
 )
 @pytest.mark.parametrize(
     ("family", "number"),
@@ -343,7 +343,7 @@ def test_a_kill_ends_what_we_run_to_the_end(tmp_path, call):
 
 
 @pytest.mark.faults(
-    "R10", injected="SIGKILL of ours at the first step of what we start", seen="all gone within 3 s"
+    "R10", injected="SIGKILL of scaffold just when a child starts", seen="all gone within 3 s"
 )
 @pytest.mark.parametrize("call", WITH_A_GUARD)
 def test_a_kill_right_when_a_program_begins_leaves_no_orphan(tmp_path, call):

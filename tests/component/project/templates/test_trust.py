@@ -71,7 +71,7 @@ def left(user, out):
 
 @pytest.mark.faults(
     "R22",
-    injected="a template's words are commands to the terminal, or look like ours",
+    injected="a template's text controls the terminal, or imitates our messages",
     seen="shown as what they are",
 )
 def test_a_template_cannot_talk_to_the_terminal_nor_as_us(mine, new):

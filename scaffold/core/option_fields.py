@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from scaffold.errors import UsageError
+from scaffold.errors import UsageError, nearest
 
 _KEY = "option"
 
@@ -48,6 +48,19 @@ def flag(name: str) -> str:
 def chosen(options: Any) -> list[str]:
     """The names of the fields whose value isn't the default."""
     return [each.name for each in fields(options) if getattr(options, each.name) != each.default]
+
+
+def check_values(options: Any) -> None:
+    """Raise `UsageError` for a value that isn't among an option's choices, or beyond its limits."""
+    for name, declared in declarations(type(options)).items():
+        value = getattr(options, name)
+        if value is None:
+            continue
+        if declared.choices and value not in declared.choices:
+            raise UsageError(f"{flag(name)} can't be `{value}`", hint=nearest(value, declared.choices))
+        if declared.limits and not declared.limits[0] <= value <= declared.limits[1]:
+            low, high = declared.limits
+            raise UsageError(f"{flag(name)} can't be {value}", hint=f"pass a number from {low} to {high}")
 
 
 def refuse(

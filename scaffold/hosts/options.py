@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from scaffold.core.option_fields import check_target, chosen, declarations, flag, option
+from scaffold.core.option_fields import check_target, check_values, chosen, declarations, flag, option
 from scaffold.errors import ProjectError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ _DOCKER = "With docker"
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a plugin runs on this machine. None is the default; for `deploy`, the deployed value."""
+    """How a plugin runs on this machine. None is the default; for `deploy`, the deployed value.
+
+    Making one raises `UsageError` for an impossible value.
+    """
 
     config: str | None = option(
         None, "Plugin configuration.", metavar="JSON|FILE", standard="the one in Cargo.toml"
@@ -80,6 +83,9 @@ class RunOptions:
     docker_args: str | None = option(
         None, "More arguments for `docker run`.", metavar="ARGUMENTS", targets=("docker",), heading=_DOCKER
     )
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
     def check_for(self, host: str) -> None:
         """Raise `UsageError` for an option that `host` doesn't support, or two that can't be combined."""

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from scaffold.core.option_fields import option
+from scaffold.core.option_fields import check_values, option
 from scaffold.core.versions import Version
 from scaffold.errors import UsageError, choose
 from scaffold.project.envoy_clusters import parse_upstream
@@ -219,6 +219,7 @@ class ClusterOptions:
     )
 
     def __post_init__(self) -> None:
+        check_values(self)
         if self.name is not None:
             check_name(self.name, "resource name")
         if self.namespace is not None:
@@ -228,8 +229,6 @@ class ClusterOptions:
         if self.phase is not None:
             choose("phase", self.phase, PHASES)
         choose("failure policy", self.failure_policy, FAILURE_POLICIES)
-        if self.priority is not None and self.priority not in _INT32:
-            raise UsageError(f"--priority {self.priority} doesn't fit into 32 bits")
         if self.upstream:
             parse_upstream(self.upstream)
         self._check_scope()

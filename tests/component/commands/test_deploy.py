@@ -128,9 +128,10 @@ def test_help_lists_what_is_for_some_targets_under_headings(capsys):
         title: {name.replace("-", "_") for name in re.findall(r"^  (?:-\w, )?--([\w-]+)", text, re.MULTILINE)}
         for title, text in zip(sections[::2], sections[1::2], strict=True)
     }
-    everywhere, here, docker, *clusters = listed.values()
+    everywhere, here, envoy, docker, *clusters = listed.values()
     assert next(iter(listed)) == "Options"
-    assert here | docker == {*FOR_HOSTS, "upstream", "envoy"}
+    assert (envoy, docker) == ({"envoy"}, {"envoy_image", "docker_args"})
+    assert here | docker == {*FOR_HOSTS, "upstream"}
     assert set().union(*clusters) == set(FOR_CLUSTERS)
     assert everywhere == {*FOR_BOTH, "help"} - {"upstream", "envoy"}
 

@@ -399,7 +399,7 @@ def test_an_image_that_is_not_to_be_had(root, probe, docker, run):
 
 
 def test_an_image_comes_from_a_registry_or_is_said_not_to_be_there(root, probe, docker, images):
-    from registries import registry
+    from support.registries import registry
 
     with registry() as served:
         name = f"{served.name}/plain:1"
@@ -517,7 +517,7 @@ def test_the_daemon_is_that_of_dockers_context(content, message, probe, tmp_path
         ("--network=container:x", UsageError, "no port can be published on the network `container:x`"),
         ("--cpus many", UsageError, "'many' isn't a number of CPUs"),
         ("--cpus inf", UsageError, "'inf' isn't a number of CPUs"),
-        ("'", UsageError, "--docker-args can't be read"),
+        ("'", UsageError, "cannot read --docker-args"),
         ("--memory many", HostError, "The specified value for memory"),
         ("--network nowhere", HostError, "network nowhere not found"),
     ],

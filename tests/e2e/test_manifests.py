@@ -25,7 +25,7 @@ from scaffold.project.envoy_clusters import Address
 URL = "http://modules.example/plugin.wasm"
 EVERY_FIELD = {
     "env": ("LEVEL=1", "HOSTNAME"),
-    "configuration": b'{"greeting": "\xc3\xb6"}',
+    "config": b'{"greeting": "\xc3\xb6"}',
     "failure_policy": "fail-reload",
     "envoy": "1.36",
 }

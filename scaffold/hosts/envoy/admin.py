@@ -44,10 +44,10 @@ class Admin:
         return False
 
     def listener_port(self) -> int:
-        """The port of the first listener that has one."""
-        statuses = json.loads(self._get("/listeners?format=json"))["listener_statuses"]
+        """The port of the first listener that has one; 0 while there is none."""
+        statuses = json.loads(self._get("/listeners?format=json") or "{}").get("listener_statuses", [])
         sockets = [each["local_address"].get("socket_address") for each in statuses]
-        return int(next(filter(None, sockets))["port_value"])
+        return int(next((each["port_value"] for each in sockets if each), 0))
 
     def counter(self, name: str, place: int = 0) -> int:
         """A discovery counter of the filter at a place: `update_success` or `update_rejected`."""

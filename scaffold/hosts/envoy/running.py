@@ -254,8 +254,8 @@ def _ready(program: Program, child: Child, folder: Folder, names: Sequence[str],
                 if host.admin.counter("update_rejected", place):
                     raise _refused(name, log.since(mark))
             taken = all(host.admin.counter("update_success", place) for place in range(len(names)))
-            if taken and host.admin.live():
-                host.port = program.port(host.admin)
+            if taken and host.admin.live() and (port := program.port(host.admin)):
+                host.port = port
                 return host
         time.sleep(0.005)
     raise HostError(f"Envoy was not ready within {READY_SECONDS:g} s")

@@ -65,6 +65,7 @@ def prepare(
     """
     choose("target", target, kubernetes.MANIFESTS)
     choice = plugins.choose(image, root)
+    choice.check_build(build)
     if choice.image is not None:
         kubernetes.documents(target, _placeholder(choice.image), options)
         pin = pins.resolve(

@@ -72,7 +72,7 @@ def package(
     for option, value in (("--tag", tag), ("--runtime-config", runtime_config)):
         if projects and value:
             projects.refuse_many(option)
-    plugins = _build(projects, build) if projects else [_open(module or "", root)]
+    plugins = _build(projects, build) if projects else [_open(module or "", root, build)]
     if root_ids is not None:
         plugins = [(wasm, replace(info, root_ids=root_ids)) for wasm, info in plugins]
     packaged = [_package(wasm, info, variant, reference) for wasm, info in plugins]
@@ -87,13 +87,14 @@ def _build(projects: Projects, options: BuildOptions) -> list[tuple[WasmModule, 
     return [(wasm, PluginInfo.of_project(project, wasm, revision=revision)) for project, wasm in pairs]
 
 
-def _open(module: str, root: Path) -> tuple[WasmModule, PluginInfo]:
+def _open(module: str, root: Path, build: BuildOptions) -> tuple[WasmModule, PluginInfo]:
     """Read a module's file, or the module in an image."""
     choice = choose_plugin(module, root)
+    choice.check_build(build)
     if choice.image is not None:
         image = open_image(choice.image)
         return image.module, replace(image.info, abi_versions=(f"v{image.module.abi_version}",))
-    (source,) = choice.load(BuildOptions())
+    (source,) = choice.load(build)
     wasm, project = source.module, source.project
     inside = project and (root != Path() or wasm.path.resolve().is_relative_to(project.root))
     if project is None or not inside:

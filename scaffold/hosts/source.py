@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from scaffold.core import files
 from scaffold.core.events import Noted, emit
+from scaffold.core.option_fields import chosen, flag
 from scaffold.errors import ModuleError, ProjectError, UsageError
 from scaffold.hosts.options import RunOptions
 from scaffold.hosts.plugin import Plugin
@@ -123,8 +124,9 @@ class Choice:
         """The modules: built by cargo, from the file, or from the image, which is pulled if necessary.
 
         At a workspace's root, the modules of its chain, in the order in which they process requests.
-        Raises `ModuleError` for an image whose plugin type no host can run.
+        Raises `ModuleError` for an image whose plugin type no host can run, and like `check_build`.
         """
+        self.check_build(build)
         if self.image is not None:
             return [_from_image(self.image)]
         if self.module:
@@ -137,6 +139,14 @@ class Choice:
             emit(Noted(f"not in the chain: {called(others)}"))
         modules = cargo.build(chain, build)
         return [Source(module, project) for project, module in zip(chain, modules, strict=True)]
+
+    def check_build(self, build: BuildOptions) -> None:
+        """Raise `UsageError` for an option of the build if nothing is built; agreeing to one does no harm."""
+        finished = self.image or (self.module.path.name if self.module else None)
+        for name in chosen(build) if finished else ():
+            if name != "yes":
+                message = f"{flag(name)} is for a build, and `{finished}` is built already"
+                raise UsageError(message, hint="leave it out")
 
     def load_one(self, build: BuildOptions) -> Source:
         """The only module. Raises `ProjectError` at a workspace's root."""

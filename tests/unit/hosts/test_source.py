@@ -9,11 +9,13 @@ import pytest
 from support import wasm_asm
 
 from scaffold.core import files
+from scaffold.errors import UsageError
 from scaffold.hosts import source as plugins
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store
 from scaffold.oci.variants import TITLE, compat
+from scaffold.toolchain.options import BuildOptions
 
 DAY = 86400
 MIB = 2**20
@@ -76,3 +78,24 @@ def test_a_title_that_is_no_line_to_show_names_no_plugin(cache, title):
     opened = plugins.open_image("acme/hello:1")
     assert opened.manifest.annotations[TITLE] == title
     assert opened.info.name == "hello"
+
+
+@pytest.mark.parametrize(
+    ("flag", "build"),
+    [
+        ("--features", BuildOptions(features=("a",))),
+        ("--profile", BuildOptions(profile="dev")),
+        ("--rustc", BuildOptions(rustc="rustc")),
+    ],
+)
+def test_what_is_built_already_takes_no_options_of_a_build(cache, tmp_path, flag, build):
+    keep("a:1")
+    file = tmp_path / "own.wasm"
+    file.write_bytes(wasm_asm.plugin())
+    for argument, name in ((file, "own.wasm"), ("a:1", "a:1")):
+        choice = plugins.choose(argument, tmp_path)
+        with pytest.raises(UsageError) as caught:
+            choice.load(build)
+        assert caught.value.message == f"{flag} is for a build, and `{name}` is built already"
+        (source,) = choice.load(BuildOptions(yes=True))
+        assert source.module.abi_version == "0.2.1"

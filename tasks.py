@@ -109,7 +109,8 @@ def demo(_: Context) -> None:
             _run("invoke", "test", cwd=crate)
         finally:
             _run("invoke", "undeploy", cwd=crate)
-    print("\nNow make your own: `scaffold new my_plugin`, then edit src/lib.rs. The README says what next.")
+    print("\nNow make your own: `. .venv/bin/activate`, `scaffold new my_plugin`, then edit src/lib.rs.")
+    print("The README says what next.")
 
 
 def _free(wanted: int) -> int:

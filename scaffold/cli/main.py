@@ -214,7 +214,7 @@ def run(**options: Any) -> None:
 def deploy(**options: Any) -> object:
     """Run the plugin in the background, or replace a running version.
 
-    A replacement loses no request; if the new version fails, the previous one keeps serving.
+    A replacement loses no request. If Envoy rejects the new version, the previous one keeps serving.
 
     TARGET is `envoy`, a local process (the default), or `docker`, a container of --envoy-image. MODULE is a
     .wasm file or an image to deploy instead of building. At the root of a workspace, deploy the chain of

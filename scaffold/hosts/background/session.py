@@ -167,7 +167,7 @@ class Deployment:
             ) from error
         if exchange.status >= 500 and exchange.upstream is None:
             words = [*exchange.logs, exchange.response.text.strip(), exchange.details]
-            why = f"{record.name} is deployed in place of the previous version, but a request got"
+            why = f"{record.name} is deployed, but a request got"
             raise TargetError(
                 "\n".join([*dict.fromkeys(filter(None, words)), f"{why} {exchange.status}"]),
                 hint="fix it and deploy again; --probe PATH sends another request",

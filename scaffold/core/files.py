@@ -42,6 +42,11 @@ def digest(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
+def short_id(path: Path | str) -> str:
+    """12 hexadecimal digits that stand for a path in the name of another file."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+
+
 def check_out(out: Path) -> None:
     """Raise `UsageError` if the argument of `--out` can't become a file."""
     if out.is_dir() or not out.parent.is_dir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,6 +138,4 @@ def _home() -> Path:
 
 def path(root: Path) -> Path:
     """The file with the record of the project in `root`."""
-    real = os.path.realpath(root)
-    name = hashlib.sha256(real.encode(errors="surrogateescape")).hexdigest()[:12]
-    return _home() / f"{name}.json"
+    return _home() / f"{files.short_id(os.path.realpath(root))}.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import socket
 import time
@@ -142,7 +141,7 @@ class Stopped:
 def folder(root: Path | str) -> Path:
     """The folder of the deployment of the project in `root`."""
     real = os.path.realpath(root)  # unlike Path.resolve, it accepts a link to itself
-    return _home() / _digest(real)
+    return _home() / files.short_id(real)
 
 
 def load(root: Path) -> Record | None:
@@ -157,7 +156,7 @@ def read(folder: Path) -> Record | None:
         record = records.read(path, Record)
         if record is None:
             return None
-        if _digest(record.root) != folder.name:
+        if files.short_id(record.root) != folder.name:
             raise records.DamagedRecord(path, "it belongs to another project")
         options = _known_options(path, record.options)
     except records.DamagedRecord as error:
@@ -219,10 +218,6 @@ def _recorded() -> list[Path]:
         return sorted(path for path in _home().iterdir() if (path / RECORD).exists())
     except FileNotFoundError:
         return []
-
-
-def _digest(root: str) -> str:
-    return hashlib.sha256(root.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
 def check_free(port: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import shutil
 import tomllib
@@ -45,8 +43,7 @@ def join(root: Path, folder: Path, profiles: Sequence[str]) -> bool:
     """
     if Workspace.at(folder):
         return False
-    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
-    place = files.state_dir() / "workspaces" / f"{digest}.lock"
+    place = files.state_dir() / "workspaces" / f"{files.short_id(root)}.lock"
     joined = False
     try:
         with files.lock(place, doing="changing this workspace"), process.uninterrupted():

@@ -43,7 +43,7 @@ def test_the_table_of_images_has_a_line_each_in_a_terminal_and_all_in_a_pipe(ima
     assert LONG in piped and "…" not in piped
 
 
-def test_an_images_story_breaks_no_digest(images):
+def test_a_report_on_an_image_breaks_no_digest(images):
     lines, piped = shown("inspect", f"{LONG}:1", cwd=images)
     assert f"    {digest(MODULE)}" in lines
     assert not [line for line in lines if len(line) > 80 and LONG not in line]

@@ -32,7 +32,7 @@ def inspect(tmp_path):
     return inspecting
 
 
-def test_the_whole_story_of_a_plugin(inspect, tmp_path):
+def test_the_whole_report_on_a_plugin(inspect, tmp_path):
     imports = [*env("proxy_log", "iii>i"), *wasi("fd_sync", "i>i")]
     content = build(imports, PLUGIN | {"proxy_on_tick": "i>-"}, customs=[RUSTC])
     story = inspect(content)
@@ -86,7 +86,7 @@ def test_imports_and_exports_go_in_groups(inspect):
     assert story.other_exports == ("_initialize", "a", "malloc", "memory", asm.MARKER)
 
 
-def test_what_is_no_plugin_has_a_story_too(inspect):
+def test_a_report_on_a_module_that_is_not_a_plugin(inspect):
     said = inspect(ODD["no marker"].content).summary()
     assert "  ABI            none\n" in said
     assert said.endswith(
@@ -97,7 +97,7 @@ def test_what_is_no_plugin_has_a_story_too(inspect):
     )
 
 
-def test_the_emptiest_module_has_a_story(inspect, tmp_path):
+def test_a_report_on_an_empty_module(inspect, tmp_path):
     story = inspect(asm.module())
     assert story.summary().startswith(
         f"{tmp_path.resolve() / 'a.wasm'}\n  size           8 bytes\n  ABI            none\n"
@@ -106,7 +106,7 @@ def test_the_emptiest_module_has_a_story(inspect, tmp_path):
     assert "sections" not in story.summary()
 
 
-def test_a_component_has_a_story_too(inspect):
+def test_a_report_on_a_component(inspect):
     said = inspect(COMPONENT + asm.section(4, b"inner")).summary()
     assert "  ABI            none: a WebAssembly component\n" in said
     assert "  component\n" in said
@@ -135,7 +135,7 @@ def test_no_line_is_long_and_none_obeys_the_file(inspect):
     assert "  and 46 more\n" in said
 
 
-def test_as_json_the_story_has_it_all(inspect, capsys):
+def test_the_report_as_json_is_complete(inspect, capsys):
     console.show(inspect(build(env("proxy_nope", "i>-"), customs=[RUSTC])), as_json=True)
     story = json.loads(capsys.readouterr().out)
     assert story["module"]["abi_version"] == "0.2.1"

@@ -73,7 +73,7 @@ CONFIGURATIONS: dict[str, tuple[bytes, bool, str]] = {
     "100 MB": (b'"' + b"x" * 100_000_000 + b'"', None, ""),  # type: ignore[dict-item]
 }
 BOOTSTRAPS: dict[str, tuple[bytes, bool, str]] = {
-    "empty": (b"", False, "holds no mapping"),
+    "empty": (b"", False, "contains no mapping"),
     "a byte order mark": (b"\xef\xbb\xbf" + BOOTSTRAP.encode(), True, ""),
     "CRLF": (BOOTSTRAP.replace("\n", "\r\n").encode(), True, ""),
     "NUL": (BOOTSTRAP.encode() + b"\0", False, "neither YAML nor JSON"),
@@ -83,7 +83,7 @@ BOOTSTRAPS: dict[str, tuple[bytes, bool, str]] = {
     "nested deeply": (b"[" * DEEP, False, "nested too deeply"),
     "tabs": (b"a:\n\tb: 1\n", False, "line 2, column 1"),
     "an object of Python's": (b"a: !!python/object/apply:os.system [ls]\n", False, "line 1, column 4"),
-    "a list": (b"- a\n", False, "holds no mapping"),
+    "a list": (b"- a\n", False, "contains no mapping"),
     "two documents": (BOOTSTRAP.encode() + b"---\na: 1\n", False, "neither YAML nor JSON"),
     "an alias of itself": (b"a: &a [*a]\n" + BOOTSTRAP.encode(), False, "grows without end"),
     "nine kinds of laughs": (laughs().encode(), False, "grows without end"),

@@ -258,7 +258,8 @@ def _ready(program: Program, child: Child, folder: Folder, names: Sequence[str],
                 host.port = port
                 return host
         time.sleep(0.005)
-    raise HostError(f"Envoy was not ready within {READY_SECONDS:g} s")
+    words = dict.fromkeys(line.text for line in log.since(mark) if line.serious)
+    raise HostError("\n".join([*words, f"Envoy was not ready within {READY_SECONDS:g} s"]))
 
 
 def _refused(name: str, lines: list[Line]) -> ModuleError:

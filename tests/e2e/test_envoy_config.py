@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import certifi
 import pytest
 from support import wasm_asm as asm
+from support.envoy_filters import plugin_filter
 
 from scaffold.hosts.envoy.resources import (
     bootstrap,
@@ -12,22 +13,8 @@ from scaffold.hosts.envoy.resources import (
     ecds_filter,
     ecds_response,
     listener,
-    wasm_filter,
 )
 from scaffold.project.envoy_clusters import UPSTREAM, Address
-
-
-def plugin_filter(module="/p.wasm", configuration=b"", version=(1, 40, 0), kind="http"):
-    return wasm_filter(
-        name="hello",
-        root_id="greeter",
-        vm_id="vm",
-        module=str(module),
-        configuration=configuration,
-        version=version,
-        kind=kind,
-    )
-
 
 # What follows asks a real Envoy.
 

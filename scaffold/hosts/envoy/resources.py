@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from scaffold.core.versions import Version
 from scaffold.project.envoy_clusters import UPSTREAM, Address
+from scaffold.wasm import feature_versions
 
 Config = dict[str, Any]
 
@@ -23,7 +24,6 @@ TCP_PROXY = f"{EXTENSIONS}.filters.network.tcp_proxy.v3.TcpProxy"
 HTTP_MANAGER = f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"
 FILTER = "scaffold"  # the name of the first ECDS resource
 CLUSTER = "x-cluster"  # the request header that chooses another cluster
-FAIL_RELOAD_SINCE = (1, 33)
 REQUEST_ID = "x-request-id"
 STDERR = "/dev/stderr"  # as the path of an access log: Envoy's standard error, whoever owns it
 MESSAGE = "application/x-protobuf"  # the content type of a bare message behind the gRPC bridge
@@ -79,7 +79,7 @@ def wasm_filter(
     }
     if configuration:
         plugin["configuration"] = any_value(configuration)
-    if version >= FAIL_RELOAD_SINCE:
+    if feature_versions.has(feature_versions.FAILURE_POLICY, version):
         # a plugin that panicked gets a new VM; otherwise every later request would get a 503
         plugin["failure_policy"] = "FAIL_RELOAD"
         plugin["reload_config"] = {"backoff": {"base_interval": "0.1s"}}

@@ -1,4 +1,5 @@
 import pytest
+from support.envoy_filters import plugin_filter
 
 from scaffold.hosts.envoy.resources import (
     FILTER,
@@ -10,21 +11,8 @@ from scaffold.hosts.envoy.resources import (
     listener,
     socket_address,
     tcp_listener,
-    wasm_filter,
 )
 from scaffold.project.envoy_clusters import UPSTREAM, Address
-
-
-def plugin_filter(module="/p.wasm", configuration=b"", version=(1, 40, 0), kind="http"):
-    return wasm_filter(
-        name="hello",
-        root_id="greeter",
-        vm_id="vm",
-        module=str(module),
-        configuration=configuration,
-        version=version,
-        kind=kind,
-    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,25 @@
+"""Envoy's wasm filter for a plugin, as tests of its configuration build it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scaffold.hosts.envoy.resources import wasm_filter
+
+
+def plugin_filter(
+    module: object = "/p.wasm",
+    configuration: bytes = b"",
+    version: tuple[int, ...] = (1, 40, 0),
+    kind: str = "http",
+) -> dict[str, Any]:
+    """The filter that runs the module at a path, for an Envoy of that version."""
+    return wasm_filter(
+        name="hello",
+        root_id="greeter",
+        vm_id="vm",
+        module=str(module),
+        configuration=configuration,
+        version=version,
+        kind=kind,
+    )

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
@@ -40,6 +41,11 @@ def state_dir() -> Path:
 def digest(content: bytes) -> str:
     """The digest of some bytes in OCI's form: "sha256:" and 64 hexadecimal digits."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def digest_of(file: BufferedReader) -> str:
+    """The same for the rest of an open file, which is read in pieces."""
+    return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def short_id(path: Path | str) -> str:

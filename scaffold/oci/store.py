@@ -8,7 +8,6 @@ Source: opencontainers/image-spec, image-layout.md.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -125,7 +124,7 @@ def _verified(path: Path, descriptor: Descriptor) -> Iterator[BufferedReader]:
         if size != descriptor.size:
             raise _damaged_blob(path, f"it has {size:,} bytes instead of {descriptor.size:,}")
         blob.seek(0)
-        actual = f"sha256:{hashlib.file_digest(blob, 'sha256').hexdigest()}"
+        actual = files.digest_of(blob)
         if actual != descriptor.digest:
             raise _damaged_blob(path, f"its bytes have the digest {actual}")
         blob.seek(0)

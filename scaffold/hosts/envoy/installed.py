@@ -5,7 +5,6 @@ A version is installed on demand into a folder of its own in the user's data, wi
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import tempfile
@@ -248,7 +247,7 @@ def _home() -> Path:
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return files.digest_of(file)
 
 
 def _program(name: str) -> Path:

@@ -41,7 +41,8 @@ def _unwrapped(error: BaseException) -> BaseException:
 def _signals_raised() -> Iterator[None]:
     """Raise SIGINT, SIGTERM and SIGHUP as exceptions in the block, so that its `finally` clauses run.
 
-    A signal that already has a handler keeps it.
+    A signal that already has a handler keeps it. Once one has ended the block, more of them are ignored: the
+    process reports the first and ends with its code.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -70,6 +71,10 @@ def _signals_raised() -> Iterator[None]:
     hook, sys.unraisablehook = sys.unraisablehook, send_again
     try:
         yield
+    except BaseException as error:
+        if isinstance(_unwrapped(error), KeyboardInterrupt | Terminated):
+            before = dict.fromkeys(before, signal.SIG_IGN)
+        raise
     finally:
         sys.unraisablehook = hook
         for number, old in before.items():

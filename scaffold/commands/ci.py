@@ -11,8 +11,8 @@ from scaffold.core import files
 from scaffold.core.events import Warned, emit
 from scaffold.errors import ProjectError, choose
 from scaffold.project.crate import Project
-from scaffold.project.templates import releases
 from scaffold.project.templates import render as rendering
+from scaffold.project.templates import scaffold_releases
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def render(provider: str, **variables: str) -> dict[Path, bytes]:
 
 def render_into(folder: Path, provider: str, *, version: str = __version__, **variables: str) -> None:
     """Render a provider's workflow, as that `version` of scaffold has it, into an existing folder."""
-    template = choose("CI provider", provider, releases.templates("ci", version))
+    template = choose("CI provider", provider, scaffold_releases.templates("ci", version))
     ours = {"requirement": f"proxy-wasm-scaffold=={version}"}
     rendering.render(template, rendering.variables(template) | ours | variables, folder)
 

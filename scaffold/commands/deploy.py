@@ -44,7 +44,7 @@ def deploy(
     refuse(cluster, target, hint=f"leave it out, or choose a control plane: {', '.join(_clusters())}")
     run.check_for(target)
     choice = plugins.choose(module, root, run)
-    from scaffold.hosts.background.session import deploying
+    from scaffold.hosts.background.deploy import deploying
 
     # a file or an image is opened first: if it is refused, the deployment stays untouched
     opened = [] if choice.is_built else choice.load(build)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
-from scaffold.commands.deployed import chain_with, deployed_from, roots_of, with_clusters
+from scaffold.commands.deployment_lookup import chain_with, deployed_from, roots_of, with_clusters
 from scaffold.core.events import emit, until_interrupted
 from scaffold.errors import TargetError, UsageError, choose
 from scaffold.hosts.background.target import TARGETS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaffold.commands.deployed import deployed_from, note_nothing_deployed, roots_of, with_clusters
+from scaffold.commands.deployment_lookup import deployed_from, note_nothing_deployed, roots_of, with_clusters
 from scaffold.errors import choose
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import Record, Status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaffold.commands.deployed import note_nothing_deployed, roots_of, with_clusters
+from scaffold.commands.deployment_lookup import note_nothing_deployed, roots_of, with_clusters
 from scaffold.core.collected_errors import Failures
 from scaffold.core.events import Noted, emit
 from scaffold.hosts.background import deployments

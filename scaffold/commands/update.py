@@ -18,7 +18,7 @@ from scaffold.errors import ProjectError, UsageError
 from scaffold.project.cargo_toml import FILE, NAME, locate, parse_manifest
 from scaffold.project.crate import Project
 from scaffold.project.template_record import KEY, Rendered
-from scaffold.project.templates import answers, releases, render
+from scaffold.project.templates import answers, render, scaffold_releases
 from scaffold.project.templates import workspace_member as members
 from scaffold.project.templates.merge import Change, Merge, Scratch, Worktree, scratch
 from scaffold.project.templates.sdk_renames import CONCERNED, migrate
@@ -181,7 +181,7 @@ def _report_conflicts(merged: Merge, written: bool) -> None:
 def _add_workflows(project_files: Collection[str], *renders: tuple[Path, str]) -> None:
     """Add the CI workflows that the project has to both renders, each a folder and scaffold's version."""
     for provider in workflows.providers():
-        known = all(provider in releases.templates("ci", version) for _, version in renders)
+        known = all(provider in scaffold_releases.templates("ci", version) for _, version in renders)
         if known and any(str(path) in project_files for path in workflows.render(provider)):
             for folder, version in renders:
                 workflows.render_into(folder, provider, version=version)
@@ -223,7 +223,7 @@ def _template(record: Rendered, version: str | None) -> Iterator[Template]:
             hint=f"run `pip install proxy-wasm-scaffold=={record.version}`",
         )
     version = __version__ if version is None else version
-    folder = releases.templates("cookiecutters", version).get(record.source)
+    folder = scaffold_releases.templates("cookiecutters", version).get(record.source)
     if folder is None:
         raise UsageError(
             f"scaffold {version} no longer has the template `{record.source}`",

@@ -130,7 +130,7 @@ class RunOptions:
     @cached_property
     def configuration(self) -> bytes | None:
         """The content of `config`, read once; None if it isn't set. Raises `UsageError`."""
-        from scaffold.project.configuration import read_configuration
+        from scaffold.project.plugin_config import read_configuration
 
         return None if self.config is None else read_configuration(self.config)
 

@@ -14,7 +14,7 @@ from scaffold.errors import UsageError, choose
 from scaffold.kubernetes.options import ClusterOptions, resource_name
 from scaffold.kubernetes.pinned_plugin import Pin
 from scaffold.oci.plugin_info import MODULE_DIGEST
-from scaffold.wasm import feature_versions as versions
+from scaffold.wasm import envoy_versions as versions
 
 if TYPE_CHECKING:
     import yaml
@@ -28,7 +28,7 @@ MANIFESTS = {
     "istio-envoyfilter": "scaffold.kubernetes.envoyfilter",
     "envoy-gateway": "scaffold.kubernetes.envoy_gateway",
     "higress": "scaffold.kubernetes.higress",
-    "envoy": "scaffold.kubernetes.plain_envoy",
+    "envoy": "scaffold.kubernetes.envoy",
 }
 CLUSTERS = tuple(name for name in MANIFESTS if name != "envoy")  # what `deploy` applies to
 PULLING = ("istio", "envoy-gateway", "higress")  # their control planes get plugins from a registry

@@ -17,7 +17,7 @@ from scaffold.core.option_fields import check_values, option
 from scaffold.core.versions import Version
 from scaffold.errors import UsageError, choose
 from scaffold.project.envoy_clusters import parse_upstream
-from scaffold.wasm import feature_versions as versions
+from scaffold.wasm import envoy_versions as versions
 
 PHASES = {"authn": "AUTHN", "authz": "AUTHZ", "stats": "STATS"}
 MODES = {"client": "CLIENT", "server": "SERVER", "both": "CLIENT_AND_SERVER"}
@@ -302,7 +302,7 @@ class ClusterOptions:
     @cached_property
     def configuration(self) -> bytes | None:
         """What `config` stands for, read once; None where it isn't set. Raises `UsageError`."""
-        from scaffold.project.configuration import read_configuration
+        from scaffold.project.plugin_config import read_configuration
 
         return read_configuration(self.config) if isinstance(self.config, str) else self.config
 

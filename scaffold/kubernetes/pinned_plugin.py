@@ -14,7 +14,7 @@ from scaffold.oci.reference import Reference
 from scaffold.oci.spec import DOCKER_MANIFEST, ImageError, Manifest
 from scaffold.oci.store import Blobs, Ingest, Store
 from scaffold.oci.variants import DOCKER_TAR_GZIP
-from scaffold.wasm import feature_versions as versions
+from scaffold.wasm import envoy_versions as versions
 
 ManifestDigest = NewType("ManifestDigest", str)  # "sha256:" and 64 hexadecimal digits, as is the other
 ModuleDigest = NewType("ModuleDigest", str)

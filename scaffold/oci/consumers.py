@@ -23,7 +23,7 @@ from scaffold.oci.variants import (
     WASM_CONTENT,
 )
 from scaffold.wasm import check as abi
-from scaffold.wasm import feature_versions as versions
+from scaffold.wasm import envoy_versions as versions
 from scaffold.wasm.module import WasmFile
 
 _IMAGE_CONFIGS = (IMAGE_CONFIG, "application/vnd.docker.container.image.v1+json")

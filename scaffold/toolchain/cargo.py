@@ -15,7 +15,7 @@ from scaffold.core.events import Warned, emit, step
 from scaffold.errors import MachineError, ToolFailed
 from scaffold.project.crate import Project
 from scaffold.project.projects import Projects, called
-from scaffold.toolchain import config_schema, reproducible
+from scaffold.toolchain import derive_schema, reproducible
 from scaffold.toolchain.find import find
 from scaffold.toolchain.options import BuildOptions
 from scaffold.toolchain.rustc import Toolchain
@@ -41,8 +41,8 @@ def build(
         with step(f"Building {called(some.all)}"):
             paths = _cargo_build(some, tools, options)
         made |= {project.root: _module(project, paths) for project in some}
-        for project in filter(config_schema.is_due, some):
-            config_schema.derive(project, tools, _env(projects, tools))
+        for project in filter(derive_schema.is_due, some):
+            derive_schema.derive(project, tools, _env(projects, tools))
     for module in made.values():
         _warn_about(module, projects.top)
     return [made[project.root] for project in projects]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from scaffold.core import cached_output as memory
 from scaffold.core import process
-from scaffold.core import tool_answers as memory
 from scaffold.core.versions import Version
 from scaffold.errors import MachineError
 

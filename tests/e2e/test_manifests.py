@@ -17,7 +17,7 @@ from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy import local as envoy
 from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.kubernetes import documents as kubernetes
-from scaffold.kubernetes import plain_envoy as fleet
+from scaffold.kubernetes import envoy as fleet
 from scaffold.kubernetes.options import ClusterOptions
 from scaffold.kubernetes.pinned_plugin import ModuleDigest
 from scaffold.project.envoy_clusters import Address

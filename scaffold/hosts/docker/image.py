@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.core import tool_answers as memory
+from scaffold.core import cached_output as memory
 from scaffold.core.events import step
 from scaffold.core.versions import Version
 from scaffold.errors import MachineError, UsageError

@@ -11,8 +11,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaffold.core import cached_output as memory
 from scaffold.core import process
-from scaffold.core import tool_answers as memory
 from scaffold.core.versions import Version
 from scaffold.errors import MachineError
 from scaffold.hosts.envoy import resources as envoy_config

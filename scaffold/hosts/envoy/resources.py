@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from scaffold.core.versions import Version
 from scaffold.project.envoy_clusters import UPSTREAM, Address
-from scaffold.wasm import feature_versions
+from scaffold.wasm import envoy_versions
 
 Config = dict[str, Any]
 
@@ -79,7 +79,7 @@ def wasm_filter(
     }
     if configuration:
         plugin["configuration"] = any_value(configuration)
-    if feature_versions.has(feature_versions.FAILURE_POLICY, version):
+    if envoy_versions.has(envoy_versions.FAILURE_POLICY, version):
         # a plugin that panicked gets a new VM; otherwise every later request would get a 503
         plugin["failure_policy"] = "FAIL_RELOAD"
         plugin["reload_config"] = {"backoff": {"base_interval": "0.1s"}}

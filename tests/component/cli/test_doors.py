@@ -123,7 +123,7 @@ def test_it_starts_light(words):
         "scaffold.core.text",
         "scaffold.core.versions",
         "scaffold.project.envoy_clusters",
-        "scaffold.wasm.feature_versions",
+        "scaffold.wasm.envoy_versions",
     }
     modules = cli | options | read_by_these | {"scaffold.errors"}
     assert ours - modules <= {name.rpartition(".")[0] for name in modules}

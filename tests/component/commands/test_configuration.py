@@ -14,10 +14,10 @@ from scaffold.oci.reference import Reference
 from scaffold.oci.spec import ImageError
 from scaffold.oci.store import Store
 from scaffold.oci.variants import compat
-from scaffold.project import configuration as schema
-from scaffold.project.configuration import Schema
+from scaffold.project import plugin_config as schema
 from scaffold.project.crate import Project
-from scaffold.toolchain import config_schema
+from scaffold.project.plugin_config import Schema
+from scaffold.toolchain import derive_schema
 from scaffold.wasm.module import WasmModule
 
 CARGO_TOML = '[package]\nname = "gate"\nversion = "0.1.0"\n[lib]\ncrate-type = ["cdylib"]\n'
@@ -223,5 +223,5 @@ def test_a_templates_schema_table_and_configuration_are_of_its_source(template):
     assert found.comment == schema.comment(template)
     text = (template / "README.md").read_bytes()
     assert b"<!-- options -->\n|" in text
-    assert config_schema.with_table(text, found.content) == text
+    assert derive_schema.with_table(text, found.content) == text
     assert found.violations((template / "config.json").read_bytes()) == []

@@ -26,7 +26,7 @@ from scaffold.commands import new as templating
 from scaffold.errors import UsageError
 from scaffold.project.crate import Project
 from scaffold.project.templates import source as template_sources
-from scaffold.toolchain import config_schema
+from scaffold.toolchain import derive_schema
 
 COOKIECUTTERS = ROOT / "cookiecutters"
 TEMPLATES = sorted(path.parent.name for path in COOKIECUTTERS.glob("*/cookiecutter.json"))
@@ -138,14 +138,14 @@ def test_a_template_says_in_a_line_what_it_makes(template):
 @pytest.mark.parametrize("template", CONFIGURED)
 def test_a_template_s_schema_is_the_one_of_its_types(template, tmp_path):
     root = scaffold.new("my_filter", template=template, output_dir=tmp_path, no_input=True).root
-    assert (root / "examples" / "config_schema.rs").read_bytes() == (
-        COOKIECUTTERS / "auth" / "{{cookiecutter.name}}" / "examples" / "config_schema.rs"
+    assert (root / "examples" / "derive_schema.rs").read_bytes() == (
+        COOKIECUTTERS / "auth" / "{{cookiecutter.name}}" / "examples" / "derive_schema.rs"
     ).read_bytes()
-    assert not config_schema.is_due(Project.load(root))
+    assert not derive_schema.is_due(Project.load(root))
     content = json.loads((root / "config.schema.json").read_text())
     table = (root / "README.md").read_bytes()
     assert b"<!-- options -->\n| option |" in table
-    assert config_schema.with_table(table, content) == table
+    assert derive_schema.with_table(table, content) == table
     jsonschema.validate(json.loads((root / "config.json").read_text()), content)
 
 

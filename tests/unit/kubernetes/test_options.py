@@ -5,7 +5,7 @@ import pytest
 from scaffold.errors import UsageError
 from scaffold.kubernetes import options as names
 from scaffold.kubernetes.options import ClusterOptions, Match, Variable
-from scaffold.wasm import feature_versions as versions
+from scaffold.wasm import envoy_versions as versions
 
 LONG = "a" * 63
 

@@ -5,14 +5,14 @@ import json
 import pytest
 from support.serde_schema import CONTENT
 
-from scaffold.toolchain import config_schema
+from scaffold.toolchain import derive_schema
 
 TEXT = {"type": "string"}
 
 
 def rows(content):
     return [
-        (option.name, option.type, option.default, option.about) for option in config_schema.options(content)
+        (option.name, option.type, option.default, option.about) for option in derive_schema.options(content)
     ]
 
 
@@ -118,19 +118,19 @@ TABLE = r"""| option | type | default | what it does |
 def test_only_what_is_between_the_markers_changes():
     before = f"# ü\n{BEGIN}\nold\n{END}\n{BEGIN}\nkept\n{END}\n"
     after = f"# ü\n{BEGIN}\n{TABLE}{END}\n{BEGIN}\nkept\n{END}\n"
-    assert config_schema.with_table(before.encode(), ONE).decode() == after
-    assert config_schema.with_table(after.encode(), ONE).decode() == after
+    assert derive_schema.with_table(before.encode(), ONE).decode() == after
+    assert derive_schema.with_table(after.encode(), ONE).decode() == after
 
 
 def test_the_ends_of_lines_are_the_readmes():
     text = f"a\r\n{BEGIN}\r\n{END}\r\nb\xff".encode("latin-1")
-    assert config_schema.with_table(text, ONE).count(b"\r\n") == 6
-    assert config_schema.with_table(text, ONE).count(b"\n") == 6
+    assert derive_schema.with_table(text, ONE).count(b"\r\n") == 6
+    assert derive_schema.with_table(text, ONE).count(b"\n") == 6
 
 
 @pytest.mark.parametrize("text", ["", "no markers", f"{BEGIN}\n", f"{END}\n{BEGIN}\n", f"{BEGIN} {END}"])
 def test_a_readme_without_the_markers_stays_as_it_is(text):
-    assert config_schema.with_table(text.encode(), ONE) == text.encode()
+    assert derive_schema.with_table(text.encode(), ONE) == text.encode()
 
 
 def test_a_schema_that_takes_anything_has_no_options():

@@ -10,9 +10,9 @@ import pytest
 
 from scaffold.core import events
 from scaffold.core.events import Failed, Finished, Warned
-from scaffold.project import configuration as schema
+from scaffold.project import plugin_config as schema
 from scaffold.project.crate import Project
-from scaffold.toolchain import config_schema as derivation
+from scaffold.toolchain import derive_schema as derivation
 from scaffold.toolchain.rustc import Toolchain
 
 CARGO_TOML = '[package]\nname = "gate"\nversion = "0.1.0"\n[lib]\ncrate-type = ["cdylib"]\n'

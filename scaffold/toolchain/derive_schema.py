@@ -17,9 +17,9 @@ from typing import Any
 from scaffold.core import files, process
 from scaffold.core.events import Warned, emit, step
 from scaffold.errors import ProjectError, ScaffoldError, ToolFailed, of_os_error
-from scaffold.project import configuration as schema
-from scaffold.project.configuration import Schema
+from scaffold.project import plugin_config as schema
 from scaffold.project.crate import Project
+from scaffold.project.plugin_config import Schema
 from scaffold.toolchain.rustc import Toolchain
 
 EXAMPLE = "config_schema"

@@ -20,7 +20,7 @@ from scaffold.core.events import Noted, emit
 from scaffold.core.host_names import is_loopback
 from scaffold.core.text import quoted, without_secret
 from scaffold.errors import ScaffoldError, ToolFailed, UsageError
-from scaffold.project.templates import untrusted_files as snapshot
+from scaffold.project.templates import snapshot
 
 FETCH_SECONDS = 120.0  # seconds for one fetch
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

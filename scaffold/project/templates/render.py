@@ -11,7 +11,7 @@ from typing import Any
 
 from scaffold.core import files, git, process
 from scaffold.errors import ProjectError, UsageError, of_exit_code
-from scaffold.project.templates import untrusted_files as snapshot
+from scaffold.project.templates import snapshot
 
 HOOKS = ("pre_prompt", "pre_gen_project", "post_gen_project")
 

@@ -16,8 +16,7 @@ from scaffold.core import files
 from scaffold.core.events import step
 from scaffold.core.text import quoted, without_secret
 from scaffold.errors import MachineError, ProjectError, ScaffoldError, UsageError, choose
-from scaffold.project.templates import git, render
-from scaffold.project.templates import untrusted_files as snapshot
+from scaffold.project.templates import git, render, snapshot
 from scaffold.project.templates.git import FETCH_SECONDS
 
 if TYPE_CHECKING:

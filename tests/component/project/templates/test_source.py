@@ -25,8 +25,8 @@ from support.foreign_templates import INSIDE, commit, git, hook, served, templat
 from scaffold.core.events import Noted, listening
 from scaffold.errors import MachineError, ProjectError, ScaffoldError, ToolFailed, UsageError
 from scaffold.project.templates import git as git_module
+from scaffold.project.templates import snapshot as snapshots
 from scaffold.project.templates import source as sources
-from scaffold.project.templates import untrusted_files as snapshots
 from scaffold.project.templates.source import bundled, fetched
 
 FILES = ["cookiecutter.json", INSIDE, f"{INSIDE}/Cargo.toml", f"{INSIDE}/src", f"{INSIDE}/src/lib.rs"]

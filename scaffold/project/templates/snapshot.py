@@ -1,4 +1,4 @@
-"""Copy foreign folders and archives: limited in size, named by their content, without links that lead out."""
+"""A snapshot of a foreign template: its files, counted, named by their digest, without links out of it."""
 
 from __future__ import annotations
 

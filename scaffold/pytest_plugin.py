@@ -269,12 +269,12 @@ def _sources(config: pytest.Config, options: RunOptions) -> list[Source]:
 def _deployed(root: Path) -> hosts.Host:
     from scaffold.errors import TargetError
     from scaffold.hosts.background import deployments
-    from scaffold.hosts.background.target import TARGETS
+    from scaffold.hosts.background.target import attach
 
     deployment = deployments.load(root)
     if deployment is None or not deployment.alive:
         raise TargetError(f"nothing is deployed from {root}", hint="run `scaffold deploy` first")
-    return choose("target", deployment.target, TARGETS).attach(deployment)
+    return attach(deployment)
 
 
 @contextmanager

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
+from scaffold.commands.targets import TARGETS
 from scaffold.core.option_fields import chosen, refuse
 from scaffold.errors import UsageError, nearest
 from scaffold.hosts import source as plugins
 from scaffold.hosts.background.deployments import Status
-from scaffold.hosts.background.target import TARGETS, Target
+from scaffold.hosts.host import HOSTS
 from scaffold.hosts.options import RunOptions
 from scaffold.kubernetes.applied import Applied
-from scaffold.kubernetes.options import ClusterOptions
+from scaffold.kubernetes.options import CLUSTERS, ClusterOptions
 from scaffold.project.cargo_toml import locate
 from scaffold.toolchain.options import BuildOptions
 
@@ -38,17 +39,17 @@ def deploy(
     For a control plane, `cluster` has the options (`run` only those that both share), `probe` is a whole
     URL, and kubectl applies what `manifest` prints.
     """
-    if target not in TARGETS and target in _clusters():
+    _check(target)
+    if target in CLUSTERS:
         return _to_cluster(target, module, root, _shared(target, run, cluster), build, probe)
-    deploy_target = _target(target)
-    refuse(cluster, target, hint=f"leave it out, or choose a control plane: {', '.join(_clusters())}")
+    refuse(cluster, target, hint=f"leave it out, or choose a control plane: {', '.join(CLUSTERS)}")
     run.check_for(target)
     choice = plugins.choose(module, root, run)
     from scaffold.hosts.background.deploy import deploying
 
     # a file or an image is opened first: if it is refused, the deployment stays untouched
     opened = [] if choice.is_built else choice.load(build)
-    with deploying(choice.root, deploy_target, run, chain=choice.count > 1) as deployment:
+    with deploying(choice.root, target, run, chain=choice.count > 1) as deployment:
         deployment.check()
         return deployment.apply(opened or choice.load(build), probe)
 
@@ -56,7 +57,7 @@ def deploy(
 def _shared(target: str, run: RunOptions, cluster: ClusterOptions) -> ClusterOptions:
     """The cluster options with the shared ones of `run`. Raises `UsageError` for options of hosts only."""
     supported = [each.name for each in fields(cluster)]
-    refuse(run, target, supported=supported, hint=f"leave it out, or choose {' or '.join(TARGETS)}")
+    refuse(run, target, supported=supported, hint=f"leave it out, or choose {' or '.join(HOSTS)}")
     return replace(cluster, **{name: getattr(run, name) for name in chosen(run)})
 
 
@@ -79,17 +80,10 @@ def _to_cluster(
     return kubernetes.apply(locate(root), target, pin, documents, options, probe=probe)
 
 
-def _clusters() -> tuple[str, ...]:
-    from scaffold.kubernetes.documents import CLUSTERS
-
-    return CLUSTERS
-
-
-def _target(name: str) -> Target:
+def _check(name: str) -> None:
     if name.endswith(".wasm") or any(sign in name for sign in ":/@"):
         raise UsageError(
             f"`{name}` is a module or an image, not a target", hint=f"run `scaffold deploy envoy {name}`"
         )
     if name not in TARGETS:
-        raise UsageError(f"no target named `{name}`", hint=nearest(name, [*TARGETS, *_clusters()]))
-    return TARGETS[name]
+        raise UsageError(f"no target named `{name}`", hint=nearest(name, TARGETS))

@@ -15,7 +15,7 @@ from scaffold.hosts.source import Choice
 from scaffold.kubernetes import documents as kubernetes
 from scaffold.kubernetes import pinned_plugin as pins
 from scaffold.kubernetes.documents import Document, render
-from scaffold.kubernetes.options import DEPLOY_ONLY, ClusterOptions
+from scaffold.kubernetes.options import DEPLOY_ONLY, PULLING, ClusterOptions
 from scaffold.kubernetes.pinned_plugin import LOADABLE, ManifestDigest, ModuleDigest, Pin, PinnedImage
 from scaffold.oci.reference import Reference
 from scaffold.project.crate import Project
@@ -84,7 +84,7 @@ def prepare(
     documents = kubernetes.documents(target, pin, options)
     for sentence in kubernetes.warnings(target, options):
         emit(Warned(sentence))
-    if target in kubernetes.PULLING and pin.image and options.url is None:
+    if target in PULLING and pin.image and options.url is None:
         _warn_about_loopback(pin.image.reference)
     return pin, documents
 

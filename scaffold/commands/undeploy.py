@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaffold.commands.deployment_lookup import note_nothing_deployed, roots_of, with_clusters
+from scaffold.commands.targets import note_nothing_deployed, roots_of, targets
 from scaffold.core.collected_errors import Failures
 from scaffold.core.events import Noted, emit
-from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import Stopped
-from scaffold.hosts.background.target import forget
 from scaffold.kubernetes.applied import Removed
 from scaffold.project.cargo_toml import locate
 
@@ -19,26 +17,16 @@ def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Stopped |
 
     Returns what was stopped. An error doesn't keep the others running: the first one is raised at the end.
     """
-    roots = roots_of(root)
-    own = [deployments.folder(each) for each in roots]
-    places = [place for place in deployments.places() if everything or place in own]
-    projects = with_clusters(roots, everything)
-    if not places and not projects:
-        note_nothing_deployed(locate(root), everything)
-    stopped: list[Stopped | Removed] = []
+    roots = None if everything else roots_of(root)
+    found: list[Stopped | Removed | None] = []
     failures = Failures()
-    for place in places:
-        with failures.kept(), deployments.lock(place):
-            now = deployments.read(place)  # under the lock: a deploy may just have ended
-            forget(place, now)
-            if now:
-                stopped.append(Stopped(now.name, f"http://localhost:{now.port}", now.root))
-    if projects:
-        from scaffold.kubernetes import apply as kubernetes
-
+    for target in targets():
         with failures.kept():
-            for removed in kubernetes.remove(*projects):
-                stopped.append(removed)  # one by one, since a later one may fail
+            for one in target.remove(roots):
+                found.append(one)  # one by one, since a later one may fail
+    if not found and not failures.errors:
+        note_nothing_deployed(locate(root), everything)
+    stopped = [one for one in found if one]
     if failures.errors:
         for one in stopped:
             emit(Noted(one.summary()))

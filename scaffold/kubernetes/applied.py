@@ -102,7 +102,7 @@ def load(root: Path) -> list[Applied]:
 
 def roots() -> Iterator[Path]:
     """The projects that have something applied."""
-    for file in sorted(_home().glob("*.json")):
+    for file in sorted(home().glob("*.json")):
         if applied := records.read_or_warn(file, list[Applied]):
             yield Path(applied[0].root)
 
@@ -132,10 +132,11 @@ def lock(root: Path) -> Iterator[None]:
         yield
 
 
-def _home() -> Path:
+def home() -> Path:
+    """The folder of the records; it doesn't exist before something is applied."""
     return files.state_dir() / "clusters"
 
 
 def path(root: Path) -> Path:
     """The file with the record of the project in `root`."""
-    return _home() / f"{files.short_id(os.path.realpath(root))}.json"
+    return home() / f"{files.short_id(os.path.realpath(root))}.json"

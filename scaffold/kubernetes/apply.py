@@ -66,22 +66,21 @@ def apply(
     return replace(applied, checked=checked)
 
 
-def remove(*roots: Path) -> Iterator[Removed]:
-    """Remove everything that these projects have applied, and yield each resource.
+def remove(roots: Sequence[Path] | None) -> Iterator[Removed | None]:
+    """Remove what these projects have applied, or all; None is a resource that was gone, or isn't ours.
 
     A context that has become another cluster is left alone, and so is a resource that somebody else has
     replaced. A failure doesn't stop the others: the first one is raised at the end.
     """
     failures = Failures()
     clusters: Clusters = {}
-    for root in filter(records.load, roots):
+    for root in filter(records.load, _every(roots)):
         with failures.kept(), records.lock(root):
             for applied in records.load(root):
                 with failures.kept():
                     removed = _delete(_cluster_of(applied, clusters), applied)
                     records.forget(root, applied)
-                    if removed:
-                        yield Removed(str(applied.resource), applied.context, applied.root)
+                    yield Removed(str(applied.resource), applied.context, applied.root) if removed else None
     failures.end()
 
 
@@ -99,11 +98,11 @@ def _delete(kubectl: Kubectl, applied: Applied) -> bool:
     return True
 
 
-def status(*roots: Path) -> list[ClusterStatus]:
-    """The state of all that these projects have applied; "unknown" where a cluster can't be reached."""
+def status(roots: Sequence[Path] | None) -> list[ClusterStatus]:
+    """The state of what these projects have applied, or of all; "unknown" where a cluster doesn't answer."""
     statuses = []
     clusters: Clusters = {}
-    for applied in (applied for root in roots for applied in records.load(root)):
+    for applied in (applied for root in _every(roots) for applied in records.load(root)):
         try:
             state = _state(_cluster_of(applied, clusters), applied)
         except ScaffoldError as error:
@@ -112,17 +111,24 @@ def status(*roots: Path) -> list[ClusterStatus]:
     return statuses
 
 
-def no_logs(*roots: Path) -> TargetError:
-    """The error for `logs`: the proxies keep the log, and the hint says how to read it there."""
-    first, *others = [applied for root in roots for applied in records.load(root)]
+def log_lines(roots: Sequence[Path], follow: bool) -> None:
+    """Raise `TargetError` if something is applied: the proxies keep the log; the hint says how to read it."""
+    everything = [applied for root in roots for applied in records.load(root)]
+    if not everything:
+        return
+    first = everything[0]
     pods = "--namespace NAMESPACE POD"
     if first.target.startswith("istio"):
         pods = f"--namespace {first.namespace} --container istio-proxy POD"
-    resources = ", ".join(str(each.resource) for each in (first, *others))
-    return TargetError(
+    resources = ", ".join(str(each.resource) for each in everything)
+    raise TargetError(
         f"{resources}: in a cluster the proxies keep the log",
         hint=f"`kubectl --context {first.context} logs {pods}`",
     )
+
+
+def _every(roots: Sequence[Path] | None) -> Sequence[Path]:
+    return list(records.roots()) if roots is None else roots
 
 
 def _record(root: Path, target: str, pin: Pin, document: Document, kubectl: Kubectl) -> Applied:

@@ -30,8 +30,6 @@ MANIFESTS = {
     "higress": "scaffold.kubernetes.higress",
     "envoy": "scaffold.kubernetes.envoy",
 }
-CLUSTERS = tuple(name for name in MANIFESTS if name != "envoy")  # what `deploy` applies to
-PULLING = ("istio", "envoy-gateway", "higress")  # their control planes get plugins from a registry
 MANAGED_BY = {"app.kubernetes.io/managed-by": "scaffold"}
 REFERENCE = "proxy-wasm.image/reference"
 MANIFEST_DIGEST = "proxy-wasm.image/manifest-digest"

@@ -63,8 +63,9 @@ class Variable:
     value: str | None = None
 
 
-_RESOURCES = ("istio", "istio-envoyfilter", "envoy-gateway", "higress")  # not a fleet's files
-_CLUSTER = "With a control plane (istio, istio-envoyfilter, envoy-gateway, higress)"
+CLUSTERS = ("istio", "istio-envoyfilter", "envoy-gateway", "higress")  # what `deploy` applies to
+PULLING = ("istio", "envoy-gateway", "higress")  # their control planes get plugins from a registry
+_CLUSTER = f"With a control plane ({', '.join(CLUSTERS)})"
 _IMAGE = "The image or module for a control plane"
 DEPLOY_ONLY = ("context", "dry_run", "wait")
 
@@ -114,7 +115,7 @@ class ClusterOptions:
         metavar="NAME",
         standard="default; higress-system for higress",
         heading=_CLUSTER,
-        targets=_RESOURCES,
+        targets=CLUSTERS,
     )
     selector: tuple[str, ...] = option(
         (),
@@ -202,7 +203,7 @@ class ClusterOptions:
         "Secret with which the cluster pulls the image.",
         metavar="NAME",
         heading=_IMAGE,
-        targets=("istio", "envoy-gateway", "higress"),
+        targets=PULLING,
     )
     plain_http: bool = option(
         False, "Use HTTP instead of HTTPS; anyone on the network can change the image.", heading=_IMAGE

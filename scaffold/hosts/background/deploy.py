@@ -17,7 +17,7 @@ from scaffold.errors import HostError, ModuleError, TargetError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments, supervisor
 from scaffold.hosts.background.deployments import DeployedPlugin, Record, Status, check_free
-from scaffold.hosts.background.target import Target, end, forget
+from scaffold.hosts.background.target import attach, end, forget, lines_of
 from scaffold.hosts.envoy.clusters import reachable
 from scaffold.hosts.exchange import Request
 from scaffold.hosts.options import HostSettings, RunOptions
@@ -33,12 +33,12 @@ _LABELS = {"types": "type"}
 class Deployment:
     """What a deploy of one project holds.
 
-    `record` is what was deployed before, if anything. `options` are the user's, completed by those of
-    that record as far as they fit the target.
+    `target` is a host's name; `record` is what was deployed before, if anything. `options` are the user's,
+    completed by those of that record as far as they fit the target.
     """
 
     root: Path
-    target: Target
+    target: str
     options: RunOptions
     settings: HostSettings
     record: Record | None
@@ -50,7 +50,7 @@ class Deployment:
 
     def check(self) -> None:
         """Raise what would keep these settings from being deployed, before anything is built or ended."""
-        self.target.check(self.settings)
+        hosts.load(self.target).check(self.settings)
         self._check_port()
         if self.settings.upstream:
             address = reachable(self.settings.upstream)
@@ -66,7 +66,7 @@ class Deployment:
         """
         plugins = [source.plugin(self.options) for source in sources]
         settings, now = self.settings.serving(*plugins), self.record
-        fits = now and now.alive and now.target == self.target.name and settings.fit(now.settings, now.port)
+        fits = now and now.alive and now.target == self.target and settings.fit(now.settings, now.port)
         if now and fits and not _moved(now.plugins, plugins):
             host = self._swap(now, plugins)
         else:
@@ -92,7 +92,7 @@ class Deployment:
                 raise
 
     def _swap(self, now: Record, plugins: Sequence[Plugin]) -> hosts.Running:
-        host = self.target.attach(now)
+        host = attach(now)
         with step(f"Replacing the plugin in the running Envoy with {chained(plugins)}"), _keeps_serving():
             host.replace(*plugins)
         self._save(now, plugins)
@@ -103,7 +103,7 @@ class Deployment:
         if now and now.alive:
             self._validate(plugins, settings)
             self._check_port()  # another program may have taken it during the build
-            changes = _changes(now, self.target.name, plugins, settings)
+            changes = _changes(now, self.target, plugins, settings)
             emit(Noted(f"{changes}; Envoy restarts, and open connections drop"))
         end(self.folder, now)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -112,11 +112,11 @@ class Deployment:
         try:
             with (
                 step(f"Starting Envoy with {chained(plugins)}"),
-                supervisor.started(self.target.name, self.folder, plugins, settings) as child,
+                supervisor.started(self.target, self.folder, plugins, settings) as child,
             ):
                 record = Record(
                     root=str(self.root),
-                    target=self.target.name,
+                    target=self.target,
                     folder=str(self.folder),
                     plugins=[],
                     settings=settings,
@@ -131,7 +131,7 @@ class Deployment:
         except BaseException:
             forget(self.folder, None)  # `supervisor.started` has ended it
             raise
-        return self.target.attach(record)
+        return attach(record)
 
     def _save(self, record: Record, plugins: Sequence[Plugin]) -> None:
         self.record = dataclasses.replace(
@@ -146,7 +146,7 @@ class Deployment:
         """Try the plugins in another Envoy, before the one that serves is ended for them."""
         with files.scratch() as folder:
             trial = dataclasses.replace(settings, port=0, anywhere=True)
-            with _keeps_serving(), hosts.find(self.target.name)(*plugins, folder=folder, settings=trial):
+            with _keeps_serving(), hosts.find(self.target)(*plugins, folder=folder, settings=trial):
                 pass
 
     def _verify(self, host: hosts.Running, record: Record, probe: str | None) -> None:
@@ -160,7 +160,7 @@ class Deployment:
                 return
             exchange = host.play(Request("GET", probe or "/"))
         except HostError as error:
-            words = [line.text for line in self.target.log_lines(record, follow=False)][-5:]
+            words = [line.text for line in lines_of(record)][-5:]
             raise TargetError(
                 "\n".join([*words, f"{record.name} is deployed, but doesn't answer: {error.message}"]),
                 hint="does it loop, or wait for something? --probe PATH sends another request",
@@ -175,7 +175,7 @@ class Deployment:
 
 
 @contextmanager
-def deploying(root: Path, target: Target, typed: RunOptions, *, chain: bool) -> Iterator[Deployment]:
+def deploying(root: Path, target: str, typed: RunOptions, *, chain: bool) -> Iterator[Deployment]:
     """A deploy of the project in `root`, which keeps others from changing its deployment meanwhile.
 
     `typed` are the user's options; of a `chain` those of a single plugin aren't remembered.
@@ -184,7 +184,7 @@ def deploying(root: Path, target: Target, typed: RunOptions, *, chain: bool) -> 
     with deployments.lock(folder):
         record = deployments.read(folder)
         remembered = (record.options if record else {}).items()
-        supported = supported_by(RunOptions, target.name)
+        supported = supported_by(RunOptions, target)
         fitting = {name: value for name, value in remembered if name in supported}
         options = typed.over(fitting, chain=chain)
         yield Deployment(root.resolve(), target, options, options.settings, record)

@@ -4,63 +4,85 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaffold.core import process
-from scaffold.core.events import Noted, emit
+from scaffold.core.collected_errors import Failures
+from scaffold.core.events import Logged, Noted, emit
 from scaffold.core.versions import Version
-from scaffold.errors import TargetError
+from scaffold.errors import TargetError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments
-from scaffold.hosts.background.deployments import STOP_SECONDS, Record
-from scaffold.hosts.options import HostSettings
+from scaffold.hosts.background.deployments import STOP_SECONDS, Record, Status, Stopped
+from scaffold.project.workspace import choices
 
 if TYPE_CHECKING:
     from scaffold.hosts.envoy.log import Line
     from scaffold.hosts.envoy.run_folder import Folder
 
 
-@dataclass(frozen=True)
-class Target:
-    """A target that keeps the host of its name running."""
-
-    name: str
-
-    def check(self, settings: HostSettings) -> None:
-        """Install or pull what the settings ask for. Raises what would keep the host from starting."""
-        hosts.load(self.name).check(settings)
-
-    def attach(self, record: Record) -> hosts.Running:
-        """The host of a deployment."""
-        from scaffold.hosts.envoy.running import EnvoyHost
-
-        return EnvoyHost(self._files(record), record.port, Version(record.envoy_version))
-
-    def admin_port(self, record: Record) -> int | None:
-        """The port of the admin interface, which changes when the host restarts."""
-        return self._files(record).admin_port()
-
-    def log_lines(self, record: Record, follow: bool) -> Iterator[Line]:
-        """What the plugin has logged since the host started; with `follow`, until the deployment ends."""
-        log, at = self.attach(record).log, 0
-        while True:
-            alive = record.alive
-            lines, at = log.read(at)
-            yield from (line for line in lines if line.of_plugin or line.logger == "scaffold")
-            if not follow:
-                return
-            if not alive:
-                raise TargetError("the deployment has ended", hint="run `scaffold deploy`")
-            time.sleep(0.05)
-
-    def _files(self, record: Record) -> Folder:
-        return hosts.load(self.name).files_in(Path(record.folder) / "envoy")
+def status(roots: Sequence[Path] | None) -> list[Status]:
+    """The deployments of these projects, or all of the user's."""
+    return [Status.of(record, _files(record).admin_port()) for record in _records(roots)]
 
 
-TARGETS = {name: Target(name) for name in ("envoy", "docker")}
+def remove(roots: Sequence[Path] | None) -> Iterator[Stopped | None]:
+    """Stop the deployments of these projects, or all of the user's; None is one without a readable record."""
+    own = None if roots is None else [deployments.folder(root) for root in roots]
+    failures = Failures()
+    for place in deployments.places():
+        if own is None or place in own:
+            with failures.kept(), deployments.lock(place):
+                now = deployments.read(place)  # under the lock: a deploy may just have ended
+                forget(place, now)
+                yield Stopped(now.name, f"http://localhost:{now.port}", now.root) if now else None
+    failures.end()
+
+
+def log_lines(roots: Sequence[Path], follow: bool) -> Iterator[Logged] | None:
+    """What the plugin has logged; with `follow`, until the deployment ends.
+
+    Raises `UsageError` for the deployments of several projects, unless the first one has one.
+    """
+    records = _records(roots)
+    if not records:
+        return None
+    record, *others = records
+    if others and record.root != str(roots[0]):  # the chain's comes first
+        hint = f"choose one: {choices([Path(each.root) for each in records])}"
+        raise UsageError("several plugins are deployed from this workspace", hint=hint)
+    return (line.event(by_name=len(record.plugins) > 1) for line in lines_of(record, follow))
+
+
+def _records(roots: Sequence[Path] | None) -> list[Record]:
+    return list(deployments.every() if roots is None else filter(None, map(deployments.load, roots)))
+
+
+def attach(record: Record) -> hosts.Running:
+    """The host of a deployment."""
+    from scaffold.hosts.envoy.running import EnvoyHost
+
+    return EnvoyHost(_files(record), record.port, Version(record.envoy_version))
+
+
+def lines_of(record: Record, follow: bool = False) -> Iterator[Line]:
+    """What the plugin has logged since the host started; with `follow`, until the deployment ends."""
+    log, at = attach(record).log, 0
+    while True:
+        alive = record.alive
+        lines, at = log.read(at)
+        yield from (line for line in lines if line.of_plugin or line.logger == "scaffold")
+        if not follow:
+            return
+        if not alive:
+            raise TargetError("the deployment has ended", hint="run `scaffold deploy`")
+        time.sleep(0.05)
+
+
+def _files(record: Record) -> Folder:
+    return hosts.load(record.target).files_in(Path(record.folder) / "envoy")
 
 
 def end(folder: Path, record: Record | None) -> None:

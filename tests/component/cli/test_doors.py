@@ -139,10 +139,7 @@ def test_the_version_is_told_without_the_command_line():
 def test_what_is_heavy_waits_until_it_is_used(command, tmp_path):
     """In a folder where there is nothing to ask about, or to deploy."""
     modules = loaded(command, "--root", tmp_path)
-    assert (
-        f"scaffold.{'hosts.background.deployments' if command == 'status' else 'hosts.background.target'}"
-        in modules
-    )
+    assert "scaffold.hosts.background.target" in modules
     assert modules & set(f"{HEAVY} http.client ssl yaml".split()) == {"platformdirs"}
 
 

@@ -17,13 +17,13 @@ from support.commands import entered, error
 from support.faulty_registry import faulty
 
 from scaffold.cli.main import cli
-from scaffold.commands import deploy as targets
 from scaffold.commands.push import push
 from scaffold.hosts.background import deployments
+from scaffold.hosts.host import HOSTS
 from scaffold.hosts.options import RunOptions
 from scaffold.kubernetes import applied
-from scaffold.kubernetes.documents import CLUSTERS
-from scaffold.kubernetes.options import ClusterOptions
+from scaffold.kubernetes.documents import MANIFESTS
+from scaffold.kubernetes.options import CLUSTERS, PULLING, ClusterOptions
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store
@@ -72,8 +72,8 @@ def pushed(registry):
 
 
 def test_every_cluster_is_one_that_can_be_deployed_to():
-    assert "istio" in CLUSTERS
-    assert not set(CLUSTERS) & set(targets.TARGETS)
+    assert set(PULLING) < set(CLUSTERS) == set(MANIFESTS) - {"envoy"}
+    assert not set(CLUSTERS) & set(HOSTS)
 
 
 FOR_CLUSTERS = {
@@ -150,7 +150,7 @@ def test_an_option_is_declared_once_by_its_field(kind):
         assert (tuple(given) if param.multiple and given else given or None) == (field.default or None)
 
 
-@pytest.mark.parametrize("target", targets.TARGETS)
+@pytest.mark.parametrize("target", HOSTS)
 @pytest.mark.parametrize("name", FOR_CLUSTERS)
 def test_a_host_refuses_what_is_for_clusters(target, name, tmp_path, project, capsys):
     module = tmp_path / "a.wasm"

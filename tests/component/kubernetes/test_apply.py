@@ -41,7 +41,7 @@ def apply(root, documents=None, name="istio", probe=None, **more):
 
 
 def remove(root):
-    return list(target.remove(root))
+    return list(filter(None, target.remove([root])))
 
 
 def ancestor(name, status="True", message="as it should be", generation=1):
@@ -78,12 +78,12 @@ def test_what_is_applied_is_the_manifest_and_undeploy_takes_exactly_that_away(he
         here.objects[PLUGIN]["metadata"]["uid"],
     )
     assert f"kubectl's context is here ({here.url}), the namespace shop" in said
-    assert [one.state for one in target.status(tmp_path)] == ["applied"]
+    assert [one.state for one in target.status([tmp_path])] == ["applied"]
 
     (removed,) = remove(tmp_path)
     assert removed.summary() == f"{made.resource} removed from the context here"
     assert set(here.objects) == before
-    assert target.status(tmp_path) == remove(tmp_path) == []
+    assert target.status([tmp_path]) == remove(tmp_path) == []
     assert len(here.changes()) == 2
 
 
@@ -128,7 +128,7 @@ def test_a_context_that_is_named_is_the_one_that_is_meant(here, home, tmp_path):
         assert here.changes() == []
         kubeconfig(home / "config", {"here": here.url, "there": other.url}, "here")
         apply(tmp_path)
-        assert [one.applied.context for one in target.status(tmp_path)] == ["there", "here"]
+        assert [one.applied.context for one in target.status([tmp_path])] == ["there", "here"]
         remove(tmp_path)
         assert PLUGIN not in here.objects and PLUGIN not in other.objects
 
@@ -289,7 +289,7 @@ def test_a_connection_that_breaks_off_leaves_it_recorded(here, tmp_path):
 def test_a_policy_is_accepted_when_envoy_gateway_says_so(here, tmp_path):
     here.control_plane = accepted()
     apply(tmp_path, policy(), "envoy-gateway")
-    (status,) = target.status(tmp_path)
+    (status,) = target.status([tmp_path])
     why = "Envoy Gateway accepted it for Gateway shop/public"
     assert (status.state, status.why) == ("accepted", why)
     assert status.summary().startswith(f"EnvoyExtensionPolicy shop/hello-world: accepted: {why}\n")
@@ -301,7 +301,7 @@ def test_a_refused_policy_is_said_in_envoy_gateways_words_and_stays_recorded(her
     with pytest.raises(TargetError, match=re.escape(f"is applied, but refused: {why}")) as caught:
         apply(tmp_path, policy(), "envoy-gateway")
     assert "scaffold undeploy" in caught.value.hint
-    (status,) = target.status(tmp_path)
+    (status,) = target.status([tmp_path])
     assert (status.state, status.why) == ("refused", why)
     assert len(remove(tmp_path)) == 1
 
@@ -393,7 +393,7 @@ def test_what_was_seen_of_istios_acceptance_is_said(here, tmp_path, status, stat
     made = apply(tmp_path)
     assert why in made.checked
     assert made.summary().endswith(f"  checked          {made.checked}")
-    (now,) = target.status(tmp_path)
+    (now,) = target.status([tmp_path])
     assert (now.state, now.why) == (state, made.checked)
 
 
@@ -525,7 +525,7 @@ def test_what_says_nothing_of_its_project_is_left_alone(here, tmp_path):
 def test_a_resource_that_was_made_anew_by_somebody_else_is_left_alone(here, tmp_path, said):
     apply(tmp_path)
     here.objects[PLUGIN]["metadata"]["uid"] = "theirs"
-    (status,) = target.status(tmp_path)
+    (status,) = target.status([tmp_path])
     assert (status.state, status.why) == ("replaced", "somebody has removed it and made another")
     assert remove(tmp_path) == []
     assert PLUGIN in here.objects
@@ -535,7 +535,7 @@ def test_a_resource_that_was_made_anew_by_somebody_else_is_left_alone(here, tmp_
 def test_a_resource_that_is_gone_already_is_no_error(here, tmp_path, said):
     apply(tmp_path)
     del here.objects[PLUGIN]
-    assert [one.state for one in target.status(tmp_path)] == ["gone"]
+    assert [one.state for one in target.status([tmp_path])] == ["gone"]
     assert remove(tmp_path) == []
     assert any("is already gone" in text for text in said)
     assert applied.load(tmp_path) == []
@@ -548,7 +548,7 @@ def test_a_context_that_means_another_cluster_now_is_left_alone(here, home, tmp_
         kubeconfig(home / "config", {"here": other.url}, "here")
         with pytest.raises(TargetError, match="was applied to"):
             remove(tmp_path)
-        assert [one.state for one in target.status(tmp_path)] == ["unknown"]
+        assert [one.state for one in target.status([tmp_path])] == ["unknown"]
         assert other.changes() == [] and PLUGIN in other.objects
     assert len(applied.load(tmp_path)) == 1
 
@@ -569,7 +569,7 @@ def test_a_record_that_cannot_be_read_is_said(here, tmp_path, said, content):
     apply(tmp_path)
     (path,) = (files.state_dir() / "clusters").glob("*.json")
     path.write_text(content)
-    assert target.status(tmp_path) == []
+    assert target.status([tmp_path]) == []
     assert any("is damaged" in text for text in said)
 
 

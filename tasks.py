@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 from invoke import Collection, Context, Exit, task
 
+from scaffold.hosts.options import default_port
 from scaffold.tasks import ns
 
 ROOT = Path(__file__).parent
@@ -92,8 +93,8 @@ def bench(_: Context) -> None:
 @task
 def demo(_: Context) -> None:
     """The main job in a temporary folder: make a plugin, build, deploy, call and test it."""
-    port = _free(8080)
-    on_port = [] if port == 8080 else [f"--port={port}"]
+    port = _free(default_port())
+    on_port = [] if port == default_port() else [f"--port={port}"]
     with tempfile.TemporaryDirectory(prefix="scaffold-demo-") as name:
         crate = Path(name) / "hello_world"
         _run("scaffold", "new", "hello_world", "--no-input", cwd=Path(name))

@@ -44,6 +44,7 @@ SETTINGS = {  # by the field's name: what it is, and what it may be
 }
 ENVIRONMENT = {  # in the order of the table; the first group is read by scaffold's own code
     "RUSTC": "the Rust compiler to use, like `--rustc`",
+    "SCAFFOLD_PORT": "the port of `run` and `deploy` where `--port` isn't passed; default: 8080",
     "SCAFFOLD_DEBIAN_MIRROR": "the mirror for the private toolchain; default: the one that apt uses",
     "CI": "if set, nothing is asked: a missing toolchain is installed, a template takes its defaults",
     "GITHUB_ACTIONS": "if set, the output is folded for GitHub",

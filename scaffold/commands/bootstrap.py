@@ -14,7 +14,7 @@ from scaffold.hosts.envoy import local as host
 from scaffold.hosts.envoy import run_folder as envoy_files
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy.resources import Chain, Config, static_filter
-from scaffold.hosts.options import PORT, RunOptions
+from scaffold.hosts.options import RunOptions, default_port
 from scaffold.hosts.plugin import Plugin
 from scaffold.project.envoy_clusters import Address, addresses, parse_upstream
 from scaffold.toolchain.options import BuildOptions
@@ -67,4 +67,4 @@ def _bootstrap(plugins: Sequence[Plugin], options: RunOptions, version: Version)
         return envoy_bootstrap.insert(user_config, chain, access_log=None, source=options.bootstrap)
     upstream = parse_upstream(options.upstream) if options.upstream else Address()
     clusters = addresses(upstream, settings.clusters)
-    return envoy_files.generated(PORT if options.port is None else options.port, clusters, chain)
+    return envoy_files.generated(default_port() if options.port is None else options.port, clusters, chain)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scaffold.hosts.plugin import Plugin
 
 PORT = 8080
+PORT_VARIABLE = "SCAFFOLD_PORT"
 LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
 OF_ONE = ("config", "id", "root_id")  # options for a single plugin, not for a chain
 _HERE = "With envoy or docker"
@@ -43,7 +44,7 @@ class RunOptions:
         "Port to listen on; 0 picks a free one.",
         metavar="NUMBER",
         limits=(0, 65535),
-        standard="8080",
+        standard=str(PORT),
         heading=_HERE,
     )
     upstream: str | None = option(
@@ -144,7 +145,7 @@ class RunOptions:
         _ = self.configuration  # reports an error before the build, not after
         envoy = self.envoy
         return HostSettings(
-            port=0 if self.bootstrap else PORT if self.port is None else self.port,
+            port=0 if self.bootstrap else default_port() if self.port is None else self.port,
             upstream=self.upstream,
             envoy=str(Path(envoy).resolve()) if envoy and os.sep in envoy else envoy,
             log_level=self.log_level or "info",
@@ -201,6 +202,14 @@ class HostSettings:
         return self.port in (0, port) and dataclasses.replace(self, port=0) == dataclasses.replace(
             running, port=0
         )
+
+
+def default_port() -> int:
+    """The port where `--port` isn't passed. Raises `UsageError` if the variable has no valid one."""
+    text = os.environ.get(PORT_VARIABLE) or str(PORT)
+    if text.isdecimal() and len(text) < 6 and int(text) < 65536:
+        return int(text)
+    raise UsageError(f"${PORT_VARIABLE} is `{text}`, which isn't a port", hint=f"unset {PORT_VARIABLE}")
 
 
 def _words(name: str, line: str | None) -> tuple[str, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.documents import ROOT
+from support.ports import free_port
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -15,20 +17,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.import_plugin("support.containers")
 
 
-FIXED_PORTS = {"test_docs", "test_install"}  # 8080, as users have it
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side (`--dist loadgroup`) run files, but no two with a fixed port."""
+    """Side by side (`--dist loadgroup`) run files, and pages of the documentation."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             name = item.path.stem
-            item.add_marker(pytest.mark.xdist_group("fixed ports" if name in FIXED_PORTS else name))
+            item.add_marker(pytest.mark.xdist_group(item.name if name == "test_docs" else name))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _state(state: Path) -> None:
-    """Every test here has a state of our own."""
+def _state(state: Path) -> Iterator[None]:
+    """Every test here has a state and a port of our own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCAFFOLD_PORT", str(free_port()))
+        yield
 
 
 @pytest.fixture(scope="session")

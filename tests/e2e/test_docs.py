@@ -1,4 +1,7 @@
-"""The pages of docs/ as a reader follows them: each in one shell, in an empty folder (see `documents.py`)."""
+"""The pages of docs/ as a reader follows them: each in one shell, in an empty folder (see `documents.py`).
+
+Only the ports are others, so that a page needs none that another program has.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import re
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from support.documents import ROOT, Step, blocks, steps
+from support.ports import moved
 
 from scaffold.core import files
 
@@ -59,11 +62,11 @@ def data_of_a_reader(folder: Path) -> Path:
 
 
 @contextmanager
-def shell(folder: Path) -> Iterator[Shell]:
+def shell(folder: Path, more: dict[str, str]) -> Iterator[Shell]:
     """A shell of a reader: none of the tests' own settings, no proxy between us and localhost."""
     ours = ("CARGO_TARGET_DIR", "PYTHONPATH", "RUST_BACKTRACE")
     env = {key: value for key, value in os.environ.items() if key not in ours}
-    env |= {"no_proxy": "localhost,127.0.0.1", "LC_ALL": "C.UTF-8", "CI": "1"}
+    env |= {"no_proxy": "localhost,127.0.0.1", "LC_ALL": "C.UTF-8", "CI": "1"} | more
     env |= {"XDG_STATE_HOME": str(folder / "state"), "XDG_DATA_HOME": str(data_of_a_reader(folder))}
     here = folder / "here"
     here.mkdir()
@@ -85,10 +88,11 @@ def shell(folder: Path) -> Iterator[Shell]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
-    check_can_run(page.read_text())
+    text, ports = moved(page.read_text())
+    check_can_run(text)
     begun = time.monotonic()
-    with shell(tmp_path) as reader:
-        for block in blocks(page.read_text()):
+    with shell(tmp_path, ports) as reader:
+        for block in blocks(text):
             if block.kind == "console":
                 for step in steps(block):
                     follow(reader, page, step)
@@ -110,17 +114,10 @@ def follow(reader: Shell, page: Path, step: Step) -> None:
 
 
 def check_can_run(text: str) -> None:
-    """Skip a page that calls a program, or takes a port, that can't be had here."""
+    """Skip a page that calls a program that can't be had here."""
     missing = [name for name in PROGRAMS if f"$ {name} " in text and not runs(name)]
     if missing:
         pytest.skip(f"no {', '.join(missing)} on PATH")
-    for port in (8080, 5000):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port if str(port) in text else 0))
-            except OSError:
-                pytest.skip(f"port {port}, which the page names, is taken")
 
 
 def runs(name: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import zipfile
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.documents import ROOT
+from support.ports import moved
 
 
 @pytest.fixture(scope="module")
@@ -58,28 +58,26 @@ def test_a_users_tests_are_checked_against_our_types(wheel, tmp_path):
 
 
 def test_the_readmes_lines_do_the_main_job_from_the_wheel(wheel, fresh, tmp_path):
-    """As they stand, in one shell that ends at the first that fails; pip finds our wheel by its name."""
+    """As they stand but for the port, in one shell that ends at the first that fails.
+
+    pip finds our wheel by its name.
+    """
     if not shutil.which("curl"):
         pytest.skip("no curl")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", 8080))
-        except OSError:
-            pytest.skip("port 8080, which the README names, is taken")
-    (lines,) = [block for block in blocks((ROOT / "README.md").read_text()) if "pip install" in block]
+    readme, ports = moved((ROOT / "README.md").read_text())
+    (lines,) = [block for block in blocks(readme) if "pip install" in block]
     assert "invoke build deploy test" in lines
     links = f"{wheel.parent} {fresh.get('PIP_FIND_LINKS', '')}".strip()
     ran = subprocess.run(
         ["bash", "-euxc", lines],
         cwd=tmp_path,
-        env=fresh | {"PIP_FIND_LINKS": links, "no_proxy": "localhost"},
+        env=fresh | ports | {"PIP_FIND_LINKS": links, "no_proxy": "localhost"},
         text=True,
         capture_output=True,
         stdin=subprocess.DEVNULL,
     )
     assert ran.returncode == 0, ran.stderr
-    assert '"X-Hello": "Hello world from localhost:8080"' in ran.stdout
+    assert '"X-Hello": "Hello world from localhost:' + ports["SCAFFOLD_PORT"] in ran.stdout
     assert "4 passed" in ran.stderr
 
 

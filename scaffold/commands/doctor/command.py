@@ -36,7 +36,7 @@ CHECKS: Mapping[str, Check] = {  # by the name of the first finding of each
     "project": rust.project,
     "rust": rust.check,
     "envoy": programs.envoy,
-    "port 8080": system.port,
+    "port": system.port,
     "deployments": leftovers.deployments,
     "leftovers": leftovers.half_made,
     "docker": programs.docker,
@@ -51,7 +51,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "linker": ("temp folder", "rust"),
     "envoy": ("system",),
     "v8": ("envoy",),
-    "port 8080": ("loopback", "state folder"),
+    "port": ("loopback", "state folder"),
     "deployments": ("state folder",),
 }
 # a finding -> its repair where it is fixable, which needs no privileges and removes only our own files

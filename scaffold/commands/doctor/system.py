@@ -12,7 +12,7 @@ from scaffold.commands.doctor.finding import Finding, Scope
 from scaffold.core import process
 from scaffold.core.versions import Version
 from scaffold.hosts.background import deployments
-from scaffold.hosts.options import PORT
+from scaffold.hosts.options import default_port
 
 OLDEST_PYTHON = Version((3, 11))
 OLDEST_GLIBC = Version((2, 31))  # Envoy's wheel is manylinux_2_31
@@ -84,9 +84,9 @@ def loopback(_scope: Scope) -> list[Finding]:
     return [Finding("loopback", "ok", "127.0.0.1 answers, and is localhost")]
 
 
-def port(_scope: Scope, number: int = PORT) -> list[Finding]:
+def port(_scope: Scope, number: int | None = None) -> list[Finding]:
     """Whether the port of `run` and `deploy` is free."""
-    name = f"port {number}"
+    number = default_port() if number is None else number
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -94,10 +94,14 @@ def port(_scope: Scope, number: int = PORT) -> list[Finding]:
         except OSError:
             pass
         else:
-            return [Finding(name, "ok", "free")]
+            return [Finding("port", "ok", f"{number} is free")]
     for deployment in deployments.every():
         if deployment.port == number and deployment.alive:
-            return [Finding(name, "ok", f"{deployment.name} answers there, deployed from {deployment.root}")]
+            return [
+                Finding(
+                    "port", "ok", f"{deployment.name} answers at {number}, deployed from {deployment.root}"
+                )
+            ]
     owner = process.port_owner(number) or "another process"
     why = "`run` and `deploy` listen on it by default"
-    return [Finding(name, "warning", f"taken by {owner}", why, "scaffold run --port 0")]
+    return [Finding("port", "warning", f"{number} is taken by {owner}", why, "scaffold run --port 0")]

@@ -16,6 +16,7 @@ from scaffold.core import files, process, records
 from scaffold.core.text import age
 from scaffold.core.versions import Version
 from scaffold.errors import HostError
+from scaffold.hosts.host import HOSTS
 from scaffold.hosts.options import HostSettings, RunOptions
 from scaffold.hosts.plugin import Plugin
 from scaffold.project.projects import chained
@@ -158,6 +159,8 @@ def read(folder: Path) -> Record | None:
             return None
         if files.short_id(record.root) != folder.name:
             raise records.DamagedRecord(path, "it belongs to another project")
+        if record.target not in HOSTS:
+            raise records.DamagedRecord(path, "its `target` isn't valid")
         options = _known_options(path, record.options)
     except records.DamagedRecord as error:
         records.warn(error)

@@ -592,7 +592,7 @@ def test_a_port_that_is_taken(machine):
         (found,) = system.port(scope, port)
         assert fit(found), "by a deployment of ours"
     (found,) = system.port(scope, port)
-    assert (found.state, found.detail) == ("ok", "free")
+    assert (found.state, found.detail) == ("ok", f"{port} is free")
 
 
 @pytest.mark.parametrize(

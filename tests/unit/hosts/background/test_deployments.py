@@ -125,6 +125,13 @@ def test_a_chain_is_told_by_each_of_its_plugins(saved):
     )
 
 
+def test_a_record_with_a_target_that_we_dont_have_is_damaged(saved):
+    edited(saved, target="e~voy")
+    found, (warning,) = read(saved)
+    assert found is None
+    assert warning.endswith("is damaged: its `target` isn't valid")
+
+
 def test_a_record_tells_of_no_other_project_and_no_other_folder(saved, tmp_path):
     edited(saved, folder="/")
     assert read(saved) == (saved, [])

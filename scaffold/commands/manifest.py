@@ -17,6 +17,7 @@ from scaffold.kubernetes import pinned_plugin as pins
 from scaffold.kubernetes.documents import Document, render
 from scaffold.kubernetes.options import DEPLOY_ONLY, PULLING, ClusterOptions
 from scaffold.kubernetes.pinned_plugin import LOADABLE, ManifestDigest, ModuleDigest, Pin, PinnedImage
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.project.crate import Project
 from scaffold.toolchain.options import BuildOptions
@@ -105,14 +106,13 @@ def _warn_about_loopback(reference: Reference) -> None:
 def _placeholder(image: str) -> Pin:
     """The plugin of an image that hasn't been read yet: one that any target can load."""
     reference = Reference.parse(image)
-    return Pin("plugin", _NO_DIGEST, image=PinnedImage(reference, ManifestDigest(_NO_DIGEST), LOADABLE[0]))
+    pinned = PinnedImage(reference, ManifestDigest(_NO_DIGEST), LOADABLE[0])
+    return Pin(PluginInfo("plugin"), _NO_DIGEST, image=pinned)
 
 
 def _unbuilt(choice: Choice) -> Pin:
     """The plugin of a project, or of a module's file, before its digest is known."""
     if choice.project is None and choice.module:
-        return Pin(choice.module.path.stem, _NO_DIGEST)
+        return Pin(PluginInfo.of_module(choice.module), _NO_DIGEST)
     project = choice.project or Project.load(choice.root)  # which says what to choose in a workspace
-    settings = project.settings
-    pin = Pin(project.name, _NO_DIGEST, settings.type, settings.root_id, project.configuration())
-    return replace(pin, source=project.description.get("repository", ""))
+    return Pin(PluginInfo.described(project), _NO_DIGEST, project.configuration())

@@ -142,7 +142,7 @@ def _record(root: Path, target: str, pin: Pin, document: Document, kubectl: Kube
         kind=document["kind"],
         namespace=metadata["namespace"],
         name=metadata["name"],
-        source=str(pin.image.reference) if pin.image else pin.name,
+        source=str(pin.image.reference) if pin.image else pin.info.name,
         module_digest=pin.module_digest,
         manifest_digest=pin.image.manifest_digest if pin.image else "",
         since=time.time(),

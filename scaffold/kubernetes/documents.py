@@ -71,7 +71,7 @@ def resource_metadata(pin: Pin, options: ClusterOptions, namespace: str) -> Docu
         annotations[REFERENCE] = str(pin.image.reference)
         annotations[MANIFEST_DIGEST] = str(pin.image.manifest_digest)
     return {
-        "name": options.name or resource_name(pin.name),
+        "name": options.name or resource_name(pin.info.name),
         "namespace": options.namespace or namespace,
         "labels": dict(MANAGED_BY),
         "annotations": {PROJECT: project(pin, options), **annotations},
@@ -85,8 +85,8 @@ def project(pin: Pin, options: ClusterOptions) -> str:
     """
     if pin.image and not pin.image.reference.local:
         return pin.image.reference.name
-    place = pin.source or options.url or options.file or ""
-    return f"{place}#{pin.name}"
+    place = pin.info.source or options.url or options.file or ""
+    return f"{place}#{pin.info.name}"
 
 
 def require_scope(options: ClusterOptions, namespace: str) -> None:
@@ -113,11 +113,11 @@ def target_refs(options: ClusterOptions, kinds: tuple[str, ...], by: str) -> lis
 
 def check_type(pin: Pin, target: str, *types: str) -> None:
     """Raise `UsageError` for a plugin of a type that a target can't run."""
-    if pin.plugin_type not in types:
+    if pin.info.type not in types:
         raise UsageError(
-            f"`{target}` can't run a plugin of type `{pin.plugin_type}`",
+            f"`{target}` can't run a plugin of type `{pin.info.type}`",
             hint="`istio`, `istio-envoyfilter` and `envoy` run network plugins"
-            if pin.plugin_type == "network"
+            if pin.info.type == "network"
             else "configure a service in Envoy's own bootstrap",
         )
 
@@ -130,7 +130,7 @@ def refuse_reload(options: ClusterOptions, by: str) -> None:
 
 def root_id(pin: Pin, options: ClusterOptions) -> str:
     """The root id of the options, or else the plugin's, maybe "". Raises `UsageError` for an invalid one."""
-    chosen = pin.root_id if options.root_id is None else options.root_id
+    chosen = pin.info.root_id if options.root_id is None else options.root_id
     if len(chosen) > ROOT_ID_LIMIT or not chosen.isprintable():
         raise UsageError(
             f"the root id {quoted(chosen)} isn't one line of at most {ROOT_ID_LIMIT} characters",

@@ -39,7 +39,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
     """
     check_target(options, TARGET, instead=_INSTEAD)
     check_type(pin, TARGET, "http", "network")
-    network = pin.plugin_type == "network"
+    network = pin.info.type == "network"
     versions.require(versions.NETWORK_PATH_SOURCE if network else versions.PATH_SOURCE, options.envoy_version)
     source = module_source(pin, options, TARGET)
     clusters = []
@@ -47,7 +47,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
         clusters.append(envoy_config.cluster(UPSTREAM, _address(options.upstream)))
     if isinstance(source, HttpSource):
         clusters.append(envoy_config.cluster(SOURCE, _address(source.url)))
-    slot = envoy_config.ecds_filter(RESOURCE, kind=pin.plugin_type)
+    slot = envoy_config.ecds_filter(RESOURCE, kind=pin.info.type)
     everywhere = "0.0.0.0"  # noqa: S104 - a fleet serves other machines
     if network:
         echo = not options.upstream
@@ -56,7 +56,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
         answer = None if options.upstream else "no upstream was given\n"
         listener = envoy_config.listener(host=everywhere, port=PORT, filters=[slot], answer=answer)
     bootstrap = envoy_config.bootstrap(listeners=[listener], clusters=clusters)
-    name = options.name or resource_name(pin.name)
+    name = options.name or resource_name(pin.info.name)
     config = wasm.typed_config(pin, options, source, name=name, cluster=SOURCE)
     version = digest(dump(config)).removeprefix("sha256:")[:12]
     return [bootstrap, envoy_config.ecds_response(config, version)]

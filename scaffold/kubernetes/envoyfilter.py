@@ -45,7 +45,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
     require_scope(options, NAMESPACE)
     source = module_source(pin, options, TARGET)
     versions.require(versions.ENVOY_FILTER, options.istio_version)
-    if pin.plugin_type == "network" and isinstance(source, HttpSource):
+    if pin.info.type == "network" and isinstance(source, HttpSource):
         versions.require(versions.NETWORK_SOURCE, options.istio_version)
     metadata = resource_metadata(pin, options, NAMESPACE)
     name = f"{metadata['namespace']}.{metadata['name']}"
@@ -55,7 +55,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
     if options.priority is not None:
         versions.require(versions.FILTER_PRIORITY, options.istio_version)
         # Istio applies the lowest first. Later HTTP filters come after it, later network filters before it
-        spec["priority"] = options.priority if pin.plugin_type == "network" else -options.priority
+        spec["priority"] = options.priority if pin.info.type == "network" else -options.priority
     spec["configPatches"] = list(_patches(pin, options, source, name))
     return [{"apiVersion": API, "kind": "EnvoyFilter", "metadata": metadata, "spec": spec}]
 
@@ -90,7 +90,7 @@ def _places(options: ClusterOptions) -> Iterator[tuple[str, int | None]]:
 
 def _insertion(pin: Pin, slot: Document, context: str, port: int | None) -> Document:
     listener: Document = {} if port is None else {"portNumber": port}
-    if pin.plugin_type == "network":
+    if pin.info.type == "network":
         match = {"context": context} | ({"listener": listener} if listener else {})
         patch = {"operation": "INSERT_FIRST", "value": slot}
         return {"applyTo": "NETWORK_FILTER", "match": match, "patch": patch}

@@ -56,7 +56,7 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
     kind = "TrafficExtension" if options.traffic_extension else "WasmPlugin"
     own = plugin(pin, options, TARGET)
     spec = {"wasm": own} if options.traffic_extension else own
-    if pin.plugin_type == "network":
+    if pin.info.type == "network":
         own["type"] = "NETWORK"
     return [
         {
@@ -73,7 +73,7 @@ def _check_version(pin: Pin, options: ClusterOptions) -> None:
         (versions.WASM_PLUGIN, True),
         (versions.PLUGIN_ENVIRONMENT, bool(options.env)),
         (versions.MATCH, bool(options.match)),
-        (versions.NETWORK, pin.plugin_type == "network"),
+        (versions.NETWORK, pin.info.type == "network"),
         (versions.TARGET_REFS, bool(options.refs)),
         (versions.FAIL_STRATEGY, options.failure_policy == "fail-open"),
         (versions.FAIL_RELOAD, options.failure_policy == "fail-reload"),

@@ -10,6 +10,7 @@ from scaffold.core.versions import Version
 from scaffold.errors import RegistryError, UsageError
 from scaffold.kubernetes.options import ClusterOptions
 from scaffold.oci.module_layer import Layout, unpack
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import DOCKER_MANIFEST, ImageError, Manifest
 from scaffold.oci.store import Blobs, Ingest, Store
@@ -41,17 +42,13 @@ class PinnedImage:
 class Pin:
     """A plugin to deploy: its module, and the image that contains it, if any.
 
-    `plugin_type` is "http", "network" or "service"; `configuration` is the user's, or else the plugin's own;
-    `source` is the URL of its source repository, or "".
+    `configuration` is the user's, or else the plugin's own.
     """
 
-    name: str
+    info: PluginInfo
     module_digest: ModuleDigest
-    plugin_type: str = "http"
-    root_id: str = ""
     configuration: bytes = b""
     image: PinnedImage | None = None
-    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -192,17 +189,9 @@ def _read(
     reference: Reference, manifest: Manifest, blobs: Blobs | Ingest, configuration: bytes | None
 ) -> Pin:
     unpacked = unpack(manifest, reference, blobs.open)
-    info = unpacked.info
     image = PinnedImage(reference, ManifestDigest(manifest.digest), _variant(unpacked.layout, manifest))
-    return Pin(
-        name=info.name,
-        module_digest=ModuleDigest(unpacked.module_digest),
-        plugin_type=info.type,
-        root_id=info.root_id,
-        configuration=info.configured(configuration),
-        image=image,
-        source=info.source,
-    )
+    content = unpacked.info.configured(configuration)
+    return Pin(unpacked.info, ModuleDigest(unpacked.module_digest), content, image)
 
 
 def _variant(layout: Layout, manifest: Manifest) -> str:

@@ -41,11 +41,11 @@ def typed_config(
         plugin["configuration"] = envoy_config.any_value(content)
     plugin |= _failure(options)
     if options.allow_stop_iteration:
-        if pin.plugin_type == "network":
+        if pin.info.type == "network":
             raise UsageError("--allow-stop-iteration is for HTTP plugins, and this is a network plugin")
         versions.require(versions.STOP_ITERATION, options.envoy_version)
         plugin["allow_on_headers_stop_iteration"] = True
-    return {"@type": envoy_config.TYPES[pin.plugin_type], "config": plugin}
+    return {"@type": envoy_config.TYPES[pin.info.type], "config": plugin}
 
 
 def _code(source: HttpSource | FileSource, cluster: str) -> Document:

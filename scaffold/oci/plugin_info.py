@@ -6,7 +6,7 @@ Sources: opencontainers/image-spec, annotations.md; solo-io/wasm, spec/ and tool
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from scaffold.core.events import Noted, emit
@@ -67,21 +67,28 @@ class PluginInfo:
         return cls(module.path.stem, abi_versions=(f"v{module.abi_version}",))
 
     @classmethod
-    def of_project(cls, project: Project, module: WasmModule, *, revision: str = "") -> Self:
-        """A project's plugin, compiled to `module`. Raises like `Project.configured`."""
+    def described(cls, project: Project) -> Self:
+        """What Cargo.toml says of a project's plugin."""
         about = project.description
-        configuration, schema = project.configured(), Schema.of(project.root)
         return cls(
             name=project.name,
             version=about.get("version", ""),
             description=about.get("description", ""),
             source=about.get("repository", ""),
-            revision=revision,
             licenses=about.get("license", ""),
-            abi_versions=(f"v{module.abi_version}",),
             type=project.settings.type,
             root_ids=tuple(filter(None, [project.settings.root_id])),
-            configuration=_annotation("default configuration", configuration),
+        )
+
+    @classmethod
+    def of_project(cls, project: Project, module: WasmModule, *, revision: str = "") -> Self:
+        """A project's plugin, compiled to `module`. Raises like `Project.configured`."""
+        schema = Schema.of(project.root)
+        return replace(
+            cls.described(project),
+            revision=revision,
+            abi_versions=(f"v{module.abi_version}",),
+            configuration=_annotation("default configuration", project.configured(schema=schema)),
             schema=_annotation("configuration's schema", dump(schema.content)) if schema else "",
         )
 

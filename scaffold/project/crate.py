@@ -120,13 +120,15 @@ class Project:
         except OSError as error:
             raise ProjectError(f"cannot read the configuration {path}: {error.strerror}") from error
 
-    def configured(self, other: bytes | None = None) -> bytes:
+    def configured(self, other: bytes | None = None, *, schema: Schema | None = None) -> bytes:
         """The configuration from --config (`other`) or else the default, validated against the schema.
+
+        The `schema` is read unless it is passed.
 
         Raises `UsageError` if the one from --config isn't valid, `ProjectError` if the default isn't.
         """
         content = self.configuration() if other is None else other
-        schema = Schema.of(self.root)
+        schema = schema or Schema.of(self.root)
         if schema and other is not None:
             schema.check(content, "--config", UsageError)
         elif schema and self.settings.configuration:

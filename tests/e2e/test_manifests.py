@@ -72,7 +72,7 @@ def test_envoy_takes_what_an_envoyfilter_puts_into_it(taken, module, pin, source
     if pin is HTTP and more is EVERY_FIELD:
         options = replace(options, allow_stop_iteration=True)
     (document,) = kubernetes.documents("istio-envoyfilter", pin, options)
-    taken(around(document, pin.plugin_type))
+    taken(around(document, pin.info.type))
 
 
 def test_envoy_refuses_what_is_wrong(taken, module):
@@ -124,7 +124,7 @@ def test_envoy_takes_a_fleets_bootstrap_with_its_resource(taken, module, tmp_pat
     taken(json.loads(text.replace(fleet.RESOURCE, str(local))))
     (found,) = resource["resources"]
     static = {"name": found["name"], "typed_config": found["typed_config"]}
-    if pin.plugin_type == "network":
+    if pin.info.type == "network":
         listener = envoy_config.tcp_listener(host="127.0.0.1", port=0, filters=[static], echo=True)
     else:
         listener = envoy_config.listener(host="127.0.0.1", port=0, filters=[static], answer="ok")

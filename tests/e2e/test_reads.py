@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import scaffold
+from scaffold.oci.plugin_info import PluginInfo
+from scaffold.project.crate import Project
 
 _opened: list[Path] | None = None  # while a test counts
 
@@ -87,3 +89,11 @@ def test_a_module_is_read_once(copy):
             COMMANDS[name](copy)
         assert sum(path.suffix == ".wasm" and "deps" not in path.parts for path in paths) == 1, name
     scaffold.undeploy(copy)
+
+
+def test_a_schema_is_read_once_for_an_image(copy):
+    module = scaffold.build(copy)
+    (copy / "config.schema.json").write_text("{}")
+    with opened() as paths:
+        PluginInfo.of_project(Project.load(copy), module)
+    assert [path.name for path in paths].count("config.schema.json") == 1

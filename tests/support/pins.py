@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scaffold.kubernetes.pinned_plugin import ManifestDigest, ModuleDigest, Pin, PinnedImage
+from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 
 MODULE = ModuleDigest("sha256:" + "1e" * 32)
@@ -15,6 +16,7 @@ def image(variant: str = "compat", name: str = "registry.example/acme/hello_worl
     return PinnedImage(Reference.parse(name), MANIFEST, variant)
 
 
-HTTP = Pin("hello_world", MODULE, "http", "hello_root", b'{"greeting": "hello"}', image())
-NETWORK = replace(HTTP, name="tcp_tap", plugin_type="network", root_id="", configuration=b"")
-SERVICE = replace(HTTP, plugin_type="service")
+INFO = PluginInfo("hello_world", root_ids=("hello_root",))
+HTTP = Pin(INFO, MODULE, b'{"greeting": "hello"}', image())
+NETWORK = Pin(PluginInfo("tcp_tap", type="network"), MODULE, image=image())
+SERVICE = replace(HTTP, info=replace(INFO, type="service"))

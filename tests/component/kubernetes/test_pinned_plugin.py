@@ -45,7 +45,7 @@ def test_a_pushed_image_is_the_registrys_and_all_is_known_of_it(registry, said, 
     found = resolve(name, pushed=True)
     assert found.image.manifest_digest == wanted
     assert (found.module_digest, found.image.variant) == (digest(MODULE), variant)
-    assert (found.name, found.plugin_type, found.root_id) == ("hello_world", "network", "hello_root")
+    assert (found.info.name, found.info.type, found.info.root_id) == ("hello_world", "network", "hello_root")
     assert found.configuration == b'{"a": 1}'
     assert f"{name} is {wanted} in the registry" in said
     assert not Store().holds(Reference.parse(name)), "to pin isn't to pull"
@@ -131,7 +131,7 @@ def test_a_title_that_is_no_line_to_show_names_no_resource():
     """As everywhere else."""
     image = VARIANTS["compat"](MODULE, replace(METADATA, name="two\nlines"))
     Store().add(image, Reference.parse("odd:1"))
-    assert resolve("odd:1", pushed=False).name == "odd"
+    assert resolve("odd:1", pushed=False).info.name == "odd"
 
 
 def test_an_image_that_holds_no_plugin(registry):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.pins import HTTP, MANIFEST, MODULE, NETWORK, SERVICE, image
+from support.pins import HTTP, INFO, MANIFEST, MODULE, NETWORK, SERVICE, image
 
 from scaffold.errors import UsageError
 from scaffold.kubernetes import documents as kubernetes
@@ -124,10 +124,10 @@ SOURCE = "https://git.example/acme/hello"
     [
         (HTTP, {}, "registry.example/acme/hello_world"),
         (HTTP, {"url": URL}, "registry.example/acme/hello_world"),
-        (replace(HTTP, source=SOURCE), {"url": URL}, "registry.example/acme/hello_world"),
+        (replace(HTTP, info=replace(INFO, source=SOURCE)), {"url": URL}, "registry.example/acme/hello_world"),
         (replace(HTTP, image=image(name="hello_world:1")), {"url": URL}, f"{URL}#hello_world"),
         (BARE, {"url": URL}, f"{URL}#hello_world"),
-        (replace(BARE, source=SOURCE), {"url": URL}, f"{SOURCE}#hello_world"),
+        (replace(BARE, info=replace(INFO, source=SOURCE)), {"url": URL}, f"{SOURCE}#hello_world"),
     ],
 )
 def test_a_resource_says_whose_it_is_and_goes_on_to_in_the_next_version(pin, options, project):

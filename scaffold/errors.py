@@ -28,6 +28,7 @@ _MACHINE_ERRNOS = frozenset(
         errno.ELOOP,
         errno.ENOTDIR,
         errno.EISDIR,
+        errno.ENOTSUP,
         errno.EEXIST,
     )
 )

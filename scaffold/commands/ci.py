@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold import __version__
-from scaffold.core import files
+from scaffold.core import files, foreign_files
 from scaffold.core.events import Warned, emit
 from scaffold.errors import ProjectError, choose
 from scaffold.project.crate import Project
@@ -74,7 +74,7 @@ def render_into(folder: Path, provider: str, *, version: str = __version__, **va
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return foreign_files.read_bytes(path)
     except FileNotFoundError:
         return None
     except OSError as error:  # a folder in the file's place, or a file in the folder's

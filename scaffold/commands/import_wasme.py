@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from scaffold.core import foreign_files
 from scaffold.core.events import Warned, emit, step
 from scaffold.errors import ScaffoldError, UsageError
 from scaffold.oci.plugin_info import PluginInfo, read_runtime_config
@@ -57,9 +58,11 @@ def import_wasme(store: Path = _STORE) -> list[Imported]:
 
 
 def _import(folder: Path) -> Imported:
-    reference = Reference.parse((folder / "image_ref").read_text(errors="replace").strip())
+    reference = Reference.parse(
+        foreign_files.read_bytes(folder / "image_ref").decode(errors="replace").strip()
+    )
     module = _module(folder)
-    root_ids, _ = read_runtime_config((folder / "runtime-config.json").read_bytes())
+    root_ids, _ = read_runtime_config(foreign_files.read_bytes(folder / "runtime-config.json"))
     info = PluginInfo(
         reference.repository.rpartition("/")[2],
         abi_versions=(f"v{module.abi_version}",),
@@ -74,7 +77,7 @@ def _module(folder: Path) -> WasmModule:
     """The module, if it still has the digest that wasme recorded."""
     module, path = WasmModule.read(folder / "filter.wasm"), folder / "descriptor.json"
     try:
-        expected = json.loads(path.read_bytes())["digest"]
+        expected = json.loads(foreign_files.read_bytes(path))["digest"]
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise NotAPlugin(f"{path} isn't a descriptor") from error
     if expected != module.digest:

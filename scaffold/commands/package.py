@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scaffold.core import git
+from scaffold.core import foreign_files, git
 from scaffold.core.events import Noted, emit, step
 from scaffold.errors import MachineError, ModuleError, UsageError, choose
 from scaffold.hosts.source import choose as choose_plugin
@@ -147,7 +147,7 @@ def _revision(root: Path) -> str:
 def _root_ids(path: Path) -> tuple[str, ...]:
     """The root ids in wasme's runtime-config.json."""
     try:
-        root_ids, _ = read_runtime_config(path.read_bytes())
+        root_ids, _ = read_runtime_config(foreign_files.read_bytes(path))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     return tuple(filter(None, root_ids))

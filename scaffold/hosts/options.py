@@ -221,8 +221,9 @@ def _words(name: str, line: str | None) -> tuple[str, ...]:
 
 def _digest(bootstrap: Path) -> str | None:
     from scaffold.core.files import digest
+    from scaffold.core.foreign_files import read_bytes
 
     try:
-        return digest(bootstrap.read_bytes())
+        return digest(read_bytes(bootstrap))
     except OSError:  # reported when the file is read
         return None

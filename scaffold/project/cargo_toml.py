@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from scaffold.core import foreign_files
 from scaffold.errors import ProjectError
 
 FILE = "Cargo.toml"
@@ -23,7 +24,7 @@ def locate(root: Path) -> Path:
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read and parse a Cargo.toml. Raises `ProjectError`, with line and column if it isn't TOML."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = foreign_files.read_text(path, encoding="utf-8-sig")
     except FileNotFoundError as error:
         hint = "run `scaffold new NAME` first, or pass --root"
         place = "the current folder" if path.parent == Path() else path.parent

@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from scaffold.core import foreign_files
 from scaffold.errors import ProjectError, UsageError, nearest
 from scaffold.project import envoy_clusters as clusters
 from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, read_manifest, settings_in
-from scaffold.project.plugin_config import Schema
+from scaffold.project.plugin_config import LARGEST, Schema
 from scaffold.project.template_record import Rendered
 from scaffold.project.workspace import Workspace, choices, inherits, strings
 
@@ -116,7 +117,7 @@ class Project:
                 hint=f"name a file in {self.root}",
             )
         try:
-            return path.read_bytes()
+            return foreign_files.read_bytes(path, LARGEST)
         except OSError as error:
             raise ProjectError(f"cannot read the configuration {path}: {error.strerror}") from error
 

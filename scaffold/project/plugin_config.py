@@ -18,11 +18,13 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
+from scaffold.core import foreign_files
 from scaffold.core.text import escaped, one_line, quoted
 from scaffold.errors import ProjectError, ScaffoldError, UsageError
 
 FILE = "config.schema.json"
 SOURCE = "src/config.rs"
+LARGEST = 16_000_000  # bytes of a configuration
 _LISTED = 8  # violations in an error
 _DERIVED = f"derived from {SOURCE}, digest "
 # Rust's numbers for which schemars writes a name, but no largest value; usize and isize are those of wasm32
@@ -48,7 +50,7 @@ class Schema:
     def read(cls, path: Path) -> Schema:
         """The schema in a file. Raises `ProjectError` when the file can't be read or isn't JSON."""
         try:
-            content = path.read_bytes()
+            content = foreign_files.read_bytes(path)
         except OSError as error:
             raise ProjectError(f"cannot read {path}: {error.strerror}") from error
         return cls.parsed(content, str(path))
@@ -157,7 +159,7 @@ class Schema:
 def comment(root: Path) -> str | None:
     """The `$comment` of a schema that is derived from the current `src/config.rs` of a crate."""
     with suppress(OSError):
-        return f"{_DERIVED}sha256:{hashlib.sha256((root / SOURCE).read_bytes()).hexdigest()}"
+        return f"{_DERIVED}sha256:{hashlib.sha256(foreign_files.read_bytes(root / SOURCE)).hexdigest()}"
     return None
 
 
@@ -317,7 +319,7 @@ def read_configuration(value: str) -> bytes:
     path = Path(value)
     try:
         if _is_file(path):
-            return path.read_bytes()
+            return foreign_files.read_bytes(path, LARGEST)
         content = value.encode()
         json.loads(value)
     except OSError as error:
@@ -333,7 +335,8 @@ def read_configuration(value: str) -> bytes:
 
 
 def _is_file(path: Path) -> bool:
+    """Whether there is a file, or what can't be read as one: a device, a pipe."""
     try:
-        return path.is_file()
+        return path.exists() and not path.is_dir()
     except OSError:  # JSON may well be too long for a name
         return False

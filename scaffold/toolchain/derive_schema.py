@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import files, process
+from scaffold.core import files, foreign_files, process
 from scaffold.core.events import Warned, emit, step
 from scaffold.errors import ProjectError, ScaffoldError, ToolFailed, of_os_error
 from scaffold.project import plugin_config as schema
@@ -87,7 +87,7 @@ def _update_readme(path: Path, content: dict[str, Any]) -> None:
     """Write the table of options into a README that has markers for it."""
     if not path.is_file():
         return
-    before = path.read_bytes()
+    before = foreign_files.read_bytes(path)
     after = with_table(before, content)
     if after != before:
         files.write(path.resolve(), after, mode=path.stat().st_mode & 0o777)

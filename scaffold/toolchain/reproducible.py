@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import files
+from scaffold.core import files, foreign_files
 from scaffold.core.versions import Version
 from scaffold.errors import ProjectError
 from scaffold.project.projects import Projects
@@ -135,7 +135,7 @@ def _configs(root: Path) -> Iterator[Path]:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(foreign_files.read_text(path))
     except (OSError, ValueError):  # cargo has the better message
         return {}
 

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from scaffold.core.files import digest
+from scaffold.core.foreign_files import open_regular
 from scaffold.errors import ModuleError
 
 MAGIC = b"\0asm"
@@ -228,7 +229,7 @@ def readable(signature: str) -> str:
 def _content(path: Path) -> bytes:
     """The bytes of a file that begins like a wasm module or component; raises `NotAPlugin` otherwise."""
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             _check_header(file.read(8), path)
             size = os.fstat(file.fileno()).st_size
             if size > SIZE_LIMIT:

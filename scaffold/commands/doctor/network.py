@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from scaffold.commands.doctor.finding import Finding, Scope
+from scaffold.core import foreign_files
 from scaffold.toolchain.debian.install import MIRROR
 
 _SECONDS = 1.0
@@ -83,7 +84,7 @@ def _mirrors(root: Path) -> Iterator[tuple[str, str]]:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(foreign_files.read_text(path))
     except (OSError, ValueError):  # cargo has the better message
         return {}
 

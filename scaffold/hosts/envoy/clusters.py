@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from scaffold.core import files
+from scaffold.core import files, foreign_files
 from scaffold.errors import HostError
 from scaffold.hosts.envoy.run_folder import Folder
 from scaffold.hosts.options import HostSettings
@@ -50,7 +50,7 @@ def cluster_addresses(settings: HostSettings, folder: Folder) -> Iterator[dict[s
         folder.sockets = stack.enter_context(_short(folder.path))
         for number, (name, address) in enumerate(clusters.items()):
             if address.tls and folder.enclosed:
-                files.write(folder.authorities, Path(address.tls).read_bytes(), mode=folder.mode)
+                files.write(folder.authorities, foreign_files.read_bytes(Path(address.tls)), mode=folder.mode)
                 address = dataclasses.replace(address, tls=str(folder.authorities))
             if folder.enclosed or not address.host:
                 pipe = folder.sockets / f"origin{number or ''}.sock"

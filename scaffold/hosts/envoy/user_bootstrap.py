@@ -12,6 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from scaffold.core.foreign_files import read_text
 from scaffold.errors import ProjectError
 from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.hosts.envoy.resources import Chain, Config
@@ -28,9 +29,7 @@ def read(path: Path) -> Config:
     import yaml
 
     try:
-        if path.stat().st_size > LARGEST:
-            raise ProjectError(f"{path} is larger than {LARGEST // 1_000_000} MB, so it isn't a bootstrap")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path, LARGEST))
         whole = _nodes(content, {}) < LARGEST
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import files, process
+from scaffold.core import files, foreign_files, process
 from scaffold.core.events import Warned, emit
 from scaffold.core.text import one_line
 from scaffold.errors import MachineError
@@ -129,7 +129,7 @@ def _home() -> Path:
 def _read(path: Path) -> dict[str, Any]:
     """The JSON object in a file; an empty one without the file. Raises `MachineError` if it can't be read."""
     try:
-        text = path.read_bytes()
+        text = foreign_files.read_bytes(path)
         record = json.loads(text) if text.strip() else {}
     except FileNotFoundError:
         return {}

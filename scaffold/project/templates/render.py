@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import files, git, process
+from scaffold.core import files, foreign_files, git, process
 from scaffold.errors import ProjectError, UsageError, of_exit_code
 from scaffold.project.templates import snapshot
 
@@ -33,7 +33,7 @@ def variables(folder: Path, called: str = "the template") -> dict[str, Any]:
     """
     path = folder / "cookiecutter.json"
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        read = json.loads(foreign_files.read_text(path))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         below = sorted(each.parent.name for each in folder.glob("*/cookiecutter.json"))
         hint = f"choose one with --directory: {', '.join(below)}" if below else None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import files, process
+from scaffold.core import files, foreign_files, process
 from scaffold.errors import ProjectError
 from scaffold.project.cargo_toml import FILE, parse_manifest, table
 from scaffold.project.workspace import Workspace
@@ -23,7 +23,7 @@ def fit(made: Path) -> list[str]:
     Returns them unchanged, with the comments above them.
     """
     path = made / FILE
-    text = path.read_text(encoding="utf-8")
+    text = foreign_files.read_text(path).replace("\r\n", "\n")
     sections = _sections(text)
     profiles = [section for section in sections if _tables(section).keys() == {"profile"}]
     rest = "".join(section for section in sections if section not in profiles).rstrip("\n") + "\n"
@@ -61,7 +61,7 @@ def _add(root: Path, folder: Path, profiles: Sequence[str]) -> None:
     workspace = Workspace.at(root)
     if workspace is None:
         raise ProjectError(f"{path} is no longer a workspace's")
-    before = text = path.read_bytes().decode("utf-8-sig")
+    before = text = foreign_files.read_text(path, encoding="utf-8-sig")
     if folder not in workspace.members():
         text = _with_member(text, folder.relative_to(root).as_posix(), path)
     own = table(workspace.manifest, "profile")

@@ -138,8 +138,8 @@ def test_a_template_says_in_a_line_what_it_makes(template):
 @pytest.mark.parametrize("template", CONFIGURED)
 def test_a_template_s_schema_is_the_one_of_its_types(template, tmp_path):
     root = scaffold.new("my_filter", template=template, output_dir=tmp_path, no_input=True).root
-    assert (root / "examples" / "derive_schema.rs").read_bytes() == (
-        COOKIECUTTERS / "auth" / "{{cookiecutter.name}}" / "examples" / "derive_schema.rs"
+    assert (root / "examples" / "config_schema.rs").read_bytes() == (
+        COOKIECUTTERS / "auth" / "{{cookiecutter.name}}" / "examples" / "config_schema.rs"
     ).read_bytes()
     assert not derive_schema.is_due(Project.load(root))
     content = json.loads((root / "config.schema.json").read_text())

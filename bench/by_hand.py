@@ -30,9 +30,8 @@ class Envoy:
         self._stack.enter_context(
             upstream.serve(pipes={UPSTREAM: pipe}, control=self.folder / "control.sock")
         )
-        wasm = envoy_config.wasm_filter(
-            name="f", root_id="", vm_id="", module=str(module), configuration=b"", version=Version((1, 40))
-        )
+        reloading = envoy_config.reloading(Version((1, 40)))
+        wasm = envoy_config.wasm_filter(envoy_config.local_file(str(module)), name="f", more=reloading)
         listener = envoy_config.listener(
             host="127.0.0.1",
             port=self.port,

@@ -48,13 +48,9 @@ def documents(pin: Pin, options: ClusterOptions) -> list[Document]:
     if isinstance(source, HttpSource):
         clusters.append(envoy_config.cluster(SOURCE, _address(source.url)))
     slot = envoy_config.ecds_filter(RESOURCE, kind=pin.info.type)
+    chain = envoy_config.Chain.of([slot], [pin.info.type])
     everywhere = "0.0.0.0"  # noqa: S104 - a fleet serves other machines
-    if network:
-        echo = not options.upstream
-        listener = envoy_config.tcp_listener(host=everywhere, port=PORT, filters=[slot], echo=echo)
-    else:
-        answer = None if options.upstream else "no upstream was given\n"
-        listener = envoy_config.listener(host=everywhere, port=PORT, filters=[slot], answer=answer)
+    listener = envoy_config.listener_of(chain, host=everywhere, port=PORT, upstream=bool(options.upstream))
     bootstrap = envoy_config.bootstrap(listeners=[listener], clusters=clusters)
     name = options.name or resource_name(pin.info.name)
     config = wasm.typed_config(pin, options, source, name=name, cluster=SOURCE)

@@ -23,34 +23,37 @@ def typed_config(
 
     Raises `UsageError` for what this version of Envoy, or the plugin's type, doesn't support.
     """
-    vm: Document = {
-        # the digest gives each module its own VM: Envoy reads a changed file only for a new VM
-        "vm_id": f"{name}-{hexadecimal(pin.module_digest)[:12]}",
-        "runtime": "envoy.wasm.runtime.v8",
-        "code": _code(source, cluster),
-    }
-    if variables := options.variables:
-        versions.require(versions.ENVIRONMENT, options.envoy_version)
-        host = [one.name for one in variables if one.value is None]
-        own = {one.name: one.value for one in variables if one.value is not None}
-        vm["environment_variables"] = ({"host_env_keys": host} if host else {}) | (
-            {"key_values": own} if own else {}
-        )
-    plugin: Document = {"name": name, "root_id": root_id(pin, options), "vm_config": vm}
-    if content := configuration(pin, options):
-        plugin["configuration"] = envoy_config.any_value(content)
-    plugin |= _failure(options)
+    more = _failure(options)
     if options.allow_stop_iteration:
         if pin.info.type == "network":
             raise UsageError("--allow-stop-iteration is for HTTP plugins, and this is a network plugin")
         versions.require(versions.STOP_ITERATION, options.envoy_version)
-        plugin["allow_on_headers_stop_iteration"] = True
-    return {"@type": envoy_config.TYPES[pin.info.type], "config": plugin}
+        more["allow_on_headers_stop_iteration"] = True
+    return envoy_config.wasm_filter(
+        _code(source, cluster),
+        name=name,
+        root_id=root_id(pin, options),
+        # the digest gives each module its own VM: Envoy reads a changed file only for a new VM
+        vm_id=f"{name}-{hexadecimal(pin.module_digest)[:12]}",
+        environment=_environment(options),
+        configuration=configuration(pin, options),
+        more=more,
+        kind=pin.info.type,
+    )
+
+
+def _environment(options: ClusterOptions) -> Document:
+    variables = options.variables
+    if variables:
+        versions.require(versions.ENVIRONMENT, options.envoy_version)
+    host = [one.name for one in variables if one.value is None]
+    own = {one.name: one.value for one in variables if one.value is not None}
+    return ({"host_env_keys": host} if host else {}) | ({"key_values": own} if own else {})
 
 
 def _code(source: HttpSource | FileSource, cluster: str) -> Document:
     if isinstance(source, FileSource):
-        return {"local": {"filename": source.path}}
+        return envoy_config.local_file(source.path)
     http_uri = {"uri": source.url, "cluster": cluster, "timeout": DOWNLOAD_TIMEOUT}
     remote: Document = {"http_uri": http_uri, "sha256": hexadecimal(source.digest)}
     return {"remote": remote | {"retry_policy": {"num_retries": _TRIES}}}

@@ -33,9 +33,7 @@ def envoy(request: pytest.FixtureRequest) -> Binary:
 def load(envoy: Binary, tmp_path: Path) -> Callable[[bytes], process.Completed]:
     """Lets Envoy load a module, as the one filter of a listener."""
     module, bootstrap = tmp_path / "plugin.wasm", tmp_path / "bootstrap.json"
-    plugin = envoy_config.wasm_filter(
-        name="plugin", root_id="", vm_id="", module=str(module), configuration=b"", version=(0,)
-    )
+    plugin = envoy_config.wasm_filter(envoy_config.local_file(str(module)), name="plugin")
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
         ".HttpConnectionManager",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scaffold.hosts.envoy.resources import wasm_filter
+from scaffold.hosts.envoy.resources import local_file, reloading, wasm_filter
 
 
 def plugin_filter(
@@ -15,11 +15,11 @@ def plugin_filter(
 ) -> dict[str, Any]:
     """The filter that runs the module at a path, for an Envoy of that version."""
     return wasm_filter(
+        local_file(str(module)),
         name="hello",
         root_id="greeter",
         vm_id="vm",
-        module=str(module),
         configuration=configuration,
-        version=version,
+        more=reloading(version),
         kind=kind,
     )

@@ -58,32 +58,39 @@ class Chain:
 
 
 def wasm_filter(
+    code: Config,
     *,
     name: str,
-    root_id: str,
-    vm_id: str,
-    module: str,
-    configuration: bytes,
-    version: Version,
+    root_id: str = "",
+    vm_id: str = "",
+    environment: Config | None = None,
+    configuration: bytes = b"",
+    more: Config | None = None,
     kind: str = "http",
 ) -> Config:
-    """The filter that runs the module at the path `module`; `version` is Envoy's."""
-    plugin: Config = {
-        "name": name,
-        "root_id": root_id,
-        "vm_config": {
-            "vm_id": vm_id,
-            "runtime": "envoy.wasm.runtime.v8",
-            "code": {"local": {"filename": module}},
-        },
-    }
+    """The filter that runs a module in a VM; `more` are the plugin's other fields, as Envoy names them."""
+    vm: Config = {"vm_id": vm_id, "runtime": "envoy.wasm.runtime.v8", "code": code}
+    if environment:
+        vm["environment_variables"] = environment
+    plugin: Config = {"name": name, "root_id": root_id, "vm_config": vm}
     if configuration:
         plugin["configuration"] = any_value(configuration)
-    if envoy_versions.has(envoy_versions.FAILURE_POLICY, version):
-        # a plugin that panicked gets a new VM; otherwise every later request would get a 503
-        plugin["failure_policy"] = "FAIL_RELOAD"
-        plugin["reload_config"] = {"backoff": {"base_interval": "0.1s"}}
-    return {"@type": TYPES[kind], "config": plugin}
+    return {"@type": TYPES[kind], "config": plugin | (more or {})}
+
+
+def local_file(path: str) -> Config:
+    """A module that Envoy reads from a file."""
+    return {"local": {"filename": path}}
+
+
+def reloading(version: Version) -> Config:
+    """The fields that give a plugin that panicked a new VM, where Envoy's version has them.
+
+    Otherwise every later request gets a 503.
+    """
+    if not envoy_versions.has(envoy_versions.FAILURE_POLICY, version):
+        return {}
+    return {"failure_policy": "FAIL_RELOAD", "reload_config": {"backoff": {"base_interval": "0.1s"}}}
 
 
 def any_value(content: bytes) -> Config:
@@ -124,6 +131,29 @@ def ecds_filter(path: str, place: int = 0, *, kind: str = "http") -> Config:
         "name": filter_name(place),
         "config_discovery": {"config_source": source, "type_urls": [TYPES[kind]]},
     }
+
+
+def listener_of(
+    chain: Chain,
+    *,
+    host: str,
+    port: int,
+    upstream: bool,
+    log: str | None = None,
+    clusters: Iterable[str] = (),
+) -> Config:
+    """The listener for a chain: of HTTP or TCP. Without an upstream, Envoy itself answers."""
+    if chain.kind == "network":
+        return tcp_listener(host=host, port=port, filters=chain.network, log=log, echo=not upstream)
+    return listener(
+        host=host,
+        port=port,
+        filters=chain.http,
+        before=chain.network,
+        log=log,
+        answer=None if upstream else "no upstream was given\n",
+        clusters=clusters,
+    )
 
 
 def listener(

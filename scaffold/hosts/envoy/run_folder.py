@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scaffold.core import files
 from scaffold.core.versions import Version
@@ -223,15 +223,11 @@ def generated(port: int, clusters: Mapping[str, Address], chain: Chain, *, log: 
 
     The cluster `UPSTREAM` must be among them; if its address is empty, Envoy answers by itself.
     """
-    common: dict[str, Any] = {"host": "127.0.0.1", "port": port, "log": log}
-    upstream = clusters[UPSTREAM]
-    if chain.kind == "network":
-        listener = envoy_config.tcp_listener(**common, filters=chain.network, echo=not upstream)
-    else:
-        answer = None if upstream else "no upstream was given\n"
-        others = [name for name, address in clusters.items() if address and name != UPSTREAM]
-        common |= {"filters": chain.http, "before": chain.network}
-        listener = envoy_config.listener(**common, answer=answer, clusters=others)
+    others = [name for name, address in clusters.items() if address and name != UPSTREAM]
+    upstream = bool(clusters[UPSTREAM])
+    listener = envoy_config.listener_of(
+        chain, host="127.0.0.1", port=port, upstream=upstream, log=log, clusters=others
+    )
     made = envoy_config.bootstrap(listeners=[listener], clusters=[])
     for name, address in clusters.items():
         if address and address.bridged:
@@ -244,11 +240,11 @@ def generated(port: int, clusters: Mapping[str, Address], chain: Chain, *, log: 
 def wasm(plugin: Plugin, module: str, version: Version, *, vm_id: str = "") -> Config:
     """The filter that runs `plugin` from the file `module`."""
     return envoy_config.wasm_filter(
+        envoy_config.local_file(module),
         name=plugin.name,
         root_id=plugin.root_id,
         vm_id=vm_id,
-        module=module,
         configuration=plugin.configuration,
-        version=version,
+        more=envoy_config.reloading(version),
         kind=plugin.type,
     )

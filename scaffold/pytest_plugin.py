@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from scaffold.core.option_fields import declarations, flag
+from scaffold.core.text import indented
 from scaffold.errors import UNDER_PYTEST, HostError, ScaffoldError, UsageError, choose
 from scaffold.hosts import host as hosts
 from scaffold.hosts import source as plugin_sources
@@ -201,6 +202,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
+    """Make an error of ours safe before a report shows it: it may quote the plugin, or a server."""
+    error = call.excinfo.value if call.excinfo else None
+    while error:
+        if isinstance(error, ScaffoldError):
+            error.args = (indented(error.message),)
+            error.__notes__ = [indented(note) for note in getattr(error, "__notes__", ())]
+        error = error.__cause__ or error.__context__
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Write how many tests passed, failed and so on, for the table of `scaffold test`."""
     file = config.getoption("--proxy-counts")
@@ -283,5 +295,5 @@ def _reported() -> Iterator[None]:
     try:
         yield
     except ScaffoldError as error:
-        hint = f"\nhint: {error.hint}" if error.hint else ""
-        pytest.exit(f"{error.message}{hint}", returncode=UNDER_PYTEST + error.exit_code)
+        hint = f"\nhint: {indented(error.hint)}" if error.hint else ""
+        pytest.exit(f"{indented(error.message)}{hint}", returncode=UNDER_PYTEST + error.exit_code)

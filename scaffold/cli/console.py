@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scaffold.core.text import fit, safe
+from scaffold.core.text import coloured, fit, flat, indented, line, safe
 from scaffold.errors import INTERNAL, INTERRUPTED, MachineError, ScaffoldError, closest, of_os_error
 
 if TYPE_CHECKING:
     from scaffold.core import events  # imported when a command runs
 
+_LABEL = re.compile(r"(error|hint|warning):", re.IGNORECASE)
+_COMMAND = re.compile(r"(^\s*:(?=:)|##(?=\[))", re.MULTILINE)  # how a line commands GitHub's runner
 _LEVEL_COLOURS = {"critical": "red", "error": "red", "warning": "yellow", "debug": "cyan", "trace": "cyan"}
 
 
@@ -124,24 +127,54 @@ def show(result: object, *, as_json: bool = False) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps(_plain(result), indent=2))
+        click.echo(json.dumps(_plain(result), indent=2).replace("\x7f", "\\u007f"))
     elif isinstance(result, (list, tuple)) and not hasattr(result, "summary"):
-        for item in result:
+        for item in flat(result):
             show(item)
     elif result is not None and (text := _text(result)):
-        click.echo(text.encode(errors="surrogateescape"))  # a folder's name may be any bytes
+        _print(text, err=False)
 
 
 def _text(result: Any) -> str:
     """A result as text; in a terminal its lines are wrapped between words."""
     if not hasattr(result, "summary"):
-        return str(result)
-    if not (sys.stdout and sys.stdout.isatty()):
-        return str(result.summary())
+        return safe(str(result)) if _in_terminal() else str(result)  # a pipe gets a path as it is
+    result = flat(result)
+    if not _in_terminal():
+        return _tamed(safe(result.summary()))
     from shutil import get_terminal_size
 
     columns = get_terminal_size().columns
-    return str(result.fit(columns)) if hasattr(result, "fit") else fit(result.summary(), columns)
+    return safe(result.fit(columns)) if hasattr(result, "fit") else fit(safe(result.summary()), columns)
+
+
+def _say(text: str, label: str = "", *, err: bool = True) -> None:
+    """Print a message, whose text may be foreign, after a label of ours."""
+    text = _tamed(indented(text))
+    if label:
+        text = f"{label} {text}"
+    elif _LABEL.match(text):  # only we begin a line like this
+        text = f"  {text}"
+    _print(text, err=err)
+
+
+def _tamed(text: str) -> str:
+    """The text without commands to the runner of a job of GitHub."""
+    return _COMMAND.sub(r"\1 ", text) if _in_github() else text
+
+
+def _in_terminal() -> bool:
+    """Whether standard output is one."""
+    return bool(sys.stdout and sys.stdout.isatty())
+
+
+def _in_github() -> bool:
+    return bool(os.environ.get("GITHUB_ACTIONS"))
+
+
+def _print(text: str, *, err: bool = True) -> None:
+    """Print a text that is safe; on standard output as bytes, since a folder's name may be any."""
+    click.echo(text if err else text.encode(errors="surrogateescape"), err=err)
 
 
 def _plain(value: object) -> Any:
@@ -168,7 +201,8 @@ def _explain(error: BaseException) -> int:
         case click.exceptions.Exit():
             return error.exit_code
         case click.exceptions.NoArgsIsHelpError():
-            _print_last(error.format_message())
+            with suppress(OSError):
+                _print(error.format_message())
             return error.exit_code
         case click.ClickException():
             return _explain_usage(error)
@@ -176,7 +210,7 @@ def _explain(error: BaseException) -> int:
             return _report("terminated", None, error.exit_code)
         case KeyboardInterrupt() | click.Abort():
             if sys.stderr and sys.stderr.isatty():
-                _print_last("")  # end the line with ^C or the question
+                _say_last("")  # end the line with ^C or the question
             return _report("interrupted", None, INTERRUPTED)
         case BrokenPipeError():
             return 128 + signal.SIGPIPE
@@ -187,7 +221,7 @@ def _explain(error: BaseException) -> int:
             return _report(machine_error.message, None, machine_error.exit_code)
     import traceback
 
-    _print_last("".join(traceback.format_exception(error)))
+    _say_last("".join(traceback.format_exception(error)))
     return _report(f"a bug in scaffold: {error!r}", "please report it with the traceback above", INTERNAL)
 
 
@@ -215,22 +249,23 @@ def _explain_usage(error: click.ClickException) -> int:
 
 
 def _report(message: str, hint: str | None, code: int) -> int:
-    _print_last(f"{click.style('error:', fg='red', bold=True)} {safe(message)}")
+    _say_last(message, click.style("error:", fg="red", bold=True))
     if hint:
-        _print_last(f"\n{click.style('hint:', bold=True)} {safe(hint)}")
+        _say_last("")
+        _say_last(hint, click.style("hint:", bold=True))
     return code
 
 
-def _print_last(text: str) -> None:
+def _say_last(text: str, label: str = "") -> None:
     with suppress(OSError):  # a closed pipe or a full disk: the exit code still tells
-        click.echo(text, err=True)
+        _say(text, label)
 
 
 class _Renderer:
     """Prints events as lines on standard error, and progress as a bar if that is a terminal."""
 
     def __init__(self) -> None:
-        self._folds = bool(os.environ.get("GITHUB_ACTIONS"))
+        self._folds = _in_github()
         self._bar: Any = None
         self._task: Any = None
         self._tenth = -1
@@ -243,37 +278,43 @@ class _Renderer:
             self.end_bar()
         match event:
             case events.Started(title):
-                title = safe(title)
-                self._line(f"::group::{title}" if self._folds else click.style(title, bold=True))
+                title = line(title)
+                _print(f"::group::{title}" if self._folds else click.style(title, bold=True))
             case events.Finished(title, seconds):
                 if self._folds:
-                    self._line("::endgroup::")
+                    _print("::endgroup::")
                 elif seconds >= 1:
-                    self._line(click.style(f"{safe(title)}: {seconds:.1f} s", dim=True))
+                    _print(click.style(f"{line(title)}: {seconds:.1f} s", dim=True))
             case events.Failed():
-                self._line("::endgroup::") if self._folds else None
+                _print("::endgroup::") if self._folds else None
             case events.Noted(text):
-                self._line(safe(text))
+                _say(text)
             case events.Quoted(text):
-                self._line(text)
+                _print(coloured(text))
             case events.Warned(text):
-                self._line(f"{click.style('warning:', fg='yellow', bold=True)} {safe(text)}")
+                _say(text, click.style("warning:", fg="yellow", bold=True))
             case events.Logged(level, text):
-                click.echo(f"{click.style(f'[{level}]', fg=_LEVEL_COLOURS.get(level, 'green'))} {text}")
+                label = click.style(f"[{line(level)}]", fg=_LEVEL_COLOURS.get(level, "green"))
+                _say(text, label if _in_terminal() else click.unstyle(label), err=False)
             case events.Progressed():
                 self._progress(event)
             case events.Question(text):
-                if _interactive():
-                    return click.confirm(safe(text), default=True, err=True)
-                self._line(f"{safe(text)} yes (not a terminal)")
+                return self._ask(indented(text))
             case events.Prompt(text, default, hidden):
-                if not _interactive():
-                    return default
-                return str(click.prompt(safe(text), default, hidden, show_default=bool(default), err=True))
+                return self._prompt(indented(text), default, hidden)
         return None
 
-    def _line(self, text: str) -> None:
-        click.echo(text, err=True)
+    def _ask(self, text: str) -> bool | None:
+        if _interactive():
+            return click.confirm(text, default=True, err=True)
+        _print(f"{text} yes (not a terminal)")
+        return None
+
+    def _prompt(self, text: str, default: str, hidden: bool) -> str:
+        if not _interactive():
+            return default
+        shown = f"{text} [{line(default)}]" if default else text
+        return str(click.prompt(shown, default, hidden, show_default=False, err=True))
 
     def _progress(self, event: events.Progressed) -> None:
         if sys.stderr and sys.stderr.isatty():
@@ -282,21 +323,22 @@ class _Renderer:
         tenth = int(10 * event.done / event.total) if event.total else 0
         if tenth != self._tenth:  # a plain line every 10 %
             self._tenth = tenth
-            self._line(f"{event.title}: {10 * tenth} %")
+            _say(f"{line(event.title)}: {10 * tenth} %")
 
     def _draw(self, event: events.Progressed) -> None:
+        title = line(event.title)
         if self._bar is None:
             from rich import progress
             from rich.console import Console
 
             size = [progress.DownloadColumn()] if event.unit == "B" else [progress.MofNCompleteColumn()]
-            columns = [progress.TextColumn("{task.description}"), progress.BarColumn(), *size]
-            self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task(event.title, total=event.total)
+            words = progress.TextColumn("{task.description}", markup=False)
+            self._bar = progress.Progress(
+                words, progress.BarColumn(), *size, console=Console(stderr=True), transient=True
+            )
+            self._task = self._bar.add_task(title, total=event.total)
             self._bar.start()
-        self._bar.update(
-            self._task, description=event.title, completed=event.done, total=event.total, refresh=True
-        )
+        self._bar.update(self._task, description=title, completed=event.done, total=event.total, refresh=True)
 
     def end_bar(self) -> None:
         """Remove the progress bar and show the cursor again."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scaffold.core.events import Noted, Warned, emit, step
+from scaffold.core.text import LINES
 from scaffold.errors import ProjectError
 from scaffold.oci.plugin_info import read_runtime_config
 from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, parse_manifest, read_manifest
@@ -47,7 +48,7 @@ class Adoption:
     name: str
     changed: tuple[str, ...]
     written: bool
-    diff: str
+    diff: str = field(metadata=LINES)
 
     def summary(self) -> str:
         """The changed files, one per line, or the patch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from scaffold.commands import ci as workflows
 from scaffold.commands import new as templating
 from scaffold.core import files
 from scaffold.core.events import Noted, Warned, emit, step
+from scaffold.core.text import LINES
 from scaffold.errors import ProjectError, UsageError
 from scaffold.project.cargo_toml import FILE, NAME, locate, parse_manifest
 from scaffold.project.crate import Project
@@ -42,7 +43,7 @@ class Update:
     conflicts: tuple[str, ...]
     available: bool
     written: bool
-    diff: str
+    diff: str = field(metadata=LINES)
 
     @property
     def exit_code(self) -> int:

@@ -1,17 +1,28 @@
 """Text for a terminal: foreign text made safe and short, and lines broken between words.
 
-What comes from a template, a server, a module or a log may contain anything. It passes one of the functions
-here before it becomes part of a message; the console applies `safe` to every message as well.
+What comes from a template, a server, a module or a log may contain anything. Nobody needs to think of that
+where a message or a result is made: the console passes every message through `indented`, and every result
+through `flat`. The others here make a foreign name or sentence short enough to be part of a message.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and ends of lines
+LINES = {"lines": True}  # the metadata of a result's field whose text has lines that are meant
+
+# All but tabs and ends of lines; also what makes a terminal show letters in another order, and what can't be
+# encoded. The bytes of a name that isn't UTF-8 (\udc80 to \udcff) pass.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udc7f\udd00-\udfff]")
+_COLOURS = re.compile(r"(\x1b\[[0-9;:]*m)")
+_NEXT_LINE = re.compile(r"\n ?(?=\S)")
 _USER_INFO = re.compile(r"//[^/]*@")
 _TITLED = re.compile(r"( *\S+(?: \S+)* {2,})(\S.*)")  # a name, and its description in a column beside it
 _ELLIPSIS = "…"
@@ -20,6 +31,53 @@ _ELLIPSIS = "…"
 def safe(text: str) -> str:
     """The text with its control characters replaced, except for tabs and ends of lines."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def indented(text: str) -> str:
+    """A safe text whose first line alone begins at the left: no other can pass for an error of ours."""
+    return _NEXT_LINE.sub("\n  ", safe(text))
+
+
+def coloured(text: str) -> str:
+    """The text of a tool that was asked for colours: they stay, its other control characters go."""
+    parts = _COLOURS.split(text)
+    return "".join(part if place % 2 else safe(part) for place, part in enumerate(parts))
+
+
+def line(text: str) -> str:
+    r"""The whole text on one line, with escapes such as \n and \x1b."""
+    return _CONTROLS.sub(_escape, text).replace("\n", r"\n")
+
+
+def _escape(found: re.Match[str]) -> str:
+    return repr(found[0])[1:-1]
+
+
+def flat(value: Any) -> Any:
+    """A result in which every text is one line, so that only its summary decides where lines end.
+
+    It goes into dataclasses, lists and mappings. A field with the metadata `LINES` keeps its lines.
+    """
+    if isinstance(value, str):
+        return line(value)
+    if isinstance(value, PurePath):
+        return value if line(str(value)) == str(value) else type(value)(line(str(value)))
+    if isinstance(value, Mapping):
+        return {flat(key): flat(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        parts = [flat(each) for each in value]
+        return value if all(new is old for new, old in zip(parts, value, strict=True)) else type(value)(parts)
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    names = [each.name for each in dataclasses.fields(value) if not each.metadata.get("lines")]
+    made = {name: flat(getattr(value, name)) for name in names}
+    changed = {name: new for name, new in made.items() if new is not getattr(value, name)}
+    if not changed:
+        return value
+    value = copy.copy(value)
+    for name, new in changed.items():
+        object.__setattr__(value, name, new)
+    return value
 
 
 def one_line(text: str, limit: int = 200) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from scaffold.core.text import indented
+
 HeaderInput = Mapping[str, str] | Iterable[tuple[str, str]] | None
 
 
@@ -124,7 +126,7 @@ class LogLines(tuple[str, ...]):
         return any(part in line for line in self) if isinstance(part, str) else False
 
     def __repr__(self) -> str:
-        return "logs:\n" + "\n".join(f"  {line}" for line in self) if self else "logs: (none)"
+        return "\n".join(["logs:", *(f"  {indented(each)}" for each in self)]) if self else "logs: (none)"
 
 
 class Sides(Protocol):

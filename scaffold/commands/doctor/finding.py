@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from scaffold.core.text import LINES
 from scaffold.errors import MachineError
 
 # ok · warning: only some commands need it · failed: every user needs it · skipped: its cause has failed
@@ -27,7 +28,7 @@ class Finding:
 
     name: str
     state: State
-    detail: str
+    detail: str = field(metadata=LINES)
     why: str | None = None
     remedy: str | None = None
     fixable: bool = False

@@ -195,8 +195,7 @@ def _failed(address: Address, ref: str | None, message: str) -> ScaffoldError:
         return _unknown(address, ref)
     if any(words in message for words in _NOTHING):
         return UsageError(f"there is no git repository at {address.url}")
-    for line in message.splitlines():
-        emit(Noted(line))
+    emit(Noted("\n".join(["git says:", *message.splitlines()])))
     return ToolFailed(f"git cannot fetch {address.url}")
 
 

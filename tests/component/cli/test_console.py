@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,41 @@ def test_a_current_folder_that_is_gone_is_said(tmp_path):
             ["error: the current folder no longer exists", "", "hint: `cd` to a folder that exists"],
         )
         assert listing(tmp_path) == []
+
+
+HOSTILE_KEY = r'"\u001b]0;x\u0007\u001b[2J\nerror: forged" = 1'
+HOSTILE_GIT = r"""#!/bin/sh
+case "$*" in *ls-remote*|*fetch*) ;; *) exec {git} "$@" ;; esac
+printf 'remote: \033[2J\033]0;x\007\nerror: forged\n\nhint: run it\n' >&2
+exit 1
+"""
+
+
+def foreign_words(tmp_path):
+    """Commands that show what others wrote: a key of a Cargo.toml, and what a git server answers."""
+    crate = tmp_path / "crate"
+    crate.mkdir()
+    manifest = (
+        '[package]\nname = "crate"\nversion = "0.1.0"\n[lib]\ncrate-type = ["cdylib"]\n'
+        "[package.metadata.proxy-wasm]\n"
+    )
+    (crate / "Cargo.toml").write_text(manifest + HOSTILE_KEY)
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(HOSTILE_GIT.replace("{git}", str(shutil.which("git"))))
+    program.chmod(0o755)
+    return (["build", "--root", crate], 3), (["new", "a", "--template", "https://localhost:9/a.git"], 5)
+
+
+@pytest.mark.faults("R22", injected="escapes, line ends: Cargo.toml, a git server", seen="shown safely")
+def test_what_others_wrote_commands_no_terminal_and_forges_no_line(tmp_path):
+    for words, code in foreign_words(tmp_path):
+        ran = run(*SCAFFOLD, *words, cwd=tmp_path, env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"})
+        assert ran.code == code, ran.err
+        assert "forged" in ran.err
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", ran.err)
+        assert len(re.findall(r"^ ?error:", ran.err, re.MULTILINE)) == 1
+        assert not re.search(r"^ ?hint: run it", ran.err, re.MULTILINE)
 
 
 # --- streams that end or fill up
@@ -226,6 +262,35 @@ with reporting(), showing_events():
         assert screen.seen.rfind("\x1b[?25h") > screen.seen.rfind("\x1b[?25l"), screen.seen
 
 
+HOSTILE = "a\\x1b]0;title\\x07\\x1b[2J[link=http://evil]b\\r\\nerror: forged"
+ASKS = f"""
+from scaffold.cli.console import showing_events, reporting
+from scaffold.core.events import Logged, Progressed, Quoted, ask, emit, prompt, step
+hostile = "{HOSTILE}"
+with reporting(), showing_events():
+    emit(Progressed(hostile, 5, 10))
+    with step(hostile):
+        emit(Logged("error", hostile))
+    emit(Quoted(hostile.replace("\\n", "") + chr(27) + "[31mred"))
+    assert ask(hostile)
+    assert prompt(hostile, hostile) == hostile
+"""
+
+
+def test_in_a_terminal_nothing_foreign_commands_it_or_forges_a_line(tmp_path):
+    with terminal(sys.executable, "-c", ASKS, cwd=tmp_path) as screen:
+        screen.asks("[Y/n]: ")
+        screen.type("\n")
+        screen.asks("error: forged]: ")
+        screen.type("\n")
+        assert screen.end() == 0, screen.seen
+    assert "\x1b[31mred" in screen.seen
+    for command in ("\x1b]", "\x07", "\x1b[2J"):
+        assert command not in screen.seen
+    assert "[link=http://evil]b" in screen.seen  # what rich would follow
+    assert not re.search(r"^\W*error: forged", screen.seen.replace("\n  error", ""), re.MULTILINE)
+
+
 def test_help_in_this_process_is_the_same_as_outside(capsys):
     assert entered(capsys, "--help").out == run(*SCAFFOLD, "--help").out
 
@@ -251,14 +316,15 @@ with reporting():
     assert (ran.code, ran.out, ran.err) == (code, "", error(said))
 
 
-def test_ctrl_c_while_an_error_is_explained_ends_it_silently():
+def test_ctrl_c_while_an_error_is_explained_changes_nothing():
     program = """
 import os, signal
 from scaffold.cli import console
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-console._report = lambda *_: signal.raise_signal(signal.SIGINT)
+report = console._report
+console._report = lambda *words: signal.raise_signal(signal.SIGINT) or report(*words)
 with console.reporting():
     raise KeyboardInterrupt
 """
     ran = run(sys.executable, "-c", program)
-    assert (ran.code, ran.out, ran.err) == (-signal.SIGINT, "", "")
+    assert (ran.code, ran.out, ran.err) == (130, "", error("interrupted"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import click
 import pytest
@@ -14,11 +16,13 @@ from support.commands import error
 from scaffold import errors
 from scaffold.cli import console
 from scaffold.core.events import (
+    Event,
     Failed,
     Finished,
     Logged,
     Noted,
     Progressed,
+    Quoted,
     Started,
     Warned,
     ask,
@@ -26,6 +30,7 @@ from scaffold.core.events import (
     prompt,
     step,
 )
+from scaffold.core.text import LINES
 from scaffold.errors import ScaffoldError
 
 pytestmark = pytest.mark.usefixtures("users_folders")
@@ -70,14 +75,52 @@ def test_an_event_is_a_plain_line_on_standard_error(event, line, capsys):
     assert ended(capsys, lambda: emit(event)) == (0, "", line)
 
 
-@pytest.mark.parametrize("kind", [Noted, Warned, Started])
-def test_what_is_said_commands_no_terminal(kind, capsys):
-    assert "a\ufffd[2Jb\ufffd\ufffdc\n" in ended(capsys, lambda: emit(kind("a\x1b[2Jb\r\x9bc")))[2]
+HOSTILE = (
+    "a\x1b[2J\x1b]8;;http://evil\x07b\r\x9bc\u202ed\n\nerror: forged\n hint: run it\n::add-mask::x\n##[x]"
+)
+CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
+FORGED = re.compile(r"^ ?(error|hint|warning):", re.MULTILINE)
+
+
+@pytest.mark.parametrize("kind", get_args(Event))
+def test_no_text_of_an_event_commands_the_terminal_or_forges_a_line(kind, capsys):
+    """Each event that there is, with foreign text in all its fields."""
+    types = get_type_hints(kind)
+    values = {field.name: HOSTILE if types[field.name] is str else 1 for field in fields(kind)}
+    *_, out, err = ended(capsys, lambda: emit(kind(**values)))
+    assert not CONTROLS.search(out + err)
+    if kind is not Quoted:  # the output of a tool of the user's own
+        assert not FORGED.findall(re.sub("^warning: a", "", out + err))
+
+
+def test_nor_does_one_that_begins_like_an_error(capsys):
+    assert ended(capsys, lambda: emit(Noted("error: forged")))[2] == "  error: forged\n"
+
+
+def test_a_tool_keeps_its_colours_and_nothing_else(capsys, monkeypatch):
+    monkeypatch.setattr("click._compat._ansi_re", re.compile("(?!)"))  # as if this was a terminal
+    text = "\x1b[1;38:5:9mred\x1b[0m \x1b]0;title\x07\x1b[2J"
+    shown = "\x1b[1;38:5:9mred\x1b[0m \ufffd]0;title\ufffd\ufffd[2J\n"
+    assert ended(capsys, lambda: emit(Quoted(text)))[2] == shown
+
+
+def test_in_a_job_of_github_no_line_is_a_command(capsys, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    for kind in (Noted, Warned):
+        *_, err = ended(capsys, lambda kind=kind: emit(kind(f"::stop-commands::x\n{HOSTILE}")))
+        assert not re.search(r"^\s*::|##\[", err, re.MULTILINE)
+    assert ended(capsys, lambda: emit(Logged("info", HOSTILE)))[1].endswith("\n  : :add-mask::x\n  ## [x]\n")
 
 
 def test_nor_does_an_error(capsys):
-    code, _, err = ended(capsys, raises(errors.UsageError("a\x1b[2Jb", hint="c\x07d")))
-    assert (code, err) == (2, "error: a\ufffd[2Jb\n\nhint: c\ufffdd\n")
+    code, _, err = ended(capsys, raises(errors.UsageError("a\x1b[2Jb\nhint: no", hint="c\x07d\nerror: e")))
+    assert (code, err) == (2, "error: a\ufffd[2Jb\n  hint: no\n\nhint: c\ufffdd\n  error: e\n")
+
+
+def test_nor_does_the_traceback_of_a_bug(capsys):
+    *_, err = ended(capsys, raises(ZeroDivisionError("\x1b[2J\nerror: forged")))
+    assert "\n  error: forged\n" in err
+    assert "\x1b" not in err
 
 
 def test_what_the_plugin_logged_is_a_result(capsys):
@@ -154,6 +197,47 @@ def test_a_result_is_its_summary_or_json(capsys):
     console.show([], as_json=True)
     console.show(None, as_json=True)
     assert capsys.readouterr().out == "[]\nnull\n"
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    lines: str = field(metadata=LINES)
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A result whose texts come from elsewhere."""
+
+    name: str
+    path: Path
+    names: tuple[str, ...]
+    table: dict[str, str]
+    part: Part
+
+    def summary(self) -> str:
+        values = [self.name, self.path, *self.names, *self.table.items(), self.part.name]
+        return "\n".join([*map(str, values), *self.part.lines.splitlines()])
+
+
+FOREIGN = Foreign(HOSTILE, Path(HOSTILE), (HOSTILE, "x"), {HOSTILE: HOSTILE}, Part(HOSTILE, "one\n\x1btwo"))
+
+
+def test_a_text_in_a_result_can_neither_command_the_terminal_nor_make_a_line(capsys):
+    console.show(FOREIGN)
+    console.show([FOREIGN.name])
+    out = capsys.readouterr().out
+    assert not CONTROLS.search(out)
+    assert not FORGED.search(out)
+    assert out.count("\n") == 9
+    assert "one\n\ufffdtwo\n" in out
+
+
+def test_in_json_it_is_the_same_text(capsys):
+    console.show(FOREIGN, as_json=True)
+    out = capsys.readouterr().out
+    assert not CONTROLS.search(out)
+    assert json.loads(out)["names"] == [HOSTILE, "x"]
 
 
 # --- errors

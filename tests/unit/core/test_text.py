@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scaffold.commands.doctor.finding import Finding
 from scaffold.core.files import digest
-from scaffold.core.text import age, cut, escaped, fit, one_line, quoted, safe, without_secret
+from scaffold.core.text import (
+    age,
+    coloured,
+    cut,
+    escaped,
+    fit,
+    flat,
+    indented,
+    line,
+    one_line,
+    quoted,
+    safe,
+    without_secret,
+)
 
 DIGEST = digest(b"x")
 
@@ -39,7 +55,7 @@ def test_a_cut_word_keeps_its_ends(width, shown):
     assert len(shown) == width
 
 
-@pytest.mark.parametrize("make_safe", [safe, one_line, escaped, quoted, without_secret])
+@pytest.mark.parametrize("make_safe", [safe, indented, line, flat, one_line, escaped, quoted, without_secret])
 @given(st.text())
 def test_no_foreign_text_controls_the_terminal(make_safe, text):
     assert not any(each in "\x1b\x07\b\r\x9b\x00" for each in make_safe(text))
@@ -50,6 +66,36 @@ def test_no_foreign_text_controls_the_terminal(make_safe, text):
 def test_foreign_text_is_one_short_line(shorten, text):
     assert shorten(text).isprintable()
     assert len(shorten("x" * 5000)) < 210
+
+
+@given(st.text())
+def test_what_can_be_printed_is_all_that_is_left(text):
+    for make in (safe, indented, line, coloured):
+        make(text).encode(errors="surrogateescape")
+
+
+@given(st.text(st.sampled_from("a \n\t")))
+def test_a_message_begins_one_line_at_the_left(text):
+    _, *others = indented(text).split("\n")
+    assert not [each for each in others if each.strip() and not each.startswith(("  ", "\t", " \t"))]
+    assert indented(text).split() == text.split()
+    assert "\n" not in line(text)
+
+
+def test_a_message_that_is_indented_already_stays_so():
+    assert indented("a:\n  b\n    c\n\nd") == "a:\n  b\n    c\n\n  d"
+
+
+def test_colours_stay_and_other_commands_go():
+    assert (
+        coloured("\x1b[1;31ma\x1b[0m\x1b[2K\x1b]8;;x\x07") == "\x1b[1;31ma\x1b[0m\ufffd[2K\ufffd]8;;x\ufffd"
+    )
+
+
+def test_an_ordinary_result_is_the_same_object():
+    for value in ("a", ["a", ("b", 1)], Finding("a", "ok", "b\nc"), Path("a")):
+        assert flat(value) is value
+    assert flat(Finding("a\n", "ok", "b\nc")) == Finding("a\\n", "ok", "b\nc")
 
 
 def test_an_ordinary_name_stays_as_it_is():

@@ -104,3 +104,8 @@ def test_an_exchange_answers_with_its_response():
     exchange = Exchange(Request("GET", "/"), Response(403))
     assert exchange.status == 403
     assert (exchange.upstream, exchange.metrics) == (None, {})
+
+
+def test_what_a_failed_test_shows_of_the_log_commands_no_terminal():
+    shown = repr(LogLines(["a\x1b[2J\nE   forged", "b"]))
+    assert shown == "logs:\n  a\ufffd[2J\n  E   forged\n  b"

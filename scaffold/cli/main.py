@@ -107,10 +107,16 @@ def setup(**options: Any) -> object:
 @click.option(
     "--fix", is_flag=True, help="Install a toolchain, create missing folders, forget dead deployments."
 )
-@click.option(
-    "--rustc", metavar="PATH", help="Rust compiler to check.  [default: $RUSTC, or the first that works]"
+@takes(
+    build=BuildOptions,
+    run=RunOptions,
+    only=("rustc", "envoy"),
+    helps={
+        "rustc": "Rust compiler to check.  [default: $RUSTC, or the first that works]",
+        "envoy": "Envoy to check.  [default: the bundled one]",
+    },
+    headings=False,
 )
-@click.option("--envoy", metavar="PATH|VERSION", help="Envoy to check.  [default: the bundled one]")
 @json_option
 def doctor(**options: Any) -> object:
     """Check this machine and show how to fix problems."""

@@ -48,11 +48,7 @@ def bootstrap(
         trial = folder / "bootstrap.json"
         trial.write_text(envoy_bootstrap.dump(config, as_json=True))
         host.validate(binary, trial, str(options.bootstrap or "that scaffold generated"))
-    text = envoy_bootstrap.dump(config, as_json=out.suffix == ".json")
-    if out == Path("-"):
-        return text.removesuffix("\n")
-    files.write(out, text)
-    return out
+    return files.write_out(envoy_bootstrap.dump(config, as_json=out.suffix == ".json"), out)
 
 
 def _bootstrap(plugins: Sequence[Plugin], options: RunOptions, version: Version) -> Config:

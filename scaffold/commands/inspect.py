@@ -79,8 +79,8 @@ def inspect(target: str, *, remote: bool = False, plain_http: bool = False) -> M
     if not remote and plugins.is_file(target):
         return report(WasmFile.read(Path(target)))
     reference, store = Reference.parse(target), Store()
-    if not remote and (store.holds(reference) or reference.local):
-        manifest = store.find(reference)
+    manifest = None if remote else store.find(reference) if reference.local else store.get(reference)
+    if manifest:
         return _report(reference, "the local images", manifest, store.blobs.open)
     with transfer.fetched(reference, store, plain_http=plain_http) as (manifest, ingest):
         return _report(reference, reference.registry, manifest, ingest.open)

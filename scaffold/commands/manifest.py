@@ -44,11 +44,7 @@ def manifest(
         raise UsageError(f"{flag(deploying[0])} isn't supported for `manifest`", hint="leave it out")
     files.check_out(out)
     _, documents = prepare(target, image, root, options, build)
-    text = render(documents)
-    if out == Path("-"):
-        return text.removesuffix("\n")
-    files.write(out, text)
-    return out
+    return files.write_out(render(documents), out)
 
 
 def prepare(

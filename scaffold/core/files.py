@@ -60,6 +60,14 @@ def check_out(out: Path) -> None:
         raise UsageError(f"cannot write {out}: {why}", hint="--out takes the name of a file")
 
 
+def write_out(text: str, out: Path) -> str | Path:
+    """Do as `--out` says: return the text for standard output, or write it to a file and return its path."""
+    if out == Path("-"):
+        return text.removesuffix("\n")
+    write(out, text)
+    return out
+
+
 def write(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     """Replace the content of `path` at once: a reader sees the old bytes or the new ones, never a part.
 

@@ -198,7 +198,8 @@ def open_image(name: str) -> OpenedImage:
     from scaffold.oci.store import Store
 
     reference, store = Reference.parse(name), Store()
-    if not store.holds(reference):
+    manifest = store.get(reference)
+    if manifest is None:
         if reference.local:
             raise UsageError(
                 f"there is neither a file nor a local image `{name}`",
@@ -207,8 +208,7 @@ def open_image(name: str) -> OpenedImage:
         from scaffold.oci.registry import transfer
 
         emit(Noted(f"{reference} isn't in the local store"))
-        transfer.download(reference, store, plain_http=False)
-    manifest = store.find(reference)
+        manifest = transfer.download(reference, store, plain_http=False)
     unpacked = unpack(manifest, reference, store.blobs.open)
     return OpenedImage(reference, manifest, unpacked.info, _cached(unpacked.module, unpacked.module_digest))
 

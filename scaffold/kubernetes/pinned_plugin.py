@@ -135,11 +135,12 @@ def resolve(name: str, *, pushed: bool, plain_http: bool = False, configuration:
     """
     reference, store = Reference.parse(name), Store()
     if reference.local:
-        return _local(reference, store, configuration)
+        return _local(reference, store.find(reference), store, configuration)
     try:
         pin = _remote(reference, store, plain_http, configuration)
     except RegistryError as error:
-        if not store.holds(reference):
+        local = store.get(reference)
+        if local is None:
             raise
         if pushed:
             if getattr(error, "status", None) == 404:
@@ -150,7 +151,7 @@ def resolve(name: str, *, pushed: bool, plain_http: bool = False, configuration:
                 f"{error.message}; the manifest has the local image's digest: push it before you apply this"
             )
         )
-        return _local(reference, store, configuration)
+        return _local(reference, local, store, configuration)
     _warn_if_stale(reference, store, pin)
     return pin
 
@@ -170,8 +171,7 @@ def _remote(reference: Reference, store: Store, plain_http: bool, configuration:
     return pin
 
 
-def _local(reference: Reference, store: Store, configuration: bytes | None) -> Pin:
-    manifest = store.find(reference)
+def _local(reference: Reference, manifest: Manifest, store: Store, configuration: bytes | None) -> Pin:
     emit(Noted(f"{reference} is {manifest.digest} in the local store"))
     return _read(replace(reference, digest=None), manifest, store.blobs, configuration)
 
@@ -179,10 +179,11 @@ def _local(reference: Reference, store: Store, configuration: bytes | None) -> P
 def _warn_if_stale(reference: Reference, store: Store, pin: Pin) -> None:
     """Warn when the local image of that name is another than the registry's: a push may be missing."""
     named = replace(reference, digest=None)
-    if not reference.digest and store.holds(named) and pin.image:
-        local = store.find(named).digest
-        if local != pin.image.manifest_digest:
-            emit(Warned(f"the local {named} is another image ({local}) than the registry's: was it pushed?"))
+    local = None if reference.digest else store.get(named)
+    if local and pin.image and local.digest != pin.image.manifest_digest:
+        emit(
+            Warned(f"the local {named} is another image ({local.digest}) than the registry's: was it pushed?")
+        )
 
 
 def _read(

@@ -203,15 +203,15 @@ class Store:
 
     def find(self, reference: Reference) -> Manifest:
         """The image with that name or digest. Raises `UsageError` when there is none."""
-        entries = self.entries()
-        entry = _lookup(entries, reference)
-        if entry is None:
-            raise _missing(reference, entries)
-        return self.manifest(entry.descriptor)
+        manifest = self.get(reference)
+        if manifest is None:
+            raise _missing(reference, self.entries())
+        return manifest
 
-    def holds(self, reference: Reference) -> bool:
-        """Whether there is an image with that name or digest."""
-        return _lookup(self.entries(), reference) is not None
+    def get(self, reference: Reference) -> Manifest | None:
+        """The image with that name or digest, if there is one."""
+        entry = _lookup(self.entries(), reference)
+        return self.manifest(entry.descriptor) if entry else None
 
     def similar(self, reference: Reference) -> list[str]:
         """The names of images that differ from this one only in registry, namespace and tag."""

@@ -44,6 +44,14 @@ def parse_manifest(text: str, path: Path) -> dict[str, Any]:
         raise ProjectError(f"{path} is not TOML: {error}") from error
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """One of cargo's configuration files; empty if it can't be read, as cargo has the better message."""
+    try:
+        return tomllib.loads(foreign_files.read_text(path))
+    except (OSError, ValueError):
+        return {}
+
+
 def table(parent: dict[str, Any], key: str) -> dict[str, Any]:
     """The table `key`, or an empty one if it is missing or, an error for cargo to report, no table."""
     value = parent.get(key)

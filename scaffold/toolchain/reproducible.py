@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import files, foreign_files
+from scaffold.core import files
 from scaffold.core.versions import Version
 from scaffold.errors import ProjectError
+from scaffold.project.cargo_toml import read_config, table
 from scaffold.project.projects import Projects
 from scaffold.toolchain.rustc import Toolchain
 
@@ -117,8 +117,7 @@ def _users_wrapper(root: Path) -> str:
         if name in os.environ:  # empty means none, whatever the files say
             return _program(os.environ[name], root)
     for path in _configs(root):
-        build = _toml(path).get("build")
-        wrapper = build.get("rustc-wrapper") if isinstance(build, dict) else None
+        wrapper = table(read_config(path), "build").get("rustc-wrapper")
         if isinstance(wrapper, str):
             return _program(wrapper, path.parents[1])
     return ""
@@ -131,13 +130,6 @@ def _configs(root: Path) -> Iterator[Path]:
             if (folder / name).is_file():
                 yield folder / name
                 break
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(foreign_files.read_text(path))
-    except (OSError, ValueError):  # cargo has the better message
-        return {}
 
 
 def _reaches_out(projects: Projects) -> bool:
@@ -163,9 +155,9 @@ def _below(path: Path, folder: Path) -> bool:
     return Path(os.path.normpath(path)).is_relative_to(folder)
 
 
-def _paths(table: dict[str, Any]) -> Iterator[str]:
+def _paths(record: dict[str, Any]) -> Iterator[str]:
     """The values of all `path` keys in a manifest, or in a table of one."""
-    for key, value in table.items():
+    for key, value in record.items():
         if isinstance(value, dict):
             yield from _paths(value)
         elif key == "path" and isinstance(value, str):

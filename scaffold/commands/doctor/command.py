@@ -19,9 +19,12 @@ from scaffold.commands.doctor.finding import (
 )
 from scaffold.core import files
 from scaffold.core.events import Warned, emit, step
+from scaffold.core.option_fields import refuse
 from scaffold.errors import ProjectError, ScaffoldError, UsageError
+from scaffold.hosts.options import RunOptions
 from scaffold.project.crate import TRIPLES
 from scaffold.project.projects import triples_at
+from scaffold.toolchain.options import BuildOptions
 
 __all__ = ["Diagnosis", "Finding", "doctor"]
 
@@ -66,19 +69,26 @@ REPAIRS: Mapping[str, Repair] = {
 
 
 def doctor(
-    root: Path = Path(), *, fix: bool = False, rustc: str | None = None, envoy: str | None = None
+    root: Path = Path(),
+    *,
+    fix: bool = False,
+    build: BuildOptions = BuildOptions(),
+    run: RunOptions = RunOptions(),
 ) -> Diagnosis:
     """Check this machine: each program, folder and address that a command may need, and what to do about it.
 
-    The toolchain is the one that builds the project in `root`. `fix` repairs what is safe to repair: it makes
+    The toolchain is the one that builds the project in `root`, or `build.rustc`; `run.envoy` is another Envoy
+    to check. `fix` repairs what is safe to repair: it makes
     missing folders, installs a toolchain, forgets dead deployments; then everything is checked again.
     """
     if not root.is_dir():
         raise UsageError(
             f"there is no folder {root}", hint="pass a plugin's crate by --root, or leave it out"
         )
+    refuse(build, "doctor", supported=("rustc",))
+    refuse(run, "doctor", supported=("envoy",))
     triple, broken = _triple(root)
-    scope = Scope(root, triple, rustc, envoy)
+    scope = Scope(root, triple, build.rustc, run.envoy)
     diagnosis = _diagnose(scope, broken)
     if fix and diagnosis.fixable:
         for finding in diagnosis.fixable:

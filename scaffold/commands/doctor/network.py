@@ -6,14 +6,12 @@ import os
 import re
 import socket
 import threading
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from scaffold.commands.doctor.finding import Finding, Scope
-from scaffold.core import foreign_files
+from scaffold.project.cargo_toml import read_config, table
 from scaffold.toolchain.debian.install import MIRROR
 
 _SECONDS = 1.0
@@ -73,20 +71,12 @@ def _mirrors(root: Path) -> Iterator[tuple[str, str]]:
     """The mirrors that this machine's settings name, cargo's and the toolchain's, as (name, URL)."""
     home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
     for folder in (root / ".cargo", home):
-        sources = _table(folder / "config.toml").get("source", {})
-        for source in sources.values() if isinstance(sources, dict) else ():
+        for source in table(read_config(folder / "config.toml"), "source").values():
             url = source.get("registry") if isinstance(source, dict) else None
             if isinstance(url, str):
                 yield "cargo's mirror", url.removeprefix("sparse+")
     if os.environ.get(MIRROR):
         yield f"${MIRROR}", os.environ[MIRROR]
-
-
-def _table(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(foreign_files.read_text(path))
-    except (OSError, ValueError):  # cargo has the better message
-        return {}
 
 
 def _is_up() -> bool:

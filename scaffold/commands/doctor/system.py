@@ -87,21 +87,11 @@ def loopback(_scope: Scope) -> list[Finding]:
 def port(_scope: Scope, number: int | None = None) -> list[Finding]:
     """Whether the port of `run` and `deploy` is free."""
     number = default_port() if number is None else number
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", number))
-        except OSError:
-            pass
-        else:
-            return [Finding("port", "ok", f"{number} is free")]
-    for deployment in deployments.every():
-        if deployment.port == number and deployment.alive:
-            return [
-                Finding(
-                    "port", "ok", f"{deployment.name} answers at {number}, deployed from {deployment.root}"
-                )
-            ]
+    if deployments.is_free(number):
+        return [Finding("port", "ok", f"{number} is free")]
+    if deployment := deployments.at(number):
+        detail = f"{deployment.name} answers at {number}, deployed from {deployment.root}"
+        return [Finding("port", "ok", detail)]
     owner = process.port_owner(number) or "another process"
     why = "`run` and `deploy` listen on it by default"
     return [Finding("port", "warning", f"{number} is taken by {owner}", why, "scaffold run --port 0")]

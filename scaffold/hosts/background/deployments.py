@@ -223,19 +223,29 @@ def _recorded() -> list[Path]:
         return []
 
 
-def check_free(port: int) -> None:
-    """Raise `HostError`, with the owner, if a port of loopback is taken; Envoy would notice late."""
+def at(port: int) -> Record | None:
+    """The running deployment that answers at a port."""
+    return next((record for record in every() if record.port == port and record.alive), None)
+
+
+def is_free(port: int) -> bool:
+    """Whether nothing listens on a port of loopback. Raises `HostError` if the user may not listen on it."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-            return
         except PermissionError as error:
             raise HostError(f"you may not listen on port {port}", hint="choose one above 1023") from error
         except OSError:
-            pass
-    deployment = next((each for each in every() if each.port == port and each.alive), None)
-    if deployment:
+            return False
+    return True
+
+
+def check_free(port: int) -> None:
+    """Raise `HostError`, with the owner, if a port of loopback is taken; Envoy would notice late."""
+    if is_free(port):
+        return
+    if deployment := at(port):
         root = deployment.root
         hint = f"--port 0 takes any free one; `scaffold undeploy --root {root}` ends that deployment"
         raise HostError(f"port {port} is taken by the deployment of {root}", hint=hint)

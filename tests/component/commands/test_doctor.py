@@ -80,7 +80,9 @@ class Machine:
         return self.program("envoy", ENVOY.format(path="envoy", version=version, validate=validate))
 
     def diagnose(self, **options: object) -> Diagnosis:
-        return scaffold.doctor(self.root, **{"envoy": "envoy", **options})
+        run = scaffold.RunOptions(envoy=options.pop("envoy", "envoy"))
+        build = scaffold.BuildOptions(rustc=options.pop("rustc", None))
+        return scaffold.doctor(self.root, build=build, run=run, **options)
 
     def __call__(self, name: str, **options: object) -> Finding:
         """What is found of one thing now."""

@@ -48,7 +48,7 @@ def test_a_pushed_image_is_the_registrys_and_all_is_known_of_it(registry, said, 
     assert (found.info.name, found.info.type, found.info.root_id) == ("hello_world", "network", "hello_root")
     assert found.configuration == b'{"a": 1}'
     assert f"{name} is {wanted} in the registry" in said
-    assert not Store().holds(Reference.parse(name)), "to pin isn't to pull"
+    assert not Store().get(Reference.parse(name)), "to pin isn't to pull"
 
 
 def test_an_image_that_was_not_pushed_is_pinned_as_it_is_here_and_said_to_be(registry, said):

@@ -106,6 +106,7 @@ def test_a_command_leaves_out_no_option():
     )
     complete = {
         "setup": {"rustc", "yes"},
+        "doctor": {"rustc", "envoy"},
         "build": build,
         "package": build,
         "test": build | set(test.OPTIONS),

@@ -142,7 +142,7 @@ def test_either_all_names_are_removed_or_none(store):
     store.add(image(), ref("hello:1"))
     with pytest.raises(UsageError):
         store.remove([ref("hello:1"), ref("hello:2")])
-    assert store.holds(ref("hello:1"))
+    assert store.get(ref("hello:1"))
 
 
 def test_nothing_is_collected_while_an_image_doesnt_say_what_is_its_own(store, recwarn):

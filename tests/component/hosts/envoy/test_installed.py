@@ -627,7 +627,10 @@ def test_one_whose_deployment_has_ended_goes(home, have, tmp_path):
 @pytest.mark.parametrize("named", ["1.36.4", "1.36", "v1.36.4"])
 def test_the_doctor_looks_at_one_by_its_version_and_installs_nothing(home, have, named):
     def look():
-        findings = {finding.name: finding for finding in scaffold.doctor(envoy=named).findings}
+        findings = {
+            finding.name: finding
+            for finding in scaffold.doctor(run=scaffold.RunOptions(envoy=named)).findings
+        }
         return findings["envoy"]
 
     missing = look()

@@ -244,6 +244,14 @@ def test_a_folder_that_is_not_there(machine):
         scaffold.doctor(machine.root / "nowhere")
 
 
+@pytest.mark.parametrize(
+    "options", [{"build": scaffold.BuildOptions(profile="dev")}, {"run": scaffold.RunOptions(port=0)}]
+)
+def test_options_that_it_does_not_check_are_refused(machine, options):
+    with pytest.raises(UsageError, match="isn't supported for `doctor`"):
+        scaffold.doctor(machine.root, **options)
+
+
 # --- Python and the system
 
 

@@ -127,7 +127,10 @@ def show(result: object, *, as_json: bool = False) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps(_plain(result), indent=2).replace("\x7f", "\\u007f"))
+        if sys.stdout:  # piece by piece: a module's report may have thousands of names
+            pieces = json.JSONEncoder(indent=2, default=_plain).iterencode(_plain(result))
+            sys.stdout.writelines(piece.replace("\x7f", "\\u007f") for piece in pieces)
+        click.echo()
     elif isinstance(result, (list, tuple)) and not hasattr(result, "summary"):
         for item in flat(result):
             show(item)
@@ -178,16 +181,20 @@ def _print(text: str, *, err: bool = True) -> None:
 
 
 def _plain(value: object) -> Any:
-    """Convert dataclasses, paths and the like to JSON's types. Fields without a `repr` are left out."""
+    """Convert a dataclass, path or the like to JSON's types, but not what is in it.
+
+    Fields without a `repr` are left out.
+    """
     import dataclasses
 
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value) if field.repr]
-        return {name: _plain(getattr(value, name)) for name in names}
+        values = {name: getattr(value, name) for name in names}
+        return {name: _plain(each) if isinstance(each, Mapping) else each for name, each in values.items()}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): item for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_plain(item) for item in value]
+        return list(value)
     if value is None or isinstance(value, str | int | float):
         return value
     return str(value)

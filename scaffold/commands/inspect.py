@@ -13,9 +13,9 @@ from scaffold.oci.module_layer import OpenBlob, unpack
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer
-from scaffold.oci.spec import Descriptor, ImageError, Manifest
+from scaffold.oci.spec import Descriptor, Manifest
 from scaffold.oci.store import Store
-from scaffold.wasm.module import NotAPlugin, WasmFile
+from scaffold.wasm.module import WasmFile
 from scaffold.wasm.report import ModuleReport, report
 
 _LONGEST = 300  # characters of an image's text that are shown; `--json` has all
@@ -90,11 +90,7 @@ def _report(reference: Reference, place: str, manifest: Manifest, open_blob: Ope
     image = unpack(manifest, reference, open_blob)
     with open_blob(manifest.config) as blob:
         system = _system(blob.read())
-    try:
-        module = WasmFile.parse(image.module, Path(f"the module of {reference}"))
-    except NotAPlugin as error:
-        raise ImageError(error.message, hint=error.hint) from error
-    packed = Packed(manifest, image.layout, module, image.files, system, image.info.type)
+    packed = Packed(manifest, image.layout, image.wasm, image.files, system, image.info.type)
     return ImageReport(
         reference=str(reference),
         place=place,
@@ -108,7 +104,7 @@ def _report(reference: Reference, place: str, manifest: Manifest, open_blob: Ope
         annotations=dict(manifest.annotations),
         plugin=image.info,
         consumers=consumers(packed),
-        module=report(replace(module, path=Path("module"))),
+        module=report(replace(image.wasm, path=Path("module"))),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scaffold.errors import UsageError
+from scaffold.oci.module_layer import read_verified
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer
 from scaffold.oci.registry.transfer import Transferred
@@ -13,8 +14,8 @@ from scaffold.oci.store import Store
 def push(image: str, *, plain_http: bool = False) -> Transferred:
     """Send a local image to the registry in its name. The tag is set last.
 
-    Raises `UsageError` if there is no such image or its name has no registry, `RegistryError` if the
-    registry can't be reached, refuses, or stores other bytes than we sent.
+    Raises `UsageError` if there is no such image or its name has no registry, `ImageError` if it holds no
+    module, `RegistryError` if the registry can't be reached, refuses, or stores other bytes than we sent.
     """
     reference, store = Reference.parse(image), Store()
     if reference.local:
@@ -24,6 +25,7 @@ def push(image: str, *, plain_http: bool = False) -> Transferred:
             hint=f"run `scaffold tag {short} REGISTRY/{short}`, then push that name",
         )
     manifest = _find(store, reference)
+    read_verified(manifest, store.blobs.open)
     transfer.upload(reference, manifest, store, plain_http=plain_http)
     return Transferred.of(reference, manifest)
 

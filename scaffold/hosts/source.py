@@ -210,7 +210,7 @@ def open_image(name: str) -> OpenedImage:
         emit(Noted(f"{reference} isn't in the local store"))
         manifest = transfer.download(reference, store, plain_http=False)
     unpacked = unpack(manifest, reference, store.blobs.open)
-    return OpenedImage(reference, manifest, unpacked.info, _cached(unpacked.module, unpacked.module_digest))
+    return OpenedImage(reference, manifest, unpacked.info, _cached(unpacked.module, unpacked.wasm.digest))
 
 
 def _cached(content: bytes, digest: str) -> WasmModule:

@@ -190,9 +190,10 @@ def _read(
     reference: Reference, manifest: Manifest, blobs: Blobs | Ingest, configuration: bytes | None
 ) -> Pin:
     unpacked = unpack(manifest, reference, blobs.open)
+    unpacked.wasm.require_plugin()
     image = PinnedImage(reference, ManifestDigest(manifest.digest), _variant(unpacked.layout, manifest))
     content = unpacked.info.configured(configuration)
-    return Pin(unpacked.info, ModuleDigest(unpacked.module_digest), content, image)
+    return Pin(unpacked.info, ModuleDigest(unpacked.wasm.digest), content, image)
 
 
 def _variant(layout: Layout, manifest: Manifest) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from scaffold.core.files import digest
 from scaffold.core.text import one_line, quoted
 from scaffold.oci.plugin_info import MODULE_DIGEST, RUNTIME_CONFIG_NAME, PluginInfo
 from scaffold.oci.reference import Reference
@@ -26,7 +25,7 @@ from scaffold.oci.variants import (
     TAR_GZIP,
     WASM_CONTENT,
 )
-from scaffold.wasm.module import COMPONENT, CORE, MAGIC
+from scaffold.wasm.module import NotAPlugin, WasmFile
 
 WASM_TO_OCI = "application/vnd.wasm.content.layer.v1+wasm"
 MODULE_NAME = "plugin.wasm"
@@ -67,9 +66,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class Contents:
-    """The content of the module's layer: `files`, without directories, are empty for a bare module."""
+    """The content of the module's layer: `files`, without directories, are empty for a bare module.
+
+    `wasm` is what `module` turned out to be.
+    """
 
     module: bytes = field(repr=False)
+    wasm: WasmFile = field(repr=False)
     files: tuple[Entry, ...] = ()
     runtime_config: bytes | None = field(default=None, repr=False)
 
@@ -81,28 +84,29 @@ class Unpacked:
     layout: Layout
     info: PluginInfo
     module: bytes = field(repr=False)
-    module_digest: str
+    wasm: WasmFile = field(repr=False)
     files: tuple[str, ...]
 
 
 def unpack(manifest: Manifest, reference: Reference, open_blob: OpenBlob) -> Unpacked:
     """Read an image, whose verified blobs `open_blob` opens. Raises `ImageError` if it holds no plugin."""
-    layout, contents, module_digest = read_verified(manifest, open_blob)
+    layout, contents = read_verified(manifest, open_blob)
     runtime_config = contents.runtime_config
     if layout.runtime_config:
         with open_blob(layout.runtime_config) as blob:
             runtime_config = blob.read()
     info = PluginInfo.of_image(manifest, reference, runtime_config)
     files = tuple(entry.name for entry in contents.files)
-    return Unpacked(layout, info, contents.module, module_digest, files)
+    return Unpacked(layout, info, contents.module, contents.wasm, files)
 
 
-def read_verified(manifest: Manifest, open_blob: OpenBlob) -> tuple[Layout, Contents, str]:
-    """An image's layout, the content of the module's layer, and the module's digest; raises like `unpack`."""
+def read_verified(manifest: Manifest, open_blob: OpenBlob) -> tuple[Layout, Contents]:
+    """An image's layout, and the content of the module's layer; raises like `unpack`."""
     layout = layout_of(manifest)
     with open_blob(layout.module) as blob:
         contents = read_contents(layout, blob)
-    return layout, contents, verify(manifest, contents.module)
+    verify(manifest, contents.wasm.digest)
+    return layout, contents
 
 
 def layout_of(manifest: Manifest) -> Layout:
@@ -165,13 +169,14 @@ def read_contents(layout: Layout, stream: BinaryIO) -> Contents:
 
     Raises `ImageError` for an archive without a `plugin.wasm`, with two, or with one that isn't a regular
     file; for an archive that can't be read safely, or unpacks to more than 256 MiB or 1,000 files; and for
-    anything but a core module.
+    anything but a core module that can be read.
     """
     if layout.module.size > BLOB_LIMIT:
         raise ImageError(f"its module's layer has {layout.module.size:,} bytes: 256 MiB is the limit")
-    contents = _unpacked(Archive(stream)) if layout.packed else Contents(stream.read(layout.module.size))
-    _check_module(contents.module)
-    return contents
+    if layout.packed:
+        return _unpacked(Archive(stream))
+    module = stream.read(layout.module.size)
+    return Contents(module, _parsed(module))
 
 
 def _unpacked(archive: Archive) -> Contents:
@@ -192,31 +197,27 @@ def _unpacked(archive: Archive) -> Contents:
             files.append(entry)
     if MODULE_NAME not in contents:
         raise ImageError(f"the image holds no plugin: its last layer has no {MODULE_NAME}")
-    return Contents(contents[MODULE_NAME], tuple(files), contents.get(RUNTIME_CONFIG_NAME))
+    module = contents[MODULE_NAME]
+    return Contents(module, _parsed(module), tuple(files), contents.get(RUNTIME_CONFIG_NAME))
 
 
-def _check_module(content: bytes) -> None:
-    if not content:
-        raise ImageError("the image's module is empty")
-    if content[:4] != MAGIC:
-        raise ImageError(f"the image's module isn't a wasm module (it begins with {content[:4]!r})")
-    if content[4:8] == COMPONENT:
+def _parsed(content: bytes) -> WasmFile:
+    """A module as the one parser reads it: no command may find an image better or worse than another."""
+    try:
+        wasm = WasmFile.parse(content, Path("the image's module"))
+        wasm.require_core()
+    except NotAPlugin as error:
+        raise ImageError(error.message, hint=error.hint) from error
+    return wasm
+
+
+def verify(manifest: Manifest, module_digest: str) -> None:
+    """Raise `ImageError` if the image's annotations state another digest than its module has."""
+    stated = manifest.annotations.get(MODULE_DIGEST)
+    if stated is not None and stated != module_digest:
         raise ImageError(
-            "the image's module is a WebAssembly component; proxy-wasm hosts load core modules",
-            hint="compile for wasm32-wasip1, not wasm32-wasip2",
+            f"the image states the module digest {quoted(stated, 100)}, but its module has {module_digest}"
         )
-    if content[4:8] != CORE:
-        raise ImageError(f"the image's module has an unknown wasm version ({content[4:8].hex()})")
-
-
-def verify(manifest: Manifest, module: bytes) -> str:
-    """The module's digest. Raises `ImageError` if the image's annotations state another one."""
-    stated, actual = manifest.annotations.get(MODULE_DIGEST), digest(module)
-    if stated is not None and stated != actual:
-        raise ImageError(
-            f"the image states the module digest {quoted(stated, 100)}, but its module has {actual}"
-        )
-    return actual
 
 
 def choose_child(index: Mapping[str, Any]) -> Descriptor:

@@ -1,6 +1,7 @@
 """Read a wasm file: its sections, imports, exports, and the traces of the tools that made it.
 
-Code and data aren't looked at. Reading takes time in proportion to the file's size.
+Code and data aren't looked at. Reading takes time in proportion to the file's size, and little memory beside
+its bytes. Every command that opens a module reads it here: what one calls broken, all do.
 Sources: WebAssembly core specification, 5 (binary format); WebAssembly/component-model,
 design/mvp/Binary.md; v8/v8, src/wasm/wasm-limits.h; WebAssembly/tool-conventions, ProducersSection.md and
 Linking.md (target features).
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from array import array
 from collections.abc import Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -29,10 +31,13 @@ ABI_VERSIONS = {
     "proxy_abi_version_0_2_1": "0.2.1",
 }
 SIZE_LIMIT = 2**30  # bytes of a file; V8's, like the next two
-_COUNT_LIMIT = 1_000_000  # types, imports, functions or exports
+_COUNT_LIMIT = 1_000_000  # types or functions
 _PARAMETER_LIMIT = 1000
-_SECTION_LIMIT = 100_000  # ours: a file may have as many custom sections as it has room for
-_TOOL_LIMIT = 1000  # ours: entries in a list of producers or features
+# ours, far above what any plugin has: of all these we keep the names
+_ENTRY_LIMIT = 20_000  # sections, imports or exports
+_LISTED_LIMIT = 2 * 2**20  # bytes of all imports, or of all exports
+_NAME_LIMIT = 300  # bytes of any other name
+_TOOL_LIMIT = 100  # entries in a list of producers or features
 
 _CORE = "custom|type|import|function|table|memory|global|export|start|element|code|data|data count|tag"
 _OUTER = (
@@ -124,11 +129,12 @@ class WasmFile:
     @classmethod
     def read(cls, path: Path) -> WasmFile:
         """Read a wasm file. Raises `NotAPlugin` when it isn't one, is broken, or too large for any host."""
-        return cls.parse(_content(path), path)
+        return replace(cls.parse(_content(path), path), path=path.resolve())
 
     @classmethod
     def parse(cls, content: bytes, path: Path) -> WasmFile:
         """The same for a file's bytes, which `path` names in messages."""
+        _check_header(content[:8], path)
         component = content[4:8] == COMPONENT
         parts = _parts(content, path, component)
         customs: dict[str, _Reader] = {}
@@ -137,7 +143,7 @@ class WasmFile:
                 customs[section.name] = body
         nothing = _Reader(b"", path, 0, 0)
         outer = cls(
-            path=path.resolve(),
+            path=path,
             size=len(content),
             digest=digest(content),
             sections=tuple(section for section, _ in parts),
@@ -149,6 +155,24 @@ class WasmFile:
         whole = outer if component else _with_core_sections(outer, parts)
         names = {each.name for each in (*whole.imports, *whole.exports)}
         return replace(whole, sdk=_sdk(content, whole.producers, names))
+
+    def require_core(self) -> None:
+        """Raise `NotAPlugin` for a component."""
+        if self.component:
+            raise NotAPlugin(
+                f"{self.path} is a WebAssembly component; proxy-wasm hosts load core modules",
+                hint="compile for wasm32-wasip1, not wasm32-wasip2",
+            )
+
+    def require_plugin(self) -> str:
+        """The version of its ABI. Raises `NotAPlugin` for a component, and when no marker is exported."""
+        self.require_core()
+        if self.abi_version is None:
+            raise NotAPlugin(
+                f"{self.path} exports no proxy-wasm ABI marker, so no host would load it",
+                hint="does its src/lib.rs have `proxy_wasm::main!`, and does it depend on proxy-wasm 0.2?",
+            )
+        return self.abi_version
 
     @cached_property
     def callable(self) -> dict[str, str]:
@@ -178,18 +202,9 @@ class WasmModule:
         """
         content = _content(path)
         read = WasmFile.parse(content, path)
-        if read.component:
-            raise NotAPlugin(
-                f"{path} is a WebAssembly component; proxy-wasm hosts load core modules",
-                hint="compile for wasm32-wasip1, not wasm32-wasip2",
-            )
-        if read.abi_version is None:
-            raise NotAPlugin(
-                f"{path} exports no proxy-wasm ABI marker, so no host would load it",
-                hint="does its src/lib.rs have `proxy_wasm::main!`, and does it depend on proxy-wasm 0.2?",
-            )
+        abi_version = read.require_plugin()
         exports = {each.name: each.kind for each in read.exports}
-        made = cls(read.path, read.size, read.digest, read.abi_version, exports)
+        made = cls(path.resolve(), read.size, read.digest, abi_version, exports)
         made.__dict__["content"] = content  # which need not be read and hashed again
         return made
 
@@ -244,7 +259,7 @@ def _check_header(header: bytes, path: Path) -> None:
     if not header:
         raise NotAPlugin(f"{path} is empty")
     if header[:4] != MAGIC:
-        raise NotAPlugin(f"{path} is not a wasm module (it begins with {header[:4]!r})")
+        raise NotAPlugin(f"{path} isn't a wasm module (it begins with {header[:4]!r})")
     if header[4:] not in (CORE, COMPONENT):
         raise NotAPlugin(f"{path} has an unknown wasm version ({header[4:].hex()})")
 
@@ -262,8 +277,8 @@ def _parts(content: bytes, path: Path, component: bool) -> list[tuple[Section, _
     parts: list[tuple[Section, _Reader]] = []
     last = -1
     while reader.at < reader.end:
-        if len(parts) == _SECTION_LIMIT:
-            raise reader.broken(f"it has more than {_SECTION_LIMIT:,} sections")
+        if len(parts) == _ENTRY_LIMIT:
+            raise reader.broken(f"it has more than {_ENTRY_LIMIT:,} sections")
         at, number = reader.at, reader.byte()
         body = reader.part(reader.number())
         if number >= len(kinds):
@@ -286,7 +301,11 @@ def _with_core_sections(outer: WasmFile, parts: list[tuple[Section, _Reader]]) -
     def body(kind: str) -> _Reader:
         return bodies.get(kind) or _Reader(b"\0", outer.path, 0, 1)  # an empty list
 
-    types = _types(body("type"))
+    for kind in ("import", "export"):
+        listed = body(kind)
+        if (size := listed.end - listed.at) > _LISTED_LIMIT:
+            raise listed.broken(f"its section `{kind}` has {size:,} bytes: {_LISTED_LIMIT:,} is the limit")
+    types = _Types(body("type"))
     imports, pages = _imports(body("import"), types)
     own, memories = body("function"), body("memory")
     declared, defined = own.count("functions"), body("code").count("functions")
@@ -314,34 +333,49 @@ def _abi_version(functions: Iterable[str]) -> str | None:
     return next((ABI_VERSIONS[name] for name in functions if name in ABI_VERSIONS), None)
 
 
-def _types(body: _Reader) -> list[str]:
-    """Signatures by the type's index; "" for a type that isn't a function's."""
-    types: list[str] = []
-    left = body.count("types")
-    while left:
-        left, form = left - 1, body.byte()
-        if form == 0x4E:  # a group of types that refer to each other
-            left += body.count("types")
-            if left + len(types) > _COUNT_LIMIT:
-                raise body.broken("it has more types than hosts take")
-            continue
-        if form in (0x50, 0x4F):  # a subtype of the ones that follow
-            for _ in range(body.count("types")):
-                body.number()
-            form = body.byte()
-        types.append(_type(form, body))
-    return types
+class _Types:
+    """The types of a module. Only where each begins is kept: few of them are ever asked for."""
+
+    def __init__(self, body: _Reader) -> None:
+        self._starts = array("I")  # 0 for a type that isn't a function's
+        self._known: dict[int, str] = {}
+        self._body = body
+        left = body.count("types")
+        while left:
+            left, start, form = left - 1, body.at, body.byte()
+            if form == 0x4E:  # a group of types that refer to each other
+                left += body.count("types")
+                if left + len(self._starts) > _COUNT_LIMIT:
+                    raise body.broken("it has more types than hosts take")
+                continue
+            if form in (0x50, 0x4F):  # a subtype of the ones that follow
+                for _ in range(body.count("types")):
+                    body.number()
+                start, form = body.at, body.byte()
+            _pass_type(form, body)
+            self._starts.append(start if form == 0x60 else 0)
+
+    def signature(self, index: int, asking: _Reader) -> str:
+        """The signature of a function's type; `asking` reads what refers to it."""
+        start = self._starts[index] if index < len(self._starts) else 0
+        if not start:
+            raise asking.broken(f"type {index} isn't a function's")
+        if start not in self._known:
+            reader = _Reader(self._body.content, self._body.path, start + 1, self._body.end)
+            self._known[start] = f"{_values(reader)}>{_values(reader) or '-'}"
+        return self._known[start]
 
 
-def _type(form: int, body: _Reader) -> str:
+def _pass_type(form: int, body: _Reader) -> None:
     if form == 0x60:
-        return f"{_values(body)}>{_values(body) or '-'}"
+        _values(body)
+        _values(body)
+        return
     if form not in (0x5E, 0x5F):
         raise body.broken(f"there is no type of kind {form}")
     for _ in range(body.count("fields") if form == 0x5F else 1):  # a structure's; an array has one
         body.value_type()
         body.byte()
-    return ""
 
 
 def _values(body: _Reader) -> str:
@@ -353,14 +387,15 @@ def _values(body: _Reader) -> str:
     return "".join([chr(body.value_type()).translate(_LETTERS) for _ in range(count)])
 
 
-def _imports(body: _Reader, types: list[str]) -> tuple[tuple[Extern, ...], list[int]]:
+def _imports(body: _Reader, types: _Types) -> tuple[tuple[Extern, ...], list[int]]:
     """The imports, and the initial pages of memories among them."""
     imports: list[Extern] = []
     pages: list[int] = []
-    for _ in range(body.count("imports")):
-        module, name, kind, signature = body.name(), body.name(), body.kind(), ""
+    for _ in range(body.count("imports", _ENTRY_LIMIT)):
+        module, name = body.name(_LISTED_LIMIT), body.name(_LISTED_LIMIT)
+        kind, signature = body.kind(), ""
         if kind == "function":
-            signature = _signature(types, body.number(), body)
+            signature = types.signature(body.number(), body)
         elif kind == "global":
             body.value_type()
             body.byte()
@@ -377,17 +412,18 @@ def _imports(body: _Reader, types: list[str]) -> tuple[tuple[Extern, ...], list[
 
 
 def _exports(
-    body: _Reader, imported: list[str], own: _Reader, functions: int, types: list[str]
+    body: _Reader, imported: list[str], own: _Reader, functions: int, types: _Types
 ) -> tuple[Extern, ...]:
     """The exports. `imported` are the signatures of the functions that come before the module's `own`."""
-    entries = [(body.name(), body.kind(), body.number()) for _ in range(body.count("exports"))]
+    count = body.count("exports", _ENTRY_LIMIT)
+    entries = [(body.name(_LISTED_LIMIT), body.kind(), body.number()) for _ in range(count)]
     exported = {index for _, kind, index in entries if kind == "function"}
     signatures = dict(enumerate(imported))
     first, end = len(imported), max(exported, default=-1) + 1
     for index in range(first, min(first + functions, end)):
         number = own.number()
         if index in exported:
-            signatures[index] = _signature(types, number, own)
+            signatures[index] = types.signature(number, own)
     if missing := exported - signatures.keys():
         raise body.broken(f"it exports function {min(missing)}, which doesn't exist")
     if len({name for name, _, _ in entries}) < len(entries):
@@ -398,12 +434,6 @@ def _exports(
     )
 
 
-def _signature(types: list[str], index: int, body: _Reader) -> str:
-    if index >= len(types) or not types[index]:
-        raise body.broken(f"type {index} isn't a function's")
-    return types[index]
-
-
 # --- custom sections and other traces of tools
 
 
@@ -412,11 +442,16 @@ def _names_readable(body: _Reader) -> bool:
 
     Source: proxy-wasm-cpp-host, src/bytecode_util.cc, getFunctionNameIndex.
     """
+    names = 0
     try:
         while body.at < body.end:
             kind, part = body.byte(), body.part(body.number())
             if kind == 1:
-                for _ in range(part.count("names")):
+                count = part.count("names")
+                names += count
+                if names > _COUNT_LIMIT:
+                    return False
+                for _ in range(count):
                     part.number()
                     part.part(part.number())
                 if part.at < part.end:
@@ -499,12 +534,14 @@ class _Reader:
         if count > self.end - self.at:
             raise self.broken("it is cut short")
         if count > limit:
-            raise self.broken(f"it has {count:,} {what}, and hosts take at most {limit:,}")
+            raise self.broken(f"it has {count:,} {what}: {limit:,} is the limit")
         return count
 
-    def name(self, *, errors: str = "strict") -> str:
-        """A string; `errors` is that of `bytes.decode`."""
+    def name(self, limit: int = _NAME_LIMIT, *, errors: str = "strict") -> str:
+        """A string of at most `limit` bytes; `errors` is that of `bytes.decode`."""
         size = self.number()
+        if limit < size <= self.end - self.at:
+            raise self.broken(f"a name has {size:,} bytes: {limit:,} is the limit")
         begin = self._take(size)
         try:
             return self.content[begin : begin + size].decode(errors=errors)

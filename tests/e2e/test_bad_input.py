@@ -134,8 +134,8 @@ def test_a_configuration_that_is_not_there(run, place, hello):
 MARKER = "does its src/lib.rs have `proxy_wasm::main!`, and does it depend on proxy-wasm 0.2?"
 MODULES = {
     "empty": (b"", "is empty", None),
-    "text": (b"hello", "is not a wasm module (it begins with b'hell')", None),
-    "elf": (b"\x7fELF\x02\x01", "is not a wasm module (it begins with b'\\x7fELF')", None),
+    "text": (b"hello", "isn't a wasm module (it begins with b'hell')", None),
+    "elf": (b"\x7fELF\x02\x01", "isn't a wasm module (it begins with b'\\x7fELF')", None),
     "header": (wasm_asm.HEADER[:6], "has an unknown wasm version (0100)", None),
     "truncated": (wasm_asm.plugin()[:-9], "is a broken wasm module: it is cut short", None),
     "component": (

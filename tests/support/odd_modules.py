@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hypothesis import strategies as st
+
 from support import wasm_asm as asm
 
 VALUES = {"i": asm.I32, "I": asm.I64, "f": asm.F32, "F": asm.F64, "v": b"\x7b"}
@@ -256,10 +258,24 @@ BROKEN = {
                 10, asm.number(1_000_001) + asm.body() + asm.body(asm.const(0)) + asm.body() * 999_999
             ),
         ),
-        "it has 1,000,001 functions, and hosts take at most 1,000,000",
+        "it has 1,000,001 functions: 1,000,000 is the limit",
     ),
     "1,001 parameters": (
         module(types=asm.types(asm.signature(), asm.signature(asm.I32 * 1001, asm.I32))),
-        "it has 1,001 values in a signature, and hosts take at most 1,000",
+        "it has 1,001 values in a signature: 1,000 is the limit",
     ),
 }
+
+GOOD = st.sampled_from([odd.content for odd in ODD.values()])
+CUSTOM = st.sampled_from(["name", "producers", "target_features", "other"])
+REMARKS = st.lists(st.tuples(CUSTOM, st.binary(max_size=30)).map(lambda made: asm.custom(*made)), max_size=3)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A good module in which some bytes are others, gone or new."""
+    content = bytearray(draw(GOOD) + b"".join(draw(REMARKS)))
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(4, max(4, len(content) - 1)))
+        content[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
+    return bytes(content)

@@ -258,7 +258,7 @@ def test_bad_input_is_refused_before_anything_is_stored(module, capsys, words, c
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"hello", "is not a wasm module"),
+        (b"hello", "isn't a wasm module"),
         (b"\0asm\x0d\0\1\0", "is a WebAssembly component"),
         (wasm_asm.plugin("no_marker"), "exports no proxy-wasm ABI marker"),
     ],

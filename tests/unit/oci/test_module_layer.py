@@ -277,20 +277,20 @@ def test_a_layer_that_no_consumer_takes_is_not_even_begun(media_type):
 
 def test_a_module_is_the_one_that_the_annotations_promise():
     manifest, _ = image(WASM, annotations={"proxy-wasm.module/digest": digest(MODULE)})
-    verify(manifest, MODULE)
+    verify(manifest, digest(MODULE))
     says = f'the image states the module digest "{digest(MODULE)}", but its module has {digest(OTHER)}'
     with pytest.raises(ImageError, match=re.escape(says)):
-        verify(manifest, OTHER)
+        verify(manifest, digest(OTHER))
 
 
 @pytest.mark.parametrize("said", ["", "x", digest(MODULE).upper(), digest(MODULE)[7:]])
 def test_a_promise_that_is_no_digest_is_not_kept(said):
     with pytest.raises(ImageError, match="the image states the module digest"):
-        verify(image(WASM, annotations={"proxy-wasm.module/digest": said})[0], MODULE)
+        verify(image(WASM, annotations={"proxy-wasm.module/digest": said})[0], digest(MODULE))
 
 
 def test_nothing_promised_is_nothing_to_hold_a_module_against():
-    verify(image(WASM)[0], MODULE)
+    verify(image(WASM)[0], digest(MODULE))
 
 
 # indexes

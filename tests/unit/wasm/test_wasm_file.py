@@ -3,7 +3,6 @@ import itertools
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from support import odd_modules
 from support import wasm_asm as asm
 from support.odd_modules import build, wasi
@@ -196,23 +195,8 @@ def test_a_signature_is_said_as_people_write_it(signature, said):
     assert readable(signature) == said
 
 
-GOOD = st.sampled_from([odd.content for odd in odd_modules.ODD.values()])
-CUSTOM = st.sampled_from(["name", "producers", "target_features", "other"])
-REMARKS = st.lists(st.tuples(CUSTOM, st.binary(max_size=30)).map(lambda made: asm.custom(*made)), max_size=3)
-
-
-@st.composite
-def mutated(draw):
-    """A good module in which some bytes are others, gone or new."""
-    content = bytearray(draw(GOOD) + b"".join(draw(REMARKS)))
-    for _ in range(draw(st.integers(0, 4))):
-        at = draw(st.integers(4, max(4, len(content) - 1)))
-        content[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
-    return bytes(content)
-
-
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(mutated())
+@given(odd_modules.mutated())
 def test_whatever_was_done_to_a_module_it_is_read_or_refused(read, tmp_path, content):
     try:
         anatomy = read(content)

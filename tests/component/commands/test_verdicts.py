@@ -1,0 +1,93 @@
+"""One verdict: a module that one command calls broken is broken for all of them, alone or in an image."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from support import odd_modules
+from support import wasm_asm as asm
+from support.odd_modules import mutated
+
+import scaffold
+from scaffold.oci.plugin_info import PluginInfo
+from scaffold.oci.reference import Reference
+from scaffold.oci.spec import ImageError
+from scaffold.oci.store import Store
+from scaffold.oci.variants import VARIANTS
+from scaffold.wasm.module import NotAPlugin
+
+NO_PLUGIN = ("it exports no proxy-wasm ABI marker", "it is a WebAssembly component")
+BROKEN = {name: content for name, (content, _) in odd_modules.BROKEN.items()}
+BROKEN["64 import sections"] = asm.HEADER + asm.imports(("env", "f", b"\2\0\1")) * 64
+CARGO_TOML = '[package]\nname = "hello"\nversion = "1.0.0"\n[lib]\ncrate-type = ["cdylib"]\n'
+EVERYWHERE = scaffold.ClusterOptions(whole_namespace=True)
+IMAGE = "127.0.0.1:9/broken:1"  # where nothing listens
+FOR_FILES = {
+    "inspect": lambda path: scaffold.inspect(path),
+    "package": lambda path: scaffold.package(module=path),
+    "deploy": lambda path: scaffold.deploy(module=path),
+    "run": lambda path: scaffold.run(module=path),
+    "test": lambda path: scaffold.test(module=Path(path)),
+    "bootstrap": lambda path: scaffold.bootstrap(module=path),
+    "manifest": lambda path: scaffold.manifest("envoy", path, scaffold.ClusterOptions(file="/a.wasm")),
+}
+FOR_IMAGES = {
+    "inspect": lambda name: scaffold.inspect(name),
+    "package": lambda name: scaffold.package(module=name, tag="again:1"),
+    "push": lambda name: scaffold.push(name),
+    "deploy": lambda name: scaffold.deploy(module=name),
+    "run": lambda name: scaffold.run(module=name),
+    "bootstrap": lambda name: scaffold.bootstrap(module=name),
+    "manifest": lambda name: scaffold.manifest("istio", name, EVERYWHERE),
+}
+
+
+@pytest.fixture
+def here(home, monkeypatch):
+    """A crate, which these commands don't build: they get a module."""
+    (home / "Cargo.toml").write_text(CARGO_TOML)
+    monkeypatch.chdir(home)
+    return home
+
+
+def verdict(command, subject, called=None):
+    """Why a command refuses a module, which its message calls by its name; "" when it doesn't."""
+    try:
+        command(subject)
+    except (NotAPlugin, ImageError) as error:
+        return error.message.replace(called or subject, "it", 1)
+    return ""
+
+
+def stored(content):
+    Store().add(VARIANTS["compat"](content, PluginInfo("broken")), Reference.parse(IMAGE))
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_every_command_refuses_what_is_broken(here, kind):
+    path = here / "plugin.wasm"
+    path.write_bytes(BROKEN[kind])
+    stored(BROKEN[kind])
+    alone = {name: verdict(command, str(path)) for name, command in FOR_FILES.items()}
+    packed = {name: verdict(command, IMAGE, "the image's module") for name, command in FOR_IMAGES.items()}
+    said = alone["inspect"]
+    assert said.startswith("it is a broken wasm module: ")
+    assert alone == dict.fromkeys(FOR_FILES, said)
+    assert packed == dict.fromkeys(FOR_IMAGES, said)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(mutated())
+@example(odd_modules.ODD["no marker"].content)
+def test_what_inspect_calls_broken_is_not_packaged_and_the_other_way_round(here, content):
+    path = here / "plugin.wasm"
+    path.write_bytes(content)
+    stored(content)
+    seen = verdict(FOR_FILES["inspect"], str(path))
+    refused = verdict(FOR_FILES["package"], str(path))
+    if not refused.startswith(NO_PLUGIN):
+        assert refused == seen
+    else:
+        assert seen == ""
+    assert verdict(FOR_IMAGES["package"], IMAGE, "the image's module").startswith(seen)
+    assert verdict(FOR_IMAGES["inspect"], IMAGE, "the image's module") in (seen, refused)

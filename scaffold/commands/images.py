@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scaffold.core import files
 from scaffold.core.events import Warned, emit
-from scaffold.core.text import age, cut
+from scaffold.core.text import age, cut, human
 from scaffold.errors import MachineError, UsageError
 from scaffold.oci.module_layer import layout_of
 from scaffold.oci.plugin_info import MODULE_DIGEST
@@ -40,7 +39,7 @@ class StoredImage:
             self.name or "(none)",
             self.tag or "-",
             self.variant,
-            files.human(self.size),
+            human(self.size),
             _short(self.manifest_digest),
             _short(self.module_digest),
             "-" if self.age is None else age(self.age),
@@ -83,7 +82,7 @@ class Removed:
 
     def summary(self) -> str:
         """The names, and the freed space."""
-        return f"removed {', '.join(self.names) or 'nothing'}, freed {files.human(self.freed)}"
+        return f"removed {', '.join(self.names) or 'nothing'}, freed {human(self.freed)}"
 
 
 def images(*, every: bool = False, verify: bool = False) -> Images:

@@ -230,13 +230,6 @@ def size(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def human(size: float) -> str:
-    """A number of bytes in a readable form, in powers of ten: "271 MB", "1.1 GB"."""
-    if size >= 1e9:
-        return f"{size / 1e9:.1f} GB"
-    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
-
-
 @contextmanager
 def lock(path: Path, *, doing: str) -> Iterator[None]:
     """Lock `path` against our other processes and threads; announces which process it waits for.

@@ -13,7 +13,7 @@ import time
 from io import FileIO
 from pathlib import Path
 
-from scaffold.core.files import human
+from scaffold.core.text import human
 
 LIMIT = 4_000_000  # bytes of a file that people write: a manifest, a configuration, a schema
 SECONDS = 30.0  # for a whole file: some file systems are a network away

@@ -6,6 +6,8 @@ import ipaddress
 import socket
 from urllib.parse import urlsplit
 
+DOCKER_HUB = "docker.io"  # the registry of an image's name that names none
+
 
 def host_of(url: str) -> str:
     """Host and port as the URL has them, for messages."""

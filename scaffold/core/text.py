@@ -147,3 +147,10 @@ def cut(word: str, width: int) -> str:
         return word
     end = max(0, width - 1) // 2
     return f"{word[: max(0, width - 1 - end)]}{_ELLIPSIS}{word[len(word) - end :]}"
+
+
+def human(size: float) -> str:
+    """A number of bytes in a readable form, in powers of ten: "271 MB", "1.1 GB"."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NewType
 
-from scaffold.core.events import Noted, Warned, emit
 from scaffold.core.versions import Version
-from scaffold.errors import RegistryError, UsageError
+from scaffold.errors import UsageError
 from scaffold.kubernetes.options import ClusterOptions
-from scaffold.oci.module_layer import Layout, unpack
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
-from scaffold.oci.spec import DOCKER_MANIFEST, ImageError, Manifest
-from scaffold.oci.store import Blobs, Ingest, Store
-from scaffold.oci.variants import DOCKER_TAR_GZIP
+from scaffold.oci.spec import ImageError
 from scaffold.wasm import envoy_versions as versions
 
 ManifestDigest = NewType("ManifestDigest", str)  # "sha256:" and 64 hexadecimal digits, as is the other
@@ -124,87 +120,3 @@ def _check_variant(image: PinnedImage, target: str, istio: Version | None) -> No
             f"{image.reference} is of the variant `{image.variant}`, which `{target}` can't load",
             hint="run `scaffold package --variant compat`, then push that image",
         )
-
-
-def resolve(name: str, *, pushed: bool, plain_http: bool = False, configuration: bytes | None = None) -> Pin:
-    """Read and verify the image of that name: the registry's, or else, unless `pushed`, the local one.
-
-    Which one is announced. `configuration` replaces the image's own. Raises `UsageError` when the tag no
-    longer has the digest beside it, `ImageError` for an image without a plugin; and as
-    `PluginInfo.configured` does.
-    """
-    reference, store = Reference.parse(name), Store()
-    if reference.local:
-        return _local(reference, store.find(reference), store, configuration)
-    try:
-        pin = _remote(reference, store, plain_http, configuration)
-    except RegistryError as error:
-        local = store.get(reference)
-        if local is None:
-            raise
-        if pushed:
-            if getattr(error, "status", None) == 404:
-                error.hint = f"`scaffold push {replace(reference, digest=None)}`"
-            raise
-        emit(
-            Warned(
-                f"{error.message}; the manifest has the local image's digest: push it before you apply this"
-            )
-        )
-        return _local(reference, local, store, configuration)
-    _warn_if_stale(reference, store, pin)
-    return pin
-
-
-def _remote(reference: Reference, store: Store, plain_http: bool, configuration: bytes | None) -> Pin:
-    from scaffold.oci.registry import transfer
-
-    tagged = replace(reference, digest=None) if reference.tag else reference
-    with transfer.fetched(tagged, store, plain_http=plain_http) as (manifest, blobs):
-        if reference.digest and reference.digest != manifest.digest:
-            raise UsageError(
-                f"`{tagged}` has moved since it was pinned: it is {manifest.digest} now",
-                hint=f"`{tagged.name}@{reference.digest}` is the pinned image, `{tagged}` the current one",
-            )
-        pin = _read(tagged, manifest, blobs, configuration)
-    emit(Noted(f"{tagged} is {manifest.digest} in the registry"))
-    return pin
-
-
-def _local(reference: Reference, manifest: Manifest, store: Store, configuration: bytes | None) -> Pin:
-    emit(Noted(f"{reference} is {manifest.digest} in the local store"))
-    return _read(replace(reference, digest=None), manifest, store.blobs, configuration)
-
-
-def _warn_if_stale(reference: Reference, store: Store, pin: Pin) -> None:
-    """Warn when the local image of that name is another than the registry's: a push may be missing."""
-    named = replace(reference, digest=None)
-    local = None if reference.digest else store.get(named)
-    if local and pin.image and local.digest != pin.image.manifest_digest:
-        emit(
-            Warned(f"the local {named} is another image ({local.digest}) than the registry's: was it pushed?")
-        )
-
-
-def _read(
-    reference: Reference, manifest: Manifest, blobs: Blobs | Ingest, configuration: bytes | None
-) -> Pin:
-    unpacked = unpack(manifest, reference, blobs.open)
-    unpacked.wasm.require_plugin()
-    image = PinnedImage(reference, ManifestDigest(manifest.digest), _variant(unpacked.layout, manifest))
-    content = unpacked.info.configured(configuration)
-    return Pin(unpacked.info, ModuleDigest(unpacked.wasm.digest), content, image)
-
-
-def _variant(layout: Layout, manifest: Manifest) -> str:
-    """The image's variant, with what keeps the loaders of Istio and Envoy Gateway from accepting it.
-
-    Source: istio/istio, pkg/wasm/imagefetcher.go.
-    """
-    if layout.packed and (layout.module.media_type == DOCKER_TAR_GZIP) != (
-        manifest.media_type == DOCKER_MANIFEST
-    ):
-        return f"{layout.variant}, mixing Docker's and OCI's media types"
-    if layout.variant == "oci" and len(manifest.layers) != 2:
-        return f"oci, with {len(manifest.layers)} layers"
-    return layout.variant

@@ -12,15 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from scaffold.oci.module_layer import MODULE_NAME, Layout
-from scaffold.oci.spec import BLOB_LIMIT, DOCKER_MANIFEST, Manifest
-from scaffold.oci.variants import (
+from scaffold.oci.spec import (
+    BLOB_LIMIT,
     CNCF_CONFIG,
     CNCF_WASM,
+    DOCKER_MANIFEST,
     DOCKER_TAR_GZIP,
     IMAGE_CONFIG,
     RUNTIME_CONFIG,
     TAR_GZIP,
     WASM_CONTENT,
+    Manifest,
 )
 from scaffold.wasm import check as abi
 from scaffold.wasm import envoy_versions as versions

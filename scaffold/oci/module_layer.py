@@ -15,16 +15,21 @@ from typing import Any, BinaryIO
 from scaffold.core.text import one_line, quoted
 from scaffold.oci.plugin_info import MODULE_DIGEST, RUNTIME_CONFIG_NAME, PluginInfo
 from scaffold.oci.reference import Reference
-from scaffold.oci.spec import BLOB_LIMIT, DOCKER_MANIFEST, MANIFEST_LIMIT, Descriptor, ImageError, Manifest
-from scaffold.oci.tar import Archive, Entry
-from scaffold.oci.variants import (
+from scaffold.oci.spec import (
+    BLOB_LIMIT,
     CNCF_CONFIG,
     CNCF_WASM,
+    DOCKER_MANIFEST,
     DOCKER_TAR_GZIP,
+    MANIFEST_LIMIT,
     RUNTIME_CONFIG,
     TAR_GZIP,
     WASM_CONTENT,
+    Descriptor,
+    ImageError,
+    Manifest,
 )
+from scaffold.oci.tar import Archive, Entry
 from scaffold.wasm.module import NotAPlugin, WasmFile
 
 WASM_TO_OCI = "application/vnd.wasm.content.layer.v1+wasm"

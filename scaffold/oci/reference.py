@@ -10,10 +10,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import Self
 
+from scaffold.core.host_names import DOCKER_HUB
 from scaffold.errors import UsageError
 from scaffold.oci.spec import is_digest
-
-DOCKER_HUB = "docker.io"
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")

@@ -26,6 +26,14 @@ DOCKER_SCHEMA_1 = (
 )
 MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
 INDEXES = (INDEX, DOCKER_LIST)
+# of layers and configurations: any image's, wasme's (spec/ of solo-io/wasm), and the CNCF's
+TAR_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+DOCKER_TAR_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+IMAGE_CONFIG = "application/vnd.oci.image.config.v1+json"
+RUNTIME_CONFIG = "application/vnd.module.wasm.config.v1+json"
+WASM_CONTENT = "application/vnd.module.wasm.content.layer.v1+wasm"
+CNCF_CONFIG = "application/vnd.wasm.config.v0+json"
+CNCF_WASM = "application/wasm"
 
 TITLE = "org.opencontainers.image.title"
 

@@ -14,15 +14,19 @@ from collections.abc import Callable
 
 from scaffold.core.files import digest
 from scaffold.oci.plugin_info import RUNTIME_CONFIG_NAME, PluginInfo
-from scaffold.oci.spec import TITLE, Descriptor, Image, Manifest, dump
-
-TAR_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
-DOCKER_TAR_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-IMAGE_CONFIG = "application/vnd.oci.image.config.v1+json"
-RUNTIME_CONFIG = "application/vnd.module.wasm.config.v1+json"
-WASM_CONTENT = "application/vnd.module.wasm.content.layer.v1+wasm"
-CNCF_CONFIG = "application/vnd.wasm.config.v0+json"
-CNCF_WASM = "application/wasm"
+from scaffold.oci.spec import (
+    CNCF_CONFIG,
+    CNCF_WASM,
+    IMAGE_CONFIG,
+    RUNTIME_CONFIG,
+    TAR_GZIP,
+    TITLE,
+    WASM_CONTENT,
+    Descriptor,
+    Image,
+    Manifest,
+    dump,
+)
 
 _LEVEL = 6  # of gzip: 9 takes three times as long and saves one per cent
 _EPOCH = "1970-01-01T00:00:00Z"

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import files, process
+from scaffold.core import process
 from scaffold.core.events import Warned, emit, step
+from scaffold.core.text import human
 from scaffold.errors import MachineError, ToolFailed
 from scaffold.project.crate import Project
 from scaffold.project.projects import Projects, called
@@ -139,4 +140,4 @@ def _full_disk(place: Path) -> str | None:
     """A hint when the disk is full: the linker is then killed by a signal, without a message."""
     folder = Path(os.environ.get("CARGO_TARGET_DIR") or place)
     free = shutil.disk_usage(folder if folder.is_dir() else place).free
-    return f"only {files.human(free)} are free on the disk of {folder}: make room" if free < _SPARE else None
+    return f"only {human(free)} are free on the disk of {folder}: make room" if free < _SPARE else None

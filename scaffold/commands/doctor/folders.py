@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scaffold.commands.doctor.finding import Finding, Scope, State
 from scaffold.core import files
-from scaffold.core.files import human
+from scaffold.core.text import human
 
 SPARE = 64_000_000  # bytes: with less the disk counts as full
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from scaffold.core import files, records
 from scaffold.core import package_index as wheels
 from scaffold.core.events import Noted, Warned, emit, step
+from scaffold.core.text import human
 from scaffold.errors import MachineError, UsageError, choose
 from scaffold.hosts.background import deployments
 from scaffold.hosts.envoy.binary import Binary
@@ -46,7 +47,7 @@ class Envoy:
     def summary(self) -> str:
         """A line with its version, and a line for each detail."""
         title = self.version + (", the default" if self.default else "")
-        details = {"build": self.build, "size": files.human(self.size), "path": self.path}
+        details = {"build": self.build, "size": human(self.size), "path": self.path}
         lines = [title, *(f"  {name:<6} {value}" for name, value in details.items())]
         return f"{self.version}: {self.fault}" if self.fault else "\n".join(lines)
 
@@ -153,7 +154,7 @@ def _install(version: str) -> Envoy:
     if envoy is None:
         raise MachineError(f"{folder} disappeared during the installation")
     if envoy.fault is None:
-        emit(Noted(f"Envoy {version}: {files.human(envoy.size)} in {folder}"))
+        emit(Noted(f"Envoy {version}: {human(envoy.size)} in {folder}"))
     return envoy
 
 
@@ -206,7 +207,7 @@ def remove(version: str) -> list[Envoy]:
             _check_unused(envoy)
         for envoy in chosen:
             _discard(_home() / envoy.version)
-            emit(Noted(f"Removed Envoy {envoy.version} ({files.human(envoy.size)})"))
+            emit(Noted(f"Removed Envoy {envoy.version} ({human(envoy.size)})"))
     if not chosen:
         emit(Noted("There is no Envoy to remove"))
     return chosen

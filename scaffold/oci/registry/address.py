@@ -7,9 +7,8 @@ import ssl
 from contextlib import suppress
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from scaffold.core.host_names import is_loopback
+from scaffold.core.host_names import DOCKER_HUB, is_loopback
 from scaffold.errors import RegistryError
-from scaffold.oci.reference import DOCKER_HUB
 
 _DOCKER_HUB_API = "registry-1.docker.io"
 _PORTS = {"http": 80, "https": 443}

@@ -18,9 +18,9 @@ from typing import Any
 
 from scaffold.core import files, foreign_files, process
 from scaffold.core.events import Warned, emit
+from scaffold.core.host_names import DOCKER_HUB
 from scaffold.core.text import one_line
 from scaffold.errors import MachineError
-from scaffold.oci.reference import DOCKER_HUB
 
 _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 _DOCKER_HUB_HOSTS = (DOCKER_HUB, "index.docker.io", "registry-1.docker.io")

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from scaffold.core.events import Noted, Progressed, emit, step
+from scaffold.core.host_names import DOCKER_HUB
 from scaffold.oci import module_layer as layout
-from scaffold.oci.reference import DOCKER_HUB, Reference
+from scaffold.oci.reference import Reference
 from scaffold.oci.registry.client import Client
 from scaffold.oci.registry.http import Progress
 from scaffold.oci.spec import INDEXES, Descriptor, ImageError, Manifest, document, kind_of

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from scaffold.core.files import human
+from scaffold.core.text import human
 from scaffold.errors import ProjectError
 
 FILE_LIMIT = 10_000

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from scaffold.core import files, process
 from scaffold.core.events import Noted, ask, emit, step
-from scaffold.core.files import human
+from scaffold.core.text import human
 from scaffold.errors import MachineError
 from scaffold.toolchain.debian.apt import Apt, Plan, mirror
 from scaffold.toolchain.rustc import Toolchain, Unusable, linker_key, probe, programs

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from support.odd_modules import build, env, wasi
 
-from scaffold.oci import consumers, variants
+from scaffold.oci import consumers, spec, variants
 from scaffold.oci import module_layer as contents
 from scaffold.oci.consumers import CONSUMERS, Packed
 from scaffold.oci.plugin_info import PluginInfo
@@ -50,44 +50,44 @@ def answers(manifest, module=None, files=("plugin.wasm",), os="linux", kind="htt
     return {each.name: (words[each.loads], each.why) for each in consumers.consumers(packed)}
 
 
-HYBRID = image(variants.RUNTIME_CONFIG, [variants.RUNTIME_CONFIG, variants.WASM_CONTENT, variants.TAR_GZIP])
+HYBRID = image(spec.RUNTIME_CONFIG, [spec.RUNTIME_CONFIG, spec.WASM_CONTENT, spec.TAR_GZIP])
 # Istio, Envoy Gateway, Higress, Google, wasme, docker, oras, skopeo, wkg
 TABLE = {
     "compat": (made("compat"), "yes yes yes yes no yes yes yes no"),
     "compat of docker": (
-        image(DOCKER_CONFIG, [variants.DOCKER_TAR_GZIP], titles={}, media_type=DOCKER_MANIFEST),
+        image(DOCKER_CONFIG, [spec.DOCKER_TAR_GZIP], titles={}, media_type=DOCKER_MANIFEST),
         "yes yes yes yes no yes no yes no",
     ),
     "several layers": (
-        image(variants.IMAGE_CONFIG, [variants.TAR_GZIP, variants.TAR_GZIP]),
+        image(spec.IMAGE_CONFIG, [spec.TAR_GZIP, spec.TAR_GZIP]),
         "yes yes yes perhaps no yes yes yes no",
     ),
     "metadata before the archive": (
-        image(variants.IMAGE_CONFIG, [METADATA, variants.TAR_GZIP]),
+        image(spec.IMAGE_CONFIG, [METADATA, spec.TAR_GZIP]),
         "yes yes yes no no no yes yes no",
     ),
     "oci": (made("oci"), "yes yes yes no yes no yes yes no"),
     "oci with a third layer": (
-        image(variants.RUNTIME_CONFIG, [variants.RUNTIME_CONFIG, METADATA, variants.WASM_CONTENT]),
+        image(spec.RUNTIME_CONFIG, [spec.RUNTIME_CONFIG, METADATA, spec.WASM_CONTENT]),
         "no no no no yes no yes yes no",
     ),
     "oci that says its configuration once": (
-        image(variants.RUNTIME_CONFIG, [variants.WASM_CONTENT]),
+        image(spec.RUNTIME_CONFIG, [spec.WASM_CONTENT]),
         "no no no no yes no yes yes no",
     ),
     "cncf": (made("cncf"), "no no no no no no yes yes yes"),
     "cncf without titles": (
-        image(variants.CNCF_CONFIG, [variants.CNCF_WASM], titles={}),
+        image(spec.CNCF_CONFIG, [spec.CNCF_WASM], titles={}),
         "no no no no no no no yes yes",
     ),
     "wasm-to-oci": (image(*WASM_TO_OCI), "no no no no no no yes yes no"),
     "hybrid": (HYBRID, "yes yes yes perhaps yes no yes yes no"),
     "a docker layer in an OCI manifest": (
-        image(variants.IMAGE_CONFIG, [variants.DOCKER_TAR_GZIP]),
+        image(spec.IMAGE_CONFIG, [spec.DOCKER_TAR_GZIP]),
         "no no no yes no yes yes yes no",
     ),
     "an OCI layer in a docker manifest": (
-        image(DOCKER_CONFIG, [variants.TAR_GZIP], media_type=DOCKER_MANIFEST),
+        image(DOCKER_CONFIG, [spec.TAR_GZIP], media_type=DOCKER_MANIFEST),
         "no no no yes no yes yes yes no",
     ),
 }
@@ -115,25 +115,25 @@ def test_who_loads_what(name, anatomy):
         (
             image(*WASM_TO_OCI[:1], [METADATA, *WASM_TO_OCI[1]]),
             FAMILY[1],
-            f"none of the layers is {variants.TAR_GZIP} or {variants.WASM_CONTENT}",
+            f"none of the layers is {spec.TAR_GZIP} or {spec.WASM_CONTENT}",
         ),
         (
             TABLE["an OCI layer in a docker manifest"][0],
             FAMILY[0],
-            f"the last layer of a Docker image must be {variants.DOCKER_TAR_GZIP}",
+            f"the last layer of a Docker image must be {spec.DOCKER_TAR_GZIP}",
         ),
-        (made("compat"), "wasme", f"it needs a blob of type {variants.RUNTIME_CONFIG}"),
-        (made("oci"), "docker pull", f"it doesn't know configurations of type {variants.RUNTIME_CONFIG}"),
+        (made("compat"), "wasme", f"it needs a blob of type {spec.RUNTIME_CONFIG}"),
+        (made("oci"), "docker pull", f"it doesn't know configurations of type {spec.RUNTIME_CONFIG}"),
         (
             TABLE["metadata before the archive"][0],
             "docker pull",
             f"it doesn't know layers of type {METADATA}",
         ),
-        (made("compat"), "wkg", f"it needs a configuration of type {variants.CNCF_CONFIG}"),
+        (made("compat"), "wkg", f"it needs a configuration of type {spec.CNCF_CONFIG}"),
         (
-            image(variants.CNCF_CONFIG, [METADATA, variants.CNCF_WASM]),
+            image(spec.CNCF_CONFIG, [METADATA, spec.CNCF_WASM]),
             "wkg",
-            f"it needs a single layer of type {variants.CNCF_WASM}",
+            f"it needs a single layer of type {spec.CNCF_WASM}",
         ),
         (TABLE["cncf without titles"][0], "oras pull", "it skips layers without a title"),
     ],

@@ -8,15 +8,17 @@ import pytest
 from support import wasm_asm
 from support.faulty_registry import Reply, faulty
 
+from scaffold.commands.manifest import resolve
 from scaffold.commands.push import push
 from scaffold.core.files import digest
 from scaffold.errors import RegistryError, UsageError
-from scaffold.kubernetes.pinned_plugin import resolve
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
-from scaffold.oci.spec import Descriptor, Image, ImageError, Manifest
+from scaffold.oci.spec import DOCKER_TAR_GZIP, Descriptor, Image, ImageError, Manifest
 from scaffold.oci.store import Store
-from scaffold.oci.variants import DOCKER_TAR_GZIP, VARIANTS
+from scaffold.oci.variants import VARIANTS
+
+pytestmark = pytest.mark.usefixtures("home")
 
 MODULE = wasm_asm.plugin()
 OTHER = MODULE + wasm_asm.custom("more", b"x")

@@ -5,17 +5,20 @@ Sources: opencontainers/image-spec, annotations.md; solo-io/wasm, spec/ and tool
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from scaffold.core import process
 from scaffold.core.events import Noted, emit
 from scaffold.core.text import quoted
 from scaffold.errors import UsageError
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import TITLE, ImageError, Manifest, document, dump
 from scaffold.project.crate import TYPES, Project
-from scaffold.project.plugin_config import FILE, Schema
+from scaffold.project.plugin_config import FILE, Schema, refuse
 from scaffold.wasm.module import WasmModule
 
 MODULE_DIGEST = "proxy-wasm.module/digest"
@@ -37,6 +40,7 @@ _ANNOTATIONS = {
 }
 _RUNTIME_TYPE = {"module.wasm.runtime/type": "envoy_proxy"}
 _LISTS = ("abi_versions", "root_ids")  # written with commas in between
+_PATIENCE = 60.0  # seconds for a check on a busy machine; it is stopped after three of its own
 _TEXT_LIMIT = 64 * 2**10  # bytes: a manifest travels with every request for the image
 
 
@@ -135,18 +139,34 @@ class PluginInfo:
     def configured(self, override: bytes | None = None) -> bytes:
         """The configuration from --config (`override`), or else the image's own, checked against the schema.
 
-        Raises `UsageError` if the override doesn't fit it, `ImageError` if the image's own doesn't or the
-        schema isn't one.
+        Raises `UsageError` if the override doesn't fit it, `ImageError` if the image's own doesn't, the
+        schema isn't one, or checking it takes too long.
         """
         content = self.configuration.encode() if override is None else override
         if self.schema:
-            schema = Schema.parsed(self.schema.encode(), f"the image's {FILE}", ImageError)
+            violations = _violations(self.schema, content)
             if override is not None:
-                schema.check(content, "--config", UsageError)
+                refuse(violations, "--config", UsageError)
             else:
                 title = "the image's configuration" if content else "an empty configuration"
-                schema.check(content, title, ImageError, hint="pass another with --config")
+                refuse(violations, title, ImageError, hint="pass another with --config")
         return content
+
+
+def _violations(schema: str, configuration: bytes) -> list[str]:
+    """How a configuration violates an image's schema, which a child process checks within limits."""
+    job = json.dumps({"schema": schema, "configuration": configuration.decode("latin-1")})
+    # it ends by itself when we are killed: it waits for nothing but its standard input
+    ran = process.run([sys.executable, "-P", "-m", "scaffold.oci.schema_child"], input=job, timeout=_PATIENCE)
+    if ran.code:
+        raise ImageError(
+            f"the image's {FILE} takes too much time or memory to check",
+            hint="it may be hostile: use an image that you trust",
+        )
+    result = json.loads(ran.stdout)
+    if "error" in result:
+        raise ImageError(result["error"], hint=result["hint"])
+    return list(result["violations"])
 
 
 def read_runtime_config(content: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:

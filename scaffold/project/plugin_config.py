@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
@@ -85,15 +85,7 @@ class Schema:
         self, configuration: bytes, called: str, kind: type[ScaffoldError], *, hint: str | None = None
     ) -> None:
         """Raise `kind`, which lists the violations, unless the configuration matches; `called` names it."""
-        violations = self.violations(configuration)
-        if not violations:
-            return
-        summary = f"{called} does not match {FILE}"
-        if len(violations) == 1:
-            raise kind(f"{summary}: {violations[0]}", hint=hint)
-        left = len(violations) - _LISTED
-        more = [f"and {left if len(violations) < MOST else 'many'} more"] if left > 0 else []
-        raise kind("\n  ".join([f"{summary}:", *violations[:_LISTED], *more]), hint=hint)
+        refuse(self.violations(configuration), called, kind, hint=hint)
 
     def violations(self, configuration: bytes) -> list[str]:
         """Where a configuration doesn't match, and why; at most `MOST`, the outermost first.
@@ -154,6 +146,20 @@ class Schema:
         types = draft.TYPE_CHECKER.redefine("integer", lambda _, value: _is_int(value))
         strict: Any = validators.extend(draft, type_checker=types)  # type: ignore[no-untyped-call]
         return strict(self.content, format_checker=formats, registry=Registry())
+
+
+def refuse(
+    violations: Sequence[str], called: str, kind: type[ScaffoldError], *, hint: str | None = None
+) -> None:
+    """Raise `kind`, which lists the violations of the configuration that is `called` so, if there are any."""
+    if not violations:
+        return
+    summary = f"{called} does not match {FILE}"
+    if len(violations) == 1:
+        raise kind(f"{summary}: {violations[0]}", hint=hint)
+    left = len(violations) - _LISTED
+    more = [f"and {left if len(violations) < MOST else 'many'} more"] if left > 0 else []
+    raise kind("\n  ".join([f"{summary}:", *violations[:_LISTED], *more]), hint=hint)
 
 
 def comment(root: Path) -> str | None:

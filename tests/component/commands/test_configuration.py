@@ -1,6 +1,7 @@
 """At every door a configuration is held against the project's schema, before a host or a cluster sees it."""
 
 import json
+import time
 
 import pytest
 from support import wasm_asm
@@ -139,6 +140,30 @@ def test_a_schema_that_is_none_is_a_fault_of_the_image(image, capsys, of_image, 
     ran = entered(capsys, *of_image)
     assert ran.code == ImageError.exit_code
     assert f"error: the image's config.schema.json {why}" in ran.err
+
+
+HOSTILE = {
+    "a pattern that never ends": {"properties": {"a": {"pattern": "^(a+)+$"}}},
+    "references that double": {
+        "$defs": {
+            "0": {"type": "object"},
+            **{f"{at}": {"allOf": [{"$ref": f"#/$defs/{at - 1}"}] * 2} for at in range(1, 40)},
+        },
+        "$ref": "#/$defs/39",
+    },
+    "patterns that grow": {"properties": {"a": {"pattern": "|".join(["(a{0,9999}){0,9999}b"] * 2000)}}},
+}
+
+
+@pytest.mark.faults("R22", injected="an image's schema: checking it never ends", seen="exit code 6")
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_schema_of_an_image_is_given_up(image, capsys, kind):
+    image({"a": f"{'a' * 60}!"}, json.dumps(HOSTILE[kind]))
+    began = time.monotonic()
+    ran = entered(capsys, "deploy", "envoy", IMAGE, "--port=0")
+    assert ran.code == ImageError.exit_code, ran.err
+    assert "error: the image's config.schema.json takes too much time or memory to check" in ran.err
+    assert time.monotonic() - began < 60
 
 
 def test_what_fits_an_images_schema_passes(image, capsys, monkeypatch, tmp_path):

@@ -1,26 +1,18 @@
-"""HTTP requests, one at a time: our own rules for redirects, no unbounded reads, and retries.
-
-Proxies and certificate authorities come from the environment; ~/.netrc isn't read, and no cookie is kept.
-"""
+"""HTTP requests, one at a time: our own rules for redirects, no unbounded reads, and retries."""
 
 from __future__ import annotations
 
 import os
 import random
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
-from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-import certifi
 import requests
-import requests.utils
 import urllib3
 
-from scaffold import __version__
+from scaffold.core import http_session
 from scaffold.core.events import Noted, emit
 from scaffold.core.host_names import host_of, is_loopback, is_own
 from scaffold.errors import MachineError, RegistryError
@@ -32,12 +24,11 @@ from scaffold.oci.spec import Descriptor
 T = TypeVar("T")
 Progress = Callable[[int], object]
 
-_CHUNK = 2**18  # bytes read or sent at once
+_CHUNK = 2**18  # bytes sent at once
 _ERROR_LIMIT = 2**16  # bytes of an error's body that are read
 _REDIRECTS = 5
 _SLOWEST = 32_000  # bytes a second: what a blob's size adds to the total timeout
 _LONGEST_PAUSE = 15.0
-_AUTHORITIES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
 
 
 @dataclass(frozen=True)
@@ -67,10 +58,9 @@ class Deadline:
             raise RegistryError(message, hint="try again later, or over a faster connection")
         return remaining
 
-    def of_request(self) -> tuple[float, float]:
-        """The timeouts of one request, in seconds: to connect, and between two reads."""
-        seconds = min(self._timeouts.silence, self.remaining())
-        return min(10.0, seconds), seconds
+    def of_request(self) -> dict[str, float]:
+        """The timeouts of one request, in seconds: of a silence, and of everything."""
+        return {"silence": self._timeouts.silence, "remaining": self.remaining()}
 
     def restart_attempts(self) -> None:
         """Count attempts from zero again, after some progress."""
@@ -120,26 +110,11 @@ class Body:
                 self._on_progress(len(self) - rest)
 
 
-class _Session(requests.Session):
-    """Without netrc, cookies, and requests' own handling of redirects, which reads whole bodies."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trust_env = False  # which would also read ~/.netrc
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self.headers.update(
-            {"User-Agent": f"proxy-wasm-scaffold/{__version__}", "Accept-Encoding": "identity"}
-        )
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None, as `Http` follows redirects itself."""
-
-
 class Http:
     """Connections, kept open between requests."""
 
     def __init__(self) -> None:
-        self._session = _Session()
+        self._session = http_session.Session()
         self._reached: set[str] = set()  # hosts that have answered
 
     def close(self) -> None:
@@ -184,22 +159,20 @@ class Http:
         headers: Mapping[str, str],
         body: Body | bytes | None,
     ) -> requests.Response:
-        proxies = {} if is_loopback(split(url).hostname) else requests.utils.get_environ_proxies(url)
+        split(url)  # raises for an odd one
         try:
-            response = self._session.request(
+            response = self._session.send_once(
                 method,
                 url,
                 headers=headers,
                 data=b"" if body is not None and len(body) == 0 else body,
-                timeout=deadline.of_request(),
-                allow_redirects=False,
-                stream=True,
-                proxies=proxies,
-                verify=authorities() if url.startswith("https:") else True,
+                **deadline.of_request(),
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             deadline.remaining()
-            variable = next((name for name in _AUTHORITIES if os.environ.get(name)), "SSL_CERT_FILE")
+            variable = next(
+                (name for name in http_session.AUTHORITIES if os.environ.get(name)), "SSL_CERT_FILE"
+            )
             reached = host_of(url) in self._reached
             raise errors.of_transport(error, url, reached=reached, authorities=variable) from None
         self._reached.add(host_of(url))
@@ -220,23 +193,13 @@ def _check_redirect(first: str, url: str, target: str) -> None:
         raise RegistryError(f"{host_of(url)} redirects to {host_of(target)}, which is this machine")
 
 
-def authorities() -> str:
-    """The file or folder of trusted certificates. Raises `MachineError` if a variable's path is missing."""
-    for name in _AUTHORITIES:
-        if path := os.environ.get(name):
-            if not Path(path).exists():
-                raise MachineError(f"${name} is {path}, which doesn't exist", hint=f"unset {name}")
-            return path
-    paths = ssl.get_default_verify_paths()
-    return paths.cafile or paths.capath or certifi.where()
-
-
 def chunks(response: requests.Response, deadline: Deadline) -> Iterator[bytes]:
     """The body in pieces, as they arrive, not decoded. Raises `Temporary` when it is cut short."""
     try:
-        while chunk := response.raw.read1(_CHUNK, decode_content=False):
+        for chunk in http_session.chunks(response):
             yield chunk
             deadline.remaining()
+        deadline.remaining()  # a connection that was cut may look like the body's end
     except (urllib3.exceptions.HTTPError, OSError) as error:
         deadline.remaining()
         raise errors.of_transport(error, response.url, reached=True) from None

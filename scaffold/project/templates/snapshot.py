@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
+import io
 import os
 import stat
 import struct
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from scaffold.core import foreign_files
 from scaffold.core.text import human
 from scaffold.errors import ProjectError
 
@@ -21,6 +22,7 @@ FILE_LIMIT = 10_000
 SIZE_LIMIT = 64_000_000
 # git's own files, and what Python compiles and would run instead of the sources
 _EXCLUDED = (".git", "__pycache__")
+_ENTRY = b"PK\x01\x02"  # begins every entry in a zip file's directory
 
 
 @dataclass
@@ -52,20 +54,21 @@ def copy(folder: Path, copied: Path) -> None:
         if stat.S_ISLNK(status.st_mode):
             target.symlink_to(path.readlink())
         elif stat.S_ISREG(status.st_mode):
-            with path.open("rb") as source:
+            with foreign_files.open_regular(path, follow=False) as source:
                 _write(source, target, status.st_size, executable=bool(status.st_mode & 0o100))
         else:
             raise ProjectError(f"{path} isn't a regular file, so no template can contain it")
 
 
-def unzip(archive: Path, folder: Path) -> None:
-    """Unpack a zip file, without what `copy` excludes.
+def unzip(archive: bytes, called: str, folder: Path) -> None:
+    """Unpack a zip file, `called` so in errors, without what `copy` excludes.
 
     Raises `ProjectError` when it is damaged or encrypted, or an entry leads out of `folder`.
     """
+    Limit().take(0, archive.count(_ENTRY))  # before zipfile makes an object of each
     folder.mkdir()
     try:
-        with zipfile.ZipFile(archive) as file:
+        with zipfile.ZipFile(io.BytesIO(archive)) as file:
             entries = file.infolist()
             Limit().take(sum(entry.file_size for entry in entries), len(entries))
             for entry in entries:
@@ -78,20 +81,10 @@ def unzip(archive: Path, folder: Path) -> None:
                     with file.open(entry) as source:
                         executable = bool(entry.external_attr >> 16 & 0o100)
                         _write(source, target, entry.file_size, executable=executable)
-    except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, EOFError) as error:
-        raise _unreadable(archive, error) from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise ProjectError(f"{archive.name} contains two entries with the same name") from error
-    except ValueError as error:
-        raise ProjectError(f"{archive.name} contains an invalid file name") from error
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # an offset before the beginning of the file
-            raise _unreadable(archive, error) from error
-        raise
-
-
-def _unreadable(archive: Path, error: Exception) -> ProjectError:
-    return ProjectError(f"{archive.name} isn't a readable zip file: {error}")
+        raise ProjectError(f"{called} contains two entries with the same name") from error
+    except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, EOFError, ValueError) as error:
+        raise ProjectError(f"{called} isn't a readable zip file: {error}") from error
 
 
 def _checked(entry: zipfile.ZipInfo) -> str:

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from scaffold import __version__
-from scaffold.core import files
+from scaffold.core import files, foreign_files
 from scaffold.core.events import step
 from scaffold.core.text import quoted, without_secret
-from scaffold.errors import MachineError, ProjectError, ScaffoldError, UsageError, choose
-from scaffold.project.templates import git, render, snapshot
-from scaffold.project.templates.git import FETCH_SECONDS
-
-if TYPE_CHECKING:
-    import requests
-
-STALL_SECONDS = 20.0  # without a byte
+from scaffold.errors import ProjectError, ScaffoldError, UsageError, choose
+from scaffold.project.templates import git, render, snapshot, zip_download
 
 
 @dataclass(frozen=True)
@@ -103,7 +95,7 @@ def _foreign(template: str, checkout: str | None, directory: str | None, scratch
     path = PurePosixPath(address.path)
     with step(f"Fetching {address.url}"):
         if path.suffix.lower() == ".zip":
-            archive = _download(address, scratch / "template.zip")
+            archive = zip_download.content(address)
             return _of_zip(archive, address.url, path.stem, checkout, directory, scratch)
         commit = git.fetch(address, None if _is_digest(checkout) else checkout, scratch / "fetched")
     folder = _inside(scratch / "fetched", directory)
@@ -123,7 +115,7 @@ def _of_path(template: str, checkout: str | None, directory: str | None, scratch
         choose("template", template, bundled())
     path = Path(os.path.abspath(path))  # noqa: PTH100 - not `resolve`: the name that the user knows
     if path.is_file():
-        return _of_zip(path, str(path), path.stem, checkout, directory, scratch)
+        return _of_zip(_archive(path), str(path), path.stem, checkout, directory, scratch)
     return _of_folder(path, checkout, directory, scratch)
 
 
@@ -151,10 +143,17 @@ def _of_folder(path: Path, checkout: str | None, directory: str | None, scratch:
     return _checked(Template(name, str(path), scratch / "copy", pin, directory, True), checkout)
 
 
+def _archive(path: Path) -> bytes:
+    try:
+        return foreign_files.read_bytes(path, snapshot.SIZE_LIMIT)
+    except OSError as error:
+        raise UsageError(f"cannot read the template {path}: {error.strerror}") from error
+
+
 def _of_zip(
-    archive: Path, source: str, name: str, checkout: str | None, directory: str | None, scratch: Path
+    archive: bytes, source: str, name: str, checkout: str | None, directory: str | None, scratch: Path
 ) -> Template:
-    snapshot.unzip(archive, scratch / "unpacked")
+    snapshot.unzip(archive, PurePosixPath(source).name, scratch / "unpacked")
     top = scratch / "unpacked"
     entries = list(top.iterdir())
     if not (top / "cookiecutter.json").exists() and len(entries) == 1 and entries[0].is_dir():
@@ -228,67 +227,3 @@ def _expanded(template: str) -> str:
     from cookiecutter.config import BUILTIN_ABBREVIATIONS
 
     return str(BUILTIN_ABBREVIATIONS[prefix].format(rest))
-
-
-# --- zip files from a server
-
-
-def _download(address: git.Address, path: Path) -> Path:
-    """Download a file to `path`: bounded in size and time, and never in plain text.
-
-    Raises `UsageError` when it isn't there or asks for a password, `MachineError` when the download fails.
-    """
-    import requests
-    import urllib3
-
-    url = address.url
-    user, _, password = address.user_info.partition(":")
-    limit, deadline = snapshot.Limit(), time.monotonic() + FETCH_SECONDS
-    try:
-        with requests.get(
-            url,
-            stream=True,
-            timeout=STALL_SECONDS,
-            auth=(unquote(user), unquote(password)) if user else None,
-            headers={"User-Agent": f"proxy-wasm-scaffold/{__version__}", "Accept-Encoding": "identity"},
-        ) as response:
-            _check_response(response, url)
-            with path.open("xb") as file:
-                while chunk := response.raw.read1(1 << 16, decode_content=False):  # whatever has arrived
-                    limit.take(len(chunk), 0)
-                    file.write(chunk)
-                    if time.monotonic() > deadline:
-                        raise MachineError(f"{url} didn't arrive within {FETCH_SECONDS:g} s")
-    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-        # not its message: that may contain the whole address
-        raise MachineError(f"{url} can't be downloaded: {_reason(error)}") from error
-    return path
-
-
-def _reason(error: Exception) -> str:
-    import requests
-    from urllib3.exceptions import ProtocolError, ReadTimeoutError
-
-    if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate isn't trusted, or it doesn't speak TLS"
-    if isinstance(error, requests.Timeout | ReadTimeoutError):
-        return f"no answer within {STALL_SECONDS:g} s"
-    if isinstance(error, requests.ConnectionError | ProtocolError):
-        return "its host can't be reached, or hung up"
-    return type(error).__name__
-
-
-def _check_response(response: requests.Response, url: str) -> None:
-    """Raise unless the response is the file, and nobody on the way could change it."""
-    schemes = [urlsplit(each.url).scheme for each in (*response.history, response)]
-    if url.startswith("https:") and {*schemes} != {"https"}:
-        raise UsageError(f"{url} redirects to plain text, which anybody on the way can change")
-    if response.status_code in (401, 403, 407):
-        raise UsageError(
-            f"{url} asks for a password, which scaffold never asks you for",
-            hint="download it yourself, and pass the file",
-        )
-    if response.status_code in (404, 410):
-        raise UsageError(f"there is nothing at {url}")
-    if response.status_code != 200:
-        raise MachineError(f"{url} answers {response.status_code}, not with a file")

@@ -9,6 +9,7 @@ from email.utils import formatdate
 
 import pytest
 from support.faulty_registry import Reply, digest, error, faulty, manifest_reply
+from support.slow_servers import SLOW, answering
 
 from scaffold.errors import RegistryError
 from scaffold.oci.reference import Reference
@@ -292,6 +293,21 @@ def test_one_that_sends_a_byte_now_and_then_is_given_up_on(server):
     ):
         client.blob("a", slow, io.BytesIO())
     assert len(server.seen) > 1
+
+
+@pytest.mark.faults(
+    "R17", injected="a registry's status line, headers or body: a byte now and then", seen="given up in time"
+)
+@pytest.mark.parametrize("kind", [kind for kind in SLOW if kind not in ("a redirect's body", "a handshake")])
+def test_whatever_of_an_answer_drips_the_deadline_holds(kind):
+    begun = time.monotonic()
+    with (
+        answering(SLOW[kind]) as place,
+        Client(place, timeouts=IMPATIENT) as client,
+        pytest.raises(RegistryError, match="didn't finish within 1 s"),
+    ):
+        client.manifest(Reference(place, "acme/hello", "1"))
+    assert time.monotonic() - begun < 5
 
 
 # --- lies

@@ -21,12 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.commands import listing
 from support.foreign_templates import INSIDE, commit, git, hook, served, template, zipped
+from support.slow_servers import SLOW, answering, pouring
 
 from scaffold.core.events import Noted, listening
 from scaffold.errors import MachineError, ProjectError, ScaffoldError, ToolFailed, UsageError
 from scaffold.project.templates import git as git_module
 from scaffold.project.templates import snapshot as snapshots
-from scaffold.project.templates import source as sources
+from scaffold.project.templates import zip_download
 from scaffold.project.templates.source import bundled, fetched
 
 FILES = ["cookiecutter.json", INSIDE, f"{INSIDE}/Cargo.toml", f"{INSIDE}/src", f"{INSIDE}/src/lib.rs"]
@@ -448,8 +449,8 @@ def test_a_redirect_to_plain_text_is_refused_and_so_is_an_unknown_authority(repo
 
 def test_a_server_that_never_answers_is_waited_for_so_long_and_no_longer(monkeypatch):
     monkeypatch.setattr(git_module, "FETCH_SECONDS", 0.5)
-    monkeypatch.setattr(sources, "FETCH_SECONDS", 0.5)
-    monkeypatch.setattr(sources, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(zip_download, "FETCH_SECONDS", 0.5)
+    monkeypatch.setattr(zip_download, "STALL_SECONDS", 0.5)
     before = set(psutil.Process().children(recursive=True))
     with socket.create_server(("127.0.0.1", 0)) as server:
         for suffix in ("git", "zip"):
@@ -464,35 +465,51 @@ def test_a_server_that_never_answers_is_waited_for_so_long_and_no_longer(monkeyp
 
 
 @pytest.mark.faults(
-    "R22", injected="a template's server sends a byte now and then", seen="exit code 4 when its time is over"
+    "R22",
+    injected="a template's server: status, headers, body or redirects, a byte now and then",
+    seen="exit code 4 when its time is over",
 )
-def test_a_trickle_is_waited_for_so_long_and_no_longer(monkeypatch, tmp_path):
-    monkeypatch.setattr(sources, "FETCH_SECONDS", 0.5)
-    over = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def trickle():
-            client, _ = server.accept()
-            with client, suppress(OSError):
-                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-                while not over.wait(0.1):
-                    client.sendall(b"x")
-
-        thread = threading.Thread(target=trickle)
-        thread.start()
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/a.zip"
-        begun = time.monotonic()
-        end = threading.Timer(10, over.set)
-        end.start()
-        try:
-            with pytest.raises(MachineError) as caught, fetched(url):
-                pass
-        finally:
-            end.cancel()
-            over.set()
-            thread.join()
-    assert caught.value.message == f"{url} didn't arrive within 0.5 s"
+@pytest.mark.parametrize("kind", [kind for kind in SLOW if kind != "a handshake"])
+def test_a_trickle_is_waited_for_so_long_and_no_longer(monkeypatch, kind):
+    monkeypatch.setattr(zip_download, "FETCH_SECONDS", 0.5)
+    begun = time.monotonic()
+    with (
+        answering(SLOW[kind]) as place,
+        pytest.raises(MachineError) as caught,
+        fetched(f"http://{place}/a.zip"),
+    ):
+        pass
+    wanted = "redirects in circles" if kind == "a redirect's body" else "didn't arrive within 0.5 s"
+    assert caught.value.message == f"http://{place}/a.zip {wanted}"
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.faults(
+    "R22", injected="a template's zip file behind a redirect with an endless body", seen="its body isn't read"
+)
+def test_the_body_of_a_redirect_is_not_read(mine, tmp_path):
+    zipped(mine, tmp_path / "a.zip")
+    sent = []
+    with served(tmp_path) as there:
+        head = f"HTTP/1.1 302 Found\r\nLocation: http://{there}/a.zip\r\n\r\n".encode()
+        with answering(pouring(head, sent)) as place:
+            assert state(f"http://{place}/b.zip") == state(mine)
+    assert sum(sent) < 50_000_000, "what fits into the system's buffers"
+
+
+@pytest.mark.faults("R22", injected="a template's zip file without an end", seen="exit code 3 after 64 MB")
+def test_a_zip_file_without_an_end(tmp_path):
+    sent = []
+    with answering(pouring(b"HTTP/1.1 200 OK\r\n\r\n", sent)) as place:
+        assert refusal(f"http://{place}/b.zip").message == "the template contains more than 64 MB"
+    assert sum(sent) < 150_000_000
+
+
+def test_a_zip_file_that_is_none_to_read(tmp_path):
+    with (tmp_path / "a.zip").open("wb") as file:
+        file.truncate(1 << 40)
+    error = refusal(tmp_path / "a.zip")
+    assert error.message == f"cannot read the template {tmp_path / 'a.zip'}: it is larger than 64 MB"
 
 
 def test_what_breaks_off_is_said(tmp_path):
@@ -692,7 +709,7 @@ def test_whatever_the_bytes_of_a_zip_file_are_it_is_unpacked_or_refused(data):
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
         (folder / "a.zip").write_bytes(content)
         with suppress(ProjectError):
-            snapshots.unzip(folder / "a.zip", folder / "unpacked")
+            snapshots.unzip(bytes(content), "a.zip", folder / "unpacked")
         assert {path.name for path in folder.iterdir()} <= {"a.zip", "unpacked"}
 
 

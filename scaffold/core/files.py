@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and locks between processes."""
+"""Files and folders that appear whole or not at all, folders of ours, and whether a process uses one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from typing import IO
 
 import platformdirs
 
-from scaffold.core.events import Noted, emit
-from scaffold.errors import MachineError, UsageError
+from scaffold.errors import UsageError
 
 APP = "proxy-wasm-scaffold"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -36,6 +35,27 @@ def data_dir() -> Path:
 def state_dir() -> Path:
     """The folder for records of what is running (XDG_STATE_HOME)."""
     return Path(platformdirs.user_state_dir(APP, appauthor=False))
+
+
+def private(folder: Path) -> None:
+    """Make a folder, with those above it. In our own folders no other user may enter, look or lock anything.
+
+    One that is open to others, such as an earlier version made it, is closed to them.
+    """
+    ours = (cache_dir(), data_dir(), state_dir())
+    own = [each for each in (folder, *folder.parents) if any(map(each.is_relative_to, ours))]
+    (own[-1].parent if own else folder).mkdir(parents=True, exist_ok=True)
+    for each in reversed(own):
+        each.mkdir(mode=0o700, exist_ok=True)
+        only_ours(each)
+
+
+def only_ours(path: Path) -> None:
+    """Take the permissions of others from a file or folder, unless that is another user's, or can't be."""
+    mode = path.stat().st_mode & 0o7777
+    if mode & 0o077:
+        with suppress(OSError):
+            path.chmod(mode & 0o700)
 
 
 def digest(content: bytes) -> str:
@@ -150,7 +170,7 @@ def _parents(target: Path) -> Iterator[None]:
     missing = [folder for folder in target.absolute().parents if not folder.exists()]
     try:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            private(target.parent)
         except FileExistsError as error:  # this one would mean that `target` exists
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target.parent)) from error
         yield
@@ -166,13 +186,12 @@ def scratch() -> Iterator[Path]:
     """A private folder while the block runs; if we are killed, a later call removes it."""
     parent = cache_dir() / "scratch"
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        private(parent)
         with tempfile.TemporaryFile(dir=parent, buffering=0) as trial:
             trial.write(b"x")
     except OSError:  # the home is read-only, or full
         parent = Path(tempfile.gettempdir())
     with temporary(parent) as folder:
-        folder.chmod(0o700)
         yield folder
 
 
@@ -193,7 +212,7 @@ def staging(near: Path) -> Iterator[Path]:
     """A folder for files that will be renamed to somewhere below `near`: in the user's cache if possible."""
     cache = cache_dir() / "staging"
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        private(cache)
         fits = cache.stat().st_dev == near.stat().st_dev and os.access(cache, os.W_OK)
     except OSError:
         fits = False
@@ -203,65 +222,86 @@ def staging(near: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary(parent: Path) -> Iterator[Path]:
-    """A temporary folder with our pid in its name; folders of processes that have ended are removed."""
-    for stale in parent.glob(".scaffold-*-*"):
-        owner = stale.name.split("-")[1]
-        if owner.isdecimal() and not _alive(int(owner)):
-            shutil.rmtree(stale, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".scaffold-{os.getpid()}-", dir=parent))
-    folder.chmod(0o755)
+    """A private folder while the block runs; those that no process uses any more are removed first.
+
+    The pid in its name is for people: another container may have a process of the same number.
+    """
+    for stale in temporaries(parent):
+        with _unused(stale) as unused:
+            if unused:
+                shutil.rmtree(stale, ignore_errors=True)
+    folder, handle = _claimed(parent)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
 
 
-def _alive(pid: int) -> bool:
-    with suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
+def temporaries(parent: Path) -> list[Path]:
+    """The folders that `temporary` made in `parent`, in use or not."""
+    return sorted(parent.glob(".scaffold-*-*"))
+
+
+def _claimed(parent: Path) -> tuple[Path, int]:
+    """A new folder, and the descriptor by which we use it: made again if a sweep came between the two."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".scaffold-{os.getpid()}-", dir=parent))
+        with suppress(FileNotFoundError):
+            handle = _claim(folder)
+            try:
+                if os.path.samestat(os.fstat(handle), folder.stat()):
+                    return folder, handle
+            except BaseException:
+                os.close(handle)
+                raise
+            os.close(handle)
+
+
+@contextmanager
+def using(folder: Path) -> Iterator[None]:
+    """Let `in_use` be true of the folder, until the block or this process ends, however it ends."""
+    handle = _claim(folder)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process uses the folder, be it one that this container can't see, as others have pids too."""
+    with _unused(folder) as unused:
+        return folder.is_dir() and not unused
+
+
+def _claim(folder: Path) -> int:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _locked(handle, fcntl.LOCK_EX)  # not on a disk without locks, where nothing counts as unused
+    return handle
+
+
+@contextmanager
+def _unused(folder: Path) -> Iterator[bool]:
+    """Whether no process uses a folder of ours; while the block runs, none can begin to."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:  # another user's, or gone
+        yield False
+        return
+    try:
+        yield os.fstat(handle).st_uid == os.geteuid() and _locked(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int, how: int) -> bool:
+    try:
+        fcntl.flock(handle, how)
+    except OSError:
+        return False
     return True
 
 
 def size(folder: Path) -> int:
     """The total size of the files in a folder, in bytes; links don't count."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-
-
-@contextmanager
-def lock(path: Path, *, doing: str) -> Iterator[None]:
-    """Lock `path` against our other processes and threads; announces which process it waits for.
-
-    The system releases the lock when its owner dies. The file contains the pid of the last owner.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b", buffering=0)
-    except OSError as error:
-        raise _cannot_lock(path, error) from error
-    with file:
-        try:
-            _acquire(file, path, doing)
-        except OSError as error:
-            raise _cannot_lock(path, error) from error
-        yield
-
-
-def _acquire(file: IO[bytes], path: Path, doing: str) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.pread(file.fileno(), 20, 0)
-        owner = f"pid {int(pid)}, {path}" if pid.isdigit() else path
-        emit(Noted(f"waiting for another scaffold that is {doing} ({owner})"))
-        fcntl.flock(file, fcntl.LOCK_EX)
-    with suppress(OSError):  # a full disk: nobody will know the owner
-        file.truncate(0)
-        file.write(str(os.getpid()).encode())
-
-
-def _cannot_lock(path: Path, error: OSError) -> MachineError:
-    hint = "does it belong to another user?" if isinstance(error, PermissionError) else None
-    return MachineError(f"cannot lock {path}: {error.strerror}", hint=hint)

@@ -255,7 +255,8 @@ def start_time(pid: int) -> float | None:
 def find(*words: str) -> dict[int, Path]:
     """The processes whose command line ends in these words, as far as we may see: pid -> working folder.
 
-    A working folder that has been removed keeps its name.
+    A working folder that has been removed keeps its name. Those in a container are left out, where the same
+    name is another folder.
     """
     import psutil
 
@@ -263,7 +264,15 @@ def find(*words: str) -> dict[int, Path]:
         each.pid: Path(each.info["cwd"])
         for each in psutil.process_iter(["cmdline", "cwd"])
         if each.info["cwd"] and tuple(each.info["cmdline"] or ())[-len(words) :] == words
+        if _shares_root(each.pid)
     }
+
+
+def _shares_root(pid: int) -> bool:
+    try:
+        return os.path.samestat(Path(f"/proc/{pid}/root/").stat(), Path("/").stat())
+    except OSError:
+        return sys.platform != "linux"
 
 
 def port_owner(port: int) -> str | None:

@@ -31,7 +31,7 @@ class DamagedRecord(MachineError):
 
 def write(path: Path, record: object, *, mode: int = 0o600) -> None:
     """Replace the record at once; its folder is made where it is missing."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.private(path.parent)
     files.write(path, json.dumps(record, default=dataclasses.asdict, indent=2) + "\n", mode=mode)
 
 

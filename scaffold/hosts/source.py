@@ -216,7 +216,7 @@ def open_image(name: str) -> OpenedImage:
 def _cached(content: bytes, digest: str) -> WasmModule:
     """Write a module to the user's cache, named after its digest, unless it is there and undamaged."""
     path = files.cache_dir() / "modules" / f"{digest.removeprefix('sha256:')}.wasm"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.private(path.parent)
     with suppress(NotAPlugin):
         module = WasmModule.read(path)
         if module.digest == digest:

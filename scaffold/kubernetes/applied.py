@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.core import files, records
+from scaffold.core import files, locks, records
 from scaffold.kubernetes.kubectl import Resource
 
 
@@ -128,7 +128,7 @@ def _save(root: Path, applied: list[Applied]) -> None:
 @contextmanager
 def lock(root: Path) -> Iterator[None]:
     """Keep two commands from changing a project's record at the same time."""
-    with files.lock(path(root).with_suffix(".lock"), doing="deploying this project"):
+    with locks.lock(path(root).with_suffix(".lock"), doing="deploying this project"):
         yield
 
 

@@ -18,7 +18,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from scaffold.core import files
+from scaffold.core import files, locks
 from scaffold.core.events import Warned, emit
 from scaffold.errors import MachineError, UsageError
 from scaffold.oci.reference import Reference
@@ -106,7 +106,7 @@ class Ingest:
             with self._blobs.open(descriptor):
                 return
         staged.chmod(0o644)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.private(target.parent)
         staged.replace(target)
 
     def _staged(self, digest: str) -> Path:
@@ -224,7 +224,7 @@ class Store:
     @contextmanager
     def receiving(self) -> Iterator[Ingest]:
         """A place to collect an image's blobs; whatever isn't committed vanishes with the block."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.private(self.folder)
         with files.temporary(self.folder) as folder:
             yield Ingest(folder, self.blobs)
 
@@ -312,8 +312,8 @@ class Store:
     @contextmanager
     def _changing(self) -> Iterator[list[Entry]]:
         """The index, locked for the block."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with files.lock(self.folder.with_suffix(".lock"), doing="changing the local images"):
+        files.private(self.folder)
+        with locks.lock(self.folder.with_suffix(".lock"), doing="changing the local images"):
             yield self.entries()
 
     def _write(self, entries: list[Entry]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from scaffold.core import files, process
+from scaffold.core import files, locks, process
 from scaffold.core.events import step
 from scaffold.core.versions import Version
 from scaffold.errors import MachineError
@@ -133,7 +133,7 @@ def _install_toolchain(rustup: Path, root: Path, install: bool, timeout: float, 
 
 
 def _add_target(rustup: Path, triple: str, name: str, rustc: Path, root: Path, timeout: float) -> None:
-    with files.lock(files.cache_dir() / "rustup.lock", doing="adding a target to rustup"):
+    with locks.lock(files.cache_dir() / "rustup.lock", doing="adding a target to rustup"):
         probed = probe(rustc, triple, root)
         if probed and probed.libdir:  # another process added it while we waited
             return

@@ -97,7 +97,7 @@ def _script() -> Path | None:
     path = files.cache_dir() / f"rustc-wrapper-{digest[:12]}"
     with suppress(OSError):
         if not path.exists() or path.read_bytes() != _SCRIPT.encode():  # damaged
-            path.parent.mkdir(parents=True, exist_ok=True)
+            files.private(path.parent)
             files.write(path, _SCRIPT, mode=0o755)
     return path if os.access(path, os.X_OK) else None  # not on a disk mounted noexec
 

@@ -5,9 +5,20 @@ from __future__ import annotations
 import pytest
 from support.clusters import cluster, kubeconfig
 from support.faulty_registry import authority, other, server, tls_server, trusted
+from support.scripts import open_folder
 from support.users import home, said, users_folders
 
-__all__ = ["authority", "home", "other", "said", "server", "tls_server", "trusted", "users_folders"]
+__all__ = [
+    "authority",
+    "home",
+    "open_folder",
+    "other",
+    "said",
+    "server",
+    "tls_server",
+    "trusted",
+    "users_folders",
+]
 
 
 @pytest.fixture

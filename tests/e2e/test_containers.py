@@ -654,9 +654,11 @@ def test_a_container_whose_daemon_is_gone_is_said_to_be_left(
     docker.api.remove_container(*left, force=True)
 
 
-def test_only_what_this_user_left_is_swept(images, docker):
-    """Other users' processes may be hidden from us, and then look as if they had ended."""
-    owners = {uid: f"{platform.node()}/{uid}/{2**22}/1.00" for uid in (os.getuid(), os.getuid() + 1)}
+def test_only_what_this_user_left_here_is_swept(images, docker):
+    """Other users' processes, and other containers', may be hidden from us, as if they had ended."""
+    user, *_ = daemon._owner().rpartition(f"/{os.getuid()}/")
+    owners = {uid: f"{user}/{uid}/{2**22}/1.00" for uid in (os.getuid(), os.getuid() + 1)}
+    owners[-1] = f"{platform.node()}/pid:[1]/{os.getuid()}/{2**22}/1.00"  # in another container
     made = {
         uid: docker.containers.create(
             images.none, "envoy", labels={daemon.DEPLOYMENT: "", daemon.OWNER: owner}
@@ -666,7 +668,7 @@ def test_only_what_this_user_left_is_swept(images, docker):
     try:
         daemon.Daemon().sweep("")
         there = [each["Id"] for each in docker.api.containers(all=True)]
-        assert [uid for uid in made if made[uid] in there] == [os.getuid() + 1]
+        assert [uid for uid in made if made[uid] in there] == [os.getuid() + 1, -1]
     finally:
         for each in made.values():
             with suppress(NotFound):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import process
+from scaffold.core import files, process
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import DeployedPlugin, Record
 from scaffold.hosts.options import HostSettings
+
+_USED = ExitStack()  # the folders that we use, as a supervisor does, until the tests end
 
 
 def recorded(root: Path, **fields: Any) -> Record:
@@ -32,6 +35,8 @@ def recorded(root: Path, **fields: Any) -> Record:
         "since": time.time(),
     }
     made = Record(**(defaults | fields))
+    if made.pid == os.getpid():
+        _USED.enter_context(files.using(place))
     deployments.save(made)
     return made
 

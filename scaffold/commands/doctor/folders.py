@@ -67,7 +67,7 @@ def examine(
 
 def make(folder: Path) -> None:
     """Make a folder that is missing."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    files.private(folder)
 
 
 def _nearest(folder: Path) -> Path:

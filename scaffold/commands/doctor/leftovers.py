@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scaffold.commands.doctor.finding import Finding, Scope
-from scaffold.core import files, process
+from scaffold.core import files
 from scaffold.hosts.background import deployments as record
 from scaffold.hosts.background import target
+from scaffold.oci.store import Store
 
 _HOUR = 3600.0
 
@@ -63,15 +64,13 @@ def half_made(_scope: Scope) -> list[Finding]:
 
 
 def _half_made() -> Iterator[Path]:
-    for path in (files.cache_dir() / "staging").glob(".scaffold-*-*"):
-        owner = path.name.split("-")[1]
-        if owner.isdecimal() and process.start_time(int(owner)) is None:
-            yield path
+    for place in (files.cache_dir() / "staging", files.cache_dir() / "scratch", Store().folder):
+        yield from (path for path in files.temporaries(place) if not files.in_use(path))
     toolchains = files.data_dir() / "toolchains"
     for pattern in (".debian-*", ".removed-*"):
         yield from filter(_is_old, toolchains.glob(pattern))
     for path in (files.state_dir() / "deployments").glob("*/"):
-        if not (path / record.RECORD).exists() and _is_old(path):
+        if not (path / record.RECORD).exists() and _is_old(path) and not files.in_use(path):
             yield path
 
 

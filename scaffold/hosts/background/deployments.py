@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from scaffold.core import files, process, records
+from scaffold.core import files, locks, process, records
 from scaffold.core.text import age
 from scaffold.core.versions import Version
 from scaffold.errors import HostError
@@ -70,7 +70,12 @@ class Record:
 
     @property
     def alive(self) -> bool:
-        """Whether its supervisor runs."""
+        """Whether its supervisor runs, be it in another container that shares the user's folders."""
+        return files.in_use(Path(self.folder))
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether this container sees the process that has the supervisor's pid."""
         return process.start_time(self.pid) == self.started
 
 
@@ -208,7 +213,7 @@ def name_of(folder: Path) -> str:
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Keep other commands from changing the deployment in this folder."""
-    with files.lock(folder.with_suffix(".lock"), doing="deploying this project"):
+    with locks.lock(folder.with_suffix(".lock"), doing="deploying this project"):
         yield
 
 

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import process, records
+from scaffold.core import files, process, records
 from scaffold.errors import INTERNAL, HostError, ScaffoldError, of_exit_code, of_os_error
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background.deployments import STOP_SECONDS, SUPERVISOR
@@ -119,7 +119,12 @@ def _order(plugin: Plugin) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Supervise one deployment until it is ended."""
+    """Supervise one deployment, whose folder is the current one, until it is ended."""
+    with files.using(Path.cwd()):  # so that others know that it runs
+        _supervise()
+
+
+def _supervise() -> None:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order: dict[str, Any] = json.loads(sys.stdin.readline())

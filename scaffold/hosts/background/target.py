@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaffold.core import process
+from scaffold.core import files, process
 from scaffold.core.collected_errors import Failures
 from scaffold.core.events import Logged, Noted, emit
 from scaffold.core.versions import Version
@@ -87,12 +87,16 @@ def _files(record: Record) -> Folder:
 
 def end(folder: Path, record: Record | None) -> None:
     """End what runs in a deployment's folder: any supervisor, and a container that outlived it."""
-    if record and record.alive:
+    if record and record.is_visible:
         process.end(record.pid, STOP_SECONDS)
     for pid, place in deployments.supervisors().items():
         if place == folder:
             process.end(pid, STOP_SECONDS)
             emit(Noted(f"ended a supervisor that no record names (pid {pid})"))
+    if files.in_use(folder):
+        name = record.name if record else str(folder)
+        message = f"{name} runs in another container, which shares your folders: this one can't end it"
+        raise TargetError(message, hint="run `scaffold undeploy` there")
     if (folder / deployments.CONTAINER).exists():
         from scaffold.hosts.docker import host as container
 

@@ -252,7 +252,10 @@ def _context() -> Any:
 
 
 def _user() -> str:
-    return f"{platform.node()}/{os.getuid()}"
+    """Whose processes these are, and where their pids mean what they mean here."""
+    namespace = Path("/proc/self/ns/pid")
+    pids = namespace.readlink() if namespace.is_symlink() else ""
+    return f"{platform.node()}/{pids}/{os.getuid()}"
 
 
 def _owner() -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.core import files, records
+from scaffold.core import files, locks, records
 from scaffold.core import package_index as wheels
 from scaffold.core.events import Noted, Warned, emit, step
 from scaffold.core.text import human
@@ -236,7 +236,7 @@ def _discard(folder: Path) -> None:
 @contextmanager
 def _changing() -> Iterator[None]:
     """Keep other commands from installing and removing; finish removals that a kill interrupted."""
-    with files.lock(_home() / ".lock", doing="installing or removing an Envoy"):
+    with locks.lock(_home() / ".lock", doing="installing or removing an Envoy"):
         for stale in _home().glob(".removed-*"):
             shutil.rmtree(stale, ignore_errors=True)
         yield

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import files, foreign_files, process
+from scaffold.core import files, foreign_files, locks, process
 from scaffold.core.events import Warned, emit
 from scaffold.core.host_names import DOCKER_HUB
 from scaffold.core.text import one_line
@@ -73,7 +73,7 @@ def store(registry: str, credentials: Credentials) -> str:
     Raises `MachineError` when the helper refuses, or the file can't be read, which is left alone then.
     """
     path = _docker_config()
-    with files.lock(files.state_dir() / "credentials.lock", doing="logging in or out"):
+    with locks.lock(files.state_dir() / "credentials.lock", doing="logging in or out"):
         record = _read(path)
         helper = _helper(record, registry)
         if helper:
@@ -92,7 +92,7 @@ def store(registry: str, credentials: Credentials) -> str:
 def erase(registry: str) -> bool:
     """Delete what `store` kept; returns whether there was anything."""
     path = _docker_config()
-    with files.lock(files.state_dir() / "credentials.lock", doing="logging in or out"):
+    with locks.lock(files.state_dir() / "credentials.lock", doing="logging in or out"):
         record = _read(path)
         helper = _helper(record, registry)
         in_helper = bool(helper) and _get(helper, registry) is not None

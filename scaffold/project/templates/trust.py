@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scaffold.core import files, records
+from scaffold.core import files, locks, records
 from scaffold.core.events import Noted, emit
 from scaffold.core.text import escaped
 from scaffold.errors import UsageError
@@ -100,4 +100,4 @@ def _path() -> Path:
 
 
 def _lock() -> AbstractContextManager[None]:
-    return files.lock(_path().with_suffix(".lock"), doing="recording which templates are trusted")
+    return locks.lock(_path().with_suffix(".lock"), doing="recording which templates are trusted")

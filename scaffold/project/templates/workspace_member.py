@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import files, foreign_files, process
+from scaffold.core import files, foreign_files, locks, process
 from scaffold.errors import ProjectError
 from scaffold.project.cargo_toml import FILE, parse_manifest, table
 from scaffold.project.workspace import Workspace
@@ -46,7 +46,7 @@ def join(root: Path, folder: Path, profiles: Sequence[str]) -> bool:
     place = files.state_dir() / "workspaces" / f"{files.short_id(root)}.lock"
     joined = False
     try:
-        with files.lock(place, doing="changing this workspace"), process.uninterrupted():
+        with locks.lock(place, doing="changing this workspace"), process.uninterrupted():
             _add(root, folder.resolve(), profiles)
             joined = True
     except BaseException:

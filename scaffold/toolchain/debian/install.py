@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from scaffold.core import files, process
+from scaffold.core import files, locks, process
 from scaffold.core.events import Noted, ask, emit, step
 from scaffold.core.text import human
 from scaffold.errors import MachineError
@@ -228,7 +228,7 @@ def _downloads() -> Path:
 
 
 def _lock() -> contextlib.AbstractContextManager[None]:
-    return files.lock(files.data_dir() / "toolchains" / ".lock", doing="installing a Rust toolchain")
+    return locks.lock(files.data_dir() / "toolchains" / ".lock", doing="installing a Rust toolchain")
 
 
 def _leftovers(home: Path) -> Iterator[Path]:

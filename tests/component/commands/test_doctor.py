@@ -22,7 +22,7 @@ import scaffold
 from scaffold.commands.doctor import folders, programs, system
 from scaffold.commands.doctor.command import Diagnosis, Finding
 from scaffold.commands.doctor.finding import Scope, without_consequences
-from scaffold.core import events, process
+from scaffold.core import events, files, process
 from scaffold.errors import UsageError
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import DeployedPlugin
@@ -697,15 +697,18 @@ def test_a_deployment_that_runs_though_no_record_names_it(machine):
 
 def test_what_a_kill_left_half_made(machine):
     staging = machine.folder / "cache/proxy-wasm-scaffold/staging"
-    dead, ours = staging / f".scaffold-{DEAD}-x", staging / f".scaffold-{os.getpid()}-x"
+    dead, ours = staging / f".scaffold-{os.getpid()}-x", staging / f".scaffold-{DEAD}-x"
+    scratch = machine.folder / "cache/proxy-wasm-scaffold/scratch" / f".scaffold-{DEAD}-x"
+    ingest = machine.folder / "data/proxy-wasm-scaffold/images" / f".scaffold-{DEAD}-x"
     toolchains = machine.folder / "data/proxy-wasm-scaffold/toolchains"
     old, new = toolchains / ".debian-old", toolchains / ".debian-new"
-    for folder in (dead, ours, old, new):
+    for folder in (dead, ours, scratch, ingest, old, new):
         folder.mkdir(parents=True)
     os.utime(old, (0, 0))
-    found = explained(machine("leftovers"), "warning", str(dead), str(old))
-    assert str(ours) not in found.detail
-    assert str(new) not in found.detail
-    subprocess.run(found.remedy, shell=True, check=True, env={"PATH": "/bin:/usr/bin"})
-    assert fit(machine("leftovers"))
+    with files.using(ours):
+        found = explained(machine("leftovers"), "warning", *map(str, (dead, scratch, ingest, old)))
+        assert str(ours) not in found.detail
+        assert str(new) not in found.detail
+        subprocess.run(found.remedy, shell=True, check=True, env={"PATH": "/bin:/usr/bin"})
+        assert fit(machine("leftovers"))
     assert (ours.is_dir(), new.is_dir()) == (True, True)

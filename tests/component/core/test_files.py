@@ -1,20 +1,17 @@
 import errno
-import os
 import random
 import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.scripts import AS_ANOTHER_USER, finished, in_other_pids, mounted, running, script
 
 from scaffold.core import files
-from scaffold.core.events import Noted, listening
 
 
 @pytest.fixture(autouse=True)
@@ -23,44 +20,6 @@ def cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     return folder
-
-
-@pytest.fixture
-def open_folder():
-    """A folder that every user can reach, which those of tmp_path are not."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-def script(body, *arguments):
-    begin = "import sys\nfrom pathlib import Path\nfrom scaffold.core import files\n"
-    return [sys.executable, "-c", begin + body, *map(str, arguments)]
-
-
-@contextmanager
-def running(body, *arguments):
-    """A process of ours that has said a first word; killed when the block ends."""
-    with subprocess.Popen(script(body, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        try:
-            assert child.stdout.readline(), child.stderr.read().decode()
-            yield child
-        finally:
-            child.kill()
-
-
-def finished(body, *arguments):
-    """What a process of ours prints to its end."""
-    ran = subprocess.run(script(body, *arguments), capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout.strip()
-
-
-AS_ANOTHER_USER = """
-import os, tempfile, errno
-if os.getuid() == 0:  # permissions don't bind root
-    os.setgid(65534); os.setuid(65534)
-"""
 
 
 def names(folder):
@@ -251,22 +210,6 @@ def test_a_home_that_may_not_be_written_is_done_without(open_folder):
     assert (names(work), names(work / "target"), names(home)) == (["target"], ["file"], [])
 
 
-def mounted(folder, argv, options="bind"):
-    """Run a process of ours that sees `folder` as a mount of its own; skips where that isn't allowed."""
-    if not shutil.which("unshare") or os.getuid() != 0:
-        pytest.skip("mounts are root's")
-    mount = 'mount -o bind "$1" "$1"; mount -o "remount,$2" "$1"; shift 2; exec "$@"'
-    ran = subprocess.run(
-        ["unshare", "--mount", "sh", "-ec", mount, "sh", folder, options, *argv],
-        capture_output=True,
-        text=True,
-    )
-    if "permission denied" in ran.stderr or "not permitted" in ran.stderr:
-        pytest.skip("mounts aren't allowed here")
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout.strip()
-
-
 def test_one_device_mounted_twice_is_crossed_by_a_copy(tmp_path, cache):
     """As in a container with two volumes of one disk: rename is refused, though the devices are one."""
     volume = tmp_path / "volume"
@@ -288,98 +231,35 @@ def test_a_cache_on_a_read_only_disk_is_done_without(tmp_path, cache):
     assert (names(tmp_path), names(tmp_path / "target"), names(cache)) == (["target"], ["file"], [])
 
 
-# --- lock
-
-
-HOLD = """
-with files.lock(Path(sys.argv[1]), doing="a thing"):
-    print("held", flush=True)
-    sys.stdin.read()
-    import time; time.sleep(300)
-"""
-
-
-@pytest.mark.faults("R7", injected="a lock's holder is killed", seen="the next command gets the lock")
-def test_a_second_process_waits_says_so_and_goes_on_when_the_first_is_killed(tmp_path):
-    path = tmp_path / "folder/lock"
-    heard = []
-    with running(HOLD, path) as holder:
-
-        def kills(event):
-            heard.append(event)
-            assert holder.poll() is None
-            holder.kill()
-
-        with listening(kills), files.lock(path, doing="something else"):
-            assert holder.wait(5) == -signal.SIGKILL
-    waiting = f"waiting for another scaffold that is something else (pid {holder.pid}, {path})"
-    assert heard == [Noted(waiting)]
-
-
-@pytest.mark.parametrize("content", ["", "who knows", "9" * 40, "-1"])
-def test_a_lock_whose_holder_left_no_number_is_waited_for_all_the_same(tmp_path, content):
-    path = tmp_path / "lock"
-    heard = []
-    with running(HOLD, path) as holder:
-        path.write_text(content)
-
-        def kills(event):
-            heard.append(event)
-            holder.kill()
-
-        with listening(kills), files.lock(path, doing="something else"):
-            assert path.read_text() == str(os.getpid())
-    assert (len(heard), "waiting for another scaffold" in heard[0].text) == (1, True)
-
-
-def test_a_lock_on_a_full_disk_holds(tmp_path):
-    """There is no room for the holder's number, and none is needed."""
-    said = finished(
-        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
-        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "with files.lock(Path(sys.argv[1]), doing='a thing'): print('held')",
-        tmp_path / "lock",
-    )
-    assert (said, (tmp_path / "lock").read_bytes()) == ("held", b"")
-
-
-def test_processes_exclude_each_other(tmp_path):
-    """Each adds one to a number, in two steps; none is lost."""
-    number = tmp_path / "number"
-    number.write_text("0")
-    adds = """
-import time
-for _ in range(5):
-    with files.lock(Path(sys.argv[1]), doing="adding"):
-        number = int(Path(sys.argv[2]).read_text())
-        time.sleep(0.005)
-        Path(sys.argv[2]).write_text(str(number + 1))
-"""
-    adders = [subprocess.Popen(script(adds, tmp_path / "lock", number)) for _ in range(3)]
-    assert [adder.wait(20) for adder in adders] == [0, 0, 0]
-    assert number.read_text() == "15"
-
-
-@pytest.mark.parametrize("lock", ["lock", "folder/lock"])
-def test_another_users_folder_is_the_machines_fault(open_folder, lock):
-    open_folder.chmod(0o555)
-    said = finished(
-        AS_ANOTHER_USER + "from scaffold.errors import MachineError\n"
-        "try:\n    with files.lock(Path(sys.argv[1]), doing='a thing'): print('held')\n"
-        "except MachineError as error: print(error.message, error.hint, sep='|')",
-        open_folder / lock,
-    )
-    assert said == f"cannot lock {open_folder / lock}: Permission denied|does it belong to another user?"
-
-
 @pytest.mark.faults(
-    "R6", injected="files.lock: a read-only disk, another user's folder", seen="exit code 4, named"
+    "R10", injected="files.temporary: another container sweeps", seen="only what a kill left is removed"
 )
-def test_a_lock_on_a_read_only_disk_is_the_machines_fault(tmp_path):
-    locking = (
-        "from scaffold.errors import MachineError\n"
-        "try:\n    with files.lock(Path(sys.argv[1]), doing='a thing'): print('held')\n"
-        "except MachineError as error: print(error.message, error.hint, sep='|')"
-    )
-    said = mounted(tmp_path, script(locking, tmp_path / "lock"), "bind,ro")
-    assert said == f"cannot lock {tmp_path / 'lock'}: Read-only file system|None"
+def test_what_a_process_uses_is_swept_neither_within_nor_from_another_container(tmp_path, cache):
+    """A pid says nothing there: it is unknown, or another process's."""
+    wrapper = in_other_pids()
+    sweeps = "with files.tree(Path(sys.argv[1])): pass"
+    with running(PLANT, tmp_path / "here"), running(PLANT, tmp_path / "there", wrapper=wrapper) as there:
+        both = staged(cache)
+        assert len(both) == 2
+        finished(sweeps, tmp_path / "a", wrapper=wrapper)
+        finished(sweeps, tmp_path / "b")
+        assert staged(cache) == both
+        there.kill()
+        there.wait()
+        finished(sweeps, tmp_path / "c", wrapper=wrapper)
+        assert len(staged(cache)) == 1
+    finished(sweeps, tmp_path / "d", wrapper=wrapper)
+    assert staged(cache) == []
+
+
+def test_a_sweep_never_takes_a_folder_that_has_just_been_made(tmp_path):
+    """It comes between the folder and its lock as often as it can."""
+    makes = """
+print("ready", flush=True)
+for _ in range(int(sys.argv[2])):
+    with files.temporary(Path(sys.argv[1])) as folder:
+        (folder / "file").write_text("x")
+        assert (folder / "file").read_text() == "x"
+"""
+    with running(makes, tmp_path, 10**6), running(makes, tmp_path, 10**6):
+        finished(makes, tmp_path, 1000)

@@ -1,6 +1,4 @@
 import os
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -8,8 +6,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scaffold.core import files
-from scaffold.core.events import listening
-from scaffold.errors import MachineError
 
 
 @pytest.fixture(autouse=True)
@@ -175,47 +171,6 @@ def test_a_relative_tree_appears_where_we_are(tmp_path, monkeypatch):
     assert names(tmp_path) == ["target"]
 
 
-def test_a_lock_that_is_free_is_taken_without_a_word(tmp_path):
-    heard = []
-    with listening(heard.append):
-        for _ in range(2):
-            with files.lock(tmp_path / "lock", doing="a thing"):
-                pass
-        with pytest.raises(RuntimeError), files.lock(tmp_path / "lock", doing="a thing"):
-            raise RuntimeError
-        with files.lock(tmp_path / "lock", doing="a thing"):
-            pass
-    assert heard == []
-
-
-def test_threads_exclude_each_other_too(tmp_path):
-    inside, most = [], []
-
-    def work():
-        for _ in range(3):
-            with files.lock(tmp_path / "lock", doing="a thing"):
-                inside.append(1)
-                most.append(len(inside))
-                time.sleep(0.005)
-                inside.pop()
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == [1] * 9
-
-
-def test_a_lock_below_a_file_is_the_machines_fault(tmp_path):
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(MachineError, match="cannot lock"),
-        files.lock(tmp_path / "file/lock", doing="a thing"),
-    ):
-        pytest.fail("the block ran")
-
-
 # --- where things lie
 
 
@@ -230,3 +185,51 @@ def test_a_lock_below_a_file_is_the_machines_fault(tmp_path):
 def test_the_users_folders_are_where_the_user_says(tmp_path, monkeypatch, variable, where):
     monkeypatch.setenv(variable, str(tmp_path))
     assert where() == tmp_path / "proxy-wasm-scaffold"
+
+
+@pytest.fixture
+def open_folders(tmp_path, monkeypatch):
+    """Our folders as they were made before: everybody may look into them."""
+    before = os.umask(0)
+    try:
+        for kind in ("CACHE", "DATA", "STATE"):
+            monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / kind))
+            (tmp_path / kind / files.APP / "inner").mkdir(parents=True, mode=0o777)
+        yield tmp_path
+    finally:
+        os.umask(before)
+
+
+def mode(path):
+    return path.stat().st_mode & 0o777
+
+
+def test_our_folders_are_closed_to_other_users_even_if_they_were_open(open_folders):
+    for where in (files.cache_dir, files.data_dir, files.state_dir):
+        files.private(where() / "inner" / "new" / "newer")
+        for folder in ("", "inner", "inner/new", "inner/new/newer"):
+            assert mode(where() / folder) == 0o700
+        assert mode(where().parent) == 0o777  # not ours
+    files.private(open_folders / "elsewhere")
+    assert mode(open_folders / "elsewhere") == 0o777
+
+
+def test_a_folder_that_we_may_only_read_stays_so(open_folders):
+    files.state_dir().chmod(0o555)
+    files.private(files.state_dir())
+    assert mode(files.state_dir()) == 0o500
+
+
+def test_every_temporary_folder_is_private(open_folders):
+    with files.scratch() as one, files.staging(open_folders) as two, files.temporary(open_folders) as three:
+        assert [mode(folder) for folder in (one, two, three)] == [0o700] * 3
+        assert mode(files.cache_dir()) == 0o700
+        assert all(map(files.in_use, (one, two, three)))
+
+
+def test_a_folder_is_in_use_while_the_block_runs(tmp_path):
+    assert not files.in_use(tmp_path)
+    with files.using(tmp_path):
+        assert files.in_use(tmp_path)
+    assert not files.in_use(tmp_path)
+    assert not files.in_use(tmp_path / "missing")

@@ -22,7 +22,7 @@ def state(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize("name", [deployments.SUPERVISOR, "scaffold.targets.supervisor"])
 def test_a_supervisor_is_known_by_its_folder_and_ended_whatever_the_record_says(tmp_path, name):
     """Its module had another name once; one that was started then may still run."""
-    saved = recorded(tmp_path)
+    saved = recorded(tmp_path, pid=0)
     edited(saved, pid=None)
     place, elsewhere = Path(saved.folder), tmp_path / "elsewhere"
     elsewhere.mkdir()

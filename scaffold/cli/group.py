@@ -27,7 +27,23 @@ _ELSEWHERE = {
 
 
 class Operation(click.Command):
-    """A command that prints the value its function returns; its help groups options under headings."""
+    """A command that prints the value its function returns; its help groups options under headings.
+
+    Parameters may be declared by a function that returns several: it is called when they are used first.
+    """
+
+    _params: list[Any]
+
+    @property
+    def params(self) -> list[click.Parameter]:
+        """The arguments and options."""
+        if any(map(callable, self._params)):
+            self._params = [one for each in self._params for one in (each() if callable(each) else [each])]
+        return self._params
+
+    @params.setter
+    def params(self, declared: list[Any]) -> None:
+        self._params = declared
 
     def sections(self, params: Sequence[click.Parameter]) -> dict[str, list[click.Option]]:
         """The options by heading; options without one come first, under "Options"."""

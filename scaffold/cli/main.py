@@ -14,9 +14,6 @@ import scaffold
 from scaffold.cli import console
 from scaffold.cli.group import Commands
 from scaffold.cli.options import FILE, json_option, out_option, plain_http_option, root_option, takes
-from scaffold.hosts.options import RunOptions
-from scaffold.kubernetes.options import DEPLOY_ONLY, ClusterOptions
-from scaffold.toolchain.options import BuildOptions
 
 _COMPLETE = "_SCAFFOLD_COMPLETE"  # the environment variable with which a shell asks for completions
 _WIDTH = 100  # columns of help at most
@@ -94,7 +91,7 @@ def adopt(**options: Any) -> object:
 
 @cli.command()
 @root_option
-@takes(options=BuildOptions, only=("rustc", "yes"))
+@takes(options="BuildOptions", only=("rustc", "yes"))
 @click.option("--remove", is_flag=True, help="Remove the toolchains that scaffold installed.")
 @json_option
 def setup(**options: Any) -> object:
@@ -108,8 +105,8 @@ def setup(**options: Any) -> object:
     "--fix", is_flag=True, help="Install a toolchain, create missing folders, forget dead deployments."
 )
 @takes(
-    build=BuildOptions,
-    run=RunOptions,
+    build="BuildOptions",
+    run="RunOptions",
     only=("rustc", "envoy"),
     helps={
         "rustc": "Rust compiler to check.  [default: $RUSTC, or the first that works]",
@@ -128,7 +125,7 @@ def doctor(**options: Any) -> object:
 
 @cli.command()
 @root_option
-@takes(options=BuildOptions)
+@takes(options="BuildOptions")
 @json_option
 def build(**options: Any) -> object:
     """Compile the plugin to a wasm module.
@@ -154,7 +151,7 @@ def build(**options: Any) -> object:
 @click.option("-x", "--exitfirst", is_flag=True, help="Stop at the first failure.")
 @click.option("--junitxml", type=FILE, metavar="FILE", help="Write a JUnit report.")
 @takes(
-    run=RunOptions,
+    run="RunOptions",
     only=("envoy", "envoy_image", "docker_args"),
     helps={
         "envoy": "Envoy to run, or several separated by commas.  [default: the bundled one]",
@@ -163,7 +160,7 @@ def build(**options: Any) -> object:
     },
     headings=False,
 )
-@takes(build=BuildOptions)
+@takes(build="BuildOptions")
 @json_option
 def test(**options: Any) -> object:
     """Run the plugin's Rust tests, then its pytest tests in Envoy.
@@ -187,7 +184,7 @@ def clean(**options: Any) -> None:
 @cli.command()
 @click.argument("module", required=False)
 @root_option
-@takes(options=RunOptions, build=BuildOptions, without=("envoy_image", "docker_args"), headings=False)
+@takes(options="RunOptions", build="BuildOptions", without=("envoy_image", "docker_args"), headings=False)
 def run(**options: Any) -> None:
     """Build the plugin and run it in Envoy until Ctrl-C.
 
@@ -207,9 +204,9 @@ def run(**options: Any) -> None:
     help="Path to request from --upstream to verify the deployment; for a control plane, a whole URL.",
 )
 @takes(
-    run=RunOptions,
-    cluster=ClusterOptions,
-    build=BuildOptions,
+    run="RunOptions",
+    cluster="ClusterOptions",
+    build="BuildOptions",
     kept="run",
     helps={
         "envoy": "Envoy to run; for istio-envoyfilter, the version to support.  "
@@ -289,7 +286,7 @@ def envoys(**options: Any) -> object:
 @click.option(
     "--runtime-config", type=FILE, metavar="FILE", help="Read the root ids from wasme's runtime-config.json."
 )
-@takes(build=BuildOptions)
+@takes(build="BuildOptions")
 @json_option
 def package(**options: Any) -> object:
     """Package the plugin as an OCI image in the local store.
@@ -328,7 +325,7 @@ def pull(**options: Any) -> object:
 @click.argument("target")
 @click.argument("image", required=False)
 @root_option
-@takes(options=ClusterOptions, build=BuildOptions, without=DEPLOY_ONLY)
+@takes(options="ClusterOptions", build="BuildOptions", without=("context", "dry_run", "wait"))
 @out_option
 @json_option
 def manifest(**options: Any) -> object:
@@ -396,8 +393,8 @@ def inspect(**options: Any) -> object:
 @click.argument("module", required=False)
 @root_option
 @takes(
-    options=RunOptions,
-    build=BuildOptions,
+    options="RunOptions",
+    build="BuildOptions",
     without=("log_level", "envoy_args", "envoy_image", "docker_args"),
     helps={
         "upstream": "Send the traffic to this URL.  [default: Envoy itself answers]",

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+import scaffold
 from scaffold.core.option_fields import Declaration, declarations, flag
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,35 +26,45 @@ def takes(
     helps: dict[str, str] | None = None,
     kept: str = "",
     headings: bool = True,
-    **kinds: type,
+    **kinds: str,
 ) -> Decorator[Any]:
     """Add the options of these classes to a command, whose function gets an object of each by keyword.
 
-    An option that several classes share goes to the first. `only` and `without` select options by field
-    name; `helps` replaces help texts, with their defaults. `kept` is the keyword of the class whose options
-    keep their deployed value when they are left out. Without `headings`, `--help` doesn't group options by
-    target.
+    The classes are named as in `scaffold`, and imported when the command is asked for its parameters. An
+    option that several classes share goes to the first. `only` and `without` select options by field name;
+    `helps` replaces help texts, with their defaults. `kept` is the keyword of the class whose options keep
+    their deployed value when they are left out. Without `headings`, `--help` doesn't group options by target.
     """
-    owners: dict[str, tuple[str, Field[Any], Declaration]] = {}
-    for keyword, kind in kinds.items():
-        by_name = {each.name: each for each in fields(kind)}
-        for name, declared in declarations(kind).items():
-            if name not in without and (not only or name in only):
-                declared = declared if headings else replace(declared, heading="")
-                owners.setdefault(name, (keyword, by_name[name], declared))
+
+    @functools.cache
+    def owners() -> dict[str, tuple[str, Field[Any], Declaration]]:
+        found: dict[str, tuple[str, Field[Any], Declaration]] = {}
+        for keyword, kind in kinds.items():
+            by_name = {each.name: each for each in fields(getattr(scaffold, kind))}
+            for name, declared in declarations(getattr(scaffold, kind)).items():
+                if name not in without and (not only or name in only):
+                    declared = declared if headings else replace(declared, heading="")
+                    found.setdefault(name, (keyword, by_name[name], declared))
+        return found
+
+    def params() -> list[click.Option]:
+        return [
+            _option(name, each, declared, (helps or {}).get(name), keyword == kept)
+            for name, (keyword, each, declared) in owners().items()
+        ]
 
     def decorate(body: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(body)
         def gather(**values: Any) -> Any:
             objects: dict[str, dict[str, Any]] = {keyword: {} for keyword in kinds}
-            for name, (keyword, _, _) in owners.items():
+            for name, (keyword, _, _) in owners().items():
                 objects[keyword][name] = values.pop(name)
-            return body(**values, **{keyword: kinds[keyword](**each) for keyword, each in objects.items()})
+            made = {keyword: getattr(scaffold, kinds[keyword])(**each) for keyword, each in objects.items()}
+            return body(**values, **made)
 
-        decorated: Callable[..., Any] = gather
-        for name, (keyword, each, declared) in reversed(owners.items()):
-            decorated = _click(name, each, declared, (helps or {}).get(name), keyword == kept)(decorated)
-        return decorated
+        # `Operation.params` calls it
+        gather.__click_params__ = [*getattr(body, "__click_params__", ()), params]  # type: ignore[attr-defined]
+        return gather
 
     return decorate
 
@@ -72,16 +83,17 @@ class Headed(click.Option):
         return extra
 
 
-def _click(name: str, field: Field[Any], declared: Declaration, override: str | None, kept: bool) -> Any:
+def _option(
+    name: str, field: Field[Any], declared: Declaration, override: str | None, kept: bool
+) -> click.Option:
     text = override or declared.help
     if declared.standard and not override:
         text += f"  [default: {'as deployed, or ' if kept else ''}{declared.standard}]"
     words = [declared.short, flag(name), name] if declared.short else [flag(name), name]
     if field.default is False:
-        return click.option(*words, cls=Headed, heading=declared.heading, is_flag=True, help=text)
-    return click.option(
-        *words,
-        cls=Headed,
+        return Headed(words, heading=declared.heading, is_flag=True, help=text)
+    return Headed(
+        words,
         heading=declared.heading,
         metavar=declared.metavar,
         multiple=isinstance(field.default, tuple),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from scaffold.commands.admin import admin
     from scaffold.commands.adopt import adopt
     from scaffold.commands.bootstrap import bootstrap
     from scaffold.commands.build import build
@@ -57,6 +58,7 @@ OPERATIONS = {
     "deploy": "scaffold.commands.deploy",
     "status": "scaffold.commands.status",
     "logs": "scaffold.commands.logs",
+    "admin": "scaffold.commands.admin",
     "undeploy": "scaffold.commands.undeploy",
     "envoys": "scaffold.commands.envoys",
     "package": "scaffold.commands.package",
@@ -87,6 +89,7 @@ __all__ = [
     "ClusterOptions",
     "RunOptions",
     "__version__",
+    "admin",
     "adopt",
     "bootstrap",
     "build",

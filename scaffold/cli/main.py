@@ -22,7 +22,7 @@ _HEADINGS = {
     "Build and test": "build test clean",
     "Run and deploy": "run deploy status logs undeploy envoys",
     "Ship": "package push pull manifest ci login logout",
-    "Look inside": "inspect bootstrap images tags",
+    "Look inside": "admin inspect bootstrap images tags",
     "Maintain": "update tag rmi import-wasme completion",
 }
 
@@ -244,6 +244,18 @@ def status(**options: Any) -> object:
 def logs(**options: Any) -> None:
     """Print the log of the deployed plugin."""
     scaffold.logs(**options)
+
+
+@cli.command()
+@click.argument("path", default="/help")
+@root_option
+@click.option("--post", is_flag=True, help="Send a POST request, which may change something.")
+def admin(**options: Any) -> object:
+    """Ask the deployed Envoy, for example for /stats.
+
+    The answer comes from Envoy's admin interface. Without a path, it lists all paths.
+    """
+    return scaffold.admin(**options)
 
 
 @cli.command()

@@ -5,10 +5,8 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
-from scaffold.commands.targets import chain_with, roots_of, targets
+from scaffold.commands.targets import nothing_deployed, roots_of, targets
 from scaffold.core.events import emit, until_interrupted
-from scaffold.errors import TargetError
-from scaffold.project.workspace import choices
 
 
 def logs(root: Path = Path(), *, follow: bool = False) -> None:
@@ -17,10 +15,7 @@ def logs(root: Path = Path(), *, follow: bool = False) -> None:
     logs = (target.log_lines(roots, follow) for target in targets())
     lines = next((each for each in logs if each is not None), None)
     if lines is None:
-        chain = chain_with(roots[0])
-        elsewhere = f"pass {choices([Path(chain.root)])}: it runs in {chain.name}" if chain else ""
-        hint = elsewhere or "run `scaffold deploy`, or pass --root"
-        raise TargetError("nothing is deployed from here", hint=hint)
+        raise nothing_deployed(roots)
     with until_interrupted() if follow else nullcontext():
         for line in lines:
             emit(line)

@@ -11,6 +11,7 @@ from scaffold.hosts import source as plugins
 from scaffold.hosts.background.deployments import check_free
 from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy import local as host
+from scaffold.hosts.envoy.admin import curl
 from scaffold.hosts.options import RunOptions
 from scaffold.project.projects import chained
 from scaffold.toolchain.options import BuildOptions
@@ -38,7 +39,8 @@ def run(
         with step(f"Starting Envoy with {name}"):
             running = stack.enter_context(host.start(*chain, folder=folder, settings=options.settings))
         with until_interrupted():
-            emit(Noted(f"{name} answers at {running.url}, Envoy's admin interface at {running.admin_url}"))
+            emit(Noted(f"{name} answers at {running.url}"))
+            emit(Noted(f"Ask Envoy: {curl(running.admin_address)}"))
             emit(Noted("Press Ctrl-C to stop"))
             for line in running.follow():
                 emit(line.event(by_name=len(chain) > 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from scaffold.core.events import Logged, Noted, emit
-from scaffold.errors import ProjectError
+from scaffold.errors import ProjectError, TargetError
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background import target as here
 from scaffold.hosts.background.deployments import Record, Status, Stopped
@@ -66,6 +66,15 @@ def note_nothing_deployed(root: Path, everything: bool) -> None:
     emit(Noted("nothing is deployed" if everything else f"nothing is deployed from {root.resolve()}"))
     if not everything and (chain := chain_with(root)):
         emit(Noted(f"it runs in {chain.name}: {choices([Path(chain.root)])}"))
+
+
+def nothing_deployed(roots: Sequence[Path]) -> TargetError:
+    """The error of a command that needs a deployment; `roots` are those of `roots_of`."""
+    chain = chain_with(roots[0])
+    elsewhere = f"pass {choices([Path(chain.root)])}: it runs in {chain.name}" if chain else ""
+    return TargetError(
+        "nothing is deployed from here", hint=elsewhere or "run `scaffold deploy`, or pass --root"
+    )
 
 
 def chain_with(root: Path) -> Record | None:

@@ -68,8 +68,8 @@ class Running(Host, Protocol):
         ...
 
     @property
-    def admin_port(self) -> int:
-        """The port of loopback of the admin interface; 0 if there is none."""
+    def admin_address(self) -> str:
+        """The admin interface: a socket's path, or `HOST:PORT`; "" if there is none."""
         ...
 
     @property

@@ -101,7 +101,7 @@ def test_deploy_again_on_a_disk_that_has_filled_up(place, probe, hello, record):
         (folder,) = (seen / "proxy-wasm-scaffold/deployments").glob("*/")
 
         def kept() -> list[str | None]:
-            files = [folder / "deployment.json", folder / "envoy/ecds.json"]
+            files = [folder / "deployment.json", folder / "envoy/filters/ecds.json"]
             return [tree(folder / "envoy/modules"), *map(digest, files)]
 
         before = kept()

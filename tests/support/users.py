@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -54,3 +55,23 @@ def said():
     heard: list[str] = []
     with events.listening(lambda event: heard.append(getattr(event, "text", ""))):
         yield heard
+
+
+def as_another_user(program: str, *words: str) -> str:
+    """What a Python program prints that another user of this machine runs; skips where we can't be one."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    python = "/usr/bin/python3"  # ours may be in a folder that others can't enter
+    ran = subprocess.run(
+        [python, "-c", program, *words],
+        user="nobody",
+        group="nogroup",
+        extra_groups=[],
+        cwd="/",
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout

@@ -73,7 +73,7 @@ class Deployment:
             host = self._start(plugins, settings)
         assert self.record  # noqa: S101 - just saved
         self._verify(host, self.record, probe)
-        return Status.of(self.record, host.admin_port)
+        return Status.of(self.record, host.admin_address)
 
     @property
     def _port(self) -> int:

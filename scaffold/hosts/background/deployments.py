@@ -81,11 +81,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Status:
-    """A deployment as the user sees it; `age` is in seconds since the last deploy."""
+    """A deployment as the user sees it; `age` is in seconds since the last deploy.
+
+    `admin_address` is a socket's path or `HOST:PORT`.
+    """
 
     name: str
     url: str
-    admin_url: str
+    admin_address: str
     running: bool
     plugins: list[DeployedPlugin]
     envoy_version: str
@@ -95,13 +98,13 @@ class Status:
     envoy_image: str = ""
 
     @classmethod
-    def of(cls, record: Record, admin_port: int | None) -> Status:
+    def of(cls, record: Record, admin_address: str) -> Status:
         """The deployment's status now."""
         settings = record.settings
         return cls(
             name=record.name,
             url=f"http://localhost:{record.port}",
-            admin_url=f"http://localhost:{admin_port}" if admin_port else "",
+            admin_address=admin_address,
             running=record.alive,
             plugins=record.plugins,
             envoy_version=str(Version(record.envoy_version)),
@@ -119,7 +122,7 @@ class Status:
         lines = [
             f"{self.name}: {where}",
             *(line for plugin in self.plugins for line in self._lines(plugin)),
-            f"  envoy     {self.envoy_version}{image}, admin at {self.admin_url}",
+            f"  envoy     {self.envoy_version}{image}; ask it with `scaffold admin`",
             f"  upstream  {self.upstream}",
             f"  project   {self.root}",
         ]

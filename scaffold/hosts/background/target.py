@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def status(roots: Sequence[Path] | None) -> list[Status]:
     """The deployments of these projects, or all of the user's."""
-    return [Status.of(record, _files(record).admin_port()) for record in _records(roots)]
+    return [Status.of(record, _files(record).admin_address()) for record in _records(roots)]
 
 
 def remove(roots: Sequence[Path] | None) -> Iterator[Stopped | None]:
@@ -42,7 +42,15 @@ def remove(roots: Sequence[Path] | None) -> Iterator[Stopped | None]:
 
 
 def log_lines(roots: Sequence[Path], follow: bool) -> Iterator[Logged] | None:
-    """What the plugin has logged; with `follow`, until the deployment ends.
+    """What the plugin has logged; with `follow`, until the deployment ends. Raises as `chosen` does."""
+    record = chosen(roots)
+    if record is None:
+        return None
+    return (line.event(by_name=len(record.plugins) > 1) for line in lines_of(record, follow))
+
+
+def chosen(roots: Sequence[Path]) -> Record | None:
+    """The one deployment of these projects.
 
     Raises `UsageError` for the deployments of several projects, unless the first one has one.
     """
@@ -53,7 +61,7 @@ def log_lines(roots: Sequence[Path], follow: bool) -> Iterator[Logged] | None:
     if others and record.root != str(roots[0]):  # the chain's comes first
         hint = f"choose one: {choices([Path(each.root) for each in records])}"
         raise UsageError("several plugins are deployed from this workspace", hint=hint)
-    return (line.event(by_name=len(record.plugins) > 1) for line in lines_of(record, follow))
+    return record
 
 
 def _records(roots: Sequence[Path] | None) -> list[Record]:

@@ -147,12 +147,14 @@ class Daemon:
         words: Sequence[str],
         *,
         mounts: Sequence[Path],
+        writable: Path | None = None,
         deployment: str = "",
         **options: Any,
     ) -> Iterator[Any]:
         """A container that exists, but isn't started, while the block runs.
 
-        `mounted` says where it finds `mounts`. `options` are those of the SDK's `containers.create`.
+        `mounted` says where it finds `mounts`, and the only folder that is `writable`.
+        `options` are those of the SDK's `containers.create`.
         """
         import docker
 
@@ -163,7 +165,8 @@ class Daemon:
             "name": name,
             "user": image.user,
             "mounts": [
-                docker.types.Mount(mounted(at), str(at), type="bind", read_only=True) for at in mounts
+                docker.types.Mount(mounted(at), str(at), type="bind", read_only=at != writable)
+                for at in [*mounts, *([writable] if writable else [])]
             ],
             # otherwise SELinux would keep the container from reading its mounts
             "security_opt": ["label=disable", "no-new-privileges"],

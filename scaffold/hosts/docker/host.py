@@ -89,18 +89,25 @@ class _Container:
     settings: HostSettings
     asked: dict[int, int] = field(default_factory=dict)  # port within -> the one to publish it at, or 0
     published: dict[int, int] = field(default_factory=dict)
+    admin: int | None = None  # the port of the user's own admin interface
 
     @property
     def version(self) -> Version:
         return self.image.version
 
-    def adapt(self, bootstrap: Config) -> Config:
+    def adapt(self, bootstrap: Config, folder: Folder) -> Config:
         opened, self.asked = envoy_bootstrap.open_up(bootstrap)
-        admin = opened.get("admin") or {}
-        if len(self.asked) < 2 or "socket_address" not in admin.get("address", {}):
+        address = opened["admin"].get("address", {})
+        own_port = address.get("socket_address", {}).get("port_value")
+        ours = address.get("pipe", {}).get("path") == folder.within(folder.admin_socket)
+        if next(iter(self.asked), own_port) == own_port:
+            raise ProjectError(f"{self.settings.bootstrap} needs a listener on a port")
+        if not (own_port or ours):
             raise ProjectError(
-                f"{self.settings.bootstrap} needs a listener and an admin interface, each on its own port"
+                f"{self.settings.bootstrap} has an admin interface that can't be reached in a container",
+                hint="put it on a port, or leave it out",
             )
+        self.admin = None if ours else own_port
         if self.settings.port:
             self.asked[next(iter(self.asked))] = self.settings.port
         return opened
@@ -120,6 +127,7 @@ class _Container:
                 self.image.image,
                 [self.image.program, *arguments(folder, settings)],
                 mounts=list({folder.path, folder.sockets}),
+                writable=folder.admin_socket.parent,
                 deployment=self.deployment,
                 ports={f"{within}/tcp": (_LOOPBACK, port) for within, port in self.asked.items()},
                 init=True,  # otherwise Envoy, as pid 1, would survive the abort of its own watchdog
@@ -131,8 +139,8 @@ class _Container:
             try:
                 self.published = self.daemon.start(container)
                 if self.published:
-                    admin = self.published[list(self.asked)[-1]]
-                    files.write(folder.admin, f"{_LOOPBACK}:{admin}")
+                    own = f"{_LOOPBACK}:{self.published[self.admin]}" if self.admin else ""
+                    files.write(folder.admin, own or str(folder.admin_socket))
                 yield running
             finally:
                 self.daemon.remove(container.name)

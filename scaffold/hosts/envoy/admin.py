@@ -1,32 +1,41 @@
-"""Envoy's admin interface: the few questions that we ask."""
+"""Envoy's admin interface: the few questions that we ask.
+
+It shows everything, secrets in a plugin's configuration too, and obeys whoever reaches it. Ours is a socket
+in a folder that only this user may enter.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
-import socket
+import shlex
 import threading
+import time
 from typing import Any
 from urllib.parse import quote
 
+from scaffold.errors import HostError
 from scaffold.hosts.envoy.resources import filter_name
+from scaffold.hosts.unix_http import UnixConnection
 
 OUR_DOING = (
     "http.admin.",
     "listener.admin.",
     "filesystem.",
 )  # changed by our questions and by logging
+TIMEOUT = 10.0  # seconds for an answer
 ECDS = r"^extension_config_discovery\.(http|network)_filter\."
 
 
 class Admin:
-    """A client of the admin interface on a loopback port; each thread has a connection of its own.
+    """A client of the admin interface at a socket's path, or at `HOST:PORT`; a connection for each thread.
 
-    While the interface doesn't answer, the answers are empty: 0, "", {}.
+    While the interface doesn't answer, the answers are empty: 0, "", {}. `answered` is when it last did.
     """
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.answered = time.monotonic()
         self._connections = threading.local()
 
     def live(self) -> bool:
@@ -35,12 +44,15 @@ class Admin:
 
     def gone(self) -> bool:
         """Whether nothing listens there any more."""
+        connection = _connection(self.address, 5)
         try:
-            socket.create_connection(("127.0.0.1", self._port), timeout=5).close()
-        except ConnectionRefusedError:
+            connection.connect()
+        except (ConnectionRefusedError, FileNotFoundError):
             return True
         except OSError:
             pass
+        finally:
+            connection.close()
         return False
 
     def listener_port(self) -> int:
@@ -53,9 +65,9 @@ class Admin:
         """A discovery counter of the filter at a place: `update_success` or `update_rejected`."""
         return int(self._ecds(place).get(name, 0))
 
-    def version_text(self, place: int = 0) -> str:
+    def version_text(self, place: int = 0, *, timeout: float = TIMEOUT) -> str:
         """The version text of the filter that Envoy accepted last for a place of the chain."""
-        return str(self._ecds(place).get("version_text", ""))
+        return str(self._ecds(place, timeout).get("version_text", ""))
 
     def stats(self) -> str:
         """All counters and gauges that were ever used, as `metrics` reads them."""
@@ -65,22 +77,52 @@ class Admin:
         """All counters and gauges that were ever used, by name."""
         return metrics(self.stats())
 
-    def _ecds(self, place: int) -> dict[str, Any]:
+    def ask(self, path: str, *, post: bool = False) -> tuple[int, str]:
+        """The status and the text of an answer to any question. Raises `HostError` when there is none."""
+        connection = _connection(self.address, TIMEOUT)
+        try:
+            connection.request("POST" if post else "GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise HostError(
+                f"Envoy's admin interface doesn't answer: {why}",
+                hint="`scaffold status` shows whether it runs",
+            ) from error
+        finally:
+            connection.close()
+
+    def _ecds(self, place: int, timeout: float = TIMEOUT) -> dict[str, Any]:
         pattern = rf"{ECDS}{filter_name(place)}\."
-        stats = _stats(self._get(f"/stats?format=json&filter={quote(pattern)}"))
+        stats = _stats(self._get(f"/stats?format=json&filter={quote(pattern)}", timeout))
         return {item["name"].rpartition(".")[2]: item["value"] for item in stats if "name" in item}
 
-    def _get(self, path: str) -> str:
+    def _get(self, path: str, timeout: float = TIMEOUT) -> str:
         connection = getattr(self._connections, "open", None)
-        if connection is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
-            self._connections.open = connection
+        if connection is None or connection.timeout != timeout:
+            connection = self._connections.open = _connection(self.address, timeout)
         try:
             connection.request("GET", path)
-            return str(connection.getresponse().read().decode())
+            text = str(connection.getresponse().read().decode())
         except (OSError, http.client.HTTPException):
             connection.close()
             return ""
+        self.answered = time.monotonic()
+        return text
+
+
+def curl(address: str) -> str:
+    """The command that asks the interface at that address for its statistics."""
+    if address.startswith("/"):
+        return f"curl --unix-socket {shlex.quote(address)} http://envoy/stats"
+    return f"curl http://{address}/stats"
+
+
+def _connection(address: str, timeout: float) -> http.client.HTTPConnection:
+    if address.startswith("/"):
+        return UnixConnection(address, timeout)
+    return http.client.HTTPConnection(address, timeout=timeout)
 
 
 def metrics(stats: str) -> dict[str, float]:

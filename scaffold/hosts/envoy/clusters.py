@@ -16,7 +16,7 @@ from scaffold.hosts.envoy.run_folder import Folder
 from scaffold.hosts.options import HostSettings
 from scaffold.project.envoy_clusters import Address, addresses, parse_upstream
 
-LONGEST_SOCKET = 96  # bytes: the system allows 104 to 108, a container adds 9, a larger number 2
+LONGEST_SOCKET = 95  # bytes of the admin socket's path: the system allows 104 to 108, a container adds 9
 
 
 def reachable(url: str) -> Address:
@@ -30,8 +30,7 @@ def reachable(url: str) -> Address:
     return address
 
 
-@contextmanager
-def cluster_addresses(settings: HostSettings, folder: Folder) -> Iterator[dict[str, Address]]:
+def cluster_addresses(settings: HostSettings, folder: Folder) -> dict[str, Address]:
     """The address of every cluster: another program's, or a socket of the built-in upstream.
 
     An Envoy in a container has another network, and reaches all of them through sockets. The user's own
@@ -39,37 +38,31 @@ def cluster_addresses(settings: HostSettings, folder: Folder) -> Iterator[dict[s
     """
     folder.control.unlink(missing_ok=True)
     if settings.bootstrap:
-        yield {}
-        return
+        return {}
     upstream = Address() if settings.upstream is None else reachable(settings.upstream)
     clusters = addresses(upstream, settings.clusters)
-    if all(each.host for each in clusters.values()) and not folder.enclosed:
-        yield clusters
-        return
-    with ExitStack() as stack:
-        folder.sockets = stack.enter_context(_short(folder.path))
-        for number, (name, address) in enumerate(clusters.items()):
-            if address.tls and folder.enclosed:
-                files.write(folder.authorities, foreign_files.read_bytes(Path(address.tls)), mode=folder.mode)
-                address = dataclasses.replace(address, tls=str(folder.authorities))
-            if folder.enclosed or not address.host:
-                pipe = folder.sockets / f"origin{number or ''}.sock"
-                clusters[name] = dataclasses.replace(address, pipe=str(pipe))
-        yield clusters
+    for number, (name, address) in enumerate(clusters.items()):
+        if address.tls and folder.enclosed:
+            files.write(folder.authorities, foreign_files.read_bytes(Path(address.tls)), mode=folder.mode)
+            address = dataclasses.replace(address, tls=str(folder.authorities))
+        if folder.enclosed or not address.host:
+            pipe = folder.sockets / f"origin{number or ''}.sock"
+            clusters[name] = dataclasses.replace(address, pipe=str(pipe))
+    return clusters
 
 
 @contextmanager
-def _short(folder: Path) -> Iterator[Path]:
-    """A folder whose path is short enough for a socket: `folder`, or a temporary one."""
-    if len(os.fsencode(folder / "control.sock")) <= LONGEST_SOCKET:
-        yield folder
+def short(folder: Folder) -> Iterator[Path]:
+    """A folder for sockets, whose path is short enough: that of `folder`, or a temporary one."""
+    if len(os.fsencode(folder.admin_socket)) <= LONGEST_SOCKET:
+        yield folder.path
         return
     short = [None, os.environ.get("XDG_RUNTIME_DIR"), "/tmp"]  # noqa: S108 - mkdtemp is safe there
-    made = next(each for each in short if len(os.fsencode(each or tempfile.gettempdir())) < 70)
+    made = next(each for each in short if len(os.fsencode(each or tempfile.gettempdir())) < 56)
     with tempfile.TemporaryDirectory(prefix="scaffold-", dir=made) as parent:
         place = Path(parent, "s")
         place.mkdir()
-        place.chmod(folder.stat().st_mode)
+        place.chmod(folder.path.stat().st_mode)
         yield place
 
 

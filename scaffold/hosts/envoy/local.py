@@ -53,7 +53,7 @@ class _Local:
     def version(self) -> Version:
         return self.binary.version
 
-    def adapt(self, bootstrap: Config) -> Config:
+    def adapt(self, bootstrap: Config, _folder: Folder) -> Config:
         return bootstrap
 
     def validate(self, folder: Folder, name: str) -> None:

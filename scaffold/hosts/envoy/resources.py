@@ -301,14 +301,18 @@ def _tls(address: Address) -> Config:
 
 
 def bootstrap(*, listeners: list[Config], clusters: list[Config]) -> Config:
-    """A complete configuration for development: admin on loopback, a watchdog that ends a looping plugin."""
+    """A complete configuration for development, with a watchdog that ends a looping plugin."""
     worker = {"miss_timeout": "0.2s", "megamiss_timeout": "0.5s", "kill_timeout": "2s"}
     return {
         "node": {"id": "scaffold", "cluster": "scaffold"},  # Envoy needs both for ECDS
-        "admin": {"address": socket_address(Address("127.0.0.1", 0))},
         "static_resources": {"listeners": listeners, "clusters": clusters},
         "watchdogs": {"worker_watchdog": worker},
     }
+
+
+def admin(path: str, mode: int) -> Config:
+    """The admin interface on a socket; `mode` are its permissions."""
+    return {"address": {"pipe": {"path": path, "mode": mode}}}
 
 
 def add_bridge(bootstrap: Config, name: str, address: Address) -> None:

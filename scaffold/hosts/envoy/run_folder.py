@@ -76,6 +76,8 @@ class Folder:
 
     With `enclosed`, Envoy runs in a container as another user: the files that it reads are readable by
     everyone (the folder above keeps others out), and its logs come out of the container.
+
+    `watched` has nothing but the filters: Envoy wakes up at each change in a folder that it watches.
     """
 
     def __init__(self, path: Path, *, enclosed: bool = False) -> None:
@@ -86,7 +88,8 @@ class Folder:
         self.log = path / "envoy.log"
         self.access_log = path / "access.log"
         self.authorities = path / "authorities.pem"
-        self.admin = path / "admin"  # Envoy writes the address of its admin interface there
+        self.watched = path if (path / "ecds.json").exists() else path / "filters"  # it was `path` once
+        self.admin = path / "admin"  # names the socket, or the port, of Envoy's admin interface
         self.sockets = path  # elsewhere if this path is too long for a socket
         self.control = path / "control"  # names the upstream's control socket, while it serves
 
@@ -96,11 +99,26 @@ class Folder:
 
     def filter(self, place: int = 0) -> Path:
         """The file from which Envoy reads its filter for a place of the chain."""
-        return self.path / (f"ecds-{place + 1}.json" if place else "ecds.json")
+        return self.watched / (f"ecds-{place + 1}.json" if place else "ecds.json")
 
     def filters(self) -> list[Path]:
         """The filters' files that exist."""
         return list(takewhile(Path.exists, map(self.filter, count())))
+
+    @property
+    def admin_socket(self) -> Path:
+        """The socket of our admin interface, in the only folder that a container may write."""
+        return self.sockets / "writable" / "admin.sock"
+
+    @property
+    def _socket_mode(self) -> int:
+        return 0o666 if self.enclosed else PRIVATE
+
+    def make_folders(self) -> None:
+        """Make the folders in which Envoy watches and writes, whatever the umask is."""
+        for folder, enclosed in ((self.watched, 0o755), (self.admin_socket.parent, 0o777)):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(enclosed if self.enclosed else 0o700)
 
     @property
     def mode(self) -> int:
@@ -120,8 +138,12 @@ class Folder:
             source = Path(settings.bootstrap)
             own = envoy_bootstrap.read(source)
             made = envoy_bootstrap.insert(own, chain, access_log=log, source=source)
-            return envoy_bootstrap.on_any_port(made) if settings.anywhere else made
-        return generated(settings.port, seen, chain, log=log)
+            made = envoy_bootstrap.on_any_port(made) if settings.anywhere else made
+        else:
+            made = generated(settings.port, seen, chain, log=log)
+        # an interface of the user's own stays where they put it
+        made.setdefault("admin", envoy_config.admin(self.within(self.admin_socket), self._socket_mode))
+        return made
 
     def _within(self, address: Address) -> Address:
         """An address as Envoy knows it: its socket and its file of authorities may be in our folders."""
@@ -205,12 +227,14 @@ class Folder:
         except FileNotFoundError:
             return None
 
-    def admin_port(self) -> int | None:
-        """The port of Envoy's admin interface, once Envoy has written it."""
+    def admin_address(self) -> str:
+        """The address of Envoy's admin interface as `Admin` takes it, once Envoy has one; "" before."""
         try:
-            return int(self.admin.read_text().rpartition(":")[2])
-        except (FileNotFoundError, ValueError):
-            return None
+            address = self.admin.read_text(errors="replace").strip()
+        except FileNotFoundError:
+            return ""
+        port = address.rpartition(":")[2]
+        return address if address.startswith("/") else f"127.0.0.1:{port}" if port.isdecimal() else ""
 
 
 def mounted(path: Path) -> str:

@@ -56,7 +56,7 @@ class Program(Protocol):
         """Envoy's version."""
         ...
 
-    def adapt(self, bootstrap: Config) -> Config:
+    def adapt(self, bootstrap: Config, folder: Folder, /) -> Config:
         """Change the configuration to suit the place where this Envoy runs."""
         ...
 
@@ -88,8 +88,7 @@ class EnvoyHost:
     def __post_init__(self) -> None:
         from scaffold.hosts.envoy.admin import Admin  # http.client is imported once there is someone to ask
 
-        self.admin_port = self.folder.admin_port() or 0
-        self.admin = Admin(self.admin_port)
+        self.admin = Admin(self.folder.admin_address())
         self.origin: Origin | None = self.folder.origin()
         self.log = Log(self.folder.log)
         self._observer = Observer(self.folder, self.admin, self.origin, self.log)
@@ -100,9 +99,9 @@ class EnvoyHost:
         return f"http://localhost:{self.port}"
 
     @property
-    def admin_url(self) -> str:
-        """Envoy's admin interface."""
-        return f"http://localhost:{self.admin_port}"
+    def admin_address(self) -> str:
+        """Envoy's admin interface: a socket's path, or `HOST:PORT`."""
+        return self.admin.address
 
     def play(self, request: Request, *, timeout: float = 10) -> Exchange:
         """Send a request through the plugin, and gather what it did on every side."""
@@ -200,11 +199,13 @@ def serve(
     """
     settings = settings.serving(*plugins) if plugins else settings
     with ExitStack() as stack:
-        clusters = stack.enter_context(envoy_clusters.cluster_addresses(settings, folder))
+        folder.sockets = stack.enter_context(envoy_clusters.short(folder))
+        folder.make_folders()
+        clusters = envoy_clusters.cluster_addresses(settings, folder)
         upstream = stack.enter_context(ExitStack())  # which ends after Envoy
         if plugins:
             folder.write_filters(plugins, program.version)
-        folder.write_bootstrap(program.adapt(folder.make_bootstrap(settings, clusters)))
+        folder.write_bootstrap(program.adapt(folder.make_bootstrap(settings, clusters), folder))
         if settings.bootstrap:
             program.validate(folder, settings.bootstrap)
         folder.admin.unlink(missing_ok=True)
@@ -247,7 +248,7 @@ def _ready(program: Program, child: Child, folder: Folder, names: Sequence[str],
     while time.monotonic() < deadline:
         if (code := child.poll()) is not None:
             raise died(code, log.since(mark))
-        if host is None and folder.admin_port():
+        if host is None and folder.admin_address():
             host = EnvoyHost(folder, 0, program.version, child)
         if host:
             for place, name in enumerate(names):

@@ -58,8 +58,8 @@ def insert(
     """A copy of `bootstrap` with `filters` before the router of every HTTP connection manager.
 
     Network filters go before every TCP proxy or, in a chain with HTTP filters, before every manager. What
-    else we need is added if it is missing: an admin interface on loopback, the node's names, a watchdog
-    that ends a looping plugin, our access log. `source` names the file in errors. Raises `ProjectError`
+    else we need is added if it is missing: the node's names, a watchdog that ends a looping plugin, our
+    access log. `source` names the file in errors. Raises `ProjectError`
     when it is for v2, or has no place for the filters.
     """
     changed = copy.deepcopy(bootstrap)
@@ -82,7 +82,7 @@ def insert(
             hint=f"the filter goes {where}; listeners from LDS can't be changed",
         )
     defaults = envoy_config.bootstrap(listeners=[], clusters=[])
-    for key in ("node", "admin", "watchdogs"):
+    for key in ("node", "watchdogs"):
         changed.setdefault(key, defaults[key])
     return changed
 
@@ -98,8 +98,8 @@ def on_any_port(bootstrap: Config) -> Config:
 def open_up(bootstrap: Config) -> tuple[Config, dict[int, int]]:
     """A copy of `bootstrap` for a container, where a port is reachable only if it is on all addresses.
 
-    Every listener and the admin interface get a port of their own there. Also returns, for each of these
-    ports, the one that the bootstrap asked for, or 0: the first listener's first, the admin's last.
+    Every listener, and an admin interface on a port, get one of their own there. Also returns, for each of
+    these ports, the one that the bootstrap asked for, or 0: the first listener's first, the admin's last.
     """
     changed = copy.deepcopy(bootstrap)
     sockets = _sockets(changed)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import socket
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from scaffold.errors import HostError, UsageError
 from scaffold.hosts.exchange import Headers, Request, Response
+from scaffold.hosts.unix_http import UnixConnection
 
 TIMEOUT = 10.0  # seconds for an answer on the control socket
 
@@ -64,7 +64,7 @@ class Origin:
         self._ask("DELETE", "/answers")
 
     def _ask(self, method: str, target: str, body: bytes = b"") -> Any:
-        connection = _UnixConnection(self.control)
+        connection = UnixConnection(str(self.control), TIMEOUT)
         try:
             connection.request(method, target, body)
             response = connection.getresponse()
@@ -77,17 +77,6 @@ class Origin:
         if response.status != 200:
             raise UsageError(answer["error"])
         return answer
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(TIMEOUT)
-        self.sock.connect(str(self._path))
 
 
 def _request(shown: dict[str, Any]) -> Request:

@@ -9,7 +9,7 @@ import pytest
 
 from scaffold.errors import ProjectError
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
-from scaffold.hosts.envoy.clusters import LONGEST_SOCKET, cluster_addresses
+from scaffold.hosts.envoy.clusters import LONGEST_SOCKET, cluster_addresses, short
 from scaffold.hosts.envoy.resources import Chain, ecds_filter
 from scaffold.hosts.envoy.run_folder import Folder, generated
 from scaffold.hosts.options import HostSettings
@@ -79,13 +79,15 @@ def test_what_is_between_takes_no_name_of_a_cluster():
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_the_socket_of_every_cluster_has_a_name_that_fits_in_a_container_too(tmp_path, more):
     """A socket's path has 107 bytes, and one more for its end."""
-    above = tmp_path / ("a" * (LONGEST_SOCKET + more - len(f"{tmp_path}//control.sock")))
+    above = tmp_path / ("a" * (LONGEST_SOCKET + more - len(f"{tmp_path}//writable/admin.sock")))
     above.mkdir()
     folder = Folder(above, enclosed=True)
     settings = HostSettings(clusters={f"c{number}": "upstream" for number in range(150)})
-    with cluster_addresses(settings, folder) as found:
+    with short(folder) as folder.sockets:
         assert (folder.sockets == above) == (more <= 0)
+        found = cluster_addresses(settings, folder)
         assert max(len(folder.within(Path(each.pipe))) for each in found.values()) <= 107
+        assert len(folder.within(folder.admin_socket)) <= 107
 
 
 def test_where_nothing_is_asked_by_grpc_the_bootstrap_knows_nothing_of_it():
@@ -102,4 +104,4 @@ def test_without_an_upstream_there_is_nobody_to_ask():
 
 def test_a_container_opens_no_port_for_it():
     _, ports = envoy_bootstrap.open_up(made(a="grpc://upstream"))
-    assert len(ports) == 2  # the listener's, and the admin interface's
+    assert len(ports) == 1  # the listener's

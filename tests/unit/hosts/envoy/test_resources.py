@@ -12,6 +12,8 @@ from scaffold.hosts.envoy.resources import (
     socket_address,
     tcp_listener,
 )
+from scaffold.hosts.envoy.run_folder import Folder
+from scaffold.hosts.options import HostSettings
 from scaffold.project.envoy_clusters import UPSTREAM, Address
 
 
@@ -46,9 +48,17 @@ def test_an_address_is_a_socket_or_a_host_and_port():
     assert socket_address(Address("::1", 80)) == {"socket_address": {"address": "::1", "port_value": 80}}
 
 
-def test_nobody_outside_reaches_the_admin_interface():
-    made = bootstrap(listeners=[], clusters=[])
-    assert made["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"
+@pytest.mark.parametrize(
+    ("enclosed", "mode"), [(False, 0o600), (True, 0o666)], ids=["here", "in a container"]
+)
+def test_the_admin_interface_is_a_socket_in_our_folder(enclosed, mode, tmp_path):
+    folder = Folder(tmp_path, enclosed=enclosed)
+    pipe = folder.make_bootstrap(HostSettings(), {UPSTREAM: Address()})["admin"]["address"]["pipe"]
+    assert pipe == {"path": folder.within(tmp_path / "writable/admin.sock"), "mode": mode}
+
+
+def test_a_printed_bootstrap_has_no_admin_interface():
+    assert "admin" not in bootstrap(listeners=[], clusters=[])
 
 
 def test_the_router_comes_last():

@@ -25,8 +25,10 @@ from scaffold.wasm.module import WasmModule
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    (tmp_path / "envoy").mkdir()
-    return Folder(tmp_path / "envoy")
+    folder = Folder(tmp_path / "envoy")
+    folder.path.mkdir()
+    folder.make_folders()
+    return folder
 
 
 def again(module: WasmModule) -> WasmModule:
@@ -97,7 +99,7 @@ def swap(folder, tmp_path, broken):
 def test_filters_are_as_they_were_when_a_swap_fails(folder, tmp_path, broken):
     before = swap(folder, tmp_path, broken)
     assert [path.read_bytes() for path in folder.filters()] == before
-    assert sorted(path.name for path in folder.path.glob("ecds*")) == ["ecds-2.json", "ecds.json"]
+    assert sorted(path.name for path in folder.watched.glob("ecds*")) == ["ecds-2.json", "ecds.json"]
 
 
 def test_what_cannot_be_written_is_known_before_the_first_filter_is_replaced(folder, tmp_path):
@@ -111,7 +113,7 @@ def test_what_cannot_be_written_is_known_before_the_first_filter_is_replaced(fol
     with pytest.raises(ModuleError), folder.staged(newer, (1, 40)):
         pytest.fail("nothing may be replaced yet")
     assert [path.read_bytes() for path in folder.filters()] == before
-    assert sorted(path.name for path in folder.path.glob("ecds*")) == ["ecds-2.json", "ecds.json"]
+    assert sorted(path.name for path in folder.watched.glob("ecds*")) == ["ecds-2.json", "ecds.json"]
 
 
 def test_a_line_of_the_log_ends_where_envoy_ends_it(folder):

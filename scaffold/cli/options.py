@@ -16,6 +16,8 @@ from scaffold.core.option_fields import Declaration, declarations, flag
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
+Owned = tuple[str, Field[Any], Declaration]  # an option, with the keyword of its class
+
 FILE = click.Path(path_type=Path)
 
 
@@ -37,15 +39,8 @@ def takes(
     """
 
     @functools.cache
-    def owners() -> dict[str, tuple[str, Field[Any], Declaration]]:
-        found: dict[str, tuple[str, Field[Any], Declaration]] = {}
-        for keyword, kind in kinds.items():
-            by_name = {each.name: each for each in fields(getattr(scaffold, kind))}
-            for name, declared in declarations(getattr(scaffold, kind)).items():
-                if name not in without and (not only or name in only):
-                    declared = declared if headings else replace(declared, heading="")
-                    found.setdefault(name, (keyword, by_name[name], declared))
-        return found
+    def owners() -> dict[str, Owned]:
+        return _owners(kinds, only, without, headings)
 
     def params() -> list[click.Option]:
         return [
@@ -67,6 +62,20 @@ def takes(
         return gather
 
     return decorate
+
+
+def _owners(
+    kinds: dict[str, str], only: Collection[str], without: Collection[str], headings: bool
+) -> dict[str, Owned]:
+    """The options that `takes` adds, by their fields' names."""
+    owners: dict[str, Owned] = {}
+    for keyword, kind in kinds.items():
+        by_name = {each.name: each for each in fields(getattr(scaffold, kind))}
+        for name, declared in declarations(getattr(scaffold, kind)).items():
+            if name not in without and (not only or name in only):
+                declared = declared if headings else replace(declared, heading="")
+                owners.setdefault(name, (keyword, by_name[name], declared))
+    return owners
 
 
 class Headed(click.Option):

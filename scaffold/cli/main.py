@@ -250,10 +250,11 @@ def logs(**options: Any) -> None:
 @click.argument("path", default="/help")
 @root_option
 @click.option("--post", is_flag=True, help="Send a POST request, which may change something.")
+@json_option
 def admin(**options: Any) -> object:
     """Ask the deployed Envoy, for example for /stats.
 
-    The answer comes from Envoy's admin interface. Without a path, it lists all paths.
+    PATH is one of Envoy's admin interface. Without it, all paths are listed.
     """
     return scaffold.admin(**options)
 

@@ -66,6 +66,7 @@ def pouring(begin: bytes, sent: list[int]) -> Answer:
 
 SLOW = {
     "a status line": dripping(b"HTTP/1.1 200"),
+    "provisional answers": dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     "a header": dripping(b"HTTP/1.1 200 OK\r\nA: "),
     "headers": dripping(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n"),
     "a body with a length": dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"),

@@ -147,6 +147,7 @@ class Auth:
             by=by or self._registry,
             doing=doing,
             thing=thing,
+            codes=errors.codes_of(body),
         )
 
     def _respond(self, challenge: Challenge, access: Access, deadline: Deadline) -> str | None:

@@ -8,7 +8,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import requests
@@ -19,6 +19,9 @@ from scaffold.core.text import one_line
 from scaffold.errors import RegistryError
 
 _READING = ("read", "list")
+# A blob that was just stored may not be seen yet: docker-registry writes the links to it bit by bit, and
+# storage on several machines takes time to agree.
+_BLOB_UNKNOWN = {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"}
 _TEXT_LIMIT = 300  # characters of a registry's own text that are shown
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
 
@@ -40,11 +43,19 @@ class Refused(RegistryError):
 
 
 def of_status(
-    status: int, headers: Mapping[str, str], text: str, *, registry: str, by: str, doing: str, thing: str
+    status: int,
+    headers: Mapping[str, str],
+    text: str,
+    *,
+    registry: str,
+    by: str,
+    doing: str,
+    thing: str,
+    codes: Set[str] = frozenset(),
 ) -> RegistryError:
     """What an unwelcome response of the server `by` means, when we were `doing` ("push to") a `thing`.
 
-    `text` is the registry's own (`text_of`), without our secrets.
+    `text` is the registry's own (`text_of`), without our secrets; `codes` are OCI's (`codes_of`).
     """
     text = one_line(text, _TEXT_LIMIT)
     because = f": {text}" if text else ""
@@ -53,6 +64,8 @@ def of_status(
     # many registries don't tell strangers whether a repository exists
     private = f"is the name right? if so, it is private: {login}" if thing and doing in _READING else ""
     match status:
+        case 400 | 404 if doing == "push" and codes & _BLOB_UNKNOWN:
+            return Temporary(f"{by} doesn't see the blobs of {thing} yet{because}", hint="push again")
         case 401:
             message = f"{by} doesn't let you {task} without the right credentials{because}"
             return Refused(message, hint=private or login, status=401, text=text)
@@ -151,22 +164,35 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def codes_of(body: bytes) -> set[str]:
+    """The codes of OCI's errors in a body."""
+    codes = [each.get("code") for each in _listed(_record(body))]
+    return {code for code in codes if isinstance(code, str)}
+
+
 def text_of(body: bytes) -> str:
     """The text in an error's body: OCI's errors, or what token servers write; "" if it is neither.
 
     It may still contain anything.
     """
-    try:
-        record = json.loads(body)
-    except (ValueError, RecursionError):
-        return ""
-    if not isinstance(record, dict):
-        return ""
-    errors = record.get("errors")
-    texts: list[Any] = []
-    if isinstance(errors, list):
-        texts = [each.get("message") or each.get("code") for each in errors[:3] if isinstance(each, dict)]
+    record = _record(body)
+    texts = [each.get("message") or each.get("code") for each in _listed(record)]
     texts += [record[key] for key in ("error_description", "details", "message", "error") if key in record][
         :1
     ]
     return "; ".join(text for text in texts if isinstance(text, str) and text)
+
+
+def _record(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body; an empty one if there is none."""
+    try:
+        record = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _listed(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The first of OCI's errors."""
+    errors = record.get("errors")
+    return [each for each in errors[:3] if isinstance(each, dict)] if isinstance(errors, list) else []

@@ -310,6 +310,22 @@ def test_whatever_of_an_answer_drips_the_deadline_holds(kind):
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.parametrize(("status", "code"), [(400, "MANIFEST_BLOB_UNKNOWN"), (404, "BLOB_UNKNOWN")])
+def test_blobs_that_are_not_seen_at_once_are_waited_for(server, client, reference, status, code):
+    """docker-registry 2.8 answers so while others push the same blobs: it writes its links bit by bit."""
+    unknown = [("DIGEST_INVALID", "provided digest did not match"), (code, "blob unknown to registry")]
+    body = json.dumps({"errors": [dict(zip(("code", "message"), each, strict=True)) for each in unknown]})
+    server.once("PUT", "/manifests/", *[Reply(status, body.encode())] * 2)
+    client.put_manifest(reference, IMAGE)
+    assert len(server.asked("PUT", "/manifests/")) == 3
+
+
+def test_blobs_that_stay_unknown_are_not_waited_for_without_end(server, client, reference):
+    server.on("PUT", "/manifests/", error(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"))
+    with pytest.raises(RegistryError, match=r"doesn't see the blobs of .*: blob unknown.* \(tried 3 times\)"):
+        client.put_manifest(reference, IMAGE)
+
+
 # --- lies
 
 

@@ -60,10 +60,14 @@ def run(
 
 @contextmanager
 def spawn(
-    *words: str, cwd: Path, stdout: process.Output, env: Mapping[str, str] | None = None
+    *words: str,
+    cwd: Path,
+    stdout: process.Output = process.DEVNULL,
+    stderr: process.Output = process.DEVNULL,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[process.Child]:
-    """Git as a process that runs while the block does, for output that is read as a stream."""
-    with process.spawn([program(), *words], cwd=cwd, env=_with(env), stdout=stdout) as child:
+    """Git as a process that runs while the block does: its output can be read as a stream, or limited."""
+    with process.spawn([program(), *words], cwd=cwd, env=_with(env), stdout=stdout, stderr=stderr) as child:
         yield child
 
 

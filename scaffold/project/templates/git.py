@@ -10,7 +10,9 @@ import os
 import re
 import shlex
 import shutil
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -18,11 +20,15 @@ from urllib.parse import unquote, urlsplit
 from scaffold.core import git, process
 from scaffold.core.events import Noted, emit
 from scaffold.core.host_names import is_loopback
-from scaffold.core.text import quoted, without_secret
-from scaffold.errors import ScaffoldError, ToolFailed, UsageError
+from scaffold.core.text import human, quoted, without_secret
+from scaffold.errors import MachineError, ProjectError, ScaffoldError, ToolFailed, UsageError
 from scaffold.project.templates import snapshot
 
 FETCH_SECONDS = 120.0  # seconds for one fetch
+DOWNLOAD_LIMIT = 2 * snapshot.SIZE_LIMIT  # bytes of what one fetch may leave on the disk
+MEMORY_LIMIT = 1_000_000_000  # bytes, of git and its helpers
+LONGEST_NAME = 100_000  # bytes of a path
+_PAUSE = 0.05  # seconds between two looks at a fetch
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
 _REF = re.compile(r"[\w.@][\w./@+-]*")  # nothing that is an option, or a refspec
@@ -121,12 +127,64 @@ def _fetch(address: Address, folder: Path, refs: Sequence[str], *options: str) -
     settings = folder / ".git" / "scaffold"
     settings.touch(mode=0o600)
     settings.write_text(_credentials(address, settings))
-    argv = ["-c", f"include.path={settings}", "fetch", "-q", "--no-tags", "--no-recurse-submodules", *options]
-    ran = _git(folder, *argv, "--", address.url, *refs, env=_transport(address))
-    if not ran.code:
+    # unpackLimit: keep what arrives as it is, so that its size is seen
+    argv = ["-c", f"include.path={settings}", "-c", "fetch.unpackLimit=1", "fetch", "-q", "--no-tags"]
+    argv += ["--no-recurse-submodules", *options]
+    errors = settings.with_name("scaffold-errors")
+    env = _NO_PROMPTS | _transport(address)
+    with (
+        errors.open("wb") as file,
+        git.spawn(*argv, "--", address.url, *refs, cwd=folder, env=env, stderr=file) as child,
+    ):
+        code = _watched(child, folder, address)
+    if not code:
         return ""
-    message = ran.stderr.strip() or f"git ended with exit code {ran.code}"
+    message = errors.read_text(errors="replace").strip() or f"git ended with exit code {code}"
     return message.replace(f"{address.user_info}@", "") if address.user_info else message
+
+
+def _watched(child: process.Child, folder: Path, address: Address) -> int:
+    """Wait for git's end; returns its exit code. git itself sets the server no limit.
+
+    Raises `ProjectError` when it has fetched more than a template may contain, `MachineError` when it takes
+    too long.
+    """
+    deadline = time.monotonic() + FETCH_SECONDS
+    while True:
+        with suppress(process.TimeoutExpired):
+            return child.wait(_PAUSE)
+        if _size(folder) > DOWNLOAD_LIMIT:
+            raise ProjectError(
+                f"{address.url} sends more than {human(DOWNLOAD_LIMIT)}",
+                hint="write a commit in full: for an abbreviated one, all of the history is fetched",
+            )
+        if _memory(child.pid) > MEMORY_LIMIT:
+            raise ProjectError(f"git needs more than {human(MEMORY_LIMIT)} of memory for {address.url}")
+        if time.monotonic() > deadline:
+            raise MachineError(f"{address.url} didn't arrive within {FETCH_SECONDS:g} s")
+
+
+def _size(folder: Path) -> int:
+    """The size of the files in a folder, which may come and go."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += Path(parent, name).lstat().st_size
+    return size
+
+
+def _memory(pid: int) -> int:
+    """The memory of a process and those below it, in bytes."""
+    import psutil
+
+    size = 0
+    with suppress(psutil.Error):
+        top = psutil.Process(pid)
+        for each in (top, *top.children(recursive=True)):
+            with suppress(psutil.Error):
+                size += each.memory_info().rss
+    return size
 
 
 def _credentials(address: Address, beside: Path) -> str:
@@ -172,7 +230,7 @@ def _git(folder: Path | None, *words: str, env: Mapping[str, str] | None = None)
 
 def _check_size(folder: Path, commit: str) -> None:
     """Limit what a checkout writes: a few of git's objects can stand for any number of files."""
-    argv = ["ls-tree", "-r", "-l", "-z", commit]
+    argv = ["ls-tree", "-r", "-t", "-l", "-z", commit]  # -t: folders count, as they may all be empty
     limit = snapshot.Limit()
     with git.spawn(*argv, cwd=folder, env=_NO_PROMPTS, stdout=process.PIPE) as child:
         assert child.stdout  # noqa: S101 - for the type checker
@@ -182,6 +240,8 @@ def _check_size(folder: Path, commit: str) -> None:
             for line in lines:
                 size = line.partition(b"\t")[0].split()[-1]
                 limit.take(int(size) if size.isdigit() else 0)
+            if len(rest) > LONGEST_NAME:
+                raise ProjectError("the template contains a path that is longer than any system takes")
 
 
 def _failed(address: Address, ref: str | None, message: str) -> ScaffoldError:

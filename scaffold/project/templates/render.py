@@ -38,6 +38,8 @@ def variables(folder: Path, called: str = "the template") -> dict[str, Any]:
         below = sorted(each.parent.name for each in folder.glob("*/cookiecutter.json"))
         hint = f"choose one with --directory: {', '.join(below)}" if below else None
         raise UsageError(f"{called} has no cookiecutter.json, so it isn't a template", hint=hint) from error
+    except OSError as error:
+        raise ProjectError(f"cannot read the cookiecutter.json of {called}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ProjectError(f"the cookiecutter.json of {called} isn't JSON: {error}") from error
     if not isinstance(read, dict):

@@ -24,7 +24,8 @@ class Template:
     `source` is what `--template` takes: a name, an absolute path, or a URL without its secret. `folder`
     contains cookiecutter.json; a foreign template's is a copy that is removed at the end of the block. `pin`
     is the exact state: a commit, or "sha256:" and the digest of the content; None for a bundled template.
-    `directory` is the template's place in the source.
+    `directory` is the template's place in the source, `place` that in the commit: one commit may contain
+    several templates.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Template:
     pin: str | None = None
     directory: str | None = None
     foreign: bool = False
+    place: str = ""
 
     def check_fits(self) -> None:
         """Raise `UsageError` when the template's `_scaffold` excludes this version of scaffold."""
@@ -100,7 +102,8 @@ def _foreign(template: str, checkout: str | None, directory: str | None, scratch
         commit = git.fetch(address, None if _is_digest(checkout) else checkout, scratch / "fetched")
     folder = _inside(scratch / "fetched", directory)
     name = PurePosixPath(directory).name if directory else path.name.removesuffix(".git")
-    return _checked(Template(name, address.url, folder, commit, directory, True), checkout)
+    place = _place(folder, scratch / "fetched")
+    return _checked(Template(name, address.url, folder, commit, directory, True, place), checkout)
 
 
 def _of_path(template: str, checkout: str | None, directory: str | None, scratch: Path) -> Template:
@@ -129,7 +132,8 @@ def _of_folder(path: Path, checkout: str | None, directory: str | None, scratch:
             raise UsageError(f"{inside} isn't in a git repository, so it has no `{checkout}`")
         commit = git.fetch(_local(top), checkout, scratch / "fetched")
         folder = _inside(scratch / "fetched", str(inside.relative_to(top)))
-        return _checked(Template(name, str(path), folder, commit, directory, True), checkout)
+        place = _place(folder, scratch / "fetched")
+        return _checked(Template(name, str(path), folder, commit, directory, True, place), checkout)
     if not path.is_dir():
         raise UsageError(
             f"there is no template at {path}",
@@ -139,8 +143,8 @@ def _of_folder(path: Path, checkout: str | None, directory: str | None, scratch:
     render.variables(source, str(source))  # before the copy: this may be any folder
     snapshot.copy(source, scratch / "copy")
     digest = snapshot.digest(scratch / "copy")
-    pin = digest if checkout else _commit(inside, digest, scratch) or digest
-    return _checked(Template(name, str(path), scratch / "copy", pin, directory, True), checkout)
+    pin, place = (digest, "") if checkout else _commit(inside, digest, scratch) or (digest, "")
+    return _checked(Template(name, str(path), scratch / "copy", pin, directory, True, place), checkout)
 
 
 def _archive(path: Path) -> bytes:
@@ -170,13 +174,15 @@ def _checked(template: Template, checkout: str | None) -> Template:
             f"{template.source} has changed: it is no longer {checkout}",
             hint=f"its state is now {template.pin}",
         )
+    snapshot.check_links(template.folder, "template")  # before anything is read
     render.variables(template.folder, template.source)
-    snapshot.check_links(template.folder, "template")
     return template
 
 
-def _commit(folder: Path, digest: str, scratch: Path) -> str | None:
-    """The commit with the same content as a folder; None if it has changes or isn't in a repository.
+def _commit(folder: Path, digest: str, scratch: Path) -> tuple[str, str] | None:
+    """The commit with the same content as a folder, and the folder's place in it.
+
+    None if it has changes or isn't in a repository.
 
     We compare the content: `git status` would run programs that the repository's settings name.
     """
@@ -185,10 +191,17 @@ def _commit(folder: Path, digest: str, scratch: Path) -> str | None:
         return None
     try:
         commit = git.fetch(_local(top), None, scratch / "head")
-        same = snapshot.digest(_inside(scratch / "head", str(folder.relative_to(top)))) == digest
+        committed = _inside(scratch / "head", str(folder.relative_to(top)))
+        same = snapshot.digest(committed) == digest
     except ScaffoldError:  # no git, another user's repository, or no commit
         return None
-    return commit if same else None
+    return (commit, _place(committed, scratch / "head")) if same else None
+
+
+def _place(folder: Path, top: Path) -> str:
+    """A folder's place below `top`, without links; "" for `top` itself."""
+    place = folder.resolve().relative_to(top.resolve()).as_posix()
+    return "" if place == "." else place
 
 
 def _repository(folder: Path) -> Path | None:

@@ -21,7 +21,10 @@ _LONGEST = 1000  # characters of a line
 
 @dataclass(frozen=True)
 class Trusted:
-    """A trusted state of a template: its `pin`, where it came from, and since when (ISO 8601)."""
+    """A trusted state of a template: its `pin`, where it came from, and since when (ISO 8601).
+
+    `directory` is the template's folder in the commit: the others in it aren't trusted.
+    """
 
     pin: str
     name: str
@@ -39,7 +42,7 @@ def require(template: Template, trust: bool = False) -> None:
         return
     where = f" ({template.directory})" if template.directory else ""
     state = escaped(f"{template.source}{where} at {template.pin}", _LONGEST)
-    if any(each.pin == template.pin for each in trusted()):
+    if any(_covers(each, template) for each in trusted()):
         emit(Noted(f"trusted: {state}"))
     elif trust:
         _remember(template, template.pin)
@@ -50,7 +53,8 @@ def require(template: Template, trust: bool = False) -> None:
             emit(Noted(line))
         raise UsageError(
             f"the template {template.name} is not trusted, and rendering it can run any code as you",
-            hint=f"read it, then add `--checkout {template.pin} --trust`: that trusts only this state",
+            hint=f"read it, then add `--checkout {template.pin} --trust`: that trusts only this state"
+            f"{' of this folder' if template.place else ''}",
         )
 
 
@@ -80,9 +84,15 @@ def _begins(pin: str, part: str) -> bool:
 
 def _remember(template: Template, pin: str) -> None:
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    new = Trusted(pin, template.name, template.source, template.directory, since)
+    new = Trusted(pin, template.name, template.source, template.place or template.directory, since)
     with _lock():
-        records.write(_path(), [*(each for each in trusted() if each.pin != pin), new])
+        records.write(_path(), [*(each for each in trusted() if not _covers(each, template)), new])
+
+
+def _covers(trusted: Trusted, template: Template) -> bool:
+    """Whether it is the same content: a digest is that of the folder alone, a commit that of all folders."""
+    alone = trusted.pin.startswith("sha256:")
+    return trusted.pin == template.pin and (alone or (trusted.directory or "") == template.place)
 
 
 def _runs(folder: Path) -> Iterator[str]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import stat
+import sys
 import tempfile
 import threading
 import time
@@ -753,6 +754,104 @@ def test_a_bomb_of_git_trees_is_counted_before_it_is_written(tmp_path):
     made = git(bomb, "commit-tree", "-m", "boom", entry.split()[2])
     git(bomb, "update-ref", "HEAD", made)
     assert refusal(url(bomb)).message == "the template contains more than 10,000 files"
+
+
+ENDLESS = """\
+#!{python}
+import sys, zlib
+size, number = 1 << 40, b""
+kind = 3 << 4 | size & 15 | 128  # a blob of a terabyte
+size >>= 4
+while size:
+    number += bytes([size & 127 | (128 if size > 127 else 0)])
+    size >>= 7
+sys.stdout.buffer.write(b"PACK" + (2).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes([kind]) + number)
+packed = zlib.compressobj(0)
+while True:
+    sys.stdout.buffer.write(packed.compress(bytes(1 << 16)))
+"""
+
+
+@pytest.mark.faults(
+    "R22",
+    injected="a template's repository that sends an object without an end",
+    seen="exit code 3 at 128 MB",
+)
+def test_a_repository_without_an_end_is_given_up_while_it_arrives(mine, tmp_path, cache, monkeypatch):
+    hook = tmp_path / "endless"
+    hook.write_text(ENDLESS.format(python=sys.executable))
+    hook.chmod(0o755)
+    commit(mine)
+    (cache / ".gitconfig").write_text(f"[uploadpack]\n\tpackObjectsHook = {hook}\n")
+    monkeypatch.setattr(git_module, "DOWNLOAD_LIMIT", 20_000_000)
+    begun = time.monotonic()
+    error = refusal(url(mine))
+    assert error.message == f"{url(mine)} sends more than 20 MB"
+    assert time.monotonic() - begun < 30
+    running = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])]
+    assert not [words for words in running if str(hook) in words]
+
+
+@pytest.mark.faults(
+    "R22",
+    injected="a template's repository that lists branches without an end",
+    seen="exit code 3 at 1 GB",
+)
+def test_a_list_of_branches_without_an_end_does_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(git_module, "MEMORY_LIMIT", 200_000_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\n\r\n"
+    with answering(pouring(head, [])) as place:
+        error = refusal(f"http://{place}/a.git")
+    assert error.message == f"git needs more than 200 MB of memory for http://{place}/a.git"
+
+
+def nested(repository: Path, entry: str, names: list[str], times: int) -> None:
+    """Make the repository's HEAD a commit of trees in trees, each with the same entries."""
+    git(repository.parent, "init", "-q", repository.name)
+    for _ in range(times):
+        lines = "".join(f"{entry}\t{name}\n" for name in names)
+        entry = f"040000 tree {git(repository, 'mktree', '--missing', given=lines.encode())}"
+    git(repository, "update-ref", "HEAD", git(repository, "commit-tree", "-m", "boom", entry.split()[2]))
+
+
+@pytest.mark.faults(
+    "R22",
+    injected="a template's repository: 10^9 empty folders, a path of megabytes",
+    seen="exit code 3",
+)
+def test_folders_count_too_and_paths_have_an_end(tmp_path):
+    git(tmp_path, "init", "-q", "empty")
+    empty = f"040000 tree {git(tmp_path / 'empty', 'mktree', given=b'')}"
+    nested(tmp_path / "empty", empty, [f"a{i}" for i in range(10)], 9)
+    assert refusal(url(tmp_path / "empty")).message == "the template contains more than 10,000 files"
+    git(tmp_path, "init", "-q", "deep")
+    blob = f"100644 blob {git(tmp_path / 'deep', 'hash-object', '-w', '--stdin', given=b'x')}"
+    nested(tmp_path / "deep", blob, ["x" * 1_000_000], 1)
+    why = "the template contains a path that is longer than any system takes"
+    assert refusal(url(tmp_path / "deep")).message == why
+
+
+@pytest.mark.faults(
+    "R22",
+    injected="a template whose cookiecutter.json is a link: to a device, to a pipe, out",
+    seen="exit code 3 at once",
+)
+@pytest.mark.parametrize("aim", ["/dev/zero", "/dev/stdin", "pipe", "secret.json"])
+def test_nothing_is_read_through_a_link_that_leads_out(aim, mine, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "secret.json").write_text("{}")
+    (mine / "cookiecutter.json").unlink()
+    (mine / "cookiecutter.json").symlink_to(aim if aim.startswith("/") else tmp_path / aim)
+    commit(mine)
+    begun = time.monotonic()
+    leads_out = "cookiecutter.json is a link that leads out of the template, or nowhere"
+    for source in (url(mine), mine):
+        error = refusal(source)
+        assert error.exit_code == 3
+        assert leads_out in error.message or "cannot read the cookiecutter.json" in error.message
+        if source != mine:
+            assert error.message.startswith(leads_out)
+    assert time.monotonic() - begun < 20
 
 
 # --- which scaffold

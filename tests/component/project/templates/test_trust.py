@@ -182,6 +182,49 @@ def trust_of(mine, new):
     return new(mine).err.partition("--checkout ")[2].split()[0]
 
 
+@pytest.mark.faults(
+    "R22",
+    injected="a commit with two templates, of which one is trusted",
+    seen="the other isn't",
+)
+@pytest.mark.parametrize("kind", ["a URL", "a folder", "a folder and a commit"])
+def test_trust_in_one_folder_of_a_commit_isnt_given_to_another(kind, tmp_path, new, out):
+    every = tmp_path / "every"
+    template(every / "good")
+    hook(template(every / "evil"), "print('hello')")
+    (every / "better").symlink_to("good")
+    pin = commit(every)
+
+    def words(name):
+        if kind == "a URL":
+            return (f"file://{every}", "--directory", name)
+        return (every / name,) if kind == "a folder" else (every / name, "--checkout", pin)
+
+    ran = new(*words("good"))
+    assert ran.err.endswith(f"--checkout {pin} --trust`: that trusts only this state of this folder\n")
+    assert new(*words("good"), "--trust").code == 0
+    ran = new(*words("evil"), name="second")
+    assert (ran.code, "it runs hooks/post_gen_project.py" in ran.err) == (2, True)
+    for number, again in enumerate([(f"file://{every}", "./good/"), (every, "good"), (every / "good",)]):
+        more = ("--directory", again[1]) if len(again) > 1 else ()
+        assert new(again[0], *more, name=f"again_{number}").code == 0, again
+    assert [(each.pin, each.directory) for each in trust.trusted()] == [(pin, "good")]
+    assert new(*words("evil"), "--trust", name="third").code == 0
+    assert [each.directory for each in trust.trusted()] == ["good", "evil"]
+    trust.forget(pin)
+    assert trust.trusted() == []
+
+
+def test_trust_in_a_folder_isnt_given_to_the_top_of_the_commit_nor_the_other_way(tmp_path, new):
+    every = template(tmp_path / "every")
+    template(every / "inner")
+    commit(every)
+    assert new(every, "--directory", "inner", "--trust").code == 0
+    assert new(every, name="second").code == 2
+    assert new(every, "--trust", name="second").code == 0
+    assert new(every / "inner", name="third").code == 0
+
+
 def test_one_that_comes_with_us_needs_no_trust(new, out):
     assert new("http", "--trust").code == 0
     assert trust.trusted() == []

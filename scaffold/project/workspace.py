@@ -5,7 +5,6 @@ Source: the Cargo book, workspaces. Unlike cargo, we don't count path dependenci
 
 from __future__ import annotations
 
-import glob
 import os
 import shlex
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from scaffold.project import member_globs
 from scaffold.project.cargo_toml import FILE, is_plugin, locate, read_manifest, table
 
 
@@ -74,9 +74,8 @@ class Workspace:
     def _members(self) -> tuple[Path, ...]:
         folders = [self.root] if "package" in self.manifest else []
         for pattern in self._list("members"):
-            # not Path.glob, which refuses absolute and empty patterns
-            names = sorted(glob.glob(pattern, root_dir=self.root, recursive=True))  # noqa: PTH207
-            folders += [(self.root / name).resolve() for name in names if (self.root / name / FILE).is_file()]
+            matching = member_globs.folders(self.root, pattern, self.root / FILE)
+            folders += [folder for folder in matching if (folder / FILE).is_file()]
         return tuple(folder for folder in dict.fromkeys(folders) if not self.excludes(folder))
 
     @cached_property

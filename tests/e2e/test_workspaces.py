@@ -400,17 +400,19 @@ LAYOUTS = {
     "a named one in what is excluded": '[workspace]\nmembers = ["p/old"]\nexclude = ["p"]\n',
     "a root package": '[package]\nname = "ws"\nversion = "1.0.0"\n[workspace]\nmembers = ["p/b"]\n',
     "outside": '[workspace]\nmembers = ["../outside", "a"]\n',
-    "twice": '[workspace]\nmembers = ["a", "*", "./a"]\nexclude = ["p", "deep", "src"]\n',
+    "hidden, and in hidden folders": '[workspace]\nmembers = ["**/**/i", "hidden/*h"]\n',
+    "twice": '[workspace]\nmembers = ["a", "*", "./a"]\nexclude = ["p", "deep", "src", "hidden"]\n',
 }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_members_are_those_that_cargo_says(layout, tmp_path, run):
     root = tmp_path / "ws"
-    for folder in ("ws", "ws/a", "ws/p/b", "ws/p/old", "ws/deep/1/x", "outside"):
+    plain = ("ws", "ws/a", "ws/p/b", "ws/p/old", "ws/deep/1/x", "outside")
+    for folder in (*plain, "ws/hidden/.h", "ws/hidden/.j/i"):
         (tmp_path / folder / "src").mkdir(parents=True)
         (tmp_path / folder / "src/lib.rs").touch()
-        package = f'[package]\nname = "{Path(folder).name}"\nversion = "1.0.0"\nedition = "2021"\n'
+        package = f'[package]\nname = "{Path(folder).name.strip(".")}"\nversion = "1.0.0"\nedition = "2021"\n'
         more = '[package.metadata.proxy-wasm]\n[lib]\ncrate-type = ["cdylib"]\n'
         workspace = 'workspace = "../ws"\n' if folder == "outside" else ""
         (tmp_path / folder / "Cargo.toml").write_text(package + workspace + more)

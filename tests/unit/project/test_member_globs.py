@@ -1,0 +1,76 @@
+"""Globs in `members` match what cargo's do, and end: in loops of links, and on a whole disk."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from scaffold.errors import ProjectError
+from scaffold.project import member_globs
+from scaffold.project.member_globs import folders
+
+MANIFEST = Path("ws/Cargo.toml")
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("ws/a", "ws/p/b", "ws/p/.c", "ws/deep/1/2/x", "ws/deep/x", "outside/d"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "ws/p/file").touch()
+    (tmp_path / "ws/out").symlink_to("../outside")
+    (tmp_path / "ws/deep/loop").symlink_to("..")
+    (tmp_path / "ws/deep/itself").symlink_to("itself")
+    return (tmp_path / "ws").resolve()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("a", ["a"]),
+        ("./a/", ["a"]),
+        ("p//b", ["p/b"]),
+        ("p/*", ["p/.c", "p/b"]),
+        ("p/[!b]*", ["p/.c"]),
+        ("?", ["a", "p"]),
+        ("**/x", ["deep/1/2/x", "deep/x"]),
+        ("deep/**/**/**/x", ["deep/1/2/x", "deep/x"]),
+        ("deep/loop/a", ["a"]),
+        ("**/d", ["../outside/d"]),
+        ("out/*", ["../outside/d"]),
+        ("../outside/*", ["../outside/d"]),
+        (".", ["."]),
+        ("", []),
+        ("nothing/*", []),
+        ("p/file/*", []),
+        ("/nowhere/**", []),
+        ("a\0b/*", []),
+        ("[", []),
+    ],
+)
+def test_what_a_pattern_matches(root, pattern, found):
+    assert folders(root, pattern, MANIFEST) == sorted((root / name).resolve() for name in found)
+
+
+def test_an_absolute_pattern_begins_at_the_top(root):
+    assert folders(Path("/"), f"{root}/p/*", MANIFEST) == [root / "p/.c", root / "p/b"]
+
+
+@pytest.mark.parametrize("pattern", ["**/**/x", "*/*", "deep/**"])
+def test_too_much_to_look_at_is_an_error(root, pattern, monkeypatch):
+    monkeypatch.setattr(member_globs, "LIMIT", 5)
+    with pytest.raises(ProjectError) as caught:
+        folders(root, pattern, MANIFEST)
+    why = f'the pattern "{pattern}" in `members` of ws/Cargo.toml matches too much of the disk'
+    assert (caught.value.message, caught.value.hint) == (why, "name the folders that contain the members")
+
+
+@pytest.mark.faults(
+    "R18", injected='`members = ["/**/**/x"]`', seen="exit code 3 within seconds, or no member"
+)
+def test_a_pattern_over_the_whole_disk_ends(root):
+    begun = time.monotonic()
+    try:
+        assert root not in folders(root, "/**/**/x", MANIFEST)
+    except ProjectError as error:
+        assert "matches too much of the disk" in error.message
+    assert time.monotonic() - begun < 20

@@ -84,6 +84,35 @@ def test_a_project_gets_its_workflow_and_no_more(provider, project, capsys):
 
 
 @each_provider
+@pytest.mark.parametrize("locked", [False, True], ids=["a version", "hashes"])
+def test_scaffold_is_installed_by_its_version_or_by_hashes(provider, project, tmp_path, locked):
+    if locked:
+        (project / "scaffold-requirements.txt").touch()
+    text = workflows.render(provider)[Path(FILES[provider])].decode()
+    workflow = yaml.safe_load(text.replace("!reference ", ""))  # a tag of GitLab's
+    if provider == "github":
+        steps = workflow["jobs"]["build"]["steps"]
+        script = next(step["run"] for step in steps if step.get("name") == "Install scaffold")
+    else:
+        script = "\n".join(workflow[".scaffold"]["before_script"])
+    programs = tmp_path / "home/.venv/bin"
+    programs.mkdir(parents=True)
+    for name in ("apt-get", "python", "python3", "pip"):
+        (programs / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (programs / name).chmod(0o755)
+    env = {
+        "HOME": str(tmp_path / "home"),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "GITHUB_PATH": str(tmp_path / "path"),
+    }
+    ran = run("bash", "-eo", "pipefail", "-c", script, cwd=project, env=env)
+    what = "--require-hashes --requirement scaffold-requirements.txt"
+    assert ran.out.splitlines()[-1] == (
+        f"pip install {what if locked else f'proxy-wasm-scaffold=={scaffold.__version__}'}"
+    )
+
+
+@each_provider
 def test_the_same_again_changes_nothing(provider, project, capsys):
     path = project / FILES[provider]
     scaffold.ci(provider, project)

@@ -42,12 +42,15 @@ def private(folder: Path) -> None:
 
     One that is open to others, such as an earlier version made it, is closed to them.
     """
-    ours = (cache_dir(), data_dir(), state_dir())
-    own = [each for each in (folder, *folder.parents) if any(map(each.is_relative_to, ours))]
+    own = [each for each in (folder, *folder.parents) if _is_ours(each)]
     (own[-1].parent if own else folder).mkdir(parents=True, exist_ok=True)
     for each in reversed(own):
         each.mkdir(mode=0o700, exist_ok=True)
         only_ours(each)
+
+
+def _is_ours(path: Path) -> bool:
+    return any(map(path.is_relative_to, (cache_dir(), data_dir(), state_dir())))
 
 
 def only_ours(path: Path) -> None:
@@ -91,11 +94,17 @@ def write_out(text: str, out: Path) -> str | Path:
 def write(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     """Replace the content of `path` at once: a reader sees the old bytes or the new ones, never a part.
 
-    Envoy, which watches for renames, notices the change.
+    Envoy, which watches for renames, notices the change. In a folder of the user's, not even a SIGKILL leaves
+    anything beside the file, see `staging`.
     """
     data = content.encode() if isinstance(content, str) else content
     with naming(path):
-        _write(path, data, mode)
+        if _is_ours(path):
+            _write(path, data, mode)
+            return
+        with staging(path.parent) as aside:
+            _write(aside / path.name, data, mode)
+            move(aside / path.name, path)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

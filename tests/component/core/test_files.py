@@ -74,24 +74,55 @@ while True:
 WHOLE = {letter * 100_000 for letter in "abc"}
 
 
-def test_whenever_it_is_killed_the_file_is_whole(tmp_path):
-    """What a kill leaves beside the file is at most the hidden one that was being written.
-
-    Nobody sweeps it: it is told apart from the one that another process is writing by nothing.
-    """
+def test_whenever_it_is_killed_the_file_is_whole_and_nothing_is_beside_it(tmp_path, cache):
     seed = random.randrange(2**32)
     print("seed", seed)
     moments = random.Random(seed)
     path = tmp_path / "file"
-    for kills in range(1, 21):
+    for _ in range(20):
         with running(REWRITE, path) as child:
             time.sleep(moments.uniform(0, 0.02))
             child.kill()
             child.wait()
         assert path.read_text() in WHOLE
-        left = [name for name in names(tmp_path) if name != "file"]
-        assert all(name.startswith(".file.") for name in left)
-        assert len(left) <= kills
+        assert names(tmp_path) == ["file"]
+    files.write(path, "x")  # sweeps the cache
+    assert staged(cache) == []
+
+
+KILLED_AT = """
+import os, signal
+left = int(sys.argv[2])
+def count(event, arguments):
+    global left
+    if event in ("open", "os.mkdir", "os.rename", "os.chmod", "os.remove", "os.rmdir", "tempfile.mkstemp"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+files.write(Path(sys.argv[1]).parent / "other", "x")  # imports what it needs
+sys.addaudithook(count)
+files.write(Path(sys.argv[1]), "new")
+"""
+
+
+@pytest.mark.faults(
+    "R2", injected="files.write: SIGKILL before each of its steps", seen="old or new, nothing beside it"
+)
+def test_whichever_step_of_a_write_a_kill_comes_before_nothing_is_beside_it(tmp_path, cache):
+    path, seen = tmp_path / "folder/file", []
+    path.parent.mkdir()
+    for step in range(1, 100):
+        path.write_text("old")
+        ran = subprocess.run(script(KILLED_AT, path, step), capture_output=True, text=True)
+        assert names(path.parent) == ["file", "other"]
+        seen.append(path.read_text())
+        if ran.returncode == 0:
+            break
+        assert ran.returncode == -signal.SIGKILL, ran.stderr
+    assert seen[:3] == ["old"] * 3
+    assert seen == sorted(seen, reverse=True)
+    assert seen[-1] == "new"
+    assert staged(cache) == []
 
 
 def test_whoever_reads_while_two_write_reads_a_whole_file(tmp_path):

@@ -14,7 +14,7 @@ from scaffold.errors import ProjectError
 from scaffold.oci.plugin_info import read_runtime_config
 from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, parse_manifest, read_manifest
 from scaffold.project.crate import TRIPLES
-from scaffold.project.templates.merge import Scratch, Worktree, scratch
+from scaffold.project.templates.merge import LINK, Scratch, Worktree, scratch
 from scaffold.project.templates.sdk_renames import CONCERNED, migrate
 from scaffold.project.templates.source import bundled
 from scaffold.project.workspace import Workspace
@@ -120,6 +120,10 @@ class _Crate:
         migrated = migrate(texts)
         self._migrated, self.notes = migrated.contents, migrated.notes
         self._texts = texts | dict(migrated.contents)
+        if self._is_link(FILE):
+            raise ProjectError(
+                f"{path} is a link, and adopt changes no file elsewhere", hint="move the file here"
+            )
         if FILE not in self._texts:
             raise ProjectError(
                 f"{path} doesn't depend on proxy-wasm, or isn't committed",
@@ -139,16 +143,24 @@ class _Crate:
             if not self._entries.keys() & {name, *_ALTERNATIVES.get(name, ())}:
                 contents[name] = (common / name).read_text().replace(TRIPLES[0], self._triple())
         if not any(PurePosixPath(path).match("test_*.py") for path in self._entries):
-            contents["tests/test_plugin.py"] = _TEST
+            if "tests" in self._entries:  # a file, a link or a submodule
+                emit(Warned("tests isn't a folder of the crate's own, so no first test was added"))
+            else:
+                contents["tests/test_plugin.py"] = _TEST
+        return contents | self._ignoring()
+
+    def _ignoring(self) -> dict[str, str]:
+        """The .gitignore with what it lacks, if it lacks anything."""
         ignored = self._read(".gitignore")
         names = {line.strip().strip("/") for line in ignored.splitlines()}
         missing = [line for line in _IGNORED if line.strip("/") not in names]
-        if missing and "\ufffd" in ignored:
-            emit(Warned(f".gitignore isn't UTF-8 and wasn't changed; add {', '.join(missing)} to it"))
+        strange = "is a link" if self._is_link(".gitignore") else "isn't UTF-8" if "\ufffd" in ignored else ""
+        if missing and strange:
+            emit(Warned(f".gitignore {strange} and wasn't changed; add {', '.join(missing)} to it"))
         elif missing:
             end = "\n" if ignored and not ignored.endswith("\n") else ""
-            contents[".gitignore"] = ignored + end + "".join(f"{line}\n" for line in missing)
-        return contents
+            return {".gitignore": ignored + end + "".join(f"{line}\n" for line in missing)}
+        return {}
 
     def _check(self, path: Path) -> None:
         """Raise `ProjectError` unless the manifest is a crate's that compiles to a wasm module."""
@@ -173,6 +185,9 @@ class _Crate:
         """The root id in wasme's runtime-config.json, or else the crate's name, as in our templates."""
         if "runtime-config.json" not in self._entries:
             return self.name
+        if self._is_link("runtime-config.json"):
+            emit(Warned("runtime-config.json is a link and wasn't read; `root-id` is the crate's name"))
+            return self.name
         ids, _ = read_runtime_config(self._read("runtime-config.json").encode())
         if len(ids) > 1:
             emit(Warned(f"runtime-config.json has the root ids {', '.join(ids)}; `root-id` is the first"))
@@ -189,6 +204,9 @@ class _Crate:
         workspace = Workspace.of(self._root)
         return workspace is not None and workspace.root != self._root
 
+    def _is_link(self, path: str) -> bool:
+        return path in self._entries and self._entries[path].mode == LINK
+
     def _read(self, path: str) -> str:
         entry = self._entries.get(path)
-        return self._repository.text(entry.name) if entry else ""
+        return self._repository.text(entry.name) if entry and not self._is_link(path) else ""

@@ -147,6 +147,60 @@ def test_what_is_there_stays(crate):
     assert tomllib.loads((root / "Cargo.toml").read_text())["profile"]["release"] == {"lto": False}
 
 
+def warnings_of(root):
+    """What adopting a crate warns of."""
+    said = []
+    with listening(said.append):
+        scaffold.adopt(root)
+    return [each.text for each in said if isinstance(each, Warned)]
+
+
+@pytest.mark.faults(
+    "R22", injected="adopt: .gitignore, tests, runtime-config.json are links", seen="left alone, named"
+)
+def test_nothing_is_read_or_written_through_a_link(crate, tmp_path):
+    root = crate()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "ignore").write_text("*.o\n")
+    (out / "config").write_text('{"config": {"rootIds": ["theirs"]}}')
+    (root / ".gitignore").unlink(missing_ok=True)
+    links = {".gitignore": "ignore", "runtime-config.json": "config", "tests": "."}
+    for name, aim in links.items():
+        (root / name).symlink_to(out / aim)
+    commit(root)
+    assert warnings_of(root) == [
+        "runtime-config.json is a link and wasn't read; `root-id` is the crate's name",
+        "tests isn't a folder of the crate's own, so no first test was added",
+        ".gitignore is a link and wasn't changed; add /target, __pycache__/, .pytest_cache/ to it",
+    ]
+    assert Project.load(root).settings.root_id == "http_headers"
+    assert {name: str((root / name).readlink()) for name in links} == {
+        name: str(out / aim) for name, aim in links.items()
+    }
+    assert sorted(path.name for path in out.iterdir()) == ["config", "ignore"]
+    assert (out / "ignore").read_text() == "*.o\n"
+
+
+def test_a_file_called_tests_stays(crate):
+    root = crate()
+    (root / "tests").write_text("none yet\n")
+    commit(root)
+    assert warnings_of(root) == ["tests isn't a folder of the crate's own, so no first test was added"]
+    assert (root / "tests").read_text() == "none yet\n"
+
+
+def test_a_manifest_that_is_a_link_is_refused(crate, tmp_path):
+    root = crate()
+    (root / "Cargo.toml").rename(tmp_path / "real.toml")
+    (root / "Cargo.toml").symlink_to(tmp_path / "real.toml")
+    before = (tmp_path / "real.toml").read_text()
+    commit(root)
+    with pytest.raises(ProjectError, match=r"Cargo\.toml is a link, and adopt changes no file elsewhere"):
+        scaffold.adopt(root)
+    assert (tmp_path / "real.toml").read_text() == before
+
+
 def test_a_manifest_as_windows_editors_write_it(crate):
     root = crate(files={"Cargo.toml": "\ufeff" + MANIFEST.replace("\n", "\r\n")})
     scaffold.adopt(root)

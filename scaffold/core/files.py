@@ -19,7 +19,7 @@ import platformdirs
 from scaffold.errors import UsageError
 
 APP = "proxy-wasm-scaffold"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, or of what a user may write
 
 
 def cache_dir() -> Path:
@@ -168,7 +168,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None or error.errno in _FULL:
+        if error.filename is None or error.errno in FULL:
             error.filename = str(path)
         raise
 
@@ -201,7 +201,12 @@ def scratch() -> Iterator[Path]:
     except OSError:  # the home is read-only, or full
         parent = Path(tempfile.gettempdir())
     with temporary(parent) as folder:
-        yield folder
+        try:
+            yield folder
+        except OSError as error:
+            if error.filename is None:  # as of a write: those that aren't to this folder are `naming` theirs
+                error.filename = str(folder)
+            raise
 
 
 def move(made: Path, target: Path) -> None:
@@ -211,7 +216,7 @@ def move(made: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        with temporary(target.parent) as beside:
+        with naming(target), temporary(target.parent) as beside:
             shutil.copy2(made, beside / target.name, follow_symlinks=False)
             (beside / target.name).replace(target)
 

@@ -6,6 +6,7 @@ repository instead of the one in its working folder.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from scaffold.core import process
+from scaffold.core import files, process
 from scaffold.errors import MachineError
 
 # the user's settings for all repositories; git's other variables come from the git that runs us
@@ -21,6 +22,7 @@ _SETTINGS = re.compile(
     r"GIT_(CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)|(AUTHOR|COMMITTER)_(NAME|EMAIL)|ASKPASS"
     r"|TERMINAL_PROMPT|EXEC_PATH|SSH.*|SSL_.*|HTTP_.*|PROXY_.*)"
 )
+_LITTLE = 1_000_000  # bytes free on a disk on which git couldn't write a file
 # no settings of the user: an attribute in a repository may name one of their programs
 NO_SETTINGS = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -69,6 +71,15 @@ def spawn(
     """Git as a process that runs while the block does: its output can be read as a stream, or limited."""
     with process.spawn([program(), *words], cwd=cwd, env=_with(env), stdout=stdout, stderr=stderr) as child:
         yield child
+
+
+def check_disk(message: str, path: Path) -> None:
+    """Raise `OSError` when git failed as the disk of `path` is full, which its message may only hint at."""
+    code = next((code for code in files.FULL if os.strerror(code) in message), None)
+    if "unable to write file" in message and shutil.disk_usage(path.parent).free < _LITTLE:
+        code = errno.ENOSPC
+    if code:
+        raise OSError(code, os.strerror(code), str(path))
 
 
 def _with(env: Mapping[str, str] | None) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 from collections import Counter
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from support import wasm_asm
 from support.disks import FULL, SMALL_DISK, damages, fill, limited, one_line, read_only, writable
+from support.foreign_templates import INSIDE, commit, template
 from support.places import (
     Place,
     Ran,
@@ -65,6 +67,44 @@ def test_new_with_a_limit_on_files(place, record):
     assert names(out) == []
     assert names(place.cache / "staging") == []
     record("new: RLIMIT_FSIZE of 500 bytes", f"exit code 4: {said.removeprefix('error: ')}")
+
+
+@pytest.mark.faults("R5")
+@pytest.mark.parametrize(
+    ("full", "free"),
+    [
+        *(("project", free) for free in (0, 32, 256)),
+        *(("cache", free) for free in (8, 128, 500, 800)),
+    ],
+)
+def test_update_on_a_full_disk(place, record, full, free):
+    """A file of 300 KiB is new in the template: it is fetched, checked out, rendered, merged and written."""
+    disk, source = place.folder / "disk", template(place.folder / "mine")
+    disk.mkdir()
+    commit(source)
+    place.env["XDG_DATA_HOME"] = str(place.folder / "data")
+    with namespace("mount", first=SMALL_DISK, arguments=(disk, "2m")) as place.wrapper:
+        seen = inside(place.wrapper, disk)
+        words = ("new", "hello_world", "--no-input", "--template", f"file://{source}", "--trust")
+        place.well(*words, "--output-dir", place.folder)
+        root = place.folder / "hello_world"
+        commit(root)
+        if full == "project":
+            shutil.copytree(root, seen / "hello_world")
+            root = disk / "hello_world"
+        (source / INSIDE / "large").write_bytes(random.Random(1).randbytes(300 * 1024))
+        commit(source)
+        fill(seen, free * 1024)
+        env = {"XDG_CACHE_HOME": str(disk / "cache"), "TMPDIR": str(disk)} if full == "cache" else {}
+        update = ("update", "--root", root, "--trust")
+        ran = place.run(*update, **env)
+        assert ran.code == 4, ran.err
+        said = one_line(ran.err)
+        assert str(disk) in said, said
+        assert not list((seen if full == "project" else place.folder).rglob("hello_world/large"))
+        (seen / "filler").unlink()
+        place.well(*update, **env)
+    record(f"update: {free} KiB free for the {full}", f"exit code 4: {said.removeprefix('error: ')}")
 
 
 @pytest.mark.faults("R5")

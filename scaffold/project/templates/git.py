@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shlex
 import shutil
 import time
@@ -29,6 +30,7 @@ DOWNLOAD_LIMIT = 2 * snapshot.SIZE_LIMIT  # bytes of what one fetch may leave on
 MEMORY_LIMIT = 1_000_000_000  # bytes, of git and its helpers
 LONGEST_NAME = 100_000  # bytes of a path
 _PAUSE = 0.05  # seconds between two looks at a fetch
+_MESSAGE = 2**16  # bytes of git's messages that are kept
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
 _REF = re.compile(r"[\w.@][\w./@+-]*")  # nothing that is an option, or a refspec
@@ -102,14 +104,14 @@ def fetch(address: Address, ref: str | None, folder: Path) -> str:
         raise UsageError(f"{quoted(ref)} isn't a branch, a tag or a commit")
     ran = _git(folder.parent, "init", "-q", "--template=", str(folder))
     if ran.code:  # for example, the user's settings are broken
-        raise _failed(address, ref, ran.stderr)
+        raise _failed(address, ref, ran.stderr, folder)
     failure = _fetch(address, folder, [ref or "HEAD"], "--depth=1")
     wanted = "FETCH_HEAD"
     if failure and ref and _ABBREVIATED.fullmatch(ref):  # no server looks up a short id
         failure = _fetch(address, folder, ["+refs/heads/*:refs/all/heads/*", "+refs/tags/*:refs/all/tags/*"])
         wanted = ref
     if failure:
-        raise _failed(address, ref, failure)
+        raise _failed(address, ref, failure, folder)
     ran = _git(folder, "rev-parse", "--verify", "--quiet", f"{wanted}^{{commit}}")
     commit = ran.stdout.strip()
     if not COMMIT.fullmatch(commit):
@@ -117,7 +119,7 @@ def fetch(address: Address, ref: str | None, folder: Path) -> str:
     _check_size(folder, commit)
     ran = _git(folder, "checkout", "-q", "--detach", commit, env=git.NO_SETTINGS)
     if ran.code:
-        raise _failed(address, ref, ran.stderr)
+        raise _failed(address, ref, ran.stderr, folder)
     shutil.rmtree(folder / ".git")
     return commit
 
@@ -130,29 +132,24 @@ def _fetch(address: Address, folder: Path, refs: Sequence[str], *options: str) -
     # unpackLimit: keep what arrives as it is, so that its size is seen
     argv = ["-c", f"include.path={settings}", "-c", "fetch.unpackLimit=1", "fetch", "-q", "--no-tags"]
     argv += ["--no-recurse-submodules", *options]
-    errors = settings.with_name("scaffold-errors")
     env = _NO_PROMPTS | _transport(address)
-    with (
-        errors.open("wb") as file,
-        git.spawn(*argv, "--", address.url, *refs, cwd=folder, env=env, stderr=file) as child,
-    ):
-        code = _watched(child, folder, address)
-    if not code:
+    with git.spawn(*argv, "--", address.url, *refs, cwd=folder, env=env, stderr=process.PIPE) as child:
+        message = _watched(child, folder, address)
+    if not child.returncode:
         return ""
-    message = errors.read_text(errors="replace").strip() or f"git ended with exit code {code}"
+    message = message or f"git ended with exit code {child.returncode}"
     return message.replace(f"{address.user_info}@", "") if address.user_info else message
 
 
-def _watched(child: process.Child, folder: Path, address: Address) -> int:
-    """Wait for git's end; returns its exit code. git itself sets the server no limit.
+def _watched(child: process.Child, folder: Path, address: Address) -> str:
+    """Wait for git's end; returns the last of its messages. git itself sets the server no limit.
 
     Raises `ProjectError` when it has fetched more than a template may contain, `MachineError` when it takes
     too long.
     """
-    deadline = time.monotonic() + FETCH_SECONDS
-    while True:
-        with suppress(process.TimeoutExpired):
-            return child.wait(_PAUSE)
+    deadline, message = time.monotonic() + FETCH_SECONDS, b""
+    while child.poll() is None:
+        message = (message + _said(child, _PAUSE))[-_MESSAGE:]
         if _size(folder) > DOWNLOAD_LIMIT:
             raise ProjectError(
                 f"{address.url} sends more than {human(DOWNLOAD_LIMIT)}",
@@ -162,6 +159,19 @@ def _watched(child: process.Child, folder: Path, address: Address) -> int:
             raise ProjectError(f"git needs more than {human(MEMORY_LIMIT)} of memory for {address.url}")
         if time.monotonic() > deadline:
             raise MachineError(f"{address.url} didn't arrive within {FETCH_SECONDS:g} s")
+    return (message + _said(child, 0)).decode(errors="replace").strip()
+
+
+def _said(child: process.Child, seconds: float) -> bytes:
+    """What git says on standard error within so many seconds, or a part of it."""
+    assert child.stderr  # noqa: S101 - for the type checker
+    if not select.select([child.stderr], [], [], seconds)[0]:
+        return b""
+    block = os.read(child.stderr.fileno(), _MESSAGE)
+    if not block:  # closed, so that there is nothing more to wait for but the end
+        with suppress(process.TimeoutExpired):
+            child.wait(seconds)
+    return block
 
 
 def _size(folder: Path) -> int:
@@ -244,8 +254,9 @@ def _check_size(folder: Path, commit: str) -> None:
                 raise ProjectError("the template contains a path that is longer than any system takes")
 
 
-def _failed(address: Address, ref: str | None, message: str) -> ScaffoldError:
-    """The error for git's message."""
+def _failed(address: Address, ref: str | None, message: str, folder: Path) -> ScaffoldError:
+    """The error for git's message; raises the `OSError` of a full disk."""
+    git.check_disk(message, folder)
     if any(words in message for words in _NEEDS_PASSWORD):
         return UsageError(
             f"{address.url} asks for a password or a key, which scaffold never asks you for",

@@ -156,10 +156,13 @@ class Worktree:
         env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(scratch.objects)}
         argv = ["cat-file", "--filters", f"--path={self._prefix}{path}", entry.name]
         with made.open("wb") as file:
-            with git.spawn(*argv, cwd=self._top, env=env, stdout=file) as child:
-                if child.wait():
-                    raise ToolFailed(f"git can't write {path}: `git cat-file --filters` failed")
-            files.sync(file)
+            with git.spawn(*argv, cwd=self._top, env=env, stdout=file, stderr=process.PIPE) as child:
+                message = child.communicate()[1].decode(errors="replace").strip()
+            if child.returncode:
+                git.check_disk(message, self.root / path)
+                raise ToolFailed(f"git can't write {path}: {message or '`git cat-file --filters` failed'}")
+            with files.naming(self.root / path):
+                files.sync(file)
         if entry.mode == "100755":
             mode = made.stat().st_mode
             made.chmod(mode | (mode & 0o444) >> 2)  # for everybody who may read it
@@ -249,6 +252,7 @@ class Scratch:
         settings = ("-c", f"core.attributesFile={os.devnull}", "-c", "core.autocrlf=false")
         ran = git.run(*settings, *words, cwd=cwd or self._folder, env=env, text=text)
         if ran.code not in accepted:
+            git.check_disk(ran.stderr, self._folder)
             raise ToolFailed(f"git failed: {ran.stderr.strip() or ran.code}")
         return ran.stdout
 

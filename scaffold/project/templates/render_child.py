@@ -13,7 +13,8 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from scaffold.errors import ProjectError, ScaffoldError, ToolFailed
+from scaffold.core import files
+from scaffold.errors import ProjectError, ScaffoldError, ToolFailed, of_os_error
 from scaffold.project.templates import render
 
 _FOLDER = "{{cookiecutter.name}}"
@@ -49,6 +50,8 @@ def failure(error: Exception) -> ScaffoldError:
     match error:
         case ScaffoldError():
             return error
+        case OSError() if error.errno in files.FULL and (full := of_os_error(error)):
+            return full
         case exceptions.UndefinedVariableInTemplate():
             where = error.message.removeprefix("Unable to ").removeprefix("create ")
             return ProjectError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from scaffold.errors import choose
+from scaffold.errors import ModuleError, choose
 from scaffold.hosts.exchange import Exchange, Request
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
@@ -50,11 +50,11 @@ class Host(Protocol):
         """Open a TCP connection through the plugin; after the block it holds what the plugin did."""
         ...
 
-    def replace(self, *plugins: Plugin, fresh: bool = False) -> None:
-        """Replace the running plugins, or their configurations, without losing a request.
+    def replace(self, *plugins: Plugin, fresh: bool = False, check: Callable[[], None] | None = None) -> None:
+        """Replace the running plugins, or their configurations, without losing a request; then call `check`.
 
         With `fresh` they start without state, even without shared data. Raises `ModuleError` when the
-        host refuses one; then the previous ones keep serving.
+        host refuses one, or one doesn't return; then, or when `check` fails, the previous ones serve on.
         """
         ...
 
@@ -92,6 +92,14 @@ class Running(Host, Protocol):
         """The host's process; None if another process started it."""
         ...
 
+    def is_stuck(self) -> Callable[[], bool]:
+        """A function that tells whether the host has got stuck since now."""
+        ...
+
+    def find_loop(self, plugins: Sequence[Plugin], /) -> ModuleError | None:
+        """The error that names the first plugin that doesn't return from a callback when it starts."""
+        ...
+
     def follow(self) -> Iterator[Line]:
         """The plugin's log lines, as they come. Raises `HostError` when the host ends."""
         ...
@@ -117,6 +125,10 @@ class HostModule(Protocol):
 
     def check(self, settings: HostSettings) -> object:
         """Install or pull what the settings ask for. Raises what would keep the host from starting."""
+        ...
+
+    def find_loop(self, plugins: Sequence[Plugin], settings: HostSettings) -> ModuleError | None:
+        """The error that names the first plugin that doesn't return from a callback when it starts."""
         ...
 
     def files_in(self, folder: Path) -> Folder:

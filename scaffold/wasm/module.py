@@ -34,6 +34,7 @@ SIZE_LIMIT = 2**30  # bytes of a file; V8's, like the next two
 _COUNT_LIMIT = 1_000_000  # types or functions
 _PARAMETER_LIMIT = 1000
 # ours, far above what any plugin has: of all these we keep the names
+_TIMER = "proxy_set_tick_period_milliseconds"
 _ENTRY_LIMIT = 20_000  # sections, imports or exports
 _LISTED_LIMIT = 2 * 2**20  # bytes of all imports, or of all exports
 _NAME_LIMIT = 300  # bytes of any other name
@@ -182,13 +183,17 @@ class WasmFile:
 
 @dataclass(frozen=True)
 class WasmModule:
-    """A compiled plugin on disk. `digest` ("sha256:...") is the whole file's; `exports` are name -> kind."""
+    """A compiled plugin on disk. `digest` ("sha256:...") is the whole file's; `exports` are name -> kind.
+
+    `ticks` says whether it can ask the host for a timer.
+    """
 
     path: Path
     size: int
     digest: str
     abi_version: str
     exports: dict[str, str]
+    ticks: bool = False
 
     @classmethod
     def read(cls, path: Path) -> WasmModule:
@@ -204,7 +209,8 @@ class WasmModule:
         read = WasmFile.parse(content, path)
         abi_version = read.require_plugin()
         exports = {each.name: each.kind for each in read.exports}
-        made = cls(path.resolve(), read.size, read.digest, abi_version, exports)
+        ticks = any(each.name == _TIMER for each in read.imports)
+        made = cls(path.resolve(), read.size, read.digest, abi_version, exports, ticks)
         made.__dict__["content"] = content  # which need not be read and hashed again
         return made
 

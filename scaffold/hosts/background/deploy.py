@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from scaffold.errors import HostError, ModuleError, TargetError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments, supervisor
 from scaffold.hosts.background.deployments import DeployedPlugin, Record, Status, check_free
-from scaffold.hosts.background.target import attach, end, forget, lines_of
+from scaffold.hosts.background.target import attach, end, forget
 from scaffold.hosts.envoy.clusters import reachable
 from scaffold.hosts.exchange import Request
 from scaffold.hosts.options import HostSettings, RunOptions
@@ -25,6 +25,7 @@ from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.source import Source
 from scaffold.project.projects import Named, chained
 
+TICK_SECONDS = 0.6  # that a plugin with a timer is watched; Envoy reports a stuck thread after 0.2
 PASS_SECONDS = 3.0  # that a network filter may hold back a request's bytes
 _LABELS = {"types": "type"}
 
@@ -67,13 +68,14 @@ class Deployment:
         plugins = [source.plugin(self.options) for source in sources]
         settings, now = self.settings.serving(*plugins), self.record
         fits = now and now.alive and now.target == self.target and settings.fit(now.settings, now.port)
-        if now and fits and not _moved(now.plugins, plugins):
-            host = self._swap(now, plugins)
+        if now and fits and not _moved(now.plugins, plugins) and attach(now).alive:
+            verified = self._swap(now, plugins, probe)
         else:
-            host = self._start(plugins, settings)
+            verified = self._start(plugins, settings, probe)
+        if verified.error:
+            raise verified.error
         assert self.record  # noqa: S101 - just saved
-        self._verify(host, self.record, probe)
-        return Status.of(self.record, host.admin_address)
+        return Status.of(self.record, verified.host.admin_address)
 
     @property
     def _port(self) -> int:
@@ -91,19 +93,19 @@ class Deployment:
             if self._port or not (left or (self.folder / deployments.CONTAINER).exists()):
                 raise
 
-    def _swap(self, now: Record, plugins: Sequence[Plugin]) -> hosts.Running:
-        host = attach(now)
+    def _swap(self, now: Record, plugins: Sequence[Plugin], probe: str | None) -> _Verified:
+        verified = _Verified(attach(now), plugins, probe)
         with step(f"Replacing the plugin in the running Envoy with {chained(plugins)}"), _keeps_serving():
-            host.replace(*plugins)
+            verified.host.replace(*plugins, check=verified.check)
         self._save(now, plugins)
-        return host
+        return verified
 
-    def _start(self, plugins: Sequence[Plugin], settings: HostSettings) -> hosts.Running:
+    def _start(self, plugins: Sequence[Plugin], settings: HostSettings, probe: str | None) -> _Verified:
         now = self.record
         if now and now.alive:
             self._validate(plugins, settings)
             self._check_port()  # another program may have taken it during the build
-            changes = _changes(now, self.target, plugins, settings)
+            changes = _changes(now, self.target, plugins, settings) or "Envoy doesn't answer"
             emit(Noted(f"{changes}; Envoy restarts, and open connections drop"))
         end(self.folder, now)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -127,11 +129,13 @@ class Deployment:
                     started=process.start_time(child.pid) or 0.0,
                 )
                 self._save(record, plugins)
+                verified = _Verified(attach(record), plugins, probe)
+                verified.check()
                 child.commit()
         except BaseException:
             forget(self.folder, None)  # `supervisor.started` has ended it
             raise
-        return attach(record)
+        return verified
 
     def _save(self, record: Record, plugins: Sequence[Plugin]) -> None:
         self.record = dataclasses.replace(
@@ -149,26 +153,62 @@ class Deployment:
             with _keeps_serving(), hosts.find(self.target)(*plugins, folder=folder, settings=trial):
                 pass
 
-    def _verify(self, host: hosts.Running, record: Record, probe: str | None) -> None:
-        """Send a request through the plugins; to the user's own upstream only if there is a `probe`."""
-        if host.origin is None and probe is None:
+
+@dataclass
+class _Verified:
+    """A request through deployed plugins; to the user's own upstream only if there is a `probe`, its path.
+
+    `error` is what went wrong although the plugins are deployed.
+    """
+
+    host: hosts.Running
+    plugins: Sequence[Plugin]
+    probe: str | None
+    error: TargetError | None = None
+
+    def check(self) -> None:
+        """Send it. Raises `ModuleError` if a plugin loops, and can't stay."""
+        if self.host.origin is None and self.probe is None:
             emit(Noted("not verified: this is your own upstream; pass --probe PATH"))
             return
+        mark, is_stuck = self.host.log.size(), self.host.is_stuck()
         try:
-            if "http" not in record.settings.types and probe is None:
-                _pass(host)
-                return
-            exchange = host.play(Request("GET", probe or "/"))
+            self._send()
+            if any(plugin.module.ticks for plugin in self.plugins):
+                self._await_tick(is_stuck)
         except HostError as error:
-            words = [line.text for line in lines_of(record)][-5:]
-            raise TargetError(
-                "\n".join([*words, f"{record.name} is deployed, but doesn't answer: {error.message}"]),
+            if loop := self.host.find_loop(self.plugins):
+                raise loop from error
+            words = [
+                line.text for line in self.host.log.since(mark) if line.of_plugin or line.logger == "scaffold"
+            ][-5:]
+            name = chained(self.plugins)
+            self.error = TargetError(
+                "\n".join([*words, f"{name} is deployed, but doesn't answer: {error.message}"]),
                 hint="does it loop, or wait for something? --probe PATH sends another request",
-            ) from error
+            )
+
+    def _words(self, mark: int) -> list[str]:
+        lines = self.host.log.since(mark)
+        return [line.text for line in lines if line.of_plugin or line.logger == "scaffold"][-5:]
+
+    def _await_tick(self, is_stuck: Callable[[], bool]) -> None:
+        """Give a timer the time for a first call. Raises `HostError` when Envoy gets stuck."""
+        deadline = time.monotonic() + TICK_SECONDS
+        while time.monotonic() < deadline:
+            if is_stuck():
+                raise HostError("it got stuck after the first request")
+            time.sleep(0.05)
+
+    def _send(self) -> None:
+        if self.probe is None and all(plugin.type != "http" for plugin in self.plugins):
+            _pass(self.host)
+            return
+        exchange = self.host.play(Request("GET", self.probe or "/"))
         if exchange.status >= 500 and exchange.upstream is None:
             words = [*exchange.logs, exchange.response.text.strip(), exchange.details]
-            why = f"{record.name} is deployed, but a request got"
-            raise TargetError(
+            why = f"{chained(self.plugins)} is deployed, but a request got"
+            self.error = TargetError(
                 "\n".join([*dict.fromkeys(filter(None, words)), f"{why} {exchange.status}"]),
                 hint="fix it and deploy again; --probe PATH sends another request",
             )

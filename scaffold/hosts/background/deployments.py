@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from scaffold.project.projects import chained
 RECORD = "deployment.json"
 SUPERVISOR = "scaffold.hosts.background.supervisor"  # the module that runs in a deployment's folder
 STOP_SECONDS = 5.0
+RESTART = signal.SIGUSR1  # has a supervisor restart its host
 FORMER_SUPERVISOR = "scaffold.targets.supervisor"  # what it was called; one may still run
 CONTAINER = Path("envoy", "container")  # exists in a deployment's folder while it may have a container
 
@@ -83,13 +85,15 @@ class Record:
 class Status:
     """A deployment as the user sees it; `age` is in seconds since the last deploy.
 
-    `admin_address` is a socket's path or `HOST:PORT`.
+    `running` is about its supervisor, `answers` about Envoy. `admin_address` is a socket's path or
+    `HOST:PORT`.
     """
 
     name: str
     url: str
     admin_address: str
     running: bool
+    answers: bool
     plugins: list[DeployedPlugin]
     envoy_version: str
     upstream: str
@@ -98,7 +102,7 @@ class Status:
     envoy_image: str = ""
 
     @classmethod
-    def of(cls, record: Record, admin_address: str) -> Status:
+    def of(cls, record: Record, admin_address: str, *, answers: bool = True) -> Status:
         """The deployment's status now."""
         settings = record.settings
         return cls(
@@ -106,6 +110,7 @@ class Status:
             url=f"http://localhost:{record.port}",
             admin_address=admin_address,
             running=record.alive,
+            answers=answers,
             plugins=record.plugins,
             envoy_version=str(Version(record.envoy_version)),
             upstream=settings.upstream or settings.bootstrap or "built in",
@@ -119,8 +124,10 @@ class Status:
         ended = "it ended by itself; `scaffold logs` may say why"
         where = f"{self.url}, deployed {age(self.age)} ago" if self.running else ended
         image = f" in {self.envoy_image}" if self.envoy_image else ""
+        silent = [] if self.answers else ["  Envoy doesn't answer now; `scaffold logs` may say why"]
         lines = [
             f"{self.name}: {where}",
+            *silent,
             *(line for plugin in self.plugins for line in self._lines(plugin)),
             f"  envoy     {self.envoy_version}{image}; ask it with `scaffold admin`",
             f"  upstream  {self.upstream}",

@@ -25,7 +25,7 @@ from typing import Any
 from scaffold.core import files, process, records
 from scaffold.errors import INTERNAL, HostError, ScaffoldError, of_exit_code, of_os_error
 from scaffold.hosts import host as hosts
-from scaffold.hosts.background.deployments import STOP_SECONDS, SUPERVISOR
+from scaffold.hosts.background.deployments import RESTART, STOP_SECONDS, SUPERVISOR
 from scaffold.hosts.envoy.running import died
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
@@ -127,6 +127,7 @@ def main() -> None:
 def _supervise() -> None:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(RESTART, signal.SIG_IGN)  # nothing runs yet
     order: dict[str, Any] = json.loads(sys.stdin.readline())
     log = Path(order["log"])
     settings = records.parse(HostSettings, order["settings"])
@@ -166,21 +167,40 @@ def _run_again(begin: Callable[[], Start], log: Path) -> None:
         try:
             with begin() as running:
                 _log(log, f"Envoy runs again, after {pause:g} s")
-                _await_end(running, log)
+                asked = _await_end(running, log)
         except ScaffoldError as error:
+            asked = False
             _log(log, error.message)
-        ran = time.monotonic() - begun
-        pause = FIRST_PAUSE if ran > LONG_RUN else min(2 * pause, LONGEST_PAUSE)
+        long = time.monotonic() - begun > LONG_RUN
+        pause = FIRST_PAUSE if asked or long else min(2 * pause, LONGEST_PAUSE)
 
 
-def _await_end(running: hosts.Running, log: Path) -> None:
+class _Restart(Exception):
+    """A command asks for a new Envoy: the one that runs doesn't answer any more."""
+
+
+def _await_end(running: hosts.Running, log: Path) -> bool:
+    """Wait until Envoy ends by itself, or end it because a command asks for it: then returns True."""
     assert running.process  # noqa: S101 - we started it
     mark = running.log.size()
-    while (code := running.process.poll()) is None:
-        with suppress(process.TimeoutExpired):
-            running.process.wait(CAP_SECONDS)
-        running.folder.cap_logs()
+    try:
+        signal.signal(RESTART, _raise_restart)
+        while (code := running.process.poll()) is None:
+            with suppress(process.TimeoutExpired):
+                running.process.wait(CAP_SECONDS)
+            running.folder.cap_logs()
+        signal.signal(RESTART, signal.SIG_IGN)
+    except _Restart:
+        signal.signal(RESTART, signal.SIG_IGN)
+        running.process.kill()
+        _log(log, "Envoy didn't answer any more")
+        return True
     _log(log, died(code, running.log.since(mark)).message)
+    return False
+
+
+def _raise_restart(_number: int, _frame: object) -> None:
+    raise _Restart
 
 
 def _log(log: Path, text: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,7 @@ from scaffold.core.versions import Version
 from scaffold.errors import TargetError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments
-from scaffold.hosts.background.deployments import STOP_SECONDS, Record, Status, Stopped
+from scaffold.hosts.background.deployments import RESTART, STOP_SECONDS, Record, Status, Stopped
 from scaffold.project.workspace import choices
 
 if TYPE_CHECKING:
@@ -25,7 +28,12 @@ if TYPE_CHECKING:
 
 def status(roots: Sequence[Path] | None) -> list[Status]:
     """The deployments of these projects, or all of the user's."""
-    return [Status.of(record, _files(record).admin_address()) for record in _records(roots)]
+    return [_status(record) for record in _records(roots)]
+
+
+def _status(record: Record) -> Status:
+    host = attach(record)
+    return Status.of(record, host.admin_address, answers=record.alive and host.alive)
 
 
 def remove(roots: Sequence[Path] | None) -> Iterator[Stopped | None]:
@@ -72,7 +80,20 @@ def attach(record: Record) -> hosts.Running:
     """The host of a deployment."""
     from scaffold.hosts.envoy.running import EnvoyHost
 
-    return EnvoyHost(_files(record), record.port, Version(record.envoy_version))
+    return EnvoyHost(
+        _files(record),
+        record.port,
+        Version(record.envoy_version),
+        find_loop=partial(hosts.load(record.target).find_loop, settings=record.settings),
+        restart=partial(_restart, record),
+    )
+
+
+def _restart(record: Record) -> None:
+    """Have the supervisor restart the host."""
+    if record.is_visible:
+        with suppress(ProcessLookupError):
+            os.kill(record.pid, RESTART)
 
 
 def lines_of(record: Record, follow: bool = False) -> Iterator[Line]:

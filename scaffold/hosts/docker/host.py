@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ from scaffold.hosts.docker import args as docker_args
 from scaffold.hosts.docker import image as envoy_images
 from scaffold.hosts.docker.daemon import DEPLOYMENT, Daemon
 from scaffold.hosts.docker.image import EnvoyImage
+from scaffold.hosts.envoy import loops
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import Folder
-from scaffold.hosts.envoy.running import VALIDATE, Child, EnvoyHost, arguments, check_accepted, serve
+from scaffold.hosts.envoy.running import VALIDATE, Child, EnvoyHost, Loop, arguments, check_accepted, serve
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
 
@@ -65,20 +67,37 @@ def start(*plugins: Plugin, folder: Path, settings: HostSettings = HostSettings(
     daemon, image = check(settings)
     deployment = deployments.name_of(folder)
     daemon.sweep(deployment)
-    folder.chmod(0o700)  # since everyone may read what is below it
-    place = files_in(folder)
-    place.path.mkdir(exist_ok=True)
-    place.path.chmod(0o755)
+    place = _made(folder)
     mark = folder / deployments.CONTAINER.name
     files.write(mark, daemon.place)  # exists whenever there may be a container
+    looping = partial(find_loop, settings=settings)
     try:
-        with serve(_Container(daemon, image, deployment, settings), plugins, place, settings) as host:
+        container = _Container(daemon, image, deployment, settings)
+        with serve(container, plugins, place, settings, looping) as host:
             yield host
     finally:
         with suppress(ScaffoldError):  # the daemon is gone: `sweep` removes the container later
             daemon.sweep(deployment)
             mark.unlink(missing_ok=True)
         daemon.close()
+
+
+def find_loop(plugins: Sequence[Plugin], settings: HostSettings) -> Loop | None:
+    """The first plugin that doesn't return from a callback when it starts."""
+    daemon, image = check(settings)
+    try:
+        return loops.find(_Container(daemon, image, "", settings), plugins, _made, settings)
+    finally:
+        daemon.close()
+
+
+def _made(folder: Path) -> Folder:
+    """The files of an Envoy in `folder`. Everyone may read what is below, so others may not enter it."""
+    folder.chmod(0o700)
+    place = files_in(folder)
+    place.path.mkdir(exist_ok=True)
+    place.path.chmod(0o755)
+    return place
 
 
 @dataclass
@@ -176,6 +195,13 @@ class _Child:
         if not self._ended.wait(timeout) or self._code is None:
             raise process.TimeoutExpired("envoy", timeout or 0)
         return self._code
+
+    def kill(self) -> None:
+        """End it at once."""
+        from docker.errors import DockerException
+
+        with suppress(DockerException):  # it has ended
+            self._container.kill()
 
     def _watch(self) -> None:
         from docker.errors import DockerException

@@ -33,8 +33,9 @@ class Admin:
     While the interface doesn't answer, the answers are empty: 0, "", {}. `answered` is when it last did.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, timeout: float = TIMEOUT) -> None:
         self.address = address
+        self._timeout = timeout
         self.answered = time.monotonic()
         self._connections = threading.local()
 
@@ -65,9 +66,14 @@ class Admin:
         """A discovery counter of the filter at a place: `update_success` or `update_rejected`."""
         return int(self._ecds(place).get(name, 0))
 
-    def version_text(self, place: int = 0, *, timeout: float = TIMEOUT) -> str:
+    def version_text(self, place: int = 0) -> str:
         """The version text of the filter that Envoy accepted last for a place of the chain."""
-        return str(self._ecds(place, timeout).get("version_text", ""))
+        return str(self._ecds(place).get("version_text", ""))
+
+    def watchdog_misses(self) -> int:
+        """How often a thread hasn't come back in time, from a plugin's callback for example."""
+        stats = _stats(self._get("/stats?format=json&filter=^server\\..*watchdog_miss$"))
+        return sum(int(item["value"]) for item in stats if "name" in item)
 
     def stats(self) -> str:
         """All counters and gauges that were ever used, as `metrics` reads them."""
@@ -93,15 +99,15 @@ class Admin:
         finally:
             connection.close()
 
-    def _ecds(self, place: int, timeout: float = TIMEOUT) -> dict[str, Any]:
+    def _ecds(self, place: int) -> dict[str, Any]:
         pattern = rf"{ECDS}{filter_name(place)}\."
-        stats = _stats(self._get(f"/stats?format=json&filter={quote(pattern)}", timeout))
+        stats = _stats(self._get(f"/stats?format=json&filter={quote(pattern)}"))
         return {item["name"].rpartition(".")[2]: item["value"] for item in stats if "name" in item}
 
-    def _get(self, path: str, timeout: float = TIMEOUT) -> str:
+    def _get(self, path: str) -> str:
         connection = getattr(self._connections, "open", None)
-        if connection is None or connection.timeout != timeout:
-            connection = self._connections.open = _connection(self.address, timeout)
+        if connection is None:
+            connection = self._connections.open = _connection(self.address, self._timeout)
         try:
             connection.request("GET", path)
             text = str(connection.getresponse().read().decode())

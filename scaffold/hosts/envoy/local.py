@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,11 @@ from scaffold.core import process
 from scaffold.core.versions import Version
 from scaffold.hosts.background.deployments import check_free
 from scaffold.hosts.envoy import installed as envoys
+from scaffold.hosts.envoy import loops
 from scaffold.hosts.envoy.binary import Binary
 from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import Folder
-from scaffold.hosts.envoy.running import VALIDATE, Child, EnvoyHost, arguments, check_accepted, serve
+from scaffold.hosts.envoy.running import VALIDATE, Child, EnvoyHost, Loop, arguments, check_accepted, serve
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
 
@@ -31,8 +33,14 @@ def start(*plugins: Plugin, folder: Path, settings: HostSettings = HostSettings(
     """
     binary = check(settings)
     check_free(settings.port)
-    with serve(_Local(binary), plugins, files_in(folder.resolve()), settings) as host:
+    looping = partial(find_loop, settings=settings)
+    with serve(_Local(binary), plugins, files_in(folder.resolve()), settings, looping) as host:
         yield host
+
+
+def find_loop(plugins: Sequence[Plugin], settings: HostSettings) -> Loop | None:
+    """The first plugin that doesn't return from a callback when it starts."""
+    return loops.find(_Local(check(settings)), plugins, files_in, settings)
 
 
 def check(settings: HostSettings) -> Binary:

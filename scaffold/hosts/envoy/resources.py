@@ -303,10 +303,12 @@ def _tls(address: Address) -> Config:
 def bootstrap(*, listeners: list[Config], clusters: list[Config]) -> Config:
     """A complete configuration for development, with a watchdog that ends a looping plugin."""
     worker = {"miss_timeout": "0.2s", "megamiss_timeout": "0.5s", "kill_timeout": "2s"}
+    # this thread compiles modules, which takes a second for a megabyte: `loops` finds out sooner
+    main = {"miss_timeout": "60s", "megamiss_timeout": "60s", "kill_timeout": "60s"}
     return {
         "node": {"id": "scaffold", "cluster": "scaffold"},  # Envoy needs both for ECDS
         "static_resources": {"listeners": listeners, "clusters": clusters},
-        "watchdogs": {"worker_watchdog": worker},
+        "watchdogs": {"worker_watchdog": worker, "main_thread_watchdog": main},
     }
 
 

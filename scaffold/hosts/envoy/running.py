@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -31,6 +31,8 @@ VALIDATE = ("--mode", "validate", "-l", "error", "--log-format", "%v")  # the ba
 _REFUSED = "Unable to create Wasm"
 
 READY_SECONDS = 30.0
+REASON_SECONDS = 3.0  # that the words for a refusal may take; from a container they come by another way
+LOOP_SECONDS = 3.0  # that a plugin may take in a callback when it starts, before we look whether it loops
 SWAP_SECONDS = 30.0  # and 2 for each MB of module: Envoy compiles about one a second
 FLUSH_MILLISECONDS = 2  # of the access log, which tells us that a request has ended; 1 costs idle CPU
 LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e","level":"%l","logger":"%n","message":"%j"}'
@@ -45,6 +47,10 @@ class Child(Protocol):
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit code, once it ends. Raises `process.TimeoutExpired`."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once."""
         ...
 
 
@@ -73,25 +79,39 @@ class Program(Protocol):
         ...
 
 
+class Loop(ModuleError):
+    """A plugin doesn't return from a callback, so the thread of Envoy that called it is lost."""
+
+
+FindLoop = Callable[[Sequence[Plugin]], ModuleError | None]
+
+
 @dataclass
 class EnvoyHost:
     """An Envoy that runs with its files in `folder`; a `Running` host.
 
-    `port` is the listener's, on loopback. `process` is None when another process started this Envoy.
+    `port` is the listener's, on loopback. `process` is None when another process started this Envoy; then
+    `restart` has that one restart it. `find_loop` tries plugins out in an Envoy of their own.
     """
 
     folder: Folder
     port: int
     version: Version
     process: Child | None = field(default=None, repr=False)
+    find_loop: FindLoop = field(default=lambda _: None, repr=False)
+    restart: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def __post_init__(self) -> None:
-        from scaffold.hosts.envoy.admin import Admin  # http.client is imported once there is someone to ask
-
-        self.admin = Admin(self.folder.admin_address())
+        self._meet()
         self.origin: Origin | None = self.folder.origin()
         self.log = Log(self.folder.log)
         self._observer = Observer(self.folder, self.admin, self.origin, self.log)
+
+    def _meet(self) -> None:
+        from scaffold.hosts.envoy.admin import Admin  # http.client is imported once there is someone to ask
+
+        self.admin = Admin(self.folder.admin_address())
+        self.pulse = Admin(self.admin.address, timeout=1)  # for an Envoy that may be busy
 
     @property
     def url(self) -> str:
@@ -126,11 +146,12 @@ class EnvoyHost:
         connection.details = seen.await_end(None, connection.port)
         connection.sides, connection.logs, connection.trapped = seen, seen.logs, seen.trapped
 
-    def replace(self, *plugins: Plugin, fresh: bool = False) -> None:
-        """Replace the running plugins one by one, without losing a request.
+    def replace(self, *plugins: Plugin, fresh: bool = False, check: Callable[[], None] | None = None) -> None:
+        """Replace the running plugins one by one, without losing a request; then call `check`.
 
         Envoy takes a new configuration when its file is replaced, and compiles the module while the old
-        one serves. Raises `ModuleError`, with Envoy's words, when it refuses one; then all are restored.
+        one serves. Raises `ModuleError`, with Envoy's words, when it refuses one; then, and when `check`
+        fails, all are restored. After a `Loop` Envoy has to be restarted with them.
         """
         self._observer.settle()
         taken: list[tuple[int, Plugin, FilterFile]] = []
@@ -142,6 +163,11 @@ class EnvoyHost:
                     file.take_effect()
                     self._await(file.version, plugin, place, mark, rejected)
                     taken.append((place, plugin, file))
+                if check:
+                    check()
+        except Loop:
+            self._recover()
+            raise
         except Exception:
             with suppress(ScaffoldError):  # the first error is the one to report
                 for place, plugin, file in [each for each in taken if each[2].before]:
@@ -151,14 +177,37 @@ class EnvoyHost:
 
     def _await(self, version: str, plugin: Plugin, place: int, mark: int, rejected: float = math.inf) -> None:
         """Wait until Envoy has taken a filter's configuration of that version."""
-        deadline = time.monotonic() + SWAP_SECONDS + 2 * plugin.module.size / 1e6
-        while self.admin.version_text(place) != version:
-            if self.admin.counter("update_rejected", place) > rejected:
-                raise _refused(plugin.name, self.log.since(mark))
+        begun = time.monotonic()
+        deadline = begun + SWAP_SECONDS + 2 * plugin.module.size / 1e6
+        suspected = False
+        while self.pulse.version_text(place) != version:
+            if self.pulse.counter("update_rejected", place) > rejected:
+                raise refused(plugin.name, self.log, mark)
             if time.monotonic() > deadline:
                 raise HostError("Envoy didn't take the new filter in time")
+            if not suspected and time.monotonic() > max(begun, self.pulse.answered) + patience([plugin]):
+                suspected = True
+                if loop := self.find_loop([plugin]):
+                    raise loop
             self._check_alive(mark)
             time.sleep(0.005)
+
+    def is_stuck(self) -> Callable[[], bool]:
+        """A function that tells whether a thread of Envoy has got stuck, or Envoy has ended, since now."""
+        misses = self.pulse.watchdog_misses()
+        return lambda: self.pulse.watchdog_misses() > misses or not self.pulse.live()
+
+    def _recover(self) -> None:
+        """Get rid of an Envoy that a plugin holds up for ever, and wait for another if there will be one."""
+        if self.process:
+            self.process.kill()
+            return
+        deadline = time.monotonic() + READY_SECONDS
+        self.restart()
+        time.sleep(0.1)  # for the signal; an Envoy that is stuck doesn't answer
+        while not self.pulse.live() and time.monotonic() < deadline:
+            time.sleep(0.05)
+            self._meet()  # its socket may have moved
 
     def follow(self) -> Iterator[Line]:
         """The plugin's log lines, as they come. Raises `HostError` when Envoy ends."""
@@ -174,7 +223,7 @@ class EnvoyHost:
     @property
     def alive(self) -> bool:
         """Whether Envoy runs."""
-        return self.process.poll() is None if self.process else self.admin.live()
+        return self.process.poll() is None if self.process else self.pulse.live()
 
     def settle(self) -> None:
         """Complete the exchanges that are still in use, before Envoy and its upstream end."""
@@ -189,14 +238,31 @@ class EnvoyHost:
 
 @contextmanager
 def serve(
-    program: Program, plugins: Sequence[Plugin], folder: Folder, settings: HostSettings
+    program: Program,
+    plugins: Sequence[Plugin],
+    folder: Folder,
+    settings: HostSettings,
+    find_loop: FindLoop,
 ) -> Iterator[EnvoyHost]:
     """Run `plugins` in an Envoy while the block runs, and the built-in upstream unless another is set.
 
     Traffic meets the plugins in their order. Without any, Envoy runs those whose files are in `folder`.
-    Raises `HostError` when Envoy doesn't become ready, `ModuleError` when it refuses a plugin, and
-    `ProjectError` when it refuses the user's bootstrap.
+    Raises `HostError` when Envoy doesn't become ready, `ModuleError` when it refuses a plugin or a plugin
+    doesn't return, and `ProjectError` when Envoy refuses the user's bootstrap.
     """
+    with started(program, plugins, folder, settings) as (child, mark):
+        host = _ready(program, child, folder, plugins or settings.types, mark, find_loop)
+        try:
+            yield host
+        finally:
+            host.settle()
+
+
+@contextmanager
+def started(
+    program: Program, plugins: Sequence[Plugin], folder: Folder, settings: HostSettings
+) -> Iterator[tuple[Child, int]]:
+    """An Envoy as in `serve`, as soon as it is started, and where its log begins."""
     settings = settings.serving(*plugins) if plugins else settings
     with ExitStack() as stack:
         folder.sockets = stack.enter_context(envoy_clusters.short(folder))
@@ -213,10 +279,7 @@ def serve(
         child = stack.enter_context(program.running(folder, settings))
         # only now: importing the upstream takes a while, and so does Envoy's start
         upstream.enter_context(envoy_clusters.serve_sockets(clusters, folder))
-        names = [plugin.name for plugin in plugins] or [""] * len(settings.types)
-        host = _ready(program, child, folder, names, mark)
-        stack.callback(host.settle)
-        yield host
+        yield child, mark
 
 
 def arguments(folder: Folder, settings: HostSettings) -> list[str]:
@@ -240,33 +303,59 @@ def died(code: int, lines: list[Line]) -> HostError:
     return HostError("\n".join([f"Envoy ended {how}", *words]))
 
 
-def _ready(program: Program, child: Child, folder: Folder, names: Sequence[str], mark: int) -> EnvoyHost:
-    """Wait until the listener serves with all filters in place; `names` are the plugins'."""
+def patience(plugins: Sequence[Plugin]) -> float:
+    """For how many seconds Envoy may be too busy to answer while it compiles and starts plugins."""
+    return LOOP_SECONDS + 1.5 * sum(plugin.module.size for plugin in plugins) / 1e6
+
+
+def _ready(
+    program: Program,
+    child: Child,
+    folder: Folder,
+    plugins: Sequence[Plugin | str],
+    mark: int,
+    find_loop: FindLoop,
+) -> EnvoyHost:
+    """Wait until the listener serves with all filters in place: `plugins`, or unknown ones of these types."""
     log = Log(folder.log)
-    deadline = time.monotonic() + READY_SECONDS
+    begun = time.monotonic()
+    known = [plugin for plugin in plugins if isinstance(plugin, Plugin)]
+    suspicious = begun + patience(known) if known else math.inf
     host: EnvoyHost | None = None
-    while time.monotonic() < deadline:
+    while time.monotonic() < begun + READY_SECONDS:
         if (code := child.poll()) is not None:
             raise died(code, log.since(mark))
         if host is None and folder.admin_address():
-            host = EnvoyHost(folder, 0, program.version, child)
+            host = EnvoyHost(folder, 0, program.version, child, find_loop)
         if host:
-            for place, name in enumerate(names):
-                if host.admin.counter("update_rejected", place):
-                    raise _refused(name, log.since(mark))
-            taken = all(host.admin.counter("update_success", place) for place in range(len(names)))
-            if taken and host.admin.live() and (port := program.port(host.admin)):
+            for place in range(len(plugins)):
+                if host.pulse.counter("update_rejected", place):
+                    raise refused(known[place].name if known else "", log, mark)
+            taken = all(host.pulse.counter("update_success", place) for place in range(len(plugins)))
+            if taken and host.pulse.live() and (port := program.port(host.pulse)):
                 host.port = port
                 return host
+        if time.monotonic() > suspicious:
+            suspicious = math.inf
+            if loop := find_loop(known):
+                child.kill()
+                raise loop
         time.sleep(0.005)
     words = dict.fromkeys(line.text for line in log.since(mark) if line.serious)
     raise HostError("\n".join([*words, f"Envoy was not ready within {READY_SECONDS:g} s"]))
 
 
-def _refused(name: str, lines: list[Line]) -> ModuleError:
-    words = [line.text for line in lines if line.serious and line.logger in ("wasm", "config", "misc")]
+def refused(name: str, log: Log, mark: int) -> ModuleError:
+    """The error that says why Envoy refused a plugin: its log may come later than its counters."""
+    deadline = time.monotonic() + REASON_SECONDS
+    while not (words := _reasons(log.since(mark))) and time.monotonic() < deadline:
+        time.sleep(0.01)
     which = f"the plugin {name}" if name else "the plugin that ran"
     return ModuleError("\n".join([*dict.fromkeys(words), f"Envoy refused {which}"]))
+
+
+def _reasons(lines: list[Line]) -> list[str]:
+    return [line.text for line in lines if line.serious and line.logger in ("wasm", "config", "misc")]
 
 
 def check_accepted(ran: process.Completed, name: str) -> None:

@@ -1,0 +1,104 @@
+"""A plugin that doesn't return while Envoy starts it: named, and nothing is lost by it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.looping_modules import looping
+
+import scaffold
+from scaffold.errors import ModuleError
+from scaffold.hosts.background import deployments
+
+CALLBACKS = ("proxy_on_vm_start", "proxy_on_configure", "proxy_on_tick")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    root = tmp_path / "project"
+    root.mkdir()
+    yield root
+    scaffold.undeploy(root)
+
+
+def module(folder: Path, callback: str = "") -> str:
+    path = folder / f"{callback or 'good'}.wasm"
+    path.write_bytes(looping(callback))
+    return str(path)
+
+
+def answers(url: str) -> bool:
+    with urllib.request.urlopen(url, timeout=5) as response:
+        return response.status == 200
+
+
+def deploy(root: Path, target: str, path: str, **options) -> deployments.Status:
+    return scaffold.deploy(root, target=target, module=path, run=scaffold.RunOptions(port=0, **options))
+
+
+@pytest.mark.faults(
+    "R11", injected="an endless loop in each callback, first deploy", seen="exit code 6 names the callback"
+)
+@pytest.mark.parametrize("callback", CALLBACKS)
+def test_a_first_deploy_is_refused(callback, root, tmp_path):
+    name = callback.removeprefix("proxy_")
+    with pytest.raises(ModuleError, match=f"^the plugin {callback} doesn't return from {name}\n"):
+        deploy(root, "envoy", module(tmp_path, callback))
+    assert scaffold.status(root) == []
+
+
+@pytest.mark.faults(
+    "R11", injected="an endless loop in each callback, over a good plugin", seen="that one serves on"
+)
+def test_over_a_good_one_the_good_one_serves_on(root, tmp_path):
+    good = deploy(root, "envoy", module(tmp_path))
+    for callback in CALLBACKS:
+        name = callback.removeprefix("proxy_")
+        with pytest.raises(
+            ModuleError, match=f"doesn't return from {name}; the previous version keeps serving"
+        ):
+            deploy(root, "envoy", module(tmp_path, callback))
+        (status,) = scaffold.status(root)
+        assert (status.url, status.running, status.answers) == (good.url, True, True)
+        assert status.plugins == good.plugins
+        assert answers(good.url)
+    assert answers(deploy(root, "envoy", module(tmp_path)).url), "and the next deploy is as any"
+
+
+def test_in_a_container_too(root, tmp_path, images, docker):
+    image = images.envoy
+    with pytest.raises(ModuleError, match="doesn't return from on_vm_start\n"):
+        deploy(root, "docker", module(tmp_path, "proxy_on_vm_start"), envoy_image=image)
+    good = deploy(root, "docker", module(tmp_path), envoy_image=image)
+    with pytest.raises(ModuleError, match="doesn't return from on_configure; the previous version"):
+        deploy(root, "docker", module(tmp_path, "proxy_on_configure"), envoy_image=image)
+    (status,) = scaffold.status(root)
+    assert (status.answers, status.plugins) == (True, good.plugins)
+    assert answers(good.url)
+    scaffold.undeploy(root)
+
+
+def test_run_ends_with_the_reason(root, tmp_path):
+    argv = [sys.executable, "-m", "scaffold", "run", module(tmp_path, "proxy_on_configure"), "--port", "0"]
+    ran = subprocess.run(argv, cwd=root, text=True, capture_output=True, timeout=60)
+    assert ran.returncode == 6
+    assert "error: the plugin proxy_on_configure doesn't return from on_configure\n" in ran.stderr
+
+
+def test_an_envoy_that_loops_later_is_replaced_as_a_whole(root, tmp_path):
+    """A deploy doesn't wait for an Envoy that ends again and again to take a filter."""
+    deploy(root, "envoy", module(tmp_path))
+    folder = deployments.folder(root) / "envoy"
+    (named,) = folder.glob("modules/*.wasm")
+    named.write_bytes(looping("proxy_on_configure"))  # as if its data had changed
+    scaffold.admin("/quitquitquit", root, post=True)
+    (status,) = scaffold.status(root)
+    assert (status.running, status.answers) == (True, False)
+    assert "  Envoy doesn't answer now; `scaffold logs` may say why" in status.summary()
+    (tmp_path / "other").mkdir()
+    assert answers(deploy(root, "envoy", module(tmp_path / "other")).url)

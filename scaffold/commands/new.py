@@ -13,6 +13,7 @@ from scaffold import __version__
 from scaffold.commands import ci as workflows
 from scaffold.core import files
 from scaffold.core.events import Noted, emit, step
+from scaffold.core.text import escaped
 from scaffold.errors import ProjectError, UsageError, choose
 from scaffold.project.cargo_toml import FILE
 from scaffold.project.crate import Project
@@ -156,7 +157,7 @@ def check_name(name: str) -> None:
         return
     near = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")[: LONGEST - 7].lstrip("0123456789-_")
     near = near if near and near not in KEYWORDS | RESERVED else f"{near or 'my'}_plugin"
-    raise UsageError(f"`{name}` isn't a valid crate name: {reason}", hint=f"try `scaffold new {near}`")
+    raise UsageError(f"`{escaped(name)}` isn't a valid crate name: {reason}", hint=f"try `scaffold new {near}`")
 
 
 def _set_modes(root: Path) -> None:

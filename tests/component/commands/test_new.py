@@ -23,6 +23,7 @@ from support.documents import ROOT
 
 import scaffold
 from scaffold.commands import new as templating
+from scaffold.core.text import escaped
 from scaffold.errors import UsageError
 from scaffold.project.crate import Project
 from scaffold.project.templates import source as template_sources
@@ -250,7 +251,7 @@ BAD_NAMES = {
 def test_a_name_that_makes_no_crate_is_refused_and_another_offered(name, why, tmp_path, cache, capsys):
     ran = entered(capsys, "new", "--output-dir", tmp_path / "out", "--no-input", "--", name)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith(f"error: `{name}` isn't a valid crate name: {why}")
+    assert ran.err.startswith(f"error: `{escaped(name)}` isn't a valid crate name: {why}")
     assert (listing(tmp_path), listing(cache)) == ([], [])
     offered = suggested(ran.err, ["hint: try `scaffold", "new"])
     assert entered(capsys, "new", offered, "--output-dir", tmp_path, "--no-input").code == 0

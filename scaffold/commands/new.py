@@ -157,7 +157,8 @@ def check_name(name: str) -> None:
         return
     near = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")[: LONGEST - 7].lstrip("0123456789-_")
     near = near if near and near not in KEYWORDS | RESERVED else f"{near or 'my'}_plugin"
-    raise UsageError(f"`{escaped(name)}` isn't a valid crate name: {reason}", hint=f"try `scaffold new {near}`")
+    message = f"`{escaped(name)}` isn't a valid crate name: {reason}"
+    raise UsageError(message, hint=f"try `scaffold new {near}`")
 
 
 def _set_modes(root: Path) -> None:

@@ -73,7 +73,7 @@ class Record:
     @property
     def alive(self) -> bool:
         """Whether its supervisor runs, be it in another container that shares the user's folders."""
-        return files.in_use(Path(self.folder))
+        return files.in_use(Path(self.folder)) or self.is_visible  # supervisors held no lock once
 
     @property
     def is_visible(self) -> bool:

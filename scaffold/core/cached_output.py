@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scaffold.core import files, records
+from scaffold.core.foreign_files import open_regular
 
 
 def recall(question: str, program: Path | str) -> str | None:
@@ -32,7 +33,7 @@ def _stamp(program: Path | str) -> str | None:
         return program
     try:
         stat = program.stat()
-        with program.open("rb") as file:
+        with open_regular(program) as file:
             script = file.read(2) == b"#!"
     except OSError:
         return None

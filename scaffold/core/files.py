@@ -81,6 +81,8 @@ def check_out(out: Path) -> None:
     if out.is_dir() or not out.parent.is_dir():
         why = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
         raise UsageError(f"cannot write {out}: {why}", hint="--out takes the name of a file")
+    if out.exists() and not out.is_file():  # which the file would replace, as root even /dev/null
+        raise UsageError(f"cannot write {out}: it isn't a regular file", hint="`--out -` is standard output")
 
 
 def write_out(text: str, out: Path) -> str | Path:

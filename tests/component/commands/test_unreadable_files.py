@@ -115,3 +115,27 @@ def test_an_option_that_names_no_file_to_read(crate, kind, line):
 def test_a_file_that_is_none_to_read(crate, kind, name, line):
     put(crate / name, kind)
     refused(crate, kind, *line.split())
+
+
+@pytest.mark.faults(
+    "R18", injected="--rustc, $RUSTC, --envoy: a pipe", seen="exit code 4 within seconds, named"
+)
+@pytest.mark.parametrize(
+    "line", ["build --rustc {}", "build", "run gate.wasm --port 0 --envoy {}", "doctor --rustc {} --envoy {}"]
+)
+def test_a_program_that_is_a_pipe(crate, line, monkeypatch):
+    pipe = crate / "program"
+    os.mkfifo(pipe, 0o755)
+    if line == "build":
+        monkeypatch.setenv("RUSTC", str(pipe))
+    begun = time.monotonic()
+    ran = run(*SCAFFOLD, *line.format(pipe, pipe).split(), cwd=crate)
+    assert (ran.code, str(pipe) in ran.out + ran.err) == (4, True), ran.err
+    assert time.monotonic() - begun < 20
+
+
+def test_nothing_but_a_file_is_replaced_by_what_out_names(crate):
+    os.mkfifo(crate / "pipe")
+    ran = run(*SCAFFOLD, *"manifest envoy gate.wasm --file=/gate.wasm --out pipe".split(), cwd=crate)
+    assert (ran.code, (crate / "pipe").is_fifo()) == (2, True)
+    assert "cannot write pipe: it isn't a regular file" in ran.err

@@ -17,7 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from scaffold.core import process
+from scaffold.core import bounded_program, process
+from scaffold.core.bounded_program import Exceeded, Limits
 from scaffold.core.events import Noted, emit
 from scaffold.errors import MachineError, UsageError
 
@@ -25,6 +26,8 @@ _DOWNLOAD = re.compile(r"Downloading .*\(([\d.]+) ?([kMG])i?B\)")
 _LISTED = re.compile(r"\(from versions: ([^)]+)\)")
 _RETRYING = "WARNING: Retrying"
 _LAST_LINES = 5
+_LONGEST_LINE = 2**20  # bytes
+LIMITS = Limits(disk=2_000_000_000, memory=2_000_000_000, seconds=3600.0)
 # settings that a user may have for other installations, and that don't work with a folder of our own
 _ENV = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
@@ -46,7 +49,7 @@ class Package:
         installer = self._installer()
         scratch = folder / ".tmp"  # so that the installer leaves nothing elsewhere
         scratch.mkdir(parents=True)
-        code, lines = _run(installer.install(f"{self.name}=={version}", folder), scratch)
+        code, lines = _run(installer.install(f"{self.name}=={version}", folder), scratch, folder)
         shutil.rmtree(scratch)
         if code == 0:
             return
@@ -153,13 +156,23 @@ class _Uv:
             below.append(latest[1])
 
 
-def _run(argv: Sequence[str], scratch: Path) -> tuple[int, list[str]]:
-    """Run an installer to its end; returns its exit code and the lines of its output."""
-    lines = []
+def _run(argv: Sequence[str], scratch: Path, folder: Path | None = None) -> tuple[int, list[str]]:
+    """Run an installer to its end; returns its exit code and the lines of its output.
+
+    It writes below `folder`, by default its `scratch` folder.
+    Raises `MachineError` when it takes more than the limits: the index may send anything.
+    """
+    lines, rest = [], b""
     env = os.environ | _ENV | {"TMPDIR": str(scratch)}
     with process.spawn(argv, env=env, stdout=process.PIPE, stderr=process.STDOUT) as child:
-        for raw in child.stdout or ():
-            lines.append(raw.decode(errors="replace").rstrip())
-            if size := _DOWNLOAD.search(lines[-1]):
-                emit(Noted(f"{size[1]} {size[2]}B to download"))
-        return child.wait(), lines
+        try:
+            for block in bounded_program.output(child, child.stdout, folder or scratch, LIMITS):
+                *whole, rest = (rest[-_LONGEST_LINE:] + block).split(b"\n")
+                for raw in whole:
+                    lines.append(raw.decode(errors="replace").rstrip())
+                    if size := _DOWNLOAD.search(lines[-1]):
+                        emit(Noted(f"{size[1]} {size[2]}B to download"))
+        except Exceeded as error:
+            hint = "check the package index in the settings of pip or uv"
+            raise MachineError(f"the installer was ended: {error}", hint=hint) from error
+    return child.returncode, [*lines, rest.decode(errors="replace")] if rest else lines

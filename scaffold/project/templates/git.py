@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import shlex
 import shutil
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from scaffold.core import git, process
+from scaffold.core import bounded_program, git, process
+from scaffold.core.bounded_program import Exceeded, Limits
 from scaffold.core.events import Noted, emit
 from scaffold.core.host_names import is_loopback
-from scaffold.core.text import human, quoted, without_secret
+from scaffold.core.text import quoted, without_secret
 from scaffold.errors import MachineError, ProjectError, ScaffoldError, ToolFailed, UsageError
 from scaffold.project.templates import snapshot
 
@@ -29,7 +27,6 @@ FETCH_SECONDS = 120.0  # seconds for one fetch
 DOWNLOAD_LIMIT = 2 * snapshot.SIZE_LIMIT  # bytes of what one fetch may leave on the disk
 MEMORY_LIMIT = 1_000_000_000  # bytes, of git and its helpers
 LONGEST_NAME = 100_000  # bytes of a path
-_PAUSE = 0.05  # seconds between two looks at a fetch
 _MESSAGE = 2**16  # bytes of git's messages that are kept
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
@@ -142,59 +139,22 @@ def _fetch(address: Address, folder: Path, refs: Sequence[str], *options: str) -
 
 
 def _watched(child: process.Child, folder: Path, address: Address) -> str:
-    """Wait for git's end; returns the last of its messages. git itself sets the server no limit.
+    """Wait for git's end; returns the last of its messages.
 
     Raises `ProjectError` when it has fetched more than a template may contain, `MachineError` when it takes
     too long.
     """
-    deadline, message = time.monotonic() + FETCH_SECONDS, b""
-    while child.poll() is None:
-        message = (message + _said(child, _PAUSE))[-_MESSAGE:]
-        if _size(folder) > DOWNLOAD_LIMIT:
-            raise ProjectError(
-                f"{address.url} sends more than {human(DOWNLOAD_LIMIT)}",
-                hint="write a commit in full: for an abbreviated one, all of the history is fetched",
-            )
-        if _memory(child.pid) > MEMORY_LIMIT:
-            raise ProjectError(f"git needs more than {human(MEMORY_LIMIT)} of memory for {address.url}")
-        if time.monotonic() > deadline:
-            raise MachineError(f"{address.url} didn't arrive within {FETCH_SECONDS:g} s")
-    return (message + _said(child, 0)).decode(errors="replace").strip()
-
-
-def _said(child: process.Child, seconds: float) -> bytes:
-    """What git says on standard error within so many seconds, or a part of it."""
-    assert child.stderr  # noqa: S101 - for the type checker
-    if not select.select([child.stderr], [], [], seconds)[0]:
-        return b""
-    block = os.read(child.stderr.fileno(), _MESSAGE)
-    if not block:  # closed, so that there is nothing more to wait for but the end
-        with suppress(process.TimeoutExpired):
-            child.wait(seconds)
-    return block
-
-
-def _size(folder: Path) -> int:
-    """The size of the files in a folder, which may come and go."""
-    size = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                size += Path(parent, name).lstat().st_size
-    return size
-
-
-def _memory(pid: int) -> int:
-    """The memory of a process and those below it, in bytes."""
-    import psutil
-
-    size = 0
-    with suppress(psutil.Error):
-        top = psutil.Process(pid)
-        for each in (top, *top.children(recursive=True)):
-            with suppress(psutil.Error):
-                size += each.memory_info().rss
-    return size
+    message = b""
+    limits = Limits(DOWNLOAD_LIMIT, MEMORY_LIMIT, FETCH_SECONDS)
+    try:
+        for block in bounded_program.output(child, child.stderr, folder, limits):
+            message = (message + block)[-_MESSAGE:]
+    except Exceeded as error:
+        if error.limit == "seconds":
+            raise MachineError(f"{address.url} didn't arrive within {FETCH_SECONDS:g} s") from error
+        hint = "write a commit in full: for an abbreviated one, all of the history is fetched"
+        raise ProjectError(f"the repository at {address.url} is too large: {error}", hint=hint) from error
+    return message.decode(errors="replace").strip()
 
 
 def _credentials(address: Address, beside: Path) -> str:

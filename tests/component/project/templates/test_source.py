@@ -786,7 +786,7 @@ def test_a_repository_without_an_end_is_given_up_while_it_arrives(mine, tmp_path
     monkeypatch.setattr(git_module, "DOWNLOAD_LIMIT", 20_000_000)
     begun = time.monotonic()
     error = refusal(url(mine))
-    assert error.message == f"{url(mine)} sends more than 20 MB"
+    assert error.message == f"the repository at {url(mine)} is too large: more than 20 MB arrived"
     assert time.monotonic() - begun < 30
     running = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])]
     assert not [words for words in running if str(hook) in words]
@@ -802,7 +802,8 @@ def test_a_list_of_branches_without_an_end_does_not_fill_the_memory(monkeypatch)
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement\r\n\r\n"
     with answering(pouring(head, [])) as place:
         error = refusal(f"http://{place}/a.git")
-    assert error.message == f"git needs more than 200 MB of memory for http://{place}/a.git"
+    wanted = f"the repository at http://{place}/a.git is too large: it needs more than 200 MB of memory"
+    assert error.message == wanted
 
 
 def nested(repository: Path, entry: str, names: list[str], times: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
+import resource
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ Output = int | IO[Any] | None  # a descriptor, a file, one of the next three, or
 PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
 TimeoutExpired = subprocess.TimeoutExpired  # raised by `Child.wait`
 
+_MANY_FILES = 65_536
 _GRACE = 2.0  # seconds between SIGTERM and SIGKILL
 # Reads the child's pid, then waits until we are gone. Then it ends three things: the group that the child may
 # have made for itself, the child, and the guard's own group, 0, which comes last because the guard is in it.
@@ -212,6 +214,15 @@ def uninterrupted() -> Iterator[None]:
 
 
 # --- processes that aren't our children
+
+
+def allow_many_files() -> None:
+    """Let this process, and what it starts, open as many files and connections as the system allows."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if most == resource.RLIM_INFINITY else min(most, _MANY_FILES)
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        with suppress(OSError, ValueError):  # macOS allows less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def end(pid: int, grace: float) -> None:

@@ -26,6 +26,7 @@ FILTER = "scaffold"  # the name of the first ECDS resource
 CLUSTER = "x-cluster"  # the request header that chooses another cluster
 REQUEST_ID = "x-request-id"
 STDERR = "/dev/stderr"  # as the path of an access log: Envoy's standard error, whoever owns it
+MANY = 1_000_000  # connections and requests at once; beyond Envoy's default of 1024 clients get a 503
 MESSAGE = "application/x-protobuf"  # the content type of a bare message behind the gRPC bridge
 
 
@@ -284,6 +285,13 @@ def cluster(name: str, address: Address) -> Config:
     if address.tls:
         made["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": _tls(address)}
     return made
+
+
+def lift_limits(bootstrap: Config) -> None:
+    """Let every cluster have as many connections and requests at once as clients want: none gets a 503."""
+    limits = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), MANY)
+    for each in bootstrap["static_resources"]["clusters"]:
+        each["circuit_breakers"] = {"thresholds": [limits]}
 
 
 def _tls(address: Address) -> Config:

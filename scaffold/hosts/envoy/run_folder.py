@@ -141,6 +141,7 @@ class Folder:
             made = envoy_bootstrap.on_any_port(made) if settings.anywhere else made
         else:
             made = generated(settings.port, seen, chain, log=log)
+            envoy_config.lift_limits(made)
         # an interface of the user's own stays where they put it
         made.setdefault("admin", envoy_config.admin(self.within(self.admin_socket), self._socket_mode))
         return made

@@ -264,6 +264,7 @@ def started(
 ) -> Iterator[tuple[Child, int]]:
     """An Envoy as in `serve`, as soon as it is started, and where its log begins."""
     settings = settings.serving(*plugins) if plugins else settings
+    process.allow_many_files()  # a connection is two of Envoy's, and one of the upstream
     with ExitStack() as stack:
         folder.sockets = stack.enter_context(envoy_clusters.short(folder))
         folder.make_folders()

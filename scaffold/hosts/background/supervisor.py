@@ -34,7 +34,6 @@ from scaffold.wasm.module import WasmModule
 START_SECONDS = 60.0
 FIRST_PAUSE = 0.25  # seconds before Envoy is restarted; doubled each time
 LONGEST_PAUSE = 30.0
-CAP_SECONDS = 5.0  # between two looks at the size of the logs
 LONG_RUN = 60.0  # seconds after which the next pause is the first again
 Start = AbstractContextManager[hosts.Running]
 
@@ -168,9 +167,9 @@ def _run_again(begin: Callable[[], Start], log: Path) -> None:
             with begin() as running:
                 _log(log, f"Envoy runs again, after {pause:g} s")
                 asked = _await_end(running, log)
-        except ScaffoldError as error:
+        except (ScaffoldError, OSError) as error:
             asked = False
-            _log(log, error.message)
+            _log(log, str(error))
         long = time.monotonic() - begun > LONG_RUN
         pause = FIRST_PAUSE if asked or long else min(2 * pause, LONGEST_PAUSE)
 
@@ -185,10 +184,7 @@ def _await_end(running: hosts.Running, log: Path) -> bool:
     mark = running.log.size()
     try:
         signal.signal(RESTART, _raise_restart)
-        while (code := running.process.poll()) is None:
-            with suppress(process.TimeoutExpired):
-                running.process.wait(CAP_SECONDS)
-            running.folder.cap_logs()
+        code = running.process.wait()
         signal.signal(RESTART, signal.SIG_IGN)
     except _Restart:
         signal.signal(RESTART, signal.SIG_IGN)
@@ -206,7 +202,7 @@ def _raise_restart(_number: int, _frame: object) -> None:
 def _log(log: Path, text: str) -> None:
     """Write a line that `scaffold logs` shows."""
     record = {"level": "critical", "logger": "scaffold", "message": text}
-    with log.open("a") as file:
+    with suppress(OSError), log.open("a") as file:  # the disk may be full
         file.write(json.dumps(record) + "\n")
 
 

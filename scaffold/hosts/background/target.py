@@ -98,16 +98,23 @@ def _restart(record: Record) -> None:
 
 def lines_of(record: Record, follow: bool = False) -> Iterator[Line]:
     """What the plugin has logged since the host started; with `follow`, until the deployment ends."""
-    log, at = attach(record).log, 0
+    log = attach(record).log
+    yield from filter(_is_shown, log.older())
+    at, end = 0, log.size()
     while True:
         alive = record.alive
         lines, at = log.read(at)
-        yield from (line for line in lines if line.of_plugin or line.logger == "scaffold")
-        if not follow:
+        yield from filter(_is_shown, lines)
+        if not follow and (not lines or at >= end):  # the plugin may write faster than we read
             return
-        if not alive:
+        if not lines and not alive:
             raise TargetError("the deployment has ended", hint="run `scaffold deploy`")
-        time.sleep(0.05)
+        if not lines:
+            time.sleep(0.05)
+
+
+def _is_shown(line: Line) -> bool:
+    return line.of_plugin or line.logger == "scaffold"
 
 
 def _files(record: Record) -> Folder:

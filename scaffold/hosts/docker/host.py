@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from scaffold.core import files, process
 from scaffold.core.events import Warned, emit
@@ -22,6 +22,7 @@ from scaffold.hosts.docker.daemon import DEPLOYMENT, Daemon
 from scaffold.hosts.docker.image import EnvoyImage
 from scaffold.hosts.envoy import loops
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
+from scaffold.hosts.envoy.log_files import Lines, LogFile
 from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import Folder
 from scaffold.hosts.envoy.running import VALIDATE, Child, EnvoyHost, Loop, arguments, check_accepted, serve
@@ -140,8 +141,8 @@ class _Container:
         for port in self.asked.values():
             check_free(port)
         with (
-            folder.log.open("ab", buffering=0) as log,
-            folder.access_log.open("ab", buffering=0) as access_log,
+            closing(LogFile(folder.log)) as log,
+            closing(LogFile(folder.access_log)) as access_log,
             self.daemon.created(
                 self.image.image,
                 [self.image.program, *arguments(folder, settings)],
@@ -176,7 +177,7 @@ class _Child:
     Everything comes on one stream, so a request's own lines arrive before the line of its end.
     """
 
-    def __init__(self, container: Any, log: IO[bytes], access_log: IO[bytes]) -> None:
+    def __init__(self, container: Any, log: LogFile, access_log: LogFile) -> None:
         self._container = container
         self._output = container.attach(stream=True, logs=True)  # before it starts, so nothing is lost
         self._log, self._access_log = log, access_log
@@ -215,19 +216,18 @@ class _Child:
         self._ended.set()
 
     def _copy(self) -> None:
-        rest = b""
+        lines = Lines()
         with suppress(OSError):  # the daemon went away
             for part in self._output:
-                *lines, rest = (rest + part).split(b"\n")
-                self._write(lines)
-        self._write([rest] if rest else [])
+                self._write(lines.feed(part))
+        self._write(lines.end())
 
-    def _write(self, lines: list[bytes]) -> None:
-        ends = [line for line in lines if _is_end(line)]
-        rest = [line for line in lines if not _is_end(line)]
-        for file, some in ((self._log, rest), (self._access_log, ends)):
-            with suppress(OSError):  # a full disk must not stop Envoy
-                file.write(b"".join(line + b"\n" for line in some))
+    def _write(self, lines: bytes) -> None:
+        by_file: dict[bool, list[bytes]] = {False: [], True: []}
+        for line in lines.splitlines(keepends=True):
+            by_file[_is_end(line)].append(line)
+        self._log.append(b"".join(by_file[False]))
+        self._access_log.append(b"".join(by_file[True]))
 
 
 def _is_end(line: bytes) -> bool:

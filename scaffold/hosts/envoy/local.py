@@ -13,7 +13,7 @@ from scaffold.core import process
 from scaffold.core.versions import Version
 from scaffold.hosts.background.deployments import check_free
 from scaffold.hosts.envoy import installed as envoys
-from scaffold.hosts.envoy import loops
+from scaffold.hosts.envoy import log_files, loops
 from scaffold.hosts.envoy.binary import Binary
 from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import Folder
@@ -71,10 +71,8 @@ class _Local:
     def running(self, folder: Folder, settings: HostSettings) -> Iterator[Child]:
         admin = ("--admin-address-path", str(folder.admin))
         argv = [str(self.binary.path), *arguments(folder, settings), *admin]
-        with (
-            folder.log.open("ab") as log,
-            process.spawn(argv, cwd=folder.path, stdout=log, stderr=log) as child,
-        ):
+        logs = {"log": folder.log, "access_log": folder.access_log, "access_pipe": folder.access_pipe}
+        with log_files.spawn(argv, cwd=folder.path, **logs) as child:
             yield child
 
     def port(self, admin: Admin) -> int:

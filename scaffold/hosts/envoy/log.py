@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from scaffold.core.events import Logged
+from scaffold.hosts.envoy.log_files import set_aside
 
+BLOCK = 1 << 20  # bytes that are read at once; more than the longest line
 SERIOUS = ("warning", "error", "critical")
 _OF_PLUGIN = re.compile(r"wasm log ([^: ]*)[^:]*: ?(.*)", re.DOTALL)  # name, root id, VM id
 
@@ -42,15 +46,38 @@ class Line:
 
 
 def lines_from(path: Path, position: int) -> tuple[list[bytes], int]:
-    """The complete lines of a file that begin at `position` or later, and the position after them.
+    """Some complete lines of a log that begin at `position` or later, and the position after them.
 
-    `position` may be inside a line, since Envoy may write a line in two parts. A file that is shorter has
-    been emptied since, and is read from its beginning.
+    There are more unless the list is empty. `position` may be inside a line, since a line may be written in
+    two parts. Where the file is shorter, it was set aside since; then the rest of that part comes first.
     """
     with path.open("rb") as file:
-        at = position if position <= file.seek(0, os.SEEK_END) else 0
-        file.seek(max(at - 1, 0))
-        content = file.read()
+        if position > file.seek(0, os.SEEK_END):
+            lines, after = _lines_of_part(set_aside(path), position)
+            return (lines, after) if lines else _lines_in(file, 0)
+        return _lines_in(file, position)
+
+
+def lines_since(path: Path, position: int) -> Iterator[bytes]:
+    """The complete lines of a log from `position` on."""
+    while True:
+        lines, position = lines_from(path, position)
+        if not lines:
+            return
+        yield from lines
+
+
+def _lines_of_part(path: Path, position: int) -> tuple[list[bytes], int]:
+    try:
+        with path.open("rb") as file:
+            return _lines_in(file, position)
+    except FileNotFoundError:
+        return [], position
+
+
+def _lines_in(file: IO[bytes], position: int) -> tuple[list[bytes], int]:
+    file.seek(max(position - 1, 0))
+    content, at = file.read(BLOCK), position
     if at:
         before, end, content = content.partition(b"\n")
         at += len(before + end) - 1
@@ -61,7 +88,7 @@ def lines_from(path: Path, position: int) -> tuple[list[bytes], int]:
 
 
 class Log:
-    """Envoy's log file, a JSON object per line; positions are in bytes."""
+    """Envoy's log file, which `log_files` writes: a JSON object per line; positions are in bytes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -73,17 +100,25 @@ class Log:
         except FileNotFoundError:
             return 0
 
-    def since(self, position: int) -> list[Line]:
+    def since(self, position: int) -> Iterator[Line]:
         """The lines from `position` on."""
-        return self.read(position)[0]
+        while True:
+            lines, position = self.read(position)
+            if not lines:
+                return
+            yield from lines
 
     def read(self, position: int) -> tuple[list[Line], int]:
-        """The complete lines from `position` on, and the position after them."""
+        """Some lines from `position` on, none if there are no more yet, and the position after them."""
         try:
             lines, position = lines_from(self._path, position)
         except FileNotFoundError:
             return [], position
         return [_line(raw.decode(errors="replace")) for raw in lines], position
+
+    def older(self) -> Iterator[Line]:
+        """The lines of the part that was set aside."""
+        yield from Log(set_aside(self._path)).since(0)
 
 
 def _line(raw: str) -> Line:

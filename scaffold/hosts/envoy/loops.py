@@ -62,7 +62,7 @@ def _open_call(child: Child, folder: Folder, seconds: float) -> str:
     while time.monotonic() < deadline:
         ended = child.poll() is not None
         lines, at = log.read(at)
-        for line in lines:
+        for line in (*lines, *(log.since(at) if ended else ())):
             calls.take(line)
         if looping := calls.open_for(0 if ended else LOOP_SECONDS):
             return looping

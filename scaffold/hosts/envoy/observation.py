@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from scaffold.errors import HostError
-from scaffold.hosts.envoy.log import Log, lines_from
+from scaffold.hosts.envoy.log import Log, lines_since
 from scaffold.hosts.envoy.resources import REQUEST_ID
 from scaffold.hosts.exchange import LogLines, Request
 from scaffold.project.envoy_clusters import UPSTREAM
@@ -141,7 +141,7 @@ class Observation:
         that was begun since must have ended.
         """
         access_log = self._observer.folder.access_log
-        records = [json.loads(line) for line in lines_from(access_log, self._access_log)[0]]
+        records = list(filter(None, map(_record, lines_since(access_log, self._access_log))))
         unnamed = [record for record in records if not record["request_id"]]
         if self._observer.folder.enclosed:
             ends = unnamed[self._observer.begun - self._number :]
@@ -149,3 +149,11 @@ class Observation:
             ends = [record for record in unnamed if str(record.get("peer")).endswith(f":{port}")]
         named = [record for record in records if record["request_id"] and record["request_id"] == request_id]
         return next(iter([*named, *ends]), None)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:  # it was cut, or somebody damaged it
+        return None
+    return record if isinstance(record, dict) and "request_id" in record else None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,7 +24,6 @@ from scaffold.wasm.module import WasmModule
 if TYPE_CHECKING:
     from scaffold.hosts.upstream.control import Origin
 
-LARGEST_LOG = 16 << 20  # bytes
 KEPT_MODULES = 3  # Envoy may read the file of the last accepted one again
 PRIVATE = 0o600  # a plugin's configuration may hold secrets
 _MOUNTED = "/scaffold"  # in a container; at its own path, an image's folder such as /root may be closed
@@ -87,6 +84,7 @@ class Folder:
         self.modules = path / "modules"
         self.log = path / "envoy.log"
         self.access_log = path / "access.log"
+        self.access_pipe = path / "access.pipe"  # by which that comes from an Envoy that isn't enclosed
         self.authorities = path / "authorities.pem"
         self.watched = path if (path / "ecds.json").exists() else path / "filters"  # it was `path` once
         self.admin = path / "admin"  # names the socket, or the port, of Envoy's admin interface
@@ -133,7 +131,7 @@ class Folder:
         ]
         chain = Chain.of(slots, settings.types)
         seen = {name: self._within(address) for name, address in clusters.items()}
-        log = envoy_config.STDERR if self.enclosed else str(self.access_log)
+        log = envoy_config.STDERR if self.enclosed else str(self.access_pipe)
         if settings.bootstrap:
             source = Path(settings.bootstrap)
             own = envoy_bootstrap.read(source)
@@ -198,7 +196,7 @@ class Folder:
         self.modules.mkdir(parents=True, exist_ok=True)
         self.modules.chmod(0o755)  # whatever the umask is: `path` keeps others out
         path = self.modules / f"{module.digest.removeprefix('sha256:')}.wasm"
-        if path.exists() and path.stat().st_size == module.size:
+        if path.exists() and files.digest(path.read_bytes()) == module.digest:
             path.touch()  # for `prune`
         else:
             files.write(path, module.content)
@@ -210,14 +208,6 @@ class Folder:
         others = [path for path in self.modules.glob("*.wasm") if path.name not in named]
         for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[: 1 - KEPT_MODULES]:
             path.unlink(missing_ok=True)
-
-    def cap_logs(self) -> None:
-        """Empty the logs when they have grown large; their content is kept beside them, once."""
-        for path in (self.log, self.access_log):
-            with suppress(FileNotFoundError):
-                if path.stat().st_size > LARGEST_LOG:
-                    shutil.copyfile(path, path.with_suffix(".old"))
-                    os.truncate(path, 0)  # Envoy appends, so it continues at the beginning
 
     def origin(self) -> Origin | None:
         """The built-in upstream, if it serves."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -217,7 +218,6 @@ class EnvoyHost:
             yield from (line for line in lines if line.of_plugin)
             if not lines:
                 self._check_alive(0)
-                self.folder.cap_logs()
                 time.sleep(0.05)
 
     @property
@@ -295,10 +295,10 @@ def arguments(folder: Folder, settings: HostSettings) -> list[str]:
     ]
 
 
-def died(code: int, lines: list[Line]) -> HostError:
+def died(code: int, lines: Iterable[Line]) -> HostError:
     """The error that says how Envoy ended, after its last words."""
     how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
-    words = [line.text for line in lines if line.serious][-5:]
+    words = deque((line.text for line in lines if line.serious), maxlen=5)
     if code == -6:
         how += ", which its watchdog sends when a plugin doesn't return (an endless loop?)"
     return HostError("\n".join([f"Envoy ended {how}", *words]))
@@ -342,7 +342,7 @@ def _ready(
                 child.kill()
                 raise loop
         time.sleep(0.005)
-    words = dict.fromkeys(line.text for line in log.since(mark) if line.serious)
+    words = dict.fromkeys(deque((line.text for line in log.since(mark) if line.serious), maxlen=20))
     raise HostError("\n".join([*words, f"Envoy was not ready within {READY_SECONDS:g} s"]))
 
 
@@ -355,8 +355,9 @@ def refused(name: str, log: Log, mark: int) -> ModuleError:
     return ModuleError("\n".join([*dict.fromkeys(words), f"Envoy refused {which}"]))
 
 
-def _reasons(lines: list[Line]) -> list[str]:
-    return [line.text for line in lines if line.serious and line.logger in ("wasm", "config", "misc")]
+def _reasons(lines: Iterable[Line]) -> deque[str]:
+    ours = (line.text for line in lines if line.serious and line.logger in ("wasm", "config", "misc"))
+    return deque(ours, maxlen=20)
 
 
 def check_accepted(ran: process.Completed, name: str) -> None:

@@ -15,8 +15,7 @@ from support.wasm_asm import plugin as assembled
 
 from scaffold.core.files import digest
 from scaffold.errors import ModuleError, ProjectError
-from scaffold.hosts.envoy.log import Log, lines_from
-from scaffold.hosts.envoy.run_folder import LARGEST_LOG, Folder
+from scaffold.hosts.envoy.run_folder import Folder
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
 from scaffold.project.envoy_clusters import Address
@@ -114,42 +113,6 @@ def test_what_cannot_be_written_is_known_before_the_first_filter_is_replaced(fol
         pytest.fail("nothing may be replaced yet")
     assert [path.read_bytes() for path in folder.filters()] == before
     assert sorted(path.name for path in folder.watched.glob("ecds*")) == ["ecds-2.json", "ecds.json"]
-
-
-def test_a_line_of_the_log_ends_where_envoy_ends_it(folder):
-    text = "one\u2028two\x85three"
-    record = {"level": "info", "logger": "wasm", "message": f"wasm log p r v: {text}"}
-    folder.log.write_text(json.dumps(record, ensure_ascii=False) + "\n")
-    assert [line.text for line in Log(folder.log).since(0)] == [text]
-
-
-def test_lines_are_whole_wherever_a_file_ended_when_its_size_was_taken(tmp_path):
-    path = tmp_path / "log"
-    lines = [b"one", b"", b"two", b"three"]
-    content = b"\n".join(lines) + b"\n"
-    path.write_bytes(content + b"half")
-    for position in range(len(content) + 5):
-        later = [line for at, line in ((0, b"one"), (4, b""), (5, b"two"), (9, b"three")) if at >= position]
-        got, end = lines_from(path, position)
-        assert got == later, position
-        assert end == (len(content) if position <= len(content) else position)
-    assert lines_from(path, 1000) == (lines, len(content)), "it was begun anew"
-    with path.open("ab") as file:
-        file.write(b" of it\nlast\n")
-    assert lines_from(path, len(content) + 2)[0] == [b"last"], "what began before isn't ours"
-    assert lines_from(path, len(content))[0] == [b"half of it", b"last"]
-
-
-def test_a_log_that_has_grown_large_begins_anew_and_its_reader_with_it(folder):
-    record = json.dumps({"level": "info", "logger": "wasm", "message": "wasm log p r v: hello"}) + "\n"
-    folder.log.write_text(record * (LARGEST_LOG // len(record) + 2))
-    log = Log(folder.log)
-    position = log.size()
-    folder.cap_logs()
-    assert log.size() == 0
-    assert folder.log.with_suffix(".old").stat().st_size > LARGEST_LOG
-    folder.log.write_text(record)
-    assert [line.text for line in log.since(position)] == ["hello"]
 
 
 def test_a_service_is_not_run_as_a_filter(tmp_path):

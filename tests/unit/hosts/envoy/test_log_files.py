@@ -1,0 +1,145 @@
+"""Logs of bounded size, whatever is written to them and whatever becomes of the disk; how they are read."""
+
+from __future__ import annotations
+
+import json
+import resource
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaffold.hosts.envoy.log import Log, lines_from, lines_since
+from scaffold.hosts.envoy.log_files import LARGEST, LONGEST, Lines, LogFile, set_aside
+
+
+def line(message: str, logger: str = "wasm") -> bytes:
+    return json.dumps({"time": "now", "level": "info", "logger": logger, "message": message}).encode() + b"\n"
+
+
+@contextmanager
+def full_beyond(size: int) -> Iterator[None]:
+    """No file may grow beyond this size."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# --- reading
+
+
+def test_a_line_of_the_log_ends_where_envoy_ends_it(tmp_path):
+    text = "one\u2028two\x85three"
+    record = {"level": "info", "logger": "wasm", "message": f"wasm log p r v: {text}"}
+    (tmp_path / "log").write_text(json.dumps(record, ensure_ascii=False) + "\n")
+    assert [line.text for line in Log(tmp_path / "log").since(0)] == [text]
+
+
+def test_lines_are_whole_wherever_a_file_ended_when_its_size_was_taken(tmp_path):
+    path = tmp_path / "log"
+    lines = [b"one", b"", b"two", b"three"]
+    content = b"\n".join(lines) + b"\n"
+    path.write_bytes(content + b"half")
+    for position in range(len(content) + 5):
+        later = [line for at, line in ((0, b"one"), (4, b""), (5, b"two"), (9, b"three")) if at >= position]
+        got, end = lines_from(path, position)
+        assert got == later, position
+        assert end == (len(content) if position <= len(content) else position)
+    assert lines_from(path, 1000) == (lines, len(content)), "it was begun anew"
+    with path.open("ab") as file:
+        file.write(b" of it\nlast\n")
+    assert lines_from(path, len(content) + 2)[0] == [b"last"], "what began before isn't ours"
+    assert lines_from(path, len(content))[0] == [b"half of it", b"last"]
+
+
+# --- lines of a stream
+
+
+@given(st.binary(), st.lists(st.integers(0, 100)))
+def test_however_a_stream_comes_its_lines_are_the_same(stream, sizes):
+    lines, made, rest = Lines(), b"", stream
+    for size in sizes:
+        made += lines.feed(rest[:size])
+        assert made.endswith(b"\n") or not made
+        rest = rest[size:]
+    made += lines.feed(rest) + lines.end()
+    assert made == stream + (b"" if stream.endswith(b"\n") or not stream else b"\n")
+
+
+@pytest.mark.parametrize("end", ["x", "\\", "\\\\", "\n", "\x01", "é", "\U0001f600"])
+@pytest.mark.parametrize("shift", range(8))
+def test_a_line_that_is_too_long_is_cut_and_stays_json(end, shift):
+    long = line("wasm log p r v: " + "x" * shift + end * 3 * LONGEST)
+    lines = Lines()
+    made = b"".join(lines.feed(long[at : at + 4096]) for at in range(0, len(long), 4096))
+    assert len(made) < LONGEST + 40
+    message = json.loads(made)["message"]
+    assert message.endswith(" bytes more)")
+    assert message.startswith("wasm log p r v: " + "x" * shift + end[0])
+
+
+def test_a_line_without_an_end_takes_little_memory():
+    lines, part = Lines(), b"x" * LONGEST
+    tracemalloc.start()
+    try:
+        for _ in range(5000):  # 300 MB
+            assert lines.feed(part) == b""
+        assert tracemalloc.get_traced_memory()[1] < 10 * LONGEST
+    finally:
+        tracemalloc.stop()
+    assert lines.end().endswith(b"bytes more)\n")
+
+
+# --- files
+
+
+def test_a_log_is_bounded_and_a_reader_misses_nothing_when_it_is_set_aside(tmp_path):
+    path, seen, at = tmp_path / "log", [], 0
+    with closing(LogFile(path)) as log:
+        for number in range(4 * LARGEST // 65536):
+            log.append(line(f"{number} ".ljust(1000)) * 64)
+            while (found := lines_from(path, at))[0]:
+                seen += [int(json.loads(each)["message"]) for each in found[0]]
+                at = found[1]
+            assert sum(each.stat().st_size for each in tmp_path.iterdir()) <= 2 * LARGEST
+    assert seen == sorted(seen)
+    assert set(seen) == set(range(4 * LARGEST // 65536))
+    kept = [*Log(path).older(), *Log(path).since(0)]
+    assert sum(len(each.text) for each in kept) > LARGEST
+
+
+def test_what_the_disk_does_not_take_is_lost_and_said_and_later_lines_are_there(tmp_path):
+    path = tmp_path / "log"
+    with closing(LogFile(path)) as log:
+        log.append(line("before"))
+        with full_beyond(path.stat().st_size + 10):
+            log.append(line("lost") * 3)
+            log.append(line("lost"))
+        log.append(line("after"))
+    said = [each.text for each in Log(path).since(0)]
+    assert said == ["before", "4 lines of the log are lost: the disk is full", "after"]
+
+
+def test_a_log_that_cannot_be_set_aside_is_emptied(tmp_path):
+    path = tmp_path / "log"
+    with closing(LogFile(path)) as log:
+        log.append(line("old") * (LARGEST // len(line("old"))))
+        path.with_suffix(".new").mkdir()  # where the next part would be made
+        log.append(line("new"))
+    assert list(lines_since(path, 0)) == [line("new").rstrip()]
+    assert not set_aside(path).exists()
+
+
+def test_a_log_goes_on_where_it_ended(tmp_path: Path):
+    for number in range(3):
+        with closing(LogFile(tmp_path / "log")) as log:
+            log.append(line(str(number)))
+    assert [each.text for each in Log(tmp_path / "log").since(0)] == ["0", "1", "2"]
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600

@@ -376,7 +376,7 @@ def test_a_chain_runs_in_the_foreground_and_in_an_envoy_of_ones_own(root, run):
         url = next(
             found[1]
             for line in child.stderr
-            if (found := re.match(r"the chain one, two answers at (http:\S+), ", line))
+            if (found := re.match(r"the chain one, two answers at (http:\S+)", line))
         )
         assert '"X-Hello"' in seen(url)
         assert child.stdout.readline().startswith("[info] one: Got ")

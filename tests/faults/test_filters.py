@@ -55,7 +55,7 @@ def played(place: Place, probe, body: str):
 def served(place: Place, module: Path, *words: object) -> tuple[subprocess.Popen[str], str]:
     """A `scaffold run` that serves, and its URL."""
     child = place.start("run", module, "--root", place.project(), "--port=0", *words)
-    url = re.search(r"answers at (http://\S+),", place.until("Press Ctrl-C to stop", child))
+    url = re.search(r"answers at (http://\S+)", place.until("Press Ctrl-C to stop", child))
     assert url
     return child, url[1]
 

@@ -33,7 +33,7 @@ WASM = "target/wasm32-wasip1/release/tiny.wasm"
 @pytest.mark.faults("R15")
 def test_a_port_that_another_run_has(place, probe, record):
     child = place.start("run", probe.path, "--root", place.project(), "--port=0")
-    port = re.search(r"localhost:(\d+),", place.until("Press Ctrl-C to stop", child))[1]
+    port = re.search(r"localhost:(\d+)", place.until("Press Ctrl-C to stop", child))[1]
     (envoy,) = envoys(place)
     second = Place(place.project("second"), place.env)
     for words in (("run", probe.path), ("deploy", "envoy", probe.path)):

@@ -183,7 +183,7 @@ def is_supervisor(place: Place, process: psutil.Process) -> bool:
 @pytest.mark.faults("R9")
 def test_a_looping_filter_does_not_keep_run_from_ending(place, probe, record):
     child = serving(place, probe)
-    url = re.search(r"answers at (http://\S+),", place.said())[1]
+    url = re.search(r"answers at (http://\S+)", place.said())[1]
     (envoy,) = envoys(place)
     with pytest.raises(OSError):
         answers_slowly(url)

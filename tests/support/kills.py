@@ -1,6 +1,6 @@
 """How commands are killed: at random moments, many times, and what is looked at after each.
 
-SCAFFOLD_KILLS says how often (20; `invoke dev.faults`: 200), SCAFFOLD_SEED at which moments.
+SCAFFOLD_KILLS says how often (10; `invoke dev.faults`: 200), SCAFFOLD_SEED at which moments.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 
 from support.places import until
 
-KILLS = int(os.environ.get("SCAFFOLD_KILLS", "20"))
+KILLS = int(os.environ.get("SCAFFOLD_KILLS", "10"))
 ASKED = max(4, KILLS // 2)  # SIGINT and SIGTERM, in turns
 SELDOM = 1 if KILLS > 50 else 5  # after how many kills a command that takes long is run to its end
 

@@ -20,8 +20,8 @@ from _pytest.config.argparsing import Parser
 
 import scaffold
 from scaffold import errors, pytest_plugin
+from scaffold.cli.commands import cli
 from scaffold.cli.group import Operation
-from scaffold.cli.main import cli
 from scaffold.core import option_fields as options
 from scaffold.hosts import client, exchange
 from scaffold.hosts.upstream import routes

@@ -22,7 +22,7 @@ def main() -> None:
             sys.stdout.write(f"scaffold {scaffold.__version__}\n")
             sys.stdout.flush()
             return
-    from scaffold.cli.main import main
+    from scaffold.cli.commands import main
 
     main()
 

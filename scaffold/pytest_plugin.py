@@ -26,7 +26,7 @@ from scaffold.hosts.options import RunOptions
 from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.source import Source
 from scaffold.hosts.upstream.control import Origin
-from scaffold.project.plugin_config import Schema
+from scaffold.project.config_validation import Schema
 from scaffold.project.projects import called, projects_if_any
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule

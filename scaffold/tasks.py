@@ -9,7 +9,7 @@ import click
 from invoke.collection import Collection
 from invoke.tasks import Task
 
-from scaffold.cli.main import cli, enter
+from scaffold.cli.commands import cli, enter
 
 
 def derive(name: str, command: click.Command) -> Task[Any]:

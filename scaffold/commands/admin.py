@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaffold.commands.targets import nothing_deployed, roots_of
+from scaffold.commands.deploy_targets import nothing_deployed, roots_of
 from scaffold.errors import TargetError, UsageError
 from scaffold.hosts.background import target as here
 from scaffold.hosts.envoy.admin import Admin

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
-from scaffold.commands.targets import TARGETS
+from scaffold.commands.deploy_targets import TARGETS
 from scaffold.core.option_fields import chosen, refuse
 from scaffold.errors import UsageError, nearest
 from scaffold.hosts import source as plugins

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
-from scaffold.commands.targets import nothing_deployed, roots_of, targets
+from scaffold.commands.deploy_targets import nothing_deployed, roots_of, targets
 from scaffold.core.events import emit, until_interrupted
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaffold.commands.targets import note_nothing_deployed, roots_of, targets
+from scaffold.commands.deploy_targets import note_nothing_deployed, roots_of, targets
 from scaffold.hosts.background.deployments import Status
 from scaffold.kubernetes.applied import ClusterStatus
 from scaffold.project.cargo_toml import locate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaffold.commands.targets import note_nothing_deployed, roots_of, targets
+from scaffold.commands.deploy_targets import note_nothing_deployed, roots_of, targets
 from scaffold.core.collected_errors import Failures
 from scaffold.core.events import Noted, emit
 from scaffold.hosts.background.deployments import Stopped

@@ -131,7 +131,7 @@ class RunOptions:
     @cached_property
     def configuration(self) -> bytes | None:
         """The content of `config`, read once; None if it isn't set. Raises `UsageError`."""
-        from scaffold.project.plugin_config import read_configuration
+        from scaffold.project.config_validation import read_configuration
 
         return None if self.config is None else read_configuration(self.config)
 

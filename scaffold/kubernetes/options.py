@@ -303,7 +303,7 @@ class ClusterOptions:
     @cached_property
     def configuration(self) -> bytes | None:
         """What `config` stands for, read once; None where it isn't set. Raises `UsageError`."""
-        from scaffold.project.plugin_config import read_configuration
+        from scaffold.project.config_validation import read_configuration
 
         return read_configuration(self.config) if isinstance(self.config, str) else self.config
 

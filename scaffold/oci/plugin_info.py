@@ -17,8 +17,8 @@ from scaffold.core.text import quoted
 from scaffold.errors import UsageError
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import TITLE, ImageError, Manifest, document, dump
+from scaffold.project.config_validation import FILE, Schema, refuse
 from scaffold.project.crate import TYPES, Project
-from scaffold.project.plugin_config import FILE, Schema, refuse
 from scaffold.wasm.module import WasmModule
 
 MODULE_DIGEST = "proxy-wasm.module/digest"

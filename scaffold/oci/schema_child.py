@@ -15,7 +15,7 @@ from typing import Any
 
 from scaffold.core.text import one_line
 from scaffold.oci.spec import ImageError
-from scaffold.project.plugin_config import FILE, Schema
+from scaffold.project.config_validation import FILE, Schema
 
 _SECONDS = 3  # of the processor's time; an honest check takes some milliseconds
 _MEMORY = 512 * 2**20  # bytes of addresses

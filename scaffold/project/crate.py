@@ -13,7 +13,7 @@ from scaffold.core import foreign_files
 from scaffold.errors import ProjectError, UsageError, nearest
 from scaffold.project import envoy_clusters as clusters
 from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, read_manifest, settings_in
-from scaffold.project.plugin_config import LARGEST, Schema
+from scaffold.project.config_validation import LARGEST, Schema
 from scaffold.project.template_record import Rendered
 from scaffold.project.workspace import Workspace, choices, inherits, strings
 

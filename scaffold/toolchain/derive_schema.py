@@ -17,9 +17,9 @@ from typing import Any
 from scaffold.core import files, foreign_files, process
 from scaffold.core.events import Warned, emit, step
 from scaffold.errors import ProjectError, ScaffoldError, ToolFailed, of_os_error
-from scaffold.project import plugin_config as schema
+from scaffold.project import config_validation as schema
+from scaffold.project.config_validation import Schema
 from scaffold.project.crate import Project
-from scaffold.project.plugin_config import Schema
 from scaffold.toolchain.rustc import Toolchain
 
 EXAMPLE = "config_schema"

@@ -12,8 +12,8 @@ import pytest
 from support.commands import SCAFFOLD
 
 import scaffold
+from scaffold.project.config_validation import FILE, Schema
 from scaffold.project.crate import Project
-from scaffold.project.plugin_config import FILE, Schema
 from scaffold.project.templates import render as rendering
 from scaffold.toolchain import derive_schema as derivation
 from scaffold.toolchain import find as toolchain

@@ -14,7 +14,7 @@ from support.odd_modules import BYTECODE, CORRUPTED, CRASH, ODD, WASI, build, of
 from scaffold.core import process
 from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy import resources as envoy_config
-from scaffold.hosts.envoy.binary import Binary
+from scaffold.hosts.envoy.binary_info import Binary
 from scaffold.project.envoy_clusters import Address
 from scaffold.wasm import check as abi
 from scaffold.wasm.module import NotAPlugin, WasmFile

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scaffold.cli.main import cli, enter
+from scaffold.cli.commands import cli, enter
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")
 INVOKE = (sys.executable, "-m", "invoke")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from jsonschema import Draft202012Validator
 
 from scaffold.kubernetes.documents import Document
-from scaffold.project.plugin_config import sentences
+from scaffold.project.config_validation import sentences
 
 SCHEMAS = Path(__file__).parent / "schemas"
 _SCHEMES = ("http", "https", "file", "oci")

@@ -13,7 +13,7 @@ import click
 import pytest
 from support import documents, fault_table
 
-from scaffold.cli.main import cli
+from scaffold.cli.commands import cli
 from scaffold.pytest_plugin import pytest_addoption
 
 PAGES = documents.pages()

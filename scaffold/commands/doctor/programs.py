@@ -13,7 +13,7 @@ from scaffold.commands.doctor.finding import Finding, Scope
 from scaffold.core import process
 from scaffold.errors import MachineError
 from scaffold.hosts.envoy import installed as envoys
-from scaffold.hosts.envoy.binary import Binary
+from scaffold.hosts.envoy.binary_info import Binary
 from scaffold.toolchain.find import OS_RELEASE, system_names
 
 _SECONDS = 5.0

@@ -20,7 +20,7 @@ from scaffold.hosts.docker import args as docker_args
 from scaffold.hosts.docker import image as envoy_images
 from scaffold.hosts.docker.daemon import DEPLOYMENT, Daemon
 from scaffold.hosts.docker.image import EnvoyImage
-from scaffold.hosts.envoy import loops
+from scaffold.hosts.envoy import hung_callback
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy.log_files import Lines, LogFile
 from scaffold.hosts.envoy.resources import Config
@@ -87,7 +87,7 @@ def find_loop(plugins: Sequence[Plugin], settings: HostSettings) -> Loop | None:
     """The first plugin that doesn't return from a callback when it starts."""
     daemon, image = check(settings)
     try:
-        return loops.find(_Container(daemon, image, "", settings), plugins, _made, settings)
+        return hung_callback.find(_Container(daemon, image, "", settings), plugins, _made, settings)
     finally:
         daemon.close()
 

@@ -12,7 +12,7 @@ from scaffold.core.events import step
 from scaffold.core.versions import Version
 from scaffold.errors import MachineError, UsageError
 from scaffold.hosts.docker.daemon import Daemon, Image, NoProgram
-from scaffold.hosts.envoy import binary as envoy_binary
+from scaffold.hosts.envoy import binary_info as envoy_binary
 from scaffold.hosts.envoy.run_folder import mounted
 
 _PLACES = ("envoy", "/usr/local/bin/envoy", "/usr/bin/envoy", "/opt/envoy/bin/envoy")

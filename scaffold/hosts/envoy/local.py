@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from scaffold.core import process
 from scaffold.core.versions import Version
 from scaffold.hosts.background.deployments import check_free
+from scaffold.hosts.envoy import hung_callback, log_files
 from scaffold.hosts.envoy import installed as envoys
-from scaffold.hosts.envoy import log_files, loops
-from scaffold.hosts.envoy.binary import Binary
+from scaffold.hosts.envoy.binary_info import Binary
 from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import Folder
 from scaffold.hosts.envoy.running import VALIDATE, Child, EnvoyHost, Loop, arguments, check_accepted, serve
@@ -40,7 +40,7 @@ def start(*plugins: Plugin, folder: Path, settings: HostSettings = HostSettings(
 
 def find_loop(plugins: Sequence[Plugin], settings: HostSettings) -> Loop | None:
     """The first plugin that doesn't return from a callback when it starts."""
-    return loops.find(_Local(check(settings)), plugins, files_in, settings)
+    return hung_callback.find(_Local(check(settings)), plugins, files_in, settings)
 
 
 def check(settings: HostSettings) -> Binary:

@@ -15,8 +15,8 @@ from typing import Any
 
 from scaffold.errors import HostError
 from scaffold.hosts.upstream.control import Origin
+from scaffold.hosts.upstream.handler import Recorder
 from scaffold.hosts.upstream.http1 import BODY_LIMIT, Connection, Handler
-from scaffold.hosts.upstream.recorder import Recorder
 
 BACKLOG = 1024  # connections that may wait to be accepted
 _CHUNK = 1 << 16  # bytes

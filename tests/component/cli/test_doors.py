@@ -12,7 +12,7 @@ import pytest
 from support.commands import INVOKE, SCAFFOLD, TASKS, entered, error, run
 
 import scaffold
-from scaffold.cli.main import cli
+from scaffold.cli.commands import cli
 from scaffold.errors import ProjectError
 from scaffold.project.crate import Project
 
@@ -149,7 +149,7 @@ def loaded(*words):
     shows = (
         "import atexit, sys\n"
         "atexit.register(lambda: print('loaded:', *sys.modules, file=sys.stderr))\n"
-        "from scaffold.cli.main import main\n"
+        "from scaffold.cli.commands import main\n"
         "main()\n"
     )
     ran = run(sys.executable, "-c", shows, *words)

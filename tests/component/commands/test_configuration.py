@@ -15,9 +15,9 @@ from scaffold.oci.reference import Reference
 from scaffold.oci.spec import ImageError
 from scaffold.oci.store import Store
 from scaffold.oci.variants import compat
-from scaffold.project import plugin_config as schema
+from scaffold.project import config_validation as schema
+from scaffold.project.config_validation import Schema
 from scaffold.project.crate import Project
-from scaffold.project.plugin_config import Schema
 from scaffold.toolchain import derive_schema
 from scaffold.wasm.module import WasmModule
 

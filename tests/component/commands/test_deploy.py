@@ -16,7 +16,7 @@ from support.clusters import cluster, kubeconfig
 from support.commands import entered, error
 from support.faulty_registry import faulty
 
-from scaffold.cli.main import cli
+from scaffold.cli.commands import cli
 from scaffold.commands.push import push
 from scaffold.hosts.background import deployments
 from scaffold.hosts.host import HOSTS

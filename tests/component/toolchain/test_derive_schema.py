@@ -10,7 +10,7 @@ import pytest
 
 from scaffold.core import events
 from scaffold.core.events import Failed, Finished, Warned
-from scaffold.project import plugin_config as schema
+from scaffold.project import config_validation as schema
 from scaffold.project.crate import Project
 from scaffold.toolchain import derive_schema as derivation
 from scaffold.toolchain.rustc import Toolchain

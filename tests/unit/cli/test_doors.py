@@ -18,8 +18,8 @@ from invoke.collection import Collection
 from support.commands import entered, error
 
 import scaffold
+from scaffold.cli.commands import cli
 from scaffold.cli.group import _ELSEWHERE
-from scaffold.cli.main import cli
 from scaffold.commands import bootstrap, test
 from scaffold.core.option_fields import declarations, supported_by
 from scaffold.kubernetes.options import DEPLOY_ONLY

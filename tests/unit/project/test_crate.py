@@ -11,8 +11,8 @@ from scaffold.errors import ProjectError, UsageError
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
 from scaffold.project.cargo_toml import read_manifest
+from scaffold.project.config_validation import read_configuration
 from scaffold.project.crate import Project, Settings
-from scaffold.project.plugin_config import read_configuration
 from scaffold.wasm.module import WasmModule
 
 CRATE = '[package]\nname = "hello"\nversion = "1.2.3"\n\n[lib]\ncrate-type = ["cdylib"]\n'

@@ -10,7 +10,7 @@ from support.commands import entered, error
 from support.wasm_asm import plugin as assembled
 
 import scaffold
-from scaffold.commands.targets import roots_of
+from scaffold.commands.deploy_targets import roots_of
 from scaffold.commands.test import Part, jobs
 from scaffold.errors import ProjectError
 from scaffold.hosts import source as plugins

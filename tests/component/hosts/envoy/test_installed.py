@@ -24,7 +24,7 @@ from scaffold.core import files
 from scaffold.core.events import Noted, Started, Warned, listening
 from scaffold.errors import MachineError, UsageError
 from scaffold.hosts.envoy import installed as envoys
-from scaffold.hosts.envoy.binary import Binary
+from scaffold.hosts.envoy.binary_info import Binary
 from scaffold.hosts.options import HostSettings
 
 SHA = "0123456789abcdef0123456789abcdef01234567"

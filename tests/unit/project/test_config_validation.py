@@ -10,8 +10,8 @@ from support.serde_schema import CONTENT
 
 from scaffold.errors import ProjectError, UsageError
 from scaffold.oci.spec import ImageError
-from scaffold.project import plugin_config as schema
-from scaffold.project.plugin_config import Schema
+from scaffold.project import config_validation as schema
+from scaffold.project.config_validation import Schema
 
 
 def faults(configuration, content=CONTENT):

@@ -1,5 +1,5 @@
+from scaffold.hosts.upstream.handler import MOST_BYTES, MOST_REQUESTS, Record
 from scaffold.hosts.upstream.http1 import BODY_LIMIT, Received
-from scaffold.hosts.upstream.recorder import MOST_BYTES, MOST_REQUESTS, Record
 
 
 def _got(name="", body=b"", headers=()):

@@ -9,7 +9,7 @@ import pytest
 from support.serde_schema import CONTENT
 
 from scaffold.errors import ProjectError
-from scaffold.project.plugin_config import Schema
+from scaffold.project.config_validation import Schema
 
 
 def faults(configuration, content=CONTENT):

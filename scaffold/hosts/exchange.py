@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from scaffold.core.text import indented
 
+REQUEST_ID = "x-request-id"  # the header that tells a request from all others
+
 HeaderInput = Mapping[str, str] | Iterable[tuple[str, str]] | None
 
 

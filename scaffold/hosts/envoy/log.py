@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import IO
 
 from scaffold.core.events import Logged
-from scaffold.hosts.envoy.log_files import set_aside
 
 BLOCK = 1 << 20  # bytes that are read at once; more than the longest line
 SERIOUS = ("warning", "error", "critical")
 _OF_PLUGIN = re.compile(r"wasm log ([^: ]*)[^:]*: ?(.*)", re.DOTALL)  # name, root id, VM id
+
+
+def set_aside(path: Path) -> Path:
+    """Where the older part of a log is."""
+    return path.with_suffix(".old")
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from scaffold.core import process
+from scaffold.hosts.envoy.log import set_aside
 
 LARGEST = 8 << 20  # bytes of a log; then it is set aside, in place of what was set aside before
 LONGEST = 64 << 10  # bytes of a line, whose rest is cut
 _PIPE = 1 << 20  # bytes that a pipe holds at most; a plugin that logs more at once waits for us
 _END_SECONDS = 5.0  # for what an Envoy that has ended wrote last
-
-
-def set_aside(path: Path) -> Path:
-    """Where the older part of a log is."""
-    return path.with_suffix(".old")
 
 
 class Lines:

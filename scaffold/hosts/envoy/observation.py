@@ -12,8 +12,7 @@ from weakref import WeakSet
 
 from scaffold.errors import HostError
 from scaffold.hosts.envoy.log import Log, lines_since
-from scaffold.hosts.envoy.resources import REQUEST_ID
-from scaffold.hosts.exchange import LogLines, Request
+from scaffold.hosts.exchange import REQUEST_ID, LogLines, Request
 from scaffold.project.envoy_clusters import UPSTREAM
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from scaffold.core.versions import Version
+from scaffold.hosts.exchange import REQUEST_ID
 from scaffold.project.envoy_clusters import UPSTREAM, Address
 from scaffold.wasm import envoy_versions
 
@@ -24,7 +25,6 @@ TCP_PROXY = f"{EXTENSIONS}.filters.network.tcp_proxy.v3.TcpProxy"
 HTTP_MANAGER = f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"
 FILTER = "scaffold"  # the name of the first ECDS resource
 CLUSTER = "x-cluster"  # the request header that chooses another cluster
-REQUEST_ID = "x-request-id"
 STDERR = "/dev/stderr"  # as the path of an access log: Envoy's standard error, whoever owns it
 MANY = 1_000_000  # connections and requests at once; beyond Envoy's default of 1024 clients get a 503
 MESSAGE = "application/x-protobuf"  # the content type of a bare message behind the gRPC bridge

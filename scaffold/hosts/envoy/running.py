@@ -17,9 +17,9 @@ from scaffold.errors import HostError, ModuleError, ProjectError, ScaffoldError
 from scaffold.hosts.envoy import clusters as envoy_clusters
 from scaffold.hosts.envoy.log import Line, Log
 from scaffold.hosts.envoy.observation import Observer
-from scaffold.hosts.envoy.resources import REQUEST_ID, Config
+from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import FilterFile, Folder
-from scaffold.hosts.exchange import Exchange, Headers, Request
+from scaffold.hosts.exchange import REQUEST_ID, Exchange, Headers, Request
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
 

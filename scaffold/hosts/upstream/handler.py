@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
-from scaffold.hosts.envoy.resources import REQUEST_ID
+from scaffold.hosts.exchange import REQUEST_ID
 from scaffold.hosts.upstream import routes
 from scaffold.hosts.upstream.http1 import Received, Reply
 

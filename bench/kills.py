@@ -14,12 +14,14 @@ import pytest
 
 TESTS = Path(__file__).parent.parent / "tests" / "faults"
 FILES = ("test_kills.py", "test_kills_of_edits.py", "test_images.py")
-COMMANDS = "new new_in_a_workspace build deploy_and_undeploy deploy_again run test package push pull rmi update adopt"
+COMMANDS = """
+new new_in_a_workspace build deploy_and_undeploy deploy_again run test package push pull rmi update adopt
+""".split()
 
 
 def main() -> None:
     os.environ["SCAFFOLD_KILLS"] = sys.argv[1] if len(sys.argv) > 1 else "200"
-    chosen = " or ".join(f"test_{name}[" for name in COMMANDS.split())
+    chosen = " or ".join(f"test_{name}[" for name in COMMANDS)
     words = ["-q", "-n2", "--dist", "worksteal", "--timeout=0", "-k", chosen]
     sys.exit(pytest.main([*words, *(str(TESTS / name) for name in FILES)]))
 

@@ -14,6 +14,7 @@ class Plugin:
 
     `image` names the image that the module is from, with its digest; "" where it is from none.
     `type` is "http" or "network"; `clusters` are those that it may call or route to, beside the upstream.
+    `ticks` says whether it may have a timer.
     """
 
     name: str
@@ -23,3 +24,4 @@ class Plugin:
     clusters: Mapping[str, str] = field(default_factory=dict)
     type: str = "http"
     image: str = ""
+    ticks: bool = False

@@ -59,6 +59,7 @@ class Source:
             plugin,
             name=options.id or plugin.name,
             root_id=plugin.root_id if options.root_id is None else options.root_id,
+            ticks=self.module.ticks and (self.project is None or self.project.sets_timer),
         )
 
     def _plugin(self, configuration: bytes | None) -> Plugin:

@@ -93,6 +93,12 @@ class Project:
         return self.workspace.root if self.workspace else self.root
 
     @property
+    def sets_timer(self) -> bool:
+        """Whether its sources ask the host for a timer; a module can't tell: the SDK imports it anyway."""
+        sources = (path for path in (self.root / "src").rglob("*.rs") if path.is_file())
+        return any(b"set_tick_period" in path.read_bytes() for path in sources)
+
+    @property
     def description(self) -> dict[str, str]:
         """The strings in `[package]`, including those inherited from the workspace."""
         return self._strings(self.manifest["package"])

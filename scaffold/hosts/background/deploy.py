@@ -174,7 +174,7 @@ class _Verified:
         mark, is_stuck = self.host.log.size(), self.host.is_stuck()
         try:
             self._send()
-            if any(plugin.module.ticks for plugin in self.plugins):
+            if any(plugin.ticks for plugin in self.plugins):
                 self._await_tick(is_stuck)
         except HostError as error:
             if loop := self.host.find_loop(self.plugins):

@@ -396,3 +396,14 @@ def test_a_folder_is_no_configuration(tmp_path):
 def test_a_configuration_that_is_a_files_name_says_that_there_is_none():
     with pytest.raises(UsageError, match=r"there is no file none\.json, which --config names"):
         read_configuration("none.json")
+
+
+@pytest.mark.parametrize("path", ["src/lib.rs", "src/deep/er.rs"])
+def test_a_timer_is_known_by_the_sources(crate, path):
+    root = crate('[package]\nname = "a"\n[lib]\ncrate-type = ["cdylib"]\n')
+    source = root / path
+    source.parent.mkdir(parents=True)
+    source.write_text("fn on_vm_start() {}\n")
+    assert not Project.load(root).sets_timer
+    source.write_text("fn on_vm_start(&mut self) { self.set_tick_period(Duration::from_secs(1)); }\n")
+    assert Project.load(root).sets_timer

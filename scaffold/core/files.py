@@ -19,6 +19,8 @@ import platformdirs
 from scaffold.errors import UsageError
 
 APP = "proxy-wasm-scaffold"
+_LINKS = 40  # that lead to each other; the system follows no more either
+_DEVICES = (Path("/dev"), Path("/dev/fd"))  # but not /dev/shm, which is a folder for files
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, or of what a user may write
 
 
@@ -78,18 +80,32 @@ def short_id(path: Path | str) -> str:
 
 def check_out(out: Path) -> None:
     """Raise `UsageError` if the argument of `--out` can't become a file."""
-    if out.is_dir() or not out.parent.is_dir():
-        why = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
+    parent = Path(os.path.realpath(out)).parent
+    if out.is_dir() or not parent.is_dir():
+        why = "it is a folder" if out.is_dir() else f"there is no folder {parent}"
         raise UsageError(f"cannot write {out}: {why}", hint="--out takes the name of a file")
-    if out.exists() and not out.is_file():  # which the file would replace, as root even /dev/null
+    # which the file would replace, as root even /dev/null
+    if (out.exists() and not out.is_file()) or _leads_into_dev_or_proc(out):
         raise UsageError(f"cannot write {out}: it isn't a regular file", hint="`--out -` is standard output")
+
+
+def _leads_into_dev_or_proc(path: Path) -> bool:
+    """Whether a path, or a link that it leads through, is a device's, or stands for an open file."""
+    for _ in range(_LINKS):
+        path = path.parent.resolve() / path.name
+        if path.parent in _DEVICES or path.is_relative_to("/proc"):
+            return True
+        if not path.is_symlink():
+            return False
+        path = path.parent / path.readlink()
+    return True
 
 
 def write_out(text: str, out: Path) -> str | Path:
     """Do as `--out` says: return the text for standard output, or write it to a file and return its path."""
     if out == Path("-"):
         return text.removesuffix("\n")
-    write(out, text)
+    write(Path(os.path.realpath(out)), text)  # not in the place of a link
     return out
 
 
@@ -97,7 +113,8 @@ def write(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     """Replace the content of `path` at once: a reader sees the old bytes or the new ones, never a part.
 
     Envoy, which watches for renames, notices the change. In a folder of the user's, not even a SIGKILL leaves
-    anything beside the file, see `staging`.
+    anything beside the file, if the user's cache is on the same file system; otherwise the next write to that
+    folder removes what is left, see `staging`.
     """
     data = content.encode() if isinstance(content, str) else content
     with naming(path):
@@ -217,6 +234,7 @@ def move(made: Path, target: Path) -> None:
         made.replace(target)
     except OSError as error:
         if error.errno != errno.EXDEV:
+            error.filename, error.filename2 = str(target), None  # not the temporary one
             raise
         with naming(target), temporary(target.parent) as beside:
             shutil.copy2(made, beside / target.name, follow_symlinks=False)
@@ -262,7 +280,11 @@ def temporaries(parent: Path) -> list[Path]:
 def _claimed(parent: Path) -> tuple[Path, int]:
     """A new folder, and the descriptor by which we use it: made again if a sweep came between the two."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".scaffold-{os.getpid()}-", dir=parent))
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=f".scaffold-{os.getpid()}-", dir=parent))
+        except OSError as error:
+            error.filename = str(parent)  # not a name that nobody knows
+            raise
         with suppress(FileNotFoundError):
             handle = _claim(folder)
             try:

@@ -294,3 +294,59 @@ for _ in range(int(sys.argv[2])):
 """
     with running(makes, tmp_path, 10**6), running(makes, tmp_path, 10**6):
         finished(makes, tmp_path, 1000)
+
+
+WRITES = (
+    """
+import os
+os.environ["XDG_CACHE_HOME"] = str(Path(sys.argv[1]).parent.parent / "cache")
+"""
+    + AS_ANOTHER_USER
+    + """
+try: getattr(files, sys.argv[2])(Path(sys.argv[1]), *sys.argv[3:])
+except OSError as error: print(error.filename, error.filename2)
+"""
+)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_an_error_names_the_file_or_its_folder_never_a_temporary_one(open_folder, cached):
+    (open_folder / "folder").mkdir(mode=0o555)
+    (open_folder / "cache").mkdir()
+    (open_folder / "cache").chmod(0o777 if cached else 0o555)
+    path = open_folder / "folder" / "file"
+    assert finished(WRITES, path, "write", "x") == f"{path if cached else path.parent} None"
+
+
+# another user, as root could replace /dev/stdout of the whole machine
+CHECKS = (
+    AS_ANOTHER_USER
+    + """
+from scaffold.errors import UsageError
+try:
+    files.check_out(Path(sys.argv[1]))
+    files.write_out("new", Path(sys.argv[1]))
+except UsageError as error:
+    print(error.message)
+"""
+)
+
+
+@pytest.mark.parametrize("out", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link", "/dev/new-file"])
+def test_out_never_replaces_a_file_that_standard_output_is_redirected_to(open_folder, out):
+    (open_folder / "link").symlink_to("/dev/stdout")
+    with (open_folder / "redirected").open("w") as redirected:
+        argv = script(CHECKS, out)
+        subprocess.run(argv, cwd=open_folder, stdout=redirected, check=True)
+    assert (open_folder / "redirected").read_text() == f"cannot write {out}: it isn't a regular file\n"
+    assert names(open_folder) == ["link", "redirected"]
+
+
+def test_out_that_is_a_link_writes_the_file_that_it_leads_to(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/real")
+    for text in ("old", "new"):
+        files.check_out(tmp_path / "link")
+        assert files.write_out(text, tmp_path / "link") == tmp_path / "link"
+        assert (tmp_path / "folder/real").read_text() == text
+    assert (tmp_path / "link").is_symlink()

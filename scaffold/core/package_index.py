@@ -163,7 +163,8 @@ def _run(argv: Sequence[str], scratch: Path, folder: Path | None = None) -> tupl
     Raises `MachineError` when it takes more than the limits: the index may send anything.
     """
     lines, rest = [], b""
-    env = os.environ | _ENV | {"TMPDIR": str(scratch)}
+    # uv unpacks what arrives in its cache, which has to be where its size is seen
+    env = os.environ | _ENV | {"TMPDIR": str(scratch), "UV_CACHE_DIR": str(scratch / "uv")}
     with process.spawn(argv, env=env, stdout=process.PIPE, stderr=process.STDOUT) as child:
         try:
             for block in bounded_program.output(child, child.stdout, folder or scratch, LIMITS):

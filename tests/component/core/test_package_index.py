@@ -1,7 +1,9 @@
 """A package index that sends without an end is given up: it fills neither the memory nor the disk."""
 
 import os
+import struct
 import time
+import zlib
 
 import pytest
 from support.slow_servers import answering, dripping, pouring
@@ -21,8 +23,11 @@ def index(then):
 
     def answer(client, over):
         client.settimeout(5)
-        if b"/simple/" in client.recv(65536):
+        request = client.recv(65536)
+        if b"/simple/" in request:
             client.sendall(HEAD + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(PAGE) + PAGE)
+        elif b".metadata" in request or request.startswith(b"HEAD") or b"\r\nrange:" in request.lower():
+            client.sendall(b"HTTP/1.1 405 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         else:
             then(client, over)
 
@@ -71,3 +76,37 @@ def test_an_index_without_an_end_is_given_up(answer, why, tmp_path, user):
             A.fetch("1.0", tmp_path / "made")
     assert why in caught.value.message, caught.value.message
     assert time.monotonic() - begun < 40
+
+
+def wheel_without_an_end(client, over):
+    """A wheel whose large file is unpacked while it arrives."""
+    client.settimeout(0.2)
+    client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    for name, content, size in (
+        (
+            b"a_package-1.0.dist-info/METADATA",
+            b"Metadata-Version: 2.1\nName: a-package\nVersion: 1.0\n",
+            None,
+        ),
+        (b"a_package-1.0.dist-info/WHEEL", b"Wheel-Version: 1.0\nTag: py3-none-any\n", None),
+        (b"large", b"", 2_000_000_000),
+    ):
+        size = len(content) if size is None else size
+        numbers = (0x04034B50, 20, 0, 0, 0, 0, zlib.crc32(content), size, size, len(name), 0)
+        client.sendall(struct.pack("<IHHHHHIIIHH", *numbers) + name + content)
+    while not over.is_set():
+        try:
+            client.sendall(bytes(2**16))
+        except TimeoutError:
+            return
+
+
+def test_what_uv_unpacks_counts_where_it_unpacks_it(tmp_path, user):
+    user.setattr(package_index, "find_spec", lambda name: None)  # there is no pip
+    user.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with answering(index(wheel_without_an_end)) as place:
+        user.setenv("UV_DEFAULT_INDEX", f"http://{place}/simple/")
+        with pytest.raises(MachineError) as caught:
+            A.fetch("1.0", tmp_path / "made")
+    assert "more than 20 MB arrived" in caught.value.message, caught.value.message
+    assert not (tmp_path / "cache").exists()

@@ -206,7 +206,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
     """Make an error of ours safe before a report shows it: it may quote the plugin, or a server."""
     error = call.excinfo.value if call.excinfo else None
-    while error:
+    seen: set[int] = set()  # a cause may lead back to its effect
+    while error and id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, ScaffoldError):
             error.args = (indented(error.message),)
             error.__notes__ = [indented(note) for note in getattr(error, "__notes__", ())]

@@ -6,7 +6,6 @@ Neither git nor pip sets a server a limit: it may send as much as it wants, for 
 from __future__ import annotations
 
 import os
-import select
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -62,7 +61,7 @@ def output(child: process.Child, pipe: IO[bytes] | None, folder: Path, limits: L
 
 def _block(child: process.Child, pipe: IO[bytes], seconds: float) -> bytes:
     """What is printed within so many seconds, or a part of it; nothing if nothing is."""
-    if not select.select([pipe], [], [], seconds)[0]:
+    if not process.readable(pipe, seconds=seconds):
         return b""
     block = os.read(pipe.fileno(), _BLOCK)
     if not block:  # closed, so that there is nothing more to wait for but the end

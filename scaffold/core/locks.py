@@ -56,7 +56,7 @@ def _holder(file: IO[bytes]) -> str:
     A process that has released it isn't in the file any more, and one that was killed doesn't run. One in
     another container runs, but under another number here.
     """
-    found = re.fullmatch(rb"(\d{1,9}) ([\d.]+)", os.pread(file.fileno(), 100, 0))
+    found = re.fullmatch(rb"(\d{1,9}) (\d+(?:\.\d+)?)", os.pread(file.fileno(), 100, 0))
     runs = found and process.start_time(int(found[1])) == float(found[2])
     return f"pid {int(found[1])}, " if found and runs else ""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import queue
 import resource
+import selectors
 import signal
 import subprocess
 import sys
@@ -216,6 +217,14 @@ def uninterrupted() -> Iterator[None]:
 # --- processes that aren't our children
 
 
+def readable(*streams: IO[Any] | int, seconds: float | None = None) -> bool:
+    """Wait until one of the streams can be read, whatever its number is; False if none can in that time."""
+    with selectors.DefaultSelector() as selector:
+        for stream in streams:
+            selector.register(stream, selectors.EVENT_READ)
+        return bool(selector.select(seconds))
+
+
 def allow_many_files() -> None:
     """Let this process, and what it starts, open as many files and connections as the system allows."""
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -240,6 +249,18 @@ def end(pid: int, grace: float) -> None:
         deadline = time.monotonic() + grace
         while start_time(pid) == started and time.monotonic() < deadline:
             time.sleep(0.005)
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """The processor time of a process and those below it; None if that can't be told."""
+    import psutil
+
+    try:
+        top = psutil.Process(pid)
+        times = [each.cpu_times() for each in (top, *top.children(recursive=True))]
+    except psutil.Error:
+        return None
+    return sum(each.user + each.system for each in times)
 
 
 def start_time(pid: int) -> float | None:

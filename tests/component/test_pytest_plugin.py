@@ -34,3 +34,12 @@ def test_a_report_commands_no_terminal_and_forges_no_line(tmp_path):
     assert ran.out.count("forged") >= 3
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", ran.out)
     assert not re.search(r"^E? ?error: forged", ran.out, re.MULTILINE)
+
+
+def test_an_error_that_is_its_own_cause_ends_the_test_and_no_more(tmp_path):
+    (tmp_path / "test_it.py").write_text(
+        "def test_it():\n    error = ValueError('round')\n    raise error from error\n"
+    )
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "scaffold.pytest_plugin", tmp_path]
+    ran = run(*argv)
+    assert (ran.code, "1 failed" in ran.out) == (1, True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -10,11 +12,15 @@ from pathlib import Path
 
 import pytest
 from support.looping_modules import looping
+from support.ports import free_port
 
 import scaffold
 from scaffold.errors import ModuleError
 from scaffold.hosts.background import deployments
+from scaffold.hosts.envoy import resources
 
+EXTENSIONS = "type.googleapis.com/envoy.extensions.filters"
+ECHO = {"name": "echo", "typed_config": {"@type": f"{EXTENSIONS}.network.echo.v3.Echo"}}
 CALLBACKS = ("proxy_on_vm_start", "proxy_on_configure", "proxy_on_tick")
 
 
@@ -38,7 +44,7 @@ def answers(url: str) -> bool:
 
 
 def deploy(root: Path, target: str, path: str, **options) -> deployments.Status:
-    return scaffold.deploy(root, target=target, module=path, run=scaffold.RunOptions(port=0, **options))
+    return scaffold.deploy(root, target=target, module=path, run=scaffold.RunOptions(**{"port": 0} | options))
 
 
 @pytest.mark.faults(
@@ -71,12 +77,13 @@ def test_over_a_good_one_the_good_one_serves_on(root, tmp_path):
 
 
 def test_in_a_container_too(root, tmp_path, images, docker):
-    image = images.envoy
+    """At the port that users have there, which is never any free one."""
+    options = {"envoy_image": images.envoy, "port": free_port()}
     with pytest.raises(ModuleError, match="doesn't return from on_vm_start\n"):
-        deploy(root, "docker", module(tmp_path, "proxy_on_vm_start"), envoy_image=image)
-    good = deploy(root, "docker", module(tmp_path), envoy_image=image)
+        deploy(root, "docker", module(tmp_path, "proxy_on_vm_start"), **options)
+    good = deploy(root, "docker", module(tmp_path), **options)
     with pytest.raises(ModuleError, match="doesn't return from on_configure; the previous version"):
-        deploy(root, "docker", module(tmp_path, "proxy_on_configure"), envoy_image=image)
+        deploy(root, "docker", module(tmp_path, "proxy_on_configure"), **options)
     (status,) = scaffold.status(root)
     assert (status.answers, status.plugins) == (True, good.plugins)
     assert answers(good.url)
@@ -102,3 +109,23 @@ def test_an_envoy_that_loops_later_is_replaced_as_a_whole(root, tmp_path):
     assert "  Envoy doesn't answer now; `scaffold logs` may say why" in status.summary()
     (tmp_path / "other").mkdir()
     assert answers(deploy(root, "envoy", module(tmp_path / "other")).url)
+
+
+def test_with_a_bootstrap_the_previous_one_serves_on_too(root, tmp_path):
+    """Its sockets are those of the Envoy that serves, which a trial must not take."""
+    pipe, admin = tmp_path / "listener.sock", tmp_path / "admin.sock"
+    own = resources.listener(host="127.0.0.1", port=free_port(), filters=[], answer="mine")
+    other = {"address": {"pipe": {"path": str(pipe)}}, "filter_chains": [{"filters": [ECHO]}]}
+    bootstrap = resources.bootstrap(listeners=[own, other], clusters=[])
+    bootstrap["admin"] = resources.admin(str(admin), 0o600)
+    path = tmp_path / "envoy.yaml"
+    path.write_text(json.dumps(bootstrap))
+    good = deploy(root, "envoy", module(tmp_path), bootstrap=path, port=None)
+    refusal = "doesn't return from on_configure; the previous version keeps serving"
+    with pytest.raises(ModuleError, match=refusal):
+        deploy(root, "envoy", module(tmp_path, "proxy_on_configure"), bootstrap=path, port=None)
+    (status,) = scaffold.status(root)
+    assert (status.answers, status.admin_address) == (True, str(admin))
+    assert answers(good.url)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(pipe))

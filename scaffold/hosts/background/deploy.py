@@ -67,8 +67,7 @@ class Deployment:
         """
         plugins = [source.plugin(self.options) for source in sources]
         settings, now = self.settings.serving(*plugins), self.record
-        fits = now and now.alive and now.target == self.target and settings.fit(now.settings, now.port)
-        if now and fits and not _moved(now.plugins, plugins) and attach(now).alive:
+        if now and self._fits(now, plugins, settings):
             verified = self._swap(now, plugins, probe)
         else:
             verified = self._start(plugins, settings, probe)
@@ -76,6 +75,11 @@ class Deployment:
             raise verified.error
         assert self.record  # noqa: S101 - just saved
         return Status.of(self.record, verified.host.admin_address)
+
+    def _fits(self, now: Record, plugins: Sequence[Plugin], settings: HostSettings) -> bool:
+        """Whether the running host can take the plugins as it is."""
+        same = now.alive and now.target == self.target and settings.fit(now.settings, now.port)
+        return same and not _moved(now.plugins, plugins) and now.restarts and attach(now).alive
 
     @property
     def _port(self) -> int:
@@ -105,7 +109,7 @@ class Deployment:
         if now and now.alive:
             self._validate(plugins, settings)
             self._check_port()  # another program may have taken it during the build
-            changes = _changes(now, self.target, plugins, settings) or "Envoy doesn't answer"
+            changes = _changes(now, self.target, plugins, settings) or "its Envoy is started anew"
             emit(Noted(f"{changes}; Envoy restarts, and open connections drop"))
         end(self.folder, now)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -125,6 +129,7 @@ class Deployment:
                     options={},
                     pid=child.pid,
                     since=0,
+                    restarts=True,
                     **child.ready(),
                     started=process.start_time(child.pid) or 0.0,
                 )
@@ -179,9 +184,7 @@ class _Verified:
         except HostError as error:
             if loop := self.host.find_loop(self.plugins):
                 raise loop from error
-            words = [
-                line.text for line in self.host.log.since(mark) if line.of_plugin or line.logger == "scaffold"
-            ][-5:]
+            words = self._words(mark)
             name = chained(self.plugins)
             self.error = TargetError(
                 "\n".join([*words, f"{name} is deployed, but doesn't answer: {error.message}"]),
@@ -252,7 +255,9 @@ def _keeps_serving() -> Iterator[None]:
     try:
         yield
     except ModuleError as error:
-        message = f"{error.message}; the previous version keeps serving"
+        serves = getattr(error, "recovered", True)
+        then = "the previous version keeps serving" if serves else "Envoy hasn't come back yet"
+        message = f"{error.message}; {then}"
         raise ModuleError(message, hint=error.hint) from error
 
 

@@ -50,7 +50,8 @@ class Record:
 
     `root` is the real folder of the project or workspace; `folder` is the deployment's own. `pid` is the
     supervisor's; `started` tells it from a later process with that pid (`process.start_time`).
-    `options` is what the user typed (`RunOptions.record`). `since` is in seconds since 1970.
+    `options` is what the user typed (`RunOptions.record`). `since` is in seconds since 1970. `restarts` says
+    whether the supervisor understands `RESTART`; those of earlier versions would end.
     """
 
     root: str
@@ -64,6 +65,7 @@ class Record:
     pid: int
     started: float
     since: float
+    restarts: bool = False
 
     @property
     def name(self) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import sys
 import threading
@@ -26,7 +25,7 @@ from scaffold.core import files, process, records
 from scaffold.errors import INTERNAL, HostError, ScaffoldError, of_exit_code, of_os_error
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background.deployments import RESTART, STOP_SECONDS, SUPERVISOR
-from scaffold.hosts.envoy.running import died
+from scaffold.hosts.envoy.running import RUNS_AGAIN, died
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
 from scaffold.wasm.module import WasmModule
@@ -51,7 +50,7 @@ class Supervisor:
     def ready(self) -> dict[str, Any]:
         """Wait until Envoy serves; returns `port` and `envoy_version`. Raises what the supervisor reports."""
         assert self._child.stdout  # noqa: S101 - for the type checker
-        readable, _, _ = select.select([self._child.stdout], [], [], START_SECONDS)
+        readable = process.readable(self._child.stdout, seconds=START_SECONDS)
         answer = self._child.stdout.readline() if readable else b""
         if not answer:
             words = self._log.read_text(errors="replace").splitlines()[-5:]
@@ -165,7 +164,7 @@ def _run_again(begin: Callable[[], Start], log: Path) -> None:
         begun = time.monotonic()
         try:
             with begin() as running:
-                _log(log, f"Envoy runs again, after {pause:g} s")
+                _log(log, f"{RUNS_AGAIN}, after {pause:g} s")
                 asked = _await_end(running, log)
         except (ScaffoldError, OSError) as error:
             asked = False

@@ -91,7 +91,7 @@ def attach(record: Record) -> hosts.Running:
 
 def _restart(record: Record) -> None:
     """Have the supervisor restart the host."""
-    if record.is_visible:
+    if record.is_visible and record.restarts:
         with suppress(ProcessLookupError):
             os.kill(record.pid, RESTART)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +87,8 @@ def find_loop(plugins: Sequence[Plugin], settings: HostSettings) -> Loop | None:
     """The first plugin that doesn't return from a callback when it starts."""
     daemon, image = check(settings)
     try:
-        return hung_callback.find(_Container(daemon, image, "", settings), plugins, _made, settings)
+        container = _Container(daemon, image, "", replace(settings, port=0))
+        return hung_callback.find(container, plugins, _made, settings)
     finally:
         daemon.close()
 
@@ -117,7 +118,7 @@ class _Container:
 
     def adapt(self, bootstrap: Config, folder: Folder) -> Config:
         opened, self.asked = envoy_bootstrap.open_up(bootstrap)
-        address = opened["admin"].get("address", {})
+        address = opened["admin"]["address"]
         own_port = address.get("socket_address", {}).get("port_value")
         ours = address.get("pipe", {}).get("path") == folder.within(folder.admin_socket)
         if next(iter(self.asked), own_port) == own_port:
@@ -203,6 +204,11 @@ class _Child:
 
         with suppress(DockerException):  # it has ended
             self._container.kill()
+
+    def cpu_seconds(self) -> float | None:
+        """The processor time that it has taken, if its processes can be seen from here."""
+        pid = self._container.attrs.get("State", {}).get("Pid")
+        return process.cpu_seconds(pid) if pid else None
 
     def _watch(self) -> None:
         from docker.errors import DockerException

@@ -19,13 +19,15 @@ from scaffold.errors import ScaffoldError
 from scaffold.hosts.envoy.admin import Admin
 from scaffold.hosts.envoy.log import Line, Log
 from scaffold.hosts.envoy.run_folder import Folder
-from scaffold.hosts.envoy.running import LOOP_SECONDS, Child, Loop, Program, patience, started
+from scaffold.hosts.envoy.running import Child, Loop, Program, patience, started
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
 
 _CALL = re.compile(r"\[host->vm\] (\w+)\(")
 _RETURN = re.compile(r"\[host<-vm\] (\w+) return|Function: (\w+) failed")
-_FIRST_TICK = 2.0  # seconds after the start in which a timer's first call is waited for
+# a call that takes longer doesn't return; a busy machine gives it less of the processor's time
+_PROCESSOR_SECONDS, _SECONDS = 3.0, 20.0
+_FIRST_TICK = 4.0  # seconds after the start in which a timer's first call is waited for
 
 
 def find(
@@ -43,7 +45,7 @@ def find(
         with files.scratch() as scratch, suppress(ScaffoldError):  # it doesn't even start
             folder = folder_in(scratch)
             with started(copy.copy(program), [plugin], folder, trial) as (child, _):
-                callback = _open_call(child, folder, patience([plugin])).removeprefix("proxy_")
+                callback = _open_call(child, folder, patience([plugin]) + _SECONDS).removeprefix("proxy_")
                 child.kill()  # its main thread may not come back to end it
             if callback:
                 return Loop(
@@ -56,21 +58,21 @@ def find(
 def _open_call(child: Child, folder: Folder, seconds: float) -> str:
     """The function of the plugin that doesn't return; "" if all do, for a while after Envoy is ready."""
     log, at = Log(folder.log), 0
-    calls = _Calls()
-    deadline = time.monotonic() + seconds + LOOP_SECONDS
+    calls = _Calls(child)
+    deadline = time.monotonic() + seconds
     ready = False
     while time.monotonic() < deadline:
         ended = child.poll() is not None
         lines, at = log.read(at)
         for line in (*lines, *(log.since(at) if ended else ())):
             calls.take(line)
-        if looping := calls.open_for(0 if ended else LOOP_SECONDS):
+        if looping := calls.hung(ended=ended):
             return looping
         if ended:
             return ""
         if not ready and (address := folder.admin_address()) and Admin(address, timeout=1).live():
             ready = True
-            deadline = time.monotonic() + max(_FIRST_TICK, LOOP_SECONDS + 1)
+            deadline = time.monotonic() + _FIRST_TICK
         time.sleep(0.05)
     return ""
 
@@ -78,20 +80,24 @@ def _open_call(child: Child, folder: Folder, seconds: float) -> str:
 class _Calls:
     """The calls that Envoy's threads have made into the plugin, and that haven't returned."""
 
-    def __init__(self) -> None:
-        self._open: list[tuple[str, float]] = []  # the function, and since when
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._open: list[tuple[str, float, float]] = []  # the function, since when by the clock, by the CPU
 
     def take(self, line: Line) -> None:
         """Take in a line of the trace."""
         if call := _CALL.match(line.text):
-            self._open.append((call[1], time.monotonic()))
+            self._open.append((call[1], time.monotonic(), self._child.cpu_seconds() or 0))
         elif ended := _RETURN.match(line.text):
             name = ended[1] or ended[2]
             place = next((at for at, each in reversed([*enumerate(self._open)]) if each[0] == name), None)
             if place is not None:
                 del self._open[place]
 
-    def open_for(self, seconds: float) -> str:
-        """The first function that has been open for so long."""
-        until = time.monotonic() - seconds
-        return next((name for name, since in self._open if since <= until), "")
+    def hung(self, *, ended: bool) -> str:
+        """The first function that has taken too long, or that Envoy was in when it `ended`; "" if none."""
+        if not self._open:
+            return ""
+        name, since, begun = self._open[0]
+        taken, used = time.monotonic() - since, (self._child.cpu_seconds() or 0) - begun
+        return name if ended or taken > _SECONDS or used > _PROCESSOR_SECONDS else ""

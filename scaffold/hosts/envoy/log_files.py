@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import select
 import sys
 import threading
 from collections.abc import Iterator
@@ -84,7 +83,7 @@ class LogFile:
 
     def append(self, lines: bytes) -> None:
         """Append lines. Those that the disk doesn't take are counted, and the next that it takes say so."""
-        if not lines:
+        if not lines or self._file < 0:
             return
         if os.fstat(self._file).st_size + len(lines) > LARGEST:
             self._set_aside()
@@ -102,8 +101,9 @@ class LogFile:
             os.ftruncate(self._file, size)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what is appended later is dropped."""
         os.close(self._file)
+        self._file = -1
 
     def _note(self) -> bytes:
         text = f"{self._lost:,} lines of the log are lost: {self._why}"
@@ -112,15 +112,20 @@ class LogFile:
     def _set_aside(self) -> None:
         """Go on in a new file; at any time there is one for readers. Without room for it, empty this one."""
         old, new = set_aside(self._path), self._path.with_suffix(".new")
+        file: int | None = None
         try:
             file = _opened(new)
             old.unlink(missing_ok=True)
             os.link(self._path, old)
             new.replace(self._path)
         except OSError:
+            if file is not None:
+                os.close(file)
             with suppress(OSError):
                 os.ftruncate(self._file, 0)
-                old.unlink(missing_ok=True)
+            for path in (new, old):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
         else:
             os.close(self._file)
             self._file = file
@@ -146,6 +151,10 @@ class Copied:
     def kill(self) -> None:
         """End it at once."""
         self._child.kill()
+
+    def cpu_seconds(self) -> float | None:
+        """The processor time that it has taken."""
+        return process.cpu_seconds(self._child.pid)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end. Raises `process.TimeoutExpired`."""
@@ -189,7 +198,7 @@ def _copy(source: int, access: int, log: LogFile, access_log: LogFile) -> None:
     lines, ends = Lines(), Lines()
     part: bytes | None = None
     while part != b"":
-        select.select([source, access], [], [])
+        process.readable(source, access)
         ended = _read(access)  # read first, and written last: what was logged before it is in the pipe by now
         part = _read(source)
         log.append(lines.feed(part or b""))

@@ -136,12 +136,14 @@ class Folder:
             source = Path(settings.bootstrap)
             own = envoy_bootstrap.read(source)
             made = envoy_bootstrap.insert(own, chain, access_log=log, source=source)
-            made = envoy_bootstrap.on_any_port(made) if settings.anywhere else made
+            made = _elsewhere(made, self) if settings.anywhere else made
         else:
             made = generated(settings.port, seen, chain, log=log)
-            envoy_config.lift_limits(made)
-        # an interface of the user's own stays where they put it
-        made.setdefault("admin", envoy_config.admin(self.within(self.admin_socket), self._socket_mode))
+            envoy_config.for_development(made)
+        admin = envoy_bootstrap.admin(made, Path(settings.bootstrap or ""))
+        if not admin.get("address"):  # an interface of the user's own stays where they put it
+            ours = envoy_config.admin(self.within(self.admin_socket), self._socket_mode)
+            made["admin"] = admin | ours
         return made
 
     def _within(self, address: Address) -> Address:
@@ -224,8 +226,14 @@ class Folder:
             address = self.admin.read_text(errors="replace").strip()
         except FileNotFoundError:
             return ""
-        port = address.rpartition(":")[2]
-        return address if address.startswith("/") else f"127.0.0.1:{port}" if port.isdecimal() else ""
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdecimal() and "/" not in host:
+            return f"127.0.0.1:{port}"
+        return str(self.path / address) if address else ""  # Envoy runs in this folder
+
+
+def _elsewhere(bootstrap: Config, folder: Folder) -> Config:
+    return envoy_bootstrap.elsewhere(bootstrap, Path(folder.within(folder.admin_socket.parent)))
 
 
 def mounted(path: Path) -> str:

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from scaffold.hosts.upstream.control import Origin
 
 VALIDATE = ("--mode", "validate", "-l", "error", "--log-format", "%v")  # the bare messages
+RUNS_AGAIN = "Envoy runs again"  # in the supervisor's line in the log
 _REFUSED = "Unable to create Wasm"
 
 READY_SECONDS = 30.0
 REASON_SECONDS = 3.0  # that the words for a refusal may take; from a container they come by another way
-LOOP_SECONDS = 3.0  # that a plugin may take in a callback when it starts, before we look whether it loops
+SUSPICIOUS_SECONDS = 3.0  # after which we look whether a plugin that starts has got stuck
 SWAP_SECONDS = 30.0  # and 2 for each MB of module: Envoy compiles about one a second
 FLUSH_MILLISECONDS = 2  # of the access log, which tells us that a request has ended; 1 costs idle CPU
 LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e","level":"%l","logger":"%n","message":"%j"}'
@@ -52,6 +53,10 @@ class Child(Protocol):
 
     def kill(self) -> None:
         """End it at once."""
+        ...
+
+    def cpu_seconds(self) -> float | None:
+        """The processor time that it has taken; None if that can't be told."""
         ...
 
 
@@ -81,7 +86,12 @@ class Program(Protocol):
 
 
 class Loop(ModuleError):
-    """A plugin doesn't return from a callback, so the thread of Envoy that called it is lost."""
+    """A plugin doesn't return from a callback, so the thread of Envoy that called it is lost.
+
+    `recovered` says whether the previous plugin serves again.
+    """
+
+    recovered = True
 
 
 FindLoop = Callable[[Sequence[Plugin]], ModuleError | None]
@@ -166,8 +176,8 @@ class EnvoyHost:
                     taken.append((place, plugin, file))
                 if check:
                     check()
-        except Loop:
-            self._recover()
+        except Loop as loop:
+            loop.recovered = self._recover()
             raise
         except Exception:
             with suppress(ScaffoldError):  # the first error is the one to report
@@ -198,17 +208,19 @@ class EnvoyHost:
         misses = self.pulse.watchdog_misses()
         return lambda: self.pulse.watchdog_misses() > misses or not self.pulse.live()
 
-    def _recover(self) -> None:
-        """Get rid of an Envoy that a plugin holds up for ever, and wait for another if there will be one."""
+    def _recover(self) -> bool:
+        """Get rid of an Envoy that a plugin holds up for ever; whether another serves now in its place."""
         if self.process:
             self.process.kill()
-            return
-        deadline = time.monotonic() + READY_SECONDS
+            return False
+        mark, deadline = self.log.size(), time.monotonic() + READY_SECONDS
         self.restart()
-        time.sleep(0.1)  # for the signal; an Envoy that is stuck doesn't answer
-        while not self.pulse.live() and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            if any(line.logger == "scaffold" and RUNS_AGAIN in line.text for line in self.log.since(mark)):
+                self._meet()  # its socket may have moved
+                return self.pulse.live()
             time.sleep(0.05)
-            self._meet()  # its socket may have moved
+        return False
 
     def follow(self) -> Iterator[Line]:
         """The plugin's log lines, as they come. Raises `HostError` when Envoy ends."""
@@ -274,6 +286,7 @@ def started(
             folder.write_filters(plugins, program.version)
         folder.write_bootstrap(program.adapt(folder.make_bootstrap(settings, clusters), folder))
         if settings.bootstrap:
+            folder.access_pipe.unlink(missing_ok=True)  # with nobody who reads it, Envoy would wait there
             program.validate(folder, settings.bootstrap)
         folder.admin.unlink(missing_ok=True)
         mark = Log(folder.log).size()
@@ -306,7 +319,7 @@ def died(code: int, lines: Iterable[Line]) -> HostError:
 
 def patience(plugins: Sequence[Plugin]) -> float:
     """For how many seconds Envoy may be too busy to answer while it compiles and starts plugins."""
-    return LOOP_SECONDS + 1.5 * sum(plugin.module.size for plugin in plugins) / 1e6
+    return SUSPICIOUS_SECONDS + 1.5 * sum(plugin.module.size for plugin in plugins) / 1e6
 
 
 def _ready(
@@ -336,11 +349,12 @@ def _ready(
             if taken and host.pulse.live() and (port := program.port(host.pulse)):
                 host.port = port
                 return host
-        if time.monotonic() > suspicious:
+        if (now := time.monotonic()) > suspicious:
             suspicious = math.inf
             if loop := find_loop(known):
                 child.kill()
                 raise loop
+            begun += time.monotonic() - now
         time.sleep(0.005)
     words = dict.fromkeys(deque((line.text for line in log.since(mark) if line.serious), maxlen=20))
     raise HostError("\n".join([*words, f"Envoy was not ready within {READY_SECONDS:g} s"]))

@@ -87,12 +87,28 @@ def insert(
     return changed
 
 
-def on_any_port(bootstrap: Config) -> Config:
-    """A copy of `bootstrap` whose listeners and admin interface take any free port."""
+def elsewhere(bootstrap: Config, folder: Path) -> Config:
+    """A copy of `bootstrap` that takes nothing of an Envoy that runs with it: any free ports, other sockets.
+
+    The sockets are in `folder`. It has no admin interface.
+    """
     changed = copy.deepcopy(bootstrap)
+    changed.pop("admin", None)
     for socket in _sockets(changed):
         socket["port_value"] = 0
+    for number, listener in enumerate(_dicts(changed.get("static_resources"), "listeners")):
+        address = listener.get("address")
+        if isinstance(address, dict) and isinstance(address.get("pipe"), dict):
+            address["pipe"]["path"] = str(folder / f"listener{number}.sock")
     return changed
+
+
+def admin(bootstrap: Config, source: Path) -> Config:
+    """The admin interface of a bootstrap; empty if there is none. Raises `ProjectError` for what is none."""
+    found = bootstrap.get("admin") or {}
+    if not isinstance(found, dict) or not isinstance(found.get("address") or {}, dict):
+        raise ProjectError(f"the `admin` of {source} isn't an admin interface", hint="leave it out")
+    return found
 
 
 def open_up(bootstrap: Config) -> tuple[Config, dict[int, int]]:

@@ -57,7 +57,7 @@ def test_a_record_of_the_first_release_is_read(tmp_path):
     (folder / "deployment.json").write_text(json.dumps(written))
     record = deployments.load(tmp_path)
     assert record is not None
-    assert json.loads(json.dumps(dataclasses.asdict(record))) == written
+    assert json.loads(json.dumps(dataclasses.asdict(record))) == written | {"restarts": False}
 
 
 def test_the_image_that_is_deployed_is_named(saved):

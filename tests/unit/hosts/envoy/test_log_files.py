@@ -137,6 +137,25 @@ def test_a_log_that_cannot_be_set_aside_is_emptied(tmp_path):
     assert not set_aside(path).exists()
 
 
+def test_a_log_that_cannot_be_set_aside_leaves_no_file_open(tmp_path):
+    path = tmp_path / "log"
+    set_aside(path).mkdir()  # which no file can replace
+    with closing(LogFile(path)) as log:
+        before = len([*Path("/dev/fd").iterdir()])
+        for _ in range(5):
+            log.append(b"x" * LARGEST)
+        assert len([*Path("/dev/fd").iterdir()]) == before
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["log", set_aside(path).name]
+
+
+def test_what_is_appended_after_the_end_is_dropped(tmp_path):
+    log = LogFile(tmp_path / "log")
+    log.close()
+    with (tmp_path / "other").open("wb"):  # it gets the same number
+        log.append(b"late\n")
+    assert (tmp_path / "other").read_bytes() == (tmp_path / "log").read_bytes() == b""
+
+
 def test_a_log_goes_on_where_it_ended(tmp_path: Path):
     for number in range(3):
         with closing(LogFile(tmp_path / "log")) as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from scaffold.errors import ProjectError
 from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
+from scaffold.hosts.envoy.run_folder import Folder
+from scaffold.hosts.options import HostSettings
 
 
 def at(address, port):
@@ -39,11 +42,30 @@ def test_what_listens_on_no_port_stays_and_is_not_published():
         assert asked == {9901: 9901}
 
 
-def test_anywhere_is_every_port_0():
+def test_elsewhere_is_every_port_0_and_no_socket_of_theirs(tmp_path):
     given = bootstrap(at("127.0.0.1", 80), PIPE, admin=at("127.0.0.1", 9901))
-    wanted = bootstrap(at("127.0.0.1", 0), PIPE, admin=at("127.0.0.1", 0))
-    assert envoy_bootstrap.on_any_port(given) == wanted
-    assert envoy_bootstrap.on_any_port(given | {"admin": None})["admin"] is None
+    moved = {"address": {"pipe": {"path": str(tmp_path / "listener1.sock")}}}
+    wanted = {"static_resources": {"listeners": [at("127.0.0.1", 0), moved]}}
+    assert envoy_bootstrap.elsewhere(given, tmp_path) == wanted
+    assert envoy_bootstrap.elsewhere(given | {"admin": None}, tmp_path) == wanted
+
+
+@pytest.mark.parametrize("value", [None, {}, {"address": None}, {"access_log": []}], ids=str)
+def test_an_admin_interface_without_an_address_gets_ours(value, tmp_path):
+    path = tmp_path / "envoy.json"
+    listener = {"address": {"socket_address": {"address": "::1", "port_value": 0}}}
+    listener["filter_chains"] = [chain(envoy_bootstrap.MANAGER)]
+    router = {"name": "r", "typed_config": {"@type": envoy_bootstrap.ROUTER}}
+    listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"] = [router]
+    path.write_text(json.dumps({"static_resources": {"listeners": [listener]}, "admin": value}))
+    made = Folder(tmp_path).make_bootstrap(HostSettings(bootstrap=str(path)), {})
+    assert made["admin"]["address"]["pipe"]["path"] == str(tmp_path / "writable/admin.sock")
+
+
+@pytest.mark.parametrize("value", ["x", [1], {"address": "127.0.0.1:9901"}], ids=str)
+def test_what_is_no_admin_interface_is_refused(value, tmp_path):
+    with pytest.raises(ProjectError, match=f"the `admin` of {tmp_path} isn't an admin interface"):
+        envoy_bootstrap.admin({"admin": value}, tmp_path)
 
 
 def chain(*kinds):

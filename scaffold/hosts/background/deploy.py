@@ -176,10 +176,11 @@ class _Verified:
         if self.host.origin is None and self.probe is None:
             emit(Noted("not verified: this is your own upstream; pass --probe PATH"))
             return
-        mark, is_stuck = self.host.log.size(), self.host.is_stuck()
+        mark = self.host.log.size()
+        is_stuck = self.host.is_stuck() if any(plugin.ticks for plugin in self.plugins) else None
         try:
             self._send()
-            if any(plugin.ticks for plugin in self.plugins):
+            if is_stuck:
                 self._await_tick(is_stuck)
         except HostError as error:
             if loop := self.host.find_loop(self.plugins):

@@ -25,6 +25,8 @@ import requests.adapters
 import requests.utils
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError, NameResolutionError
+from urllib3.util.connection import allowed_gai_family
 
 from scaffold import __version__
 from scaffold.core.host_names import is_loopback
@@ -33,6 +35,7 @@ from scaffold.errors import MachineError
 AUTHORITIES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")  # the first that is set counts
 _CHUNK = 2**18  # bytes read at once
 _CONNECT = 10.0  # seconds for one address of a host
+_LEAST = 0.01  # seconds for an address where no time is left
 _MARGIN = 0.05  # seconds: our own deadline has passed when a connection is cut
 
 
@@ -46,7 +49,7 @@ class Session(requests.Session):
         self.headers.update(
             {"User-Agent": f"proxy-wasm-scaffold/{__version__}", "Accept-Encoding": "identity"}
         )
-        self._open: list[_Cuttable] = []
+        self._open = _Open()
         self._timer: threading.Timer | None = None
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter(self._open))
@@ -62,7 +65,7 @@ class Session(requests.Session):
         A `silence` is waited for so many seconds. After the `remaining` ones all connections are cut, also
         while a body is read, unless another request was sent. `more` is what `requests.request` takes.
         """
-        seconds, end = min(silence, remaining), time.monotonic() + remaining
+        seconds, self._open.end = min(silence, remaining), time.monotonic() + remaining
         for connection in self._open:
             if connection.sock is None:  # closed, and nobody reads from it any more
                 connection.release()
@@ -77,7 +80,7 @@ class Session(requests.Session):
             verify=authorities() if url.startswith("https:") else True,
             **more,
         )
-        if time.monotonic() > end:  # http.client takes headers that were cut for all
+        if time.monotonic() > self._open.end:  # http.client takes headers that were cut for all
             response.close()
             raise requests.Timeout
         return response
@@ -102,6 +105,12 @@ class Session(requests.Session):
             connection.cut()
 
 
+class _Open(list["_Cuttable"]):
+    """The connections of a session. `end` is when the time for its request is over."""
+
+    end = 0.0
+
+
 class _Cuttable:
     """Part of a connection: another thread can cut it, also in the middle of TLS's handshake.
 
@@ -110,12 +119,49 @@ class _Cuttable:
 
     handle: socket.socket | None = None
     sock: socket.socket | None
+    among: _Open
+    host: Any  # like the next two, urllib3's own
+    timeout: Any
+    _dns_host: Any
 
     def _new_conn(self) -> socket.socket:
-        made: socket.socket = super()._new_conn()  # type: ignore[misc]
+        made = self._connected()
         self.release()
         self.handle = made.dup()  # TLS takes the first one over
         return made
+
+    def _connected(self) -> socket.socket:
+        """A connection to the first of the host's addresses that answers; they share the time that is left.
+
+        urllib3 has the same seconds for each of them.
+        """
+        host, most = self._dns_host, self.timeout
+        addresses = self._addresses()
+        try:
+            for left in range(len(addresses), 0, -1):
+                self._dns_host = addresses[-left]
+                self.timeout = min(most, max(_LEAST, (self.among.end - time.monotonic()) / left))
+                try:
+                    made: socket.socket = super()._new_conn()  # type: ignore[misc]
+                except HTTPError:
+                    if left == 1:
+                        raise
+                else:
+                    return made
+        finally:
+            self._dns_host, self.timeout = host, most
+        raise AssertionError
+
+    def _addresses(self) -> list[str]:
+        """The addresses of the host; its name where there is only one, or it isn't a valid name."""
+        try:
+            found = socket.getaddrinfo(self._dns_host, None, allowed_gai_family(), socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error  # type: ignore[arg-type]
+        except UnicodeError:
+            return [self._dns_host]
+        addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+        return addresses if len(addresses) > 1 else [self._dns_host]
 
     def cut(self) -> None:
         """End whatever waits for the other side."""
@@ -133,7 +179,7 @@ class _Cuttable:
 class _Adapter(requests.adapters.HTTPAdapter):
     """Keeps the connections that it opens in `connections`, where they can be cut."""
 
-    def __init__(self, connections: list[_Cuttable]) -> None:
+    def __init__(self, connections: _Open) -> None:
         self._pools = _pools(connections)
         super().__init__()
 
@@ -150,15 +196,17 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return manager
 
 
-def _pools(connections: list[_Cuttable]) -> dict[str, type[HTTPConnectionPool]]:
+def _pools(connections: _Open) -> dict[str, type[HTTPConnectionPool]]:
     class Plain(_Cuttable, HTTPConnection):
         def __init__(self, *arguments: Any, **more: Any) -> None:
             super().__init__(*arguments, **more)
+            self.among = connections
             connections.append(self)
 
     class Secure(_Cuttable, HTTPSConnection):
         def __init__(self, *arguments: Any, **more: Any) -> None:
             super().__init__(*arguments, **more)
+            self.among = connections
             connections.append(self)
 
     class PlainPool(HTTPConnectionPool):

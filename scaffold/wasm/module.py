@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from scaffold.core.files import digest
-from scaffold.core.foreign_files import open_regular
+from scaffold.core.foreign_files import open_regular, read_bytes
 from scaffold.errors import ModuleError
 
 MAGIC = b"\0asm"
@@ -38,7 +38,8 @@ _TIMER = "proxy_set_tick_period_milliseconds"
 _ENTRY_LIMIT = 20_000  # sections, imports or exports
 _LISTED_LIMIT = 2 * 2**20  # bytes of all imports, or of all exports
 _NAME_LIMIT = 300  # bytes of any other name
-_TOOL_LIMIT = 100  # entries in a list of producers or features
+_TOOL_LIMIT = 100  # entries in a list of producers or features, or parts of the names
+_ALL_LIMIT = 5_000_000  # entries of all lists of a file: they are read one by one, a million in a second
 
 _CORE = "custom|type|import|function|table|memory|global|export|start|element|code|data|data count|tag"
 _OUTER = (
@@ -59,9 +60,10 @@ _LETTERS = dict.fromkeys(range(256), "?") | {byte: letter for byte, (letter, _) 
 _WORDS = dict(_VALUES.values()) | {"?": "?"}
 _REFERENCES = {0x63, 0x64}  # value types of more than one byte
 
-# a source file of the Rust SDK, named in a panic's message: in a registry, a git checkout or a folder
+# a source file of the Rust SDK, named in a panic's message: in a registry, a git checkout or a folder; what
+# `++` and `}+` have matched stays matched, so that no content makes the search go back and forth
 _RUST_SOURCE = re.compile(
-    rb"proxy-wasm(?:-rust-sdk(?:-\w+)?(?:[\\/]\w+)?|-(\d+\.\d+\.\d+[\w.+-]{0,40}))?"
+    rb"proxy-wasm(?:-rust-sdk(?:-\w++)?(?:[\\/]\w++)?|-(\d++\.\d++\.\d++[\w.+-]{0,40}+))?"
     rb"[\\/]src[\\/](?:dispatcher|hostcalls|allocator)\.rs"
 )
 _ASSEMBLYSCRIPT = "~lib/rt/".encode("utf-16-le")  # the files of its runtime, named in a trap's message
@@ -221,7 +223,7 @@ class WasmModule:
         Raises `ModuleError` if the file has changed since another process read it.
         """
         try:
-            content = self.path.read_bytes()
+            content = read_bytes(self.path, SIZE_LIMIT)
         except OSError as error:
             raise ModuleError(f"cannot read the module {self.path}: {error.strerror}") from error
         if digest(content) != self.digest:
@@ -253,10 +255,9 @@ def _content(path: Path) -> bytes:
         with open_regular(path) as file:
             _check_header(file.read(8), path)
             size = os.fstat(file.fileno()).st_size
-            if size > SIZE_LIMIT:
-                raise NotAPlugin(f"{path} has {size:,} bytes, and no host takes more than 1 GiB")
-            file.seek(0)
-            return file.readall()
+        if size > SIZE_LIMIT:
+            raise NotAPlugin(f"{path} has {size:,} bytes, and no host takes more than 1 GiB")
+        return read_bytes(path, SIZE_LIMIT)
     except OSError as error:
         raise NotAPlugin(f"cannot read the module {path}: {error.strerror}") from error
 
@@ -448,10 +449,13 @@ def _names_readable(body: _Reader) -> bool:
 
     Source: proxy-wasm-cpp-host, src/bytecode_util.cc, getFunctionNameIndex.
     """
-    names = 0
+    names = parts = 0
     try:
         while body.at < body.end:
             kind, part = body.byte(), body.part(body.number())
+            parts += 1
+            if parts > _TOOL_LIMIT:  # the specification has a dozen
+                return False
             if kind == 1:
                 count = part.count("names")
                 names += count
@@ -508,26 +512,32 @@ def _sdk(content: bytes, producers: Mapping[str, Mapping[str, str]], names: Set[
 
 
 class _Reader:
-    """A cursor over a part of the file that never reads past its end."""
+    """A cursor over a part of the file that never reads past its end.
 
-    __slots__ = ("at", "content", "end", "path")
+    `listed` is the number of entries in all lists of this part and those that it is a part of.
+    """
+
+    __slots__ = ("at", "content", "end", "listed", "path")
 
     def __init__(self, content: bytes, path: Path, at: int, end: int) -> None:
         self.content, self.path, self.at, self.end = content, path, at, end
+        self.listed = [0]
 
     def part(self, size: int) -> _Reader:
         """The next `size` bytes, with a cursor of their own."""
         begin = self._take(size)
-        return _Reader(self.content, self.path, begin, begin + size)
+        part = _Reader(self.content, self.path, begin, begin + size)
+        part.listed = self.listed
+        return part
 
     def byte(self) -> int:
         """One byte."""
         return self.content[self._take(1)]
 
-    def number(self) -> int:
-        """An unsigned LEB128 number."""
+    def number(self, *, wide: bool = False) -> int:
+        """An unsigned LEB128 number of at most 32 bits, or 64 if it is `wide`."""
         value = 0
-        for shift in range(0, 70, 7):
+        for shift in range(0, 70 if wide else 35, 7):
             byte = self.byte()
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
@@ -541,6 +551,9 @@ class _Reader:
             raise self.broken("it is cut short")
         if count > limit:
             raise self.broken(f"it has {count:,} {what}: {limit:,} is the limit")
+        self.listed[0] += count
+        if self.listed[0] > _ALL_LIMIT:
+            raise self.broken(f"its lists have more than {_ALL_LIMIT:,} entries")
         return count
 
     def name(self, limit: int = _NAME_LIMIT, *, errors: str = "strict") -> str:
@@ -563,9 +576,11 @@ class _Reader:
 
     def limits(self) -> int:
         """The initial size of a memory, in pages of 64 KiB, or of a table."""
-        flags, initial = self.byte(), self.number()
+        flags = self.byte()
+        wide = bool(flags & 4)  # addresses of 64 bits
+        initial = self.number(wide=wide)
         if flags & 1:
-            self.number()
+            self.number(wide=wide)
         return initial
 
     def value_type(self) -> int:

@@ -10,6 +10,8 @@ from support.odd_modules import module
 
 from scaffold.wasm.module import NotAPlugin, WasmFile
 
+LONG_LIST = asm.number(1000) + b"\x64\0" * 1000  # of references, which take more than a byte each
+
 
 @pytest.mark.parametrize(
     ("content", "why"),
@@ -25,11 +27,19 @@ from scaffold.wasm.module import NotAPlugin, WasmFile
             ),
             "it has more types than hosts take",
         ),
+        (
+            asm.module(asm.section(1, asm.vector([b"\x60" + LONG_LIST + b"\0"] * 5_001))),
+            "its lists have more than 5,000,000 entries",
+        ),
+        (
+            asm.module(asm.section(1, asm.vector([b"\x5f" + asm.number(10**6) + bytes(2 * 10**6)] * 6))),
+            "its lists have more than 5,000,000 entries",
+        ),
         (asm.module(asm.section(1, asm.number(2**32 - 1))), "it is cut short"),
         (asm.module(asm.section(3, asm.number(2**32 - 1))), "it is cut short"),
         (asm.module(asm.section(10, asm.number(2**32 - 1))), "it is cut short"),
     ],
-    ids=["sections", "imports", "types", "types said", "functions said", "code said"],
+    ids=["sections", "imports", "types", "references", "fields", "types said", "functions said", "code said"],
 )
 def test_too_much_ends_at_once(tmp_path, content, why):
     path = tmp_path / "a.wasm"

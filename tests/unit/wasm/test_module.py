@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import wasm_asm as asm
 
+from scaffold.errors import ModuleError
 from scaffold.wasm.module import ABI_VERSIONS, Extern, NotAPlugin, WasmFile, WasmModule
 
 
@@ -306,3 +307,16 @@ def test_imports_come_back_as_they_were_written(imports, entries):
         Extern(module, name, kinds[what[0]], "" if what[0] else ">-") for module, name, what in entries
     )
     assert imports(*entries) == expected
+
+
+def test_a_pipe_that_took_the_place_of_a_module_is_not_waited_for(tmp_path):
+    path = tmp_path / "a.wasm"
+    path.write_bytes(asm.plugin())
+    read = WasmModule.read(path)
+    other = WasmModule(path, read.size, read.digest, read.abi_version, read.exports)  # content isn't kept
+    assert other.content == asm.plugin()
+    other = WasmModule(path, read.size, read.digest, read.abi_version, read.exports)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ModuleError, match="it is a pipe, not a regular file"):
+        _ = other.content

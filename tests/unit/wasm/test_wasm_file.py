@@ -1,5 +1,7 @@
 import hashlib
 import itertools
+import re
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,7 +10,7 @@ from support import wasm_asm as asm
 from support.odd_modules import build, wasi
 
 from scaffold.wasm import check as abi
-from scaffold.wasm.module import Extern, NotAPlugin, WasmModule, readable
+from scaffold.wasm.module import _RUST_SOURCE, Extern, NotAPlugin, WasmModule, readable
 
 COMPONENT = b"\0asm\x0d\0\x01\0"
 
@@ -179,6 +181,35 @@ def test_cut_short_anywhere_but_between_sections(read):
 def test_names_that_are_too_many_are_not_read(read):
     listed = b"\x01" + asm.number(3_000_007) + asm.number(10**6 + 1)
     assert not read(build(customs=[asm.custom("name", listed + bytes(3_000_003))])).names_readable
+
+
+def test_parts_of_the_names_that_are_too_many_are_not_read(read):
+    def of(parts):
+        return read(build(customs=[asm.custom("name", b"\x02\0" * parts)])).names_readable
+
+    assert of(100)
+    assert not of(101)
+
+
+@pytest.mark.parametrize("begin", [b"proxy-wasm-1.1.", b"proxy-wasm-rust-sdk-"])
+def test_the_search_for_the_sdk_does_not_go_back_and_forth(begin):
+    def seconds(pattern):
+        times = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            pattern(begin + b"1" * 10**6)
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    once = re.compile(rb"[\w.+-]++$").match
+    assert seconds(_RUST_SOURCE.search) < 10 * seconds(once)  # it was 390 and 24 times
+
+
+def test_a_number_has_at_most_32_bits_but_for_memories_of_64(read):
+    padded = b"\x81" + b"\x80" * 4 + b"\0"
+    assert read(asm.module(asm.section(5, b"\1\4" + padded))).memory_pages == 1
+    with pytest.raises(NotAPlugin, match="a number is too long"):
+        read(asm.module(asm.section(5, b"\1\0" + padded)))
 
 
 @pytest.mark.parametrize(

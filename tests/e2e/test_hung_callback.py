@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,3 +130,21 @@ def test_with_a_bootstrap_the_previous_one_serves_on_too(root, tmp_path):
     assert answers(good.url)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(pipe))
+
+
+def test_a_late_tick_that_ends_envoy_again_and_again_brings_the_previous_one_back(root, tmp_path):
+    good = deploy(root, "envoy", module(tmp_path))
+    path = tmp_path / "late.wasm"
+    path.write_bytes(looping("proxy_on_tick", period=1500))
+    late = deploy(root, "envoy", str(path))
+    assert (late.plugins[0].name, late.reverted) == ("late", False)
+    deadline = time.monotonic() + 60
+    while not (status := scaffold.status(root)[0]).reverted or not status.answers:
+        assert time.monotonic() < deadline, status
+        time.sleep(0.2)
+    time.sleep(4)  # in which the late one would have ended it once more
+    (status,) = scaffold.status(root)
+    assert (status.answers, answers(good.url)) == (True, True)
+    assert "the previous version runs instead: this one ended Envoy again and again" in status.summary()
+    again = deploy(root, "envoy", module(tmp_path))
+    assert (again.reverted, scaffold.status(root)[0].reverted) == (False, False)

@@ -16,18 +16,18 @@ EXPORTS = {
     "proxy_on_tick": "i>-",
 }
 TIMER = "proxy_set_tick_period_milliseconds"
-PERIOD = 50  # milliseconds
+PERIOD = 50  # milliseconds, unless another is asked for
 
 
-def looping(callback: str = "") -> bytes:
-    """A plugin that loops in `callback`; one that loops in `proxy_on_tick` sets a timer."""
+def looping(callback: str = "", period: int = PERIOD) -> bytes:
+    """A plugin that loops in `callback`; one that loops in `proxy_on_tick` sets a timer, of so many ms."""
     kinds = list(dict.fromkeys(["i>i", *EXPORTS.values()]))
     ticks = callback == "proxy_on_tick"
     bodies = []
     for name, kind in EXPORTS.items():
         body = asm.const(asm.BUFFER) if name == "malloc" else result(kind)
         if ticks and name == "proxy_on_configure":
-            body = asm.const(PERIOD) + b"\x10\x00\x1a" + body  # call 0, drop
+            body = asm.const(period) + b"\x10\x00\x1a" + body  # call 0, drop
         bodies.append(LOOP + b"\x00" if name == callback else body)
     timer = [("env", TIMER, b"\x00" + asm.number(kinds.index("i>i")))] if ticks else []
     return asm.module(

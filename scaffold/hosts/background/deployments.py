@@ -87,7 +87,8 @@ class Record:
 class Status:
     """A deployment as the user sees it; `age` is in seconds since the last deploy.
 
-    `running` is about its supervisor, `answers` about Envoy. `admin_address` is a socket's path or
+    `running` is about its supervisor, `answers` about Envoy; `reverted` says that the version before
+    `plugins` runs, since they ended Envoy again and again. `admin_address` is a socket's path or
     `HOST:PORT`.
     """
 
@@ -96,6 +97,7 @@ class Status:
     admin_address: str
     running: bool
     answers: bool
+    reverted: bool
     plugins: list[DeployedPlugin]
     envoy_version: str
     upstream: str
@@ -104,7 +106,9 @@ class Status:
     envoy_image: str = ""
 
     @classmethod
-    def of(cls, record: Record, admin_address: str, *, answers: bool = True) -> Status:
+    def of(
+        cls, record: Record, admin_address: str, *, answers: bool = True, reverted: bool = False
+    ) -> Status:
         """The deployment's status now."""
         settings = record.settings
         return cls(
@@ -113,6 +117,7 @@ class Status:
             admin_address=admin_address,
             running=record.alive,
             answers=answers,
+            reverted=reverted,
             plugins=record.plugins,
             envoy_version=str(Version(record.envoy_version)),
             upstream=settings.upstream or settings.bootstrap or "built in",
@@ -127,6 +132,8 @@ class Status:
         where = f"{self.url}, deployed {age(self.age)} ago" if self.running else ended
         image = f" in {self.envoy_image}" if self.envoy_image else ""
         silent = [] if self.answers else ["  Envoy doesn't answer now; `scaffold logs` may say why"]
+        if self.reverted:
+            silent.append("  the previous version runs instead: this one ended Envoy again and again")
         lines = [
             f"{self.name}: {where}",
             *silent,

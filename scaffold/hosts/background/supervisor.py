@@ -25,7 +25,7 @@ from scaffold.core import files, process, records
 from scaffold.errors import INTERNAL, HostError, ScaffoldError, of_exit_code, of_os_error
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background.deployments import RESTART, STOP_SECONDS, SUPERVISOR
-from scaffold.hosts.envoy.running import RUNS_AGAIN, died
+from scaffold.hosts.envoy.running import ABORTED, RUNS_AGAIN, died
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
 from scaffold.wasm.module import WasmModule
@@ -33,6 +33,7 @@ from scaffold.wasm.module import WasmModule
 START_SECONDS = 60.0
 FIRST_PAUSE = 0.25  # seconds before Envoy is restarted; doubled each time
 LONGEST_PAUSE = 30.0
+MOST_ABORTS = 2  # after the first
 LONG_RUN = 60.0  # seconds after which the next pause is the first again
 Start = AbstractContextManager[hosts.Running]
 
@@ -157,28 +158,36 @@ def _run_first(start: Start, committed: threading.Event, log: Path) -> int:
 
 
 def _run_again(begin: Callable[[], Start], log: Path) -> None:
-    """Restart Envoy with what is deployed whenever it ends; the pause grows unless it runs for long."""
-    pause = FIRST_PAUSE
+    """Restart Envoy with what is deployed whenever it ends; the pause grows unless it runs for long.
+
+    After three lives in a row that its watchdog ended soon, it gets the previous plugins.
+    """
+    pause, aborts = FIRST_PAUSE, 0
     while True:
         time.sleep(pause)
         begun = time.monotonic()
         try:
             with begin() as running:
                 _log(log, f"{RUNS_AGAIN}, after {pause:g} s")
-                asked = _await_end(running, log)
+                end = _await_end(running, log)
+                aborts = aborts + 1 if end == "aborted" and time.monotonic() - begun < LONG_RUN else 0
+                if aborts == MOST_ABORTS and running.folder.revert():
+                    end, aborts = "reverted", 0
+                    _log(log, "the plugin doesn't return again and again; the previous version runs instead")
         except (ScaffoldError, OSError) as error:
-            asked = False
+            end = "failed"
             _log(log, str(error))
         long = time.monotonic() - begun > LONG_RUN
-        pause = FIRST_PAUSE if asked or long else min(2 * pause, LONGEST_PAUSE)
+        fresh = long or end in ("asked", "reverted")
+        pause = FIRST_PAUSE if fresh else min(2 * pause, LONGEST_PAUSE)
 
 
 class _Restart(Exception):
     """A command asks for a new Envoy: the one that runs doesn't answer any more."""
 
 
-def _await_end(running: hosts.Running, log: Path) -> bool:
-    """Wait until Envoy ends by itself, or end it because a command asks for it: then returns True."""
+def _await_end(running: hosts.Running, log: Path) -> str:
+    """Wait until Envoy ends: its watchdog aborts it, it ends by itself, or a command asks for another."""
     assert running.process  # noqa: S101 - we started it
     mark = running.log.size()
     try:
@@ -189,9 +198,9 @@ def _await_end(running: hosts.Running, log: Path) -> bool:
         signal.signal(RESTART, signal.SIG_IGN)
         running.process.kill()
         _log(log, "Envoy didn't answer any more")
-        return True
+        return "asked"
     _log(log, died(code, running.log.since(mark)).message)
-    return False
+    return "aborted" if code == ABORTED else "ended"
 
 
 def _raise_restart(_number: int, _frame: object) -> None:

@@ -33,7 +33,8 @@ def status(roots: Sequence[Path] | None) -> list[Status]:
 
 def _status(record: Record) -> Status:
     host = attach(record)
-    return Status.of(record, host.admin_address, answers=record.alive and host.alive)
+    reverted = host.folder.reverted.exists()
+    return Status.of(record, host.admin_address, answers=record.alive and host.alive, reverted=reverted)
 
 
 def remove(roots: Sequence[Path] | None) -> Iterator[Stopped | None]:

@@ -62,6 +62,12 @@ class FilterFile:
         if self._replaced and self._old.exists():
             self._old.replace(self._path)
 
+    def keep(self, folder: Path) -> None:
+        """Keep the old filter in a folder, for `Folder.revert`."""
+        if self._replaced and self._old.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._old.replace(folder / self._path.name)
+
     def clean_up(self) -> None:
         """Remove what lies beside the file."""
         for path in (self._new, self._old):
@@ -87,6 +93,10 @@ class Folder:
         self.access_pipe = path / "access.pipe"  # by which that comes from an Envoy that isn't enclosed
         self.authorities = path / "authorities.pem"
         self.watched = path if (path / "ecds.json").exists() else path / "filters"  # it was `path` once
+        self.previous = path / "previous"  # the filters before those that Envoy reads
+        self.reverted = (
+            path / "reverted"
+        )  # exists while they are read instead, since the later ones don't work
         self.admin = path / "admin"  # names the socket, or the port, of Envoy's admin interface
         self.sockets = path  # elsewhere if this path is too long for a socket
         self.control = path / "control"  # names the upstream's control socket, while it serves
@@ -178,6 +188,9 @@ class Folder:
                 staged.append(FilterFile(self.filter(place)))
                 self._stage(staged[-1], plugin, version, place, fresh)
             yield staged
+            for file in staged:
+                file.keep(self.previous)
+            self.reverted.unlink(missing_ok=True)
         except BaseException:
             for file in staged:
                 file.restore()
@@ -204,9 +217,19 @@ class Folder:
             files.write(path, module.content)
         return path
 
+    def revert(self) -> bool:
+        """Put the previous filters in place of those that Envoy reads; False if there are none."""
+        kept = [self.previous / path.name for path in self.filters()]
+        if not kept or not all(path.exists() for path in kept):
+            return False
+        self.reverted.touch()
+        for path in kept:
+            path.replace(self.watched / path.name)
+        return True
+
     def prune(self) -> None:
         """Remove old modules, but never those that the filters name."""
-        named = "".join(path.read_text() for path in self.filters())
+        named = "".join(path.read_text() for path in [*self.filters(), *self.previous.glob("*.json")])
         others = [path for path in self.modules.glob("*.wasm") if path.name not in named]
         for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[: 1 - KEPT_MODULES]:
             path.unlink(missing_ok=True)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scaffold.hosts.upstream.control import Origin
 
 VALIDATE = ("--mode", "validate", "-l", "error", "--log-format", "%v")  # the bare messages
+ABORTED = -6  # the exit code of an Envoy that its watchdog has ended
 RUNS_AGAIN = "Envoy runs again"  # in the supervisor's line in the log
 _REFUSED = "Unable to create Wasm"
 
@@ -312,7 +313,7 @@ def died(code: int, lines: Iterable[Line]) -> HostError:
     """The error that says how Envoy ended, after its last words."""
     how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
     words = deque((line.text for line in lines if line.serious), maxlen=5)
-    if code == -6:
+    if code == ABORTED:
         how += ", which its watchdog sends when a plugin doesn't return (an endless loop?)"
     return HostError("\n".join([f"Envoy ended {how}", *words]))
 

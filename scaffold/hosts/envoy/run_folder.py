@@ -230,8 +230,12 @@ class Folder:
     def prune(self) -> None:
         """Remove old modules, but never those that the filters name."""
         named = "".join(path.read_text() for path in [*self.filters(), *self.previous.glob("*.json")])
-        others = [path for path in self.modules.glob("*.wasm") if path.name not in named]
-        for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[: 1 - KEPT_MODULES]:
+        modules = list(self.modules.glob("*.wasm"))
+        others = sorted(
+            (path for path in modules if path.name not in named), key=lambda path: path.stat().st_mtime_ns
+        )
+        room = max(0, KEPT_MODULES - len(modules) + len(others))
+        for path in others[: max(0, len(others) - room)]:
             path.unlink(missing_ok=True)
 
     def origin(self) -> Origin | None:

@@ -144,3 +144,20 @@ def test_a_misspelt_table_is_not_taken_for_none(tmp_path):
     )
     with pytest.raises(ProjectError, match=r"\[package.metadata.proxy_wasm\] in .* is misspelt"):
         plugin_of(tmp_path, module(tmp_path / "m.wasm", 1))
+
+
+def test_the_previous_filters_come_back_once(folder, tmp_path):
+    assert not folder.revert(), "there are none"
+    texts = []
+    for mark in range(3):
+        folder.write_filters([Plugin("p", "", module(tmp_path / "m.wasm", mark))], (1, 40))
+        texts.append(folder.filter().read_text())
+        folder.prune()
+    assert folder.revert()
+    assert folder.filter().read_text() == texts[1]
+    named = json.loads(texts[1])["resources"][0]["typed_config"]["config"]
+    assert Path(named["vm_config"]["code"]["local"]["filename"]).exists()
+    assert folder.reverted.exists()
+    assert not folder.revert()
+    folder.write_filters([Plugin("p", "", module(tmp_path / "m.wasm", 4))], (1, 40))
+    assert not folder.reverted.exists()

@@ -23,7 +23,9 @@ _LONGEST = 1000  # characters of a line
 class Trusted:
     """A trusted state of a template: its `pin`, where it came from, and since when (ISO 8601).
 
-    `directory` is the template's folder in the commit: the others in it aren't trusted.
+    `directory` is the template's folder, for people. `place` is that in the commit: the others in it aren't
+    trusted. It is None in the records of earlier versions, which trusted all folders, or another by mistake:
+    such a commit isn't trusted any more.
     """
 
     pin: str
@@ -31,6 +33,7 @@ class Trusted:
     source: str
     directory: str | None
     since: str
+    place: str | None = None
 
 
 def require(template: Template, trust: bool = False) -> None:
@@ -84,15 +87,17 @@ def _begins(pin: str, part: str) -> bool:
 
 def _remember(template: Template, pin: str) -> None:
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    new = Trusted(pin, template.name, template.source, template.place or template.directory, since)
+    directory, place = template.place or template.directory, template.place
+    new = Trusted(pin, template.name, template.source, directory, since, place)
     with _lock():
-        records.write(_path(), [*(each for each in trusted() if not _covers(each, template)), new])
+        left = [each for each in trusted() if each.pin != pin or each.place not in (None, place)]
+        records.write(_path(), [*left, new])
 
 
 def _covers(trusted: Trusted, template: Template) -> bool:
     """Whether it is the same content: a digest is that of the folder alone, a commit that of all folders."""
     alone = trusted.pin.startswith("sha256:")
-    return trusted.pin == template.pin and (alone or (trusted.directory or "") == template.place)
+    return trusted.pin == template.pin and (alone or trusted.place == template.place)
 
 
 def _runs(folder: Path) -> Iterator[str]:

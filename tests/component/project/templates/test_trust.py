@@ -225,6 +225,33 @@ def test_trust_in_a_folder_isnt_given_to_the_top_of_the_commit_nor_the_other_way
     assert new(every / "inner", name="third").code == 0
 
 
+@pytest.mark.parametrize("named", ["good", "evil", None])
+def test_a_commit_that_an_earlier_version_trusted_is_trusted_for_no_folder(tmp_path, new, user, named):
+    """They recorded what followed --directory, which was nothing for the path of a folder in a commit."""
+    every = template(tmp_path / "every")
+    template(every / "good")
+    template(every / "evil")
+    pin = commit(every)
+    record = files.data_dir() / "trusted-templates.json"
+    record.parent.mkdir(parents=True)
+    old = {"pin": pin, "name": "good", "source": str(every / "good"), "since": "2026-01-01T00:00:00+00:00"}
+    record.write_text(json.dumps([old | {"directory": named}]))
+    for number, folder in enumerate((every, every / "good", every / "evil")):
+        assert new(folder, name=f"made_{number}").code == 2
+    assert new(every / "good", "--trust").code == 0
+    assert [each.place for each in trust.trusted()] == ["good"], "in the old one's place"
+    assert new(every / "evil", name="evil").code == 2
+
+
+def test_a_folders_content_that_an_earlier_version_trusted_is_trusted(mine, new):
+    assert new(mine, "--trust").code == 0
+    record = files.data_dir() / "trusted-templates.json"
+    (old,) = json.loads(record.read_text())
+    del old["place"]
+    record.write_text(json.dumps([old]))
+    assert new(mine, name="second").code == 0
+
+
 def test_one_that_comes_with_us_needs_no_trust(new, out):
     assert new("http", "--trust").code == 0
     assert trust.trusted() == []

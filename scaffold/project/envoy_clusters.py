@@ -11,7 +11,8 @@ from scaffold.errors import ProjectError, UsageError
 
 UPSTREAM = "upstream"  # the cluster to which every request goes
 GRPC = "grpc://"  # the scheme of a cluster that is called by gRPC
-_PORTS = {"http": 80, "https": 443}
+_PORTS = {"http": 80, "https": 443, "grpc": 80}
+_SCHEMES = (*_PORTS, "tcp")
 _HINT = f'write `clusters = {{ authz = "http://host:port", beta = "{UPSTREAM}", users = "{GRPC}host:port" }}`'
 
 
@@ -57,17 +58,16 @@ def addresses(upstream: Address, clusters: Mapping[str, str]) -> dict[str, Addre
 
 
 def _address(place: str, upstream: Address) -> Address:
-    """The address of "upstream", a URL, or either with `GRPC` before it; raises `UsageError` otherwise."""
-    plain = place.removeprefix(GRPC)
-    if plain == UPSTREAM:
-        return replace(upstream, bridged=plain != place)
-    if plain != place:
-        return replace(parse_upstream(f"http://{plain}"), http2=True)
+    """The address of "upstream", "grpc://upstream" or a URL; raises `UsageError` otherwise."""
+    if place == UPSTREAM:
+        return upstream
+    if place == f"{GRPC}{UPSTREAM}":
+        return replace(upstream, bridged=not upstream.http2)  # one that speaks HTTP/2 takes the call itself
     return parse_upstream(place)
 
 
 def parse_upstream(url: str) -> Address:
-    """A server's address from its URL: http(s)://host[:port] or tcp://host:port.
+    """A server's address from its URL: http(s)://host[:port], grpc://host[:port] or tcp://host:port.
 
     Raises `UsageError` for anything else.
     """
@@ -77,11 +77,13 @@ def parse_upstream(url: str) -> Address:
         host = (parts.hostname or "").encode("idna").decode()
     except ValueError:  # an invalid port or name
         parts, port, host = urlsplit(""), None, ""
-    known = parts.scheme in ("http", "https", "tcp") and host and port
+    known = parts.scheme in _SCHEMES and host and port
     more = parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment
     if not known or more:
-        raise UsageError(f"`{url}` isn't a valid upstream URL", hint="write it as http://host:port")
-    return Address(host, port or 0, tls=_authorities() if parts.scheme == "https" else "")
+        hint = f"write it as http://host:port, or {GRPC}host:port"
+        raise UsageError(f"`{url}` isn't a valid upstream URL", hint=hint)
+    tls = _authorities() if parts.scheme == "https" else ""
+    return Address(host, port or 0, tls=tls, http2=parts.scheme == "grpc")
 
 
 def _authorities() -> str:

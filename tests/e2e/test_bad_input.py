@@ -235,7 +235,7 @@ def test_an_upstream_that_is_none(url, run, place, hello):
         ran = run(*SCAFFOLD, *words, hello.path, "--root", place, f"--upstream={url}")
         assert (ran.returncode, ran.stdout) == (2, "")
         assert ran.stderr.endswith(
-            error(f"`{url}` isn't a valid upstream URL", "write it as http://host:port")
+            error(f"`{url}` isn't a valid upstream URL", "write it as http://host:port, or grpc://host:port")
         )
 
 

@@ -1,8 +1,9 @@
-"""Foreign upstreams over https: believed only when their certificate is theirs."""
+"""Foreign upstreams: over https believed only when their certificate is theirs, over gRPC asked by HTTP/2."""
 
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import ssl
 import threading
@@ -13,6 +14,7 @@ import pytest
 import trustme
 
 from scaffold.hosts import host as hosts
+from scaffold.hosts.envoy.resources import EXTENSIONS, router
 from scaffold.hosts.exchange import Headers, Request
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
@@ -105,3 +107,39 @@ def test_one_with_another_name_is_not(probe, tmp_path, upstream, authority, monk
     authority.cert_pem.write_to_path(str(ca))
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     assert status(probe, tmp_path, upstream) == 503
+
+
+@pytest.fixture
+def speaks_only_http2(probe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server that answers HTTP/2 alone, as a gRPC server does: another Envoy."""
+    manager = {
+        "@type": f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "grpc",
+        "codec_type": "HTTP2",
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}],
+                }
+            ]
+        },
+        "http_filters": [router()],
+    }
+    listener = {
+        "name": "grpc",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+    folder = tmp_path_factory.mktemp("http2")
+    bootstrap = folder / "given.json"
+    bootstrap.write_text(json.dumps({"static_resources": {"listeners": [listener]}}))
+    settings = HostSettings(bootstrap=str(bootstrap))
+    with hosts.find("envoy")(Plugin("probe", "", probe), folder=folder, settings=settings) as host:
+        yield host.port
+
+
+@pytest.mark.parametrize(("scheme", "got"), [("grpc", 200), ("http", 503)])
+def test_a_grpc_server_is_asked_by_http2(probe, tmp_path, speaks_only_http2, scheme, got):
+    assert status(probe, tmp_path, f"{scheme}://localhost:{speaks_only_http2}") == got

@@ -135,6 +135,13 @@ def test_a_resource_says_whose_it_is_and_goes_on_to_in_the_next_version(pin, opt
     assert document["metadata"]["annotations"]["proxy-wasm.scaffold/project"] == project
 
 
+def test_a_fleets_upstream_may_speak_grpc():
+    bootstrap, _ = kubernetes.documents("envoy", HTTP, ClusterOptions(file="/a", upstream="grpc://web:50051"))
+    (cluster,) = bootstrap["static_resources"]["clusters"]
+    (options,) = cluster["typed_extension_protocol_options"].values()
+    assert options["explicit_http_config"] == {"http2_protocol_options": {}}
+
+
 def test_a_fleets_upstream_may_have_a_name_beyond_ascii():
     bootstrap, _ = kubernetes.documents(
         "envoy", HTTP, ClusterOptions(file="/a", upstream="https://bücher.example")

@@ -40,7 +40,17 @@ def test_a_cluster_leads_to_the_upstream_or_elsewhere(leads, address):
 @pytest.mark.parametrize(
     "leads",
     [
-        *("grpc://", "grpc://a/b", "grpc://http://a", "grpcs://a", "grpc:a", "", "tcp://a", "a:1"),
+        *(
+            "grpc://",
+            "grpc://a/b",
+            "h2c://a:1",
+            "grpc://http://a",
+            "grpcs://a",
+            "grpc:a",
+            "",
+            "tcp://a",
+            "a:1",
+        ),
         *("http://a..b", f"http://{'a' * 64}", "http://a:0", "http://u:p@a", "http://a#b", "http://a?b"),
     ],
 )
@@ -48,6 +58,13 @@ def test_what_leads_nowhere_is_refused(leads):
     with pytest.raises(ProjectError, match=r"the cluster `a` in Cargo\.toml can't be at ") as refused:
         clusters.check({"a": leads}, "Cargo.toml")
     assert "grpc://" in refused.value.hint
+
+
+def test_an_upstream_is_reached_by_grpc_like_any_cluster():
+    """It takes gRPC calls itself, so nothing translates them."""
+    upstream = clusters.parse_upstream("grpc://a:1")
+    assert upstream == Address("a", 1, http2=True)
+    assert clusters.addresses(upstream, {"b": "grpc://upstream"})["b"] == upstream
 
 
 def made(**leads):

@@ -36,6 +36,14 @@ SETTINGS = {  # by the field's name: what it is, and what it may be
     "root_id": ("the name that tells the plugins in a module apart", "any text"),
     "triple": ("what the crate is compiled for", ", ".join(f"`{each}`" for each in TRIPLES)),
     "configuration": ("the plugin's default configuration", "the path of a file in the project"),
+    "env": (
+        "the environment variables of the plugin's VM; images and manifests don't contain them",
+        'a list of `"NAME=VALUE"`, or `"NAME"` for the proxy\'s own value',
+    ),
+    "vm_configuration": (
+        "the configuration of the plugin's VM; images and manifests don't contain it",
+        "the path of a file in the project",
+    ),
     "clusters": (
         "the clusters that the plugin calls or routes to, in addition to the upstream",
         "a table of names; each value is `upstream` or a URL, for gRPC `grpc://upstream` or `grpc://host:port`",

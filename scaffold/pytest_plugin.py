@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scaffold.core import records
 from scaffold.core.option_fields import declarations, flag
 from scaffold.core.text import indented
 from scaffold.errors import UNDER_PYTEST, HostError, ScaffoldError, UsageError, choose
@@ -22,7 +23,7 @@ from scaffold.hosts import host as hosts
 from scaffold.hosts import source as plugin_sources
 from scaffold.hosts.client import Connection
 from scaffold.hosts.exchange import Exchange, HeaderInput, Headers, Request, Response
-from scaffold.hosts.options import RunOptions
+from scaffold.hosts.options import OF_TESTS, RunOptions
 from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.source import Source
 from scaffold.hosts.upstream.control import Origin
@@ -30,8 +31,6 @@ from scaffold.project.config_validation import Schema
 from scaffold.project.projects import called, projects_if_any
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
-
-OPTIONS = ("config", "envoy", "envoy_image", "docker_args")  # of a host, from the command line
 
 Start = Callable[[], AbstractContextManager[hosts.Host]]
 
@@ -187,9 +186,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """`scaffold test` passes these; they work with a bare pytest, too."""
     group = parser.getgroup("proxy", "proxy-wasm plugin")
     group.addoption("--proxy-host", default="envoy", metavar="HOST", help="the host that runs the plugin")
-    for name, declared in declarations(RunOptions).items():
-        if name in OPTIONS:
-            group.addoption(_flag(name), metavar=declared.metavar, help=declared.help)
+    for field in fields(RunOptions):
+        if field.name in OF_TESTS:
+            _add_option(group, field)
     group.addoption(
         "--proxy-module",
         metavar="FILE",
@@ -257,12 +256,22 @@ def proxy(_proxy: Proxy) -> Iterator[Proxy]:
     _proxy.end()
 
 
+def _add_option(group: pytest.OptionGroup, field: Field[Any]) -> None:
+    declared = declarations(RunOptions)[field.name]
+    if field.default is False:
+        group.addoption(_flag(field.name), action="store_true", help=declared.help)
+        return
+    action = "append" if isinstance(field.default, tuple) else "store"
+    group.addoption(_flag(field.name), action=action, metavar=declared.metavar, help=declared.help)
+
+
 def _flag(name: str) -> str:
     return flag(f"proxy_{name}")
 
 
 def _options(config: pytest.Config) -> RunOptions:
-    values = {name: config.getoption(_flag(name)) for name in OPTIONS}
+    passed = {name: config.getoption(_flag(name)) for name in OF_TESTS}
+    values = records.fields(RunOptions, {name: value for name, value in passed.items() if value is not None})
     return RunOptions(**values, port=0, log_level="debug")
 
 

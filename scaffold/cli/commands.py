@@ -152,7 +152,10 @@ def build(**options: Any) -> object:
 @click.option("--junitxml", type=FILE, metavar="FILE", help="Write a JUnit report.")
 @takes(
     run="RunOptions",
-    only=("envoy", "envoy_image", "docker_args"),
+    only=(
+        *("config", "root_id", "env", "vm_config", "allow_stop_iteration"),
+        *("envoy", "envoy_image", "docker_args"),
+    ),
     helps={
         "envoy": "Envoy to run, or several separated by commas.  [default: the bundled one]",
         "envoy_image": "Docker image with Envoy, for --host docker.",

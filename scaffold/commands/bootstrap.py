@@ -14,12 +14,12 @@ from scaffold.hosts.envoy import local as host
 from scaffold.hosts.envoy import run_folder as envoy_files
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy.resources import Chain, Config, static_filter
-from scaffold.hosts.options import RunOptions, default_port
+from scaffold.hosts.options import OF_ONE, RunOptions, default_port
 from scaffold.hosts.plugin import Plugin
 from scaffold.project.envoy_clusters import Address, addresses, parse_upstream
 from scaffold.toolchain.options import BuildOptions
 
-OPTIONS = ("config", "root_id", "port", "upstream", "envoy", "id", "bootstrap")
+OPTIONS = (*OF_ONE, "port", "upstream", "envoy", "bootstrap")
 
 
 def bootstrap(

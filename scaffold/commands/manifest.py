@@ -79,6 +79,7 @@ def prepare(
         source = choice.load_one(build)
         if source.project:
             source.project.configured(options.configuration)  # by the schema that the build wrote
+            _note_what_is_missing(source.project, options)
         pin = replace(pin, module_digest=ModuleDigest(source.module.digest))
     documents = kubernetes.documents(target, pin, options)
     for sentence in kubernetes.warnings(target, options):
@@ -86,6 +87,13 @@ def prepare(
     if target in PULLING and pin.image and options.url is None:
         _warn_about_loopback(pin.image.reference)
     return pin, documents
+
+
+def _note_what_is_missing(project: Project, options: ClusterOptions) -> None:
+    """Name the settings of the VM that apply on this machine alone, unless an option replaces them."""
+    for key, setting in (("env", project.settings.env), ("vm_config", project.settings.vm_configuration)):
+        if setting and not getattr(options, key):
+            emit(Noted(f"what the VM gets on this machine isn't in the manifest: pass {flag(key)}"))
 
 
 def _warn_about_loopback(reference: Reference) -> None:

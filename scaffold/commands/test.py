@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from scaffold.errors import (
 from scaffold.hosts.background import deployments
 from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.host import HOSTS
-from scaffold.hosts.options import RunOptions
+from scaffold.hosts.options import OF_TESTS, RunOptions
 from scaffold.project.projects import Projects, called, projects_at
 from scaffold.toolchain import cargo
 from scaffold.toolchain.find import find
@@ -36,7 +36,6 @@ from scaffold.toolchain.options import BuildOptions
 from scaffold.toolchain.rustc import Toolchain
 from scaffold.wasm.module import WasmModule
 
-OPTIONS = ("envoy", "envoy_image", "docker_args")
 _NO_TESTS = 5  # pytest's exit code where no test ran
 _KINDS = ("passed", "failed", "error", "skipped")
 _CHAIN = "the chain"
@@ -161,8 +160,9 @@ def test(
     run in parallel. Raises `TestsFailed` if a test fails, `ProjectError` if there are no tests.
     """
     choose("host", host, HOSTS)
-    refuse(run, "test", supported=OPTIONS)
+    refuse(run, "test", supported=OF_TESTS)
     projects = projects_at(root)
+    run.check_for_many(len(projects))
     if projects.workspace:
         _ = projects.chain  # reports an invalid chain before anything runs
         if module:
@@ -287,24 +287,28 @@ def _hosts(name: str, options: RunOptions, deployed: bool) -> dict[str, list[str
     if deployed:
         return {"the deployment": ["--proxy-deployed"]}
     options.check_for(name)
-    # with `=`: pytest looks for its configuration near a path that is an argument by itself
-    host_option = f"--proxy-host={name}"
+    settings = options.settings  # reports an invalid value before the build
+    common = [f"--proxy-host={name}", *_proxy_options(options)]
     if name == "docker":
         from scaffold.hosts.docker import host as container
 
-        container.check(options.settings)
-        image_options = [
-            f"--proxy-envoy-image={options.envoy_image}",
-            f"--proxy-docker-args={options.docker_args or ''}",
-        ]
-        return {f"{options.envoy_image}": [host_option, *image_options]}
+        container.check(settings)
+        return {f"{options.envoy_image}": common}
     if options.envoy is None:
-        return {name: [host_option]}
+        return {name: common}
     hosts = {
-        f"Envoy {each}": [host_option, f"--proxy-envoy={binary.path}"]
+        f"Envoy {each}": [*common, f"--proxy-envoy={binary.path}"]
         for each, binary in envoys.several(options.envoy).items()
     }
     return hosts if len(hosts) > 1 else {name: next(iter(hosts.values()))}
+
+
+def _proxy_options(options: RunOptions) -> Iterator[str]:
+    """The options for pytest, apart from the Envoys."""
+    for name, value in options.record().items():
+        for each in value if isinstance(value, tuple) else [value] if name != "envoy" else []:
+            # with `=`: pytest looks for its configuration near a path that is an argument by itself
+            yield flag(f"proxy_{name}") if each is True else f"{flag(f'proxy_{name}')}={each}"
 
 
 def jobs(

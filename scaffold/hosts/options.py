@@ -11,8 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from scaffold.core import records
 from scaffold.core.option_fields import check_target, check_values, chosen, declarations, flag, option
 from scaffold.errors import ProjectError, UsageError
+from scaffold.project.vm_environment import parse_variables
 
 if TYPE_CHECKING:
     from scaffold.hosts.plugin import Plugin
@@ -20,7 +22,13 @@ if TYPE_CHECKING:
 PORT = 8080
 PORT_VARIABLE = "SCAFFOLD_PORT"
 LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
-OF_ONE = ("config", "id", "root_id")  # options for a single plugin, not for a chain
+# options for a single plugin, not for a chain
+OF_ONE = ("config", "id", "root_id", "env", "vm_config", "allow_stop_iteration")
+# options for a run of the tests, which finds its own port and listens to everything
+OF_TESTS = (
+    *("config", "root_id", "env", "vm_config", "allow_stop_iteration"),
+    *("envoy", "envoy_image", "docker_args"),
+)
 _HERE = "With envoy or docker"
 _ENVOY = "With envoy"
 _DOCKER = "With docker"
@@ -39,6 +47,16 @@ class RunOptions:
     root_id: str | None = option(
         None, "Root id of the plugin.", metavar="NAME", standard="the one in Cargo.toml"
     )
+    env: tuple[str, ...] = option(
+        (),
+        "Set an environment variable; without a value, pass the proxy's.",
+        metavar="NAME[=VALUE]",
+        standard="those in Cargo.toml",
+    )
+    vm_config: str | None = option(
+        None, "Configuration of the plugin's VM.", metavar="JSON|FILE", standard="the one in Cargo.toml"
+    )
+    allow_stop_iteration: bool = option(False, "Set Envoy's allow_on_headers_stop_iteration.")
     port: int | None = option(
         None,
         "Port to listen on; 0 picks a free one.",
@@ -87,6 +105,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         check_values(self)
+        parse_variables(self.env)
 
     def check_for(self, host: str) -> None:
         """Raise `UsageError` for an option that `host` doesn't support, or two that can't be combined."""
@@ -108,14 +127,13 @@ class RunOptions:
 
     def over(self, earlier: Mapping[str, Any], *, chain: bool = False) -> Self:
         """Fill in unset options from an earlier deploy's `record`; for a chain, not those of one plugin."""
-        kept = {key: value for key, value in earlier.items() if getattr(self, key) is None}
+        typed = chosen(self)
+        kept = {key: value for key, value in earlier.items() if key not in typed}
         if self.bootstrap or self.upstream:  # each replaces the other
             kept = {key: value for key, value in kept.items() if key not in ("bootstrap", "upstream")}
         if chain:
             kept = {key: value for key, value in kept.items() if key not in OF_ONE}
-        if kept.get("bootstrap"):
-            kept["bootstrap"] = Path(kept["bootstrap"])
-        return dataclasses.replace(self, **kept)
+        return dataclasses.replace(self, **records.fields(type(self), kept))
 
     def record(self) -> dict[str, Any]:
         """The options as JSON values for a deployment's record, with absolute paths."""
@@ -124,8 +142,9 @@ class RunOptions:
             values["bootstrap"] = str(self.bootstrap.resolve())
         if self.envoy and os.sep in self.envoy:
             values["envoy"] = str(Path(self.envoy).resolve())
-        if self.config and Path(self.config).exists():
-            values["config"] = str(Path(self.config).resolve())
+        for name in ("config", "vm_config"):
+            if name in values and Path(values[name]).exists():
+                values[name] = str(Path(values[name]).resolve())
         return values
 
     @cached_property
@@ -136,13 +155,20 @@ class RunOptions:
         return None if self.config is None else read_configuration(self.config)
 
     @cached_property
+    def vm_configuration(self) -> bytes | None:
+        """The content of `vm_config`, like `configuration`."""
+        from scaffold.project.config_validation import read_configuration
+
+        return None if self.vm_config is None else read_configuration(self.vm_config, "--vm-config")
+
+    @cached_property
     def settings(self) -> HostSettings:
         """The host's settings. Raises `UsageError` for an invalid value."""
         from scaffold.project.envoy_clusters import parse_upstream
 
         if self.upstream:
             parse_upstream(self.upstream)
-        _ = self.configuration  # reports an error before the build, not after
+        _ = self.configuration, self.vm_configuration  # reports an error before the build, not after
         envoy = self.envoy
         return HostSettings(
             port=0 if self.bootstrap else default_port() if self.port is None else self.port,

@@ -15,6 +15,8 @@ class Plugin:
     `image` names the image that the module is from, with its digest; "" where it is from none.
     `type` is "http" or "network"; `clusters` are those that it may call or route to, beside the upstream.
     `ticks` says whether it may have a timer.
+    `env` is its VM's environment, each "NAME=VALUE", or "NAME" for Envoy's own value; `vm_configuration` is
+    what its VM is started with. `allow_stop_iteration` sets Envoy's `allow_on_headers_stop_iteration`.
     """
 
     name: str
@@ -25,3 +27,6 @@ class Plugin:
     type: str = "http"
     image: str = ""
     ticks: bool = False
+    env: tuple[str, ...] = ()
+    vm_configuration: bytes = b""
+    allow_stop_iteration: bool = False

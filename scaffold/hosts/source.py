@@ -50,7 +50,7 @@ class Source:
     image: OpenedImage | None = None
 
     def plugin(self, options: RunOptions = RunOptions()) -> Plugin:
-        """The plugin; the options override its name, root id and configuration.
+        """The plugin; the options override its name, root id, configurations and environment.
 
         Raises `ProjectError`, `UsageError` or `ImageError` for a configuration that the schema refuses.
         """
@@ -60,6 +60,11 @@ class Source:
             name=options.id or plugin.name,
             root_id=plugin.root_id if options.root_id is None else options.root_id,
             ticks=self.module.ticks and (self.project is None or self.project.sets_timer),
+            env=options.env or plugin.env,
+            vm_configuration=plugin.vm_configuration
+            if options.vm_configuration is None
+            else options.vm_configuration,
+            allow_stop_iteration=options.allow_stop_iteration,
         )
 
     def _plugin(self, configuration: bytes | None) -> Plugin:
@@ -86,6 +91,8 @@ class Source:
             self.project.configured(configuration),
             settings.clusters,
             settings.type,
+            env=settings.env,
+            vm_configuration=self.project.vm_configuration(),
         )
 
 

@@ -17,6 +17,7 @@ from scaffold.core.option_fields import check_values, option
 from scaffold.core.versions import Version
 from scaffold.errors import UsageError, choose
 from scaffold.project.envoy_clusters import parse_upstream
+from scaffold.project.vm_environment import Variable, parse_variables
 from scaffold.wasm import envoy_versions as versions
 
 PHASES = {"authn": "AUTHN", "authz": "AUTHZ", "stats": "STATS"}
@@ -24,8 +25,6 @@ MODES = {"client": "CLIENT", "server": "SERVER", "both": "CLIENT_AND_SERVER"}
 # a policy's name, and what Envoy calls it
 FAILURE_POLICIES = {"fail-closed": "FAIL_CLOSED", "fail-open": "FAIL_OPEN", "fail-reload": "FAIL_RELOAD"}
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")
-_VALUE_LIMIT = 2048
 _INT32 = range(-(2**31) + 1, 2**31)  # without the one that has no negative
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -53,14 +52,6 @@ class Match:
 
     mode: str
     ports: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Variable:
-    """An environment variable of the VM; without a value it has the proxy's own."""
-
-    name: str
-    value: str | None = None
 
 
 CLUSTERS = ("istio", "istio-envoyfilter", "envoy-gateway", "higress")  # what `deploy` applies to
@@ -171,6 +162,13 @@ class ClusterOptions:
         metavar="NAME[=VALUE]",
         heading=_CLUSTER,
     )
+    vm_config: str | None = option(
+        None,
+        "Configuration of the plugin's VM.",
+        metavar="JSON|FILE",
+        heading=_CLUSTER,
+        targets=("istio-envoyfilter", "envoy"),
+    )
     istio: str = option(
         versions.ISTIO,
         "Istio version to support.",
@@ -234,7 +232,8 @@ class ClusterOptions:
             parse_upstream(self.upstream)
         self._check_scope()
         self._check_source()
-        _ = self.configuration, self.matches, self.variables, self.istio_version, self.envoy_version
+        _ = self.configuration, self.vm_configuration, self.matches, self.variables
+        _ = self.istio_version, self.envoy_version
 
     def _check_scope(self) -> None:
         flags = [
@@ -282,10 +281,7 @@ class ClusterOptions:
     @property
     def variables(self) -> tuple[Variable, ...]:
         """The VM's environment variables, each name once."""
-        variables = tuple(map(_variable, self.env))
-        if len({one.name for one in variables}) != len(variables):
-            raise UsageError("--env sets a variable twice", hint="pass each name once")
-        return variables
+        return parse_variables(self.env)
 
     @property
     def istio_version(self) -> Version:
@@ -307,6 +303,13 @@ class ClusterOptions:
 
         return read_configuration(self.config) if isinstance(self.config, str) else self.config
 
+    @cached_property
+    def vm_configuration(self) -> bytes:
+        """What `vm_config` stands for, read once; empty where it isn't set. Raises `UsageError`."""
+        from scaffold.project.config_validation import read_configuration
+
+        return read_configuration(self.vm_config, "--vm-config") if self.vm_config is not None else b""
+
 
 def _match(text: str) -> Match:
     mode, colon, ports = text.partition(":")
@@ -318,17 +321,6 @@ def _match(text: str) -> Match:
     if any(number not in range(1, 2**16) for number in numbers):
         raise UsageError(f"`{text}` has no valid ports", hint="write it like server:8080,8443")
     return Match(mode, tuple(dict.fromkeys(numbers)))
-
-
-def _variable(text: str) -> Variable:
-    name, equals, value = text.partition("=")
-    if not _VARIABLE.fullmatch(name):
-        raise UsageError(
-            f"`{name}` isn't a valid variable name", hint="write NAME=VALUE, or NAME for the proxy's own"
-        )
-    if len(value) > _VALUE_LIMIT or not value.isprintable():
-        raise UsageError(f"the value of {name} isn't one line of at most {_VALUE_LIMIT} characters")
-    return Variable(name, value if equals else None)
 
 
 def _check_url(url: str) -> None:

@@ -5,7 +5,6 @@ Source: envoyproxy/data-plane-api, envoy/extensions/wasm/v3/wasm.proto.
 
 from __future__ import annotations
 
-from scaffold.errors import UsageError
 from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.kubernetes.documents import Document, configuration, root_id
 from scaffold.kubernetes.options import FAILURE_POLICIES, ClusterOptions
@@ -25,30 +24,19 @@ def typed_config(
     """
     more = _failure(options)
     if options.allow_stop_iteration:
-        if pin.info.type == "network":
-            raise UsageError("--allow-stop-iteration is for HTTP plugins, and this is a network plugin")
-        versions.require(versions.STOP_ITERATION, options.envoy_version)
-        more["allow_on_headers_stop_iteration"] = True
+        more |= envoy_config.stop_iteration(pin.info.type, options.envoy_version)
     return envoy_config.wasm_filter(
         _code(source, cluster),
         name=name,
         root_id=root_id(pin, options),
         # the digest gives each module its own VM: Envoy reads a changed file only for a new VM
         vm_id=f"{name}-{hexadecimal(pin.module_digest)[:12]}",
-        environment=_environment(options),
+        environment=envoy_config.environment(options.variables, options.envoy_version),
+        vm_configuration=options.vm_configuration,
         configuration=configuration(pin, options),
         more=more,
         kind=pin.info.type,
     )
-
-
-def _environment(options: ClusterOptions) -> Document:
-    variables = options.variables
-    if variables:
-        versions.require(versions.ENVIRONMENT, options.envoy_version)
-    host = [one.name for one in variables if one.value is None]
-    own = {one.name: one.value for one in variables if one.value is not None}
-    return ({"host_env_keys": host} if host else {}) | ({"key_values": own} if own else {})
 
 
 def _code(source: HttpSource | FileSource, cluster: str) -> Document:

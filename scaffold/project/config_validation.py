@@ -320,8 +320,8 @@ def _step(step: str | int) -> str:
     return f".{step}" if isinstance(step, str) and re.fullmatch(r"[\w-]+", step) else f"[{quoted(step)}]"
 
 
-def read_configuration(value: str) -> bytes:
-    """A plugin's configuration from the command line: a file's bytes as they are, or JSON."""
+def read_configuration(value: str, flag: str = "--config") -> bytes:
+    """A configuration from the command line, where `flag` passes it: a file's bytes as they are, or JSON."""
     path = Path(value)
     try:
         if _is_file(path):
@@ -332,10 +332,10 @@ def read_configuration(value: str) -> bytes:
         raise UsageError(f"cannot read the configuration {value}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         if path.suffix in (".json", ".yaml", ".yml", ".toml", ".txt"):
-            raise UsageError(f"there is no file {value}, which --config names") from error
+            raise UsageError(f"there is no file {value}, which {flag} names") from error
         raise UsageError(
-            f"--config is neither a file nor JSON: {error}",
-            hint="""for example --config '{"key": "value"}'""",
+            f"{flag} is neither a file nor JSON: {error}",
+            hint=f"""for example {flag} '{{"key": "value"}}'""",
         ) from error
     return content
 

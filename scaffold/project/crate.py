@@ -15,6 +15,7 @@ from scaffold.project import envoy_clusters as clusters
 from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, read_manifest, settings_in
 from scaffold.project.config_validation import LARGEST, Schema
 from scaffold.project.template_record import Rendered
+from scaffold.project.vm_environment import parse_variables
 from scaffold.project.workspace import Workspace, choices, inherits, strings
 
 TYPES = ("http", "network", "service")
@@ -32,6 +33,8 @@ class Settings:
     root_id: str = ""
     triple: str = TRIPLES[0]
     configuration: str | None = None
+    env: tuple[str, ...] = ()  # each "NAME=VALUE", or "NAME" for the proxy's own value
+    vm_configuration: str | None = None
     clusters: Mapping[str, str] = field(default_factory=dict)  # name -> a URL, or "upstream"
     template: Rendered | None = None
 
@@ -109,19 +112,22 @@ class Project:
 
     def configuration(self) -> bytes:
         """The plugin's default configuration: the content of the file in the settings, or empty."""
-        if self.settings.configuration is None:
+        return self._content("configuration", self.settings.configuration)
+
+    def vm_configuration(self) -> bytes:
+        """The configuration of the plugin's VM, like `configuration`."""
+        return self._content("vm-configuration", self.settings.vm_configuration)
+
+    def _content(self, key: str, file: str | None) -> bytes:
+        """The content of the file that is the setting `key`; empty without one."""
+        if file is None:
             return b""
         try:
-            path = (self.root / self.settings.configuration).resolve()
+            path = (self.root / file).resolve()
         except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, a link to itself
-            raise ProjectError(
-                f"cannot read the configuration {self.settings.configuration!r}: {error}"
-            ) from error
+            raise ProjectError(f"cannot read the {key} {file!r}: {error}") from error
         if not path.is_relative_to(self.root):
-            raise ProjectError(
-                f"configuration = {self.settings.configuration!r} is outside the project",
-                hint=f"name a file in {self.root}",
-            )
+            raise ProjectError(f"{key} = {file!r} is outside the project", hint=f"name a file in {self.root}")
         try:
             return foreign_files.read_bytes(path, LARGEST)
         except OSError as error:
@@ -166,6 +172,8 @@ def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:
             clusters.check(value, where)
         elif key == "template":
             table = table | {key: Rendered.parse(value, path)}
+        elif key == "env":
+            table = table | {key: _variables(value, where)}
         elif not isinstance(value, str):
             raise ProjectError(f"`{key}` in {where} is not a string")
     settings = Settings(**{"root_id": name, **{known[key]: value for key, value in table.items()}})
@@ -176,3 +184,15 @@ def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:
         if value not in allowed:
             raise ProjectError(f"`{key}` in {where} is {value!r}", hint=f"known: {', '.join(allowed)}")
     return settings
+
+
+def _variables(value: Any, where: str) -> tuple[str, ...]:
+    """The setting `env`. Raises `ProjectError` unless it is a list of variables."""
+    hint = 'write `env = ["NAME=VALUE", "NAME"]`; without a value, a variable has the proxy\'s own'
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ProjectError(f"`env` in {where} is not a list of strings", hint=hint)
+    try:
+        parse_variables(value, "it")
+    except UsageError as error:
+        raise ProjectError(f"`env` in {where} isn't valid: {error.message}", hint=hint) from error
+    return tuple(value)

@@ -35,6 +35,7 @@ FIRST_PAUSE = 0.25  # seconds before Envoy is restarted; doubled each time
 LONGEST_PAUSE = 30.0
 MOST_ABORTS = 2  # after the first
 LONG_RUN = 60.0  # seconds after which the next pause is the first again
+_BYTES = ("configuration", "vm_configuration")  # the plugin's fields that JSON can't have as they are
 Start = AbstractContextManager[hosts.Running]
 
 # --- the command's side
@@ -111,7 +112,7 @@ def started(
 def _order(plugin: Plugin) -> dict[str, Any]:
     """A plugin as JSON, with its module's digest: the supervisor need not read the module again."""
     module = asdict(plugin.module) | {"path": str(plugin.module.path)}
-    return vars(plugin) | {"module": module, "configuration": plugin.configuration.decode("latin-1")}
+    return vars(plugin) | {"module": module} | {name: vars(plugin)[name].decode("latin-1") for name in _BYTES}
 
 
 # --- the supervisor's side
@@ -216,8 +217,8 @@ def _log(log: Path, text: str) -> None:
 
 def _plugin(order: dict[str, Any]) -> Plugin:
     module = order["module"] | {"path": Path(order["module"]["path"])}
-    configuration = order["configuration"].encode("latin-1")
-    return Plugin(**order | {"module": WasmModule(**module), "configuration": configuration})
+    content = {name: order[name].encode("latin-1") for name in _BYTES}
+    return Plugin(**order | content | {"module": WasmModule(**module), "env": tuple(order["env"])})
 
 
 def _answer(answer: dict[str, Any]) -> None:

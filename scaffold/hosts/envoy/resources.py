@@ -6,14 +6,18 @@ grpc_http1_reverse_bridge/v3, bootstrap/internal_listener/v3.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from scaffold.core.files import digest
 from scaffold.core.versions import Version
+from scaffold.errors import UsageError
 from scaffold.hosts.exchange import REQUEST_ID
 from scaffold.project.envoy_clusters import UPSTREAM, Address
+from scaffold.project.vm_environment import Variable
 from scaffold.wasm import envoy_versions
 
 Config = dict[str, Any]
@@ -65,6 +69,7 @@ def wasm_filter(
     root_id: str = "",
     vm_id: str = "",
     environment: Config | None = None,
+    vm_configuration: bytes = b"",
     configuration: bytes = b"",
     more: Config | None = None,
     kind: str = "http",
@@ -72,7 +77,11 @@ def wasm_filter(
     """The filter that runs a module in a VM; `more` are the plugin's other fields, as Envoy names them."""
     vm: Config = {"vm_id": vm_id, "runtime": "envoy.wasm.runtime.v8", "code": code}
     if environment:
-        vm["environment_variables"] = environment
+        # early Envoys let a filter with another environment share a VM of the same id
+        environment_id = digest(json.dumps(environment).encode()).removeprefix("sha256:")[:12]
+        vm |= {"vm_id": "-".join(filter(None, [vm_id, environment_id])), "environment_variables": environment}
+    if vm_configuration:
+        vm["configuration"] = any_value(vm_configuration)
     plugin: Config = {"name": name, "root_id": root_id, "vm_config": vm}
     if configuration:
         plugin["configuration"] = any_value(configuration)
@@ -92,6 +101,26 @@ def reloading(version: Version) -> Config:
     if not envoy_versions.has(envoy_versions.FAILURE_POLICY, version):
         return {}
     return {"failure_policy": "FAIL_RELOAD", "reload_config": {"backoff": {"base_interval": "0.1s"}}}
+
+
+def environment(variables: Sequence[Variable], version: Version) -> Config:
+    """The environment variables of a VM. Raises `UsageError` for an Envoy that has none."""
+    if variables:
+        envoy_versions.require(envoy_versions.ENVIRONMENT, version)
+    host = [one.name for one in variables if one.value is None]
+    own = {one.name: one.value for one in variables if one.value is not None}
+    return ({"host_env_keys": host} if host else {}) | ({"key_values": own} if own else {})
+
+
+def stop_iteration(kind: str, version: Version) -> Config:
+    """The field with which a plugin of that type may hold back headers and yet let the body come.
+
+    Raises `UsageError` for a network plugin, and for an Envoy without the field.
+    """
+    if kind == "network":
+        raise UsageError("--allow-stop-iteration is for HTTP plugins, and this is a network plugin")
+    envoy_versions.require(envoy_versions.STOP_ITERATION, version)
+    return {"allow_on_headers_stop_iteration": True}
 
 
 def any_value(content: bytes) -> Config:

@@ -19,6 +19,7 @@ from scaffold.hosts.envoy.resources import Chain, Config
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
 from scaffold.project.envoy_clusters import UPSTREAM, Address
+from scaffold.project.vm_environment import parse_variables
 from scaffold.wasm.module import WasmModule
 
 if TYPE_CHECKING:
@@ -288,13 +289,21 @@ def generated(port: int, clusters: Mapping[str, Address], chain: Chain, *, log: 
 
 
 def wasm(plugin: Plugin, module: str, version: Version, *, vm_id: str = "") -> Config:
-    """The filter that runs `plugin` from the file `module`."""
+    """The filter that runs `plugin` from the file `module`.
+
+    Raises `UsageError` for what this version of Envoy, or the plugin's type, doesn't support.
+    """
+    more = envoy_config.reloading(version)
+    if plugin.allow_stop_iteration:
+        more |= envoy_config.stop_iteration(plugin.type, version)
     return envoy_config.wasm_filter(
         envoy_config.local_file(module),
         name=plugin.name,
         root_id=plugin.root_id,
         vm_id=vm_id,
+        environment=envoy_config.environment(parse_variables(plugin.env), version),
+        vm_configuration=plugin.vm_configuration,
         configuration=plugin.configuration,
-        more=envoy_config.reloading(version),
+        more=more,
         kind=plugin.type,
     )

@@ -87,10 +87,8 @@ FOR_CLUSTERS = {
     "match": "server",
     "failure_policy": "fail-open",
     "pull_secret": "a",
-    "env": "A",
     "istio": "1.27",
     "traffic_extension": None,
-    "allow_stop_iteration": None,
     "url": "https://modules.example/a.wasm",
     "file": "/a.wasm",
     "plain_http": None,
@@ -107,8 +105,10 @@ FOR_HOSTS = {
     "envoy_image": "envoyproxy/envoy:v1.36.4",
     "docker_args": "--init",
 }
-FOR_BOTH = {"root", "config", "root_id", "upstream", "envoy", "probe", "json"} | {
-    field.name for field in dataclasses.fields(BuildOptions)
+FOR_BOTH = {
+    *("root", "config", "root_id", "env", "vm_config", "allow_stop_iteration", "upstream", "envoy"),
+    *("probe", "json"),
+    *(field.name for field in dataclasses.fields(BuildOptions)),
 }
 
 

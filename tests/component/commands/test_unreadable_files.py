@@ -27,6 +27,7 @@ KINDS = {
 OPTIONS = [
     "bootstrap gate.wasm --config {}",
     "run gate.wasm --port 0 --config {}",
+    "bootstrap gate.wasm --vm-config {}",
     "bootstrap gate.wasm --bootstrap {}",
     "run gate.wasm --port 0 --bootstrap {}",
     "deploy envoy gate.wasm --port 0 --bootstrap {}",

@@ -20,8 +20,9 @@ from support.commands import entered, error
 import scaffold
 from scaffold.cli.commands import cli
 from scaffold.cli.group import _ELSEWHERE
-from scaffold.commands import bootstrap, test
+from scaffold.commands import bootstrap
 from scaffold.core.option_fields import declarations, supported_by
+from scaffold.hosts.options import OF_TESTS
 from scaffold.kubernetes.options import DEPLOY_ONLY
 from scaffold.tasks import ns
 
@@ -109,7 +110,7 @@ def test_a_command_leaves_out_no_option():
         "doctor": {"rustc", "envoy"},
         "build": build,
         "package": build,
-        "test": build | set(test.OPTIONS),
+        "test": build | set(OF_TESTS),
         "run": build | set(supported_by(scaffold.RunOptions, "envoy")),
         "bootstrap": build | set(bootstrap.OPTIONS),
         "deploy": build | run | cluster,

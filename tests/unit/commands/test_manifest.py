@@ -54,6 +54,21 @@ def test_of_a_modules_file(module):
     assert document["spec"]["sha256"] == digest(MODULE).removeprefix("sha256:")
 
 
+def test_what_the_vm_gets_here_alone_is_named(module, tmp_path, said):
+    table = '[package.metadata.proxy-wasm]\nenv = ["A=1"]\nvm-configuration = "vm.json"\n'
+    (tmp_path / "Cargo.toml").write_text(CARGO_TOML + table)
+    where = {"file": "/a.wasm", "upstream": "http://web:3000"}
+    manifest("envoy", str(module), root=tmp_path, options=ClusterOptions(**where))
+    why = "what the VM gets on this machine isn't in the manifest: pass"
+    assert said == [f"{why} --env", f"{why} --vm-config"]
+    said.clear()
+    options = ClusterOptions(**where, env=("A=2",), vm_config="[1]")
+    _, resource = yaml.safe_load_all(manifest("envoy", str(module), root=tmp_path, options=options))
+    vm = resource["resources"][0]["typed_config"]["config"]["vm_config"]
+    assert (vm["environment_variables"], vm["configuration"]["value"]) == ({"key_values": {"A": "2"}}, "[1]")
+    assert said == []
+
+
 def test_it_goes_into_a_file(module, tmp_path):
     text = manifest("envoy", str(module), options=ClusterOptions(file="/a.wasm"))
     assert (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from scaffold.errors import UsageError
@@ -47,3 +50,40 @@ def test_a_variable_that_has_no_port_is_refused_by_name(value, monkeypatch):
     with pytest.raises(UsageError) as caught:
         _ = RunOptions().settings
     assert caught.value.message == f"$SCAFFOLD_PORT is `{value}`, which isn't a port"
+
+
+def test_a_deployment_remembers_every_kind_of_option(tmp_path, monkeypatch):
+    """The record is JSON, and the next command may run in another folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("vm.json").write_text('"vm"')
+    deployed = RunOptions(env=("A=1", "B"), vm_config="vm.json", allow_stop_iteration=True, log_level="debug")
+    record = json.loads(json.dumps(deployed.record()))
+    monkeypatch.chdir("/")
+    again = RunOptions(env=("C=3",)).over(record)
+    assert (again.env, again.vm_configuration) == (("C=3",), b'"vm"'), "a new list replaces the old one"
+    assert (again.allow_stop_iteration, again.log_level) == (True, "debug")
+    assert RunOptions().over(record).env == deployed.env
+    assert RunOptions().over(record, chain=True) == RunOptions(log_level="debug")
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [(("1=x",), "`1` isn't a valid variable name"), (("A", "A=1"), "--env sets a variable twice")],
+)
+def test_a_variable_that_cannot_be(env, message):
+    with pytest.raises(UsageError) as caught:
+        RunOptions(env=env)
+    assert caught.value.message == message
+
+
+def test_a_vm_configuration_that_is_neither_a_file_nor_json_is_named():
+    with pytest.raises(UsageError) as caught:
+        _ = RunOptions(vm_config="{a").settings
+    assert caught.value.message.startswith("--vm-config is neither a file nor JSON: ")
+    assert caught.value.hint.startswith("for example --vm-config ")
+
+
+@pytest.mark.parametrize("options", [{"env": ("A=1",)}, {"vm_config": "1"}, {"allow_stop_iteration": True}])
+def test_what_one_plugin_gets_isnt_for_a_chain(options):
+    with pytest.raises(UsageError, match="is for a single plugin"):
+        RunOptions(**options).check_for_many(2)

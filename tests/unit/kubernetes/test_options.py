@@ -4,7 +4,8 @@ import pytest
 
 from scaffold.errors import UsageError
 from scaffold.kubernetes import options as names
-from scaffold.kubernetes.options import ClusterOptions, Match, Variable
+from scaffold.kubernetes.options import ClusterOptions, Match
+from scaffold.project.vm_environment import Variable
 from scaffold.wasm import envoy_versions as versions
 
 LONG = "a" * 63

@@ -195,7 +195,8 @@ def test_a_lib_that_is_no_table(crate):
 
 
 CLUSTERS = 'write `clusters = { authz = "http://host:port", beta = "upstream", users = "grpc://host:port" }`'
-KNOWN = "known: type, root-id, triple, configuration, clusters, template"
+KNOWN = "known: type, root-id, triple, configuration, env, vm-configuration, clusters, template"
+ENV = 'write `env = ["NAME=VALUE", "NAME"]`; without a value, a variable has the proxy\'s own'
 
 
 @pytest.mark.parametrize(
@@ -207,6 +208,10 @@ KNOWN = "known: type, root-id, triple, configuration, clusters, template"
         ("type = 3", "`type` in {where} is not a string", None),
         ('root-id = ["x"]', "`root-id` in {where} is not a string", None),
         ("configuration = {a = 1}", "`configuration` in {where} is not a string", None),
+        ('env = "A=b"', "`env` in {where} is not a list of strings", ENV),
+        ("env = [1]", "`env` in {where} is not a list of strings", ENV),
+        ('env = ["A=b", "A"]', "`env` in {where} isn't valid: it sets a variable twice", ENV),
+        ('env = ["=b"]', "`env` in {where} isn't valid: `` isn't a valid variable name", ENV),
         ('type = "https"', "`type` in {where} is 'https'", "known: http, network, service"),
         ('type = ""', "`type` in {where} is ''", "known: http, network, service"),
         ('clusters = "x"', "`clusters` in {where} is not a table", CLUSTERS),
@@ -239,6 +244,16 @@ def test_a_setting_that_cannot_be(crate, line, message, hint):
 def test_settings_that_are_no_table(crate):
     root = crate(CRATE.replace('version = "1.2.3"', "metadata.proxy-wasm = 3"))
     assert refusal(root) == (f"package.metadata.proxy-wasm in {root / 'Cargo.toml'} is not a table", None)
+
+
+def test_what_the_vm_gets_is_in_the_settings(crate):
+    root = crate(CRATE + TABLE + 'env = ["A=b c", "HOME"]\nvm-configuration = "vm.json"\n')
+    (root / "vm.json").write_text("{}")
+    project = Project.load(root)
+    assert (project.settings.env, project.vm_configuration()) == (("A=b c", "HOME"), b"{}")
+    (root / "vm.json").unlink()
+    with pytest.raises(ProjectError, match=r"vm\.json"):
+        project.vm_configuration()
 
 
 @pytest.mark.parametrize("leads", ["../secret", "a/../../secret", "/etc/passwd", "link", "folder/secret"])

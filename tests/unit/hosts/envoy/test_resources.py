@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import pytest
 from support.envoy_filters import plugin_filter
 
+from scaffold.core.versions import Version
+from scaffold.errors import UsageError
 from scaffold.hosts.envoy.resources import (
     FILTER,
     TYPES,
@@ -12,9 +16,13 @@ from scaffold.hosts.envoy.resources import (
     socket_address,
     tcp_listener,
 )
-from scaffold.hosts.envoy.run_folder import Folder
+from scaffold.hosts.envoy.run_folder import Folder, wasm
 from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
 from scaffold.project.envoy_clusters import UPSTREAM, Address
+from scaffold.wasm.module import WasmModule
+
+ANY_MODULE = WasmModule(Path("/p.wasm"), 1, "0.2.1", "sha256:0", {})
 
 
 @pytest.mark.parametrize(
@@ -41,6 +49,56 @@ def test_without_a_configuration_there_is_none():
 def test_a_configuration_goes_as_text_where_it_is_text(content, kind, value):
     made = plugin_filter(configuration=content)["config"]["configuration"]
     assert made == {"@type": f"type.googleapis.com/google.protobuf.{kind}", "value": value}
+
+
+def filter_of(version=(1, 40, 0), **fields):
+    return wasm(Plugin("p", "", ANY_MODULE, **fields), "/p.wasm", Version(version))
+
+
+def test_a_vm_gets_what_its_plugin_is_given():
+    plugin = filter_of(env=("A=1", "B", "C="), vm_configuration=b"vm")["config"]
+    assert plugin["vm_config"]["environment_variables"] == {
+        "host_env_keys": ["B"],
+        "key_values": {"A": "1", "C": ""},
+    }
+    assert plugin["vm_config"]["configuration"]["value"] == "vm"
+    assert "environment_variables" not in filter_of()["config"]["vm_config"]
+
+
+def test_another_environment_is_another_vm():
+    """Envoy 1.36 would let the new filter share the old one's VM, and its environment."""
+    given = [(), ("A=1",), ("A=2",), ("A=1",)]
+    without, first, second, again = [filter_of(env=env)["config"]["vm_config"]["vm_id"] for env in given]
+    assert without == ""
+    assert len({without, first, second}) == 3
+    assert first == again
+
+
+@pytest.mark.parametrize(
+    ("options", "version", "message"),
+    [
+        ({"env": ("A",)}, (1, 17), "--env needs Envoy 1.18, and this is for 1.17"),
+        (
+            {"allow_stop_iteration": True},
+            (1, 34, 2),
+            "allow_on_headers_stop_iteration needs Envoy 1.35, and this is for 1.34.2",
+        ),
+        (
+            {"allow_stop_iteration": True, "type": "network"},
+            (1, 40),
+            "--allow-stop-iteration is for HTTP plugins, and this is a network plugin",
+        ),
+    ],
+)
+def test_what_this_envoy_or_plugin_cannot_have_is_refused(options, version, message):
+    with pytest.raises(UsageError) as refused:
+        filter_of(version=version, **options)
+    assert refused.value.message == message
+
+
+def test_a_plugin_may_hold_back_headers_alone():
+    assert filter_of(allow_stop_iteration=True)["config"]["allow_on_headers_stop_iteration"] is True
+    assert "allow_on_headers_stop_iteration" not in filter_of()["config"]
 
 
 def test_an_address_is_a_socket_or_a_host_and_port():

@@ -1,7 +1,8 @@
 //! A plugin that shows everything a test wants to see, and fails in every way one asks it to.
 //!
 //! The request's path chooses: `/panic`, `/panic-response`, `/loop`, `/eat` (memory), `/local` (answers by itself),
-//! `/strip` (takes the request id away), `/hold` (pauses until a callout has come back). The
+//! `/strip` (takes the request id away), `/hold` (pauses until a callout has come back), `/vm` (answers with
+//! what its VM has got), `/wait-for-body` (holds the headers back until the body has come). The
 //! configuration `refuse` is refused, `panic` panics; any other comes back in `x-configuration`.
 
 use log::{error, info};
@@ -17,6 +18,7 @@ proxy_wasm::main! {{
 
 #[derive(Default)]
 struct Root {
+    vm_configuration: String,
     configuration: String,
     requests: Option<u32>,
 }
@@ -24,6 +26,12 @@ struct Root {
 impl Context for Root {}
 
 impl RootContext for Root {
+    fn on_vm_start(&mut self, _size: usize) -> bool {
+        let bytes = self.get_vm_configuration().unwrap_or_default();
+        self.vm_configuration = String::from_utf8_lossy(&bytes).into_owned();
+        true
+    }
+
     fn on_configure(&mut self, _size: usize) -> bool {
         let bytes = self.get_plugin_configuration().unwrap_or_default();
         self.configuration = String::from_utf8_lossy(&bytes).into_owned();
@@ -44,6 +52,7 @@ impl RootContext for Root {
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
         Some(Box::new(Stream {
+            vm_configuration: self.vm_configuration.clone(),
             configuration: self.configuration.clone(),
             panics_later: false,
             requests: self.requests,
@@ -52,6 +61,7 @@ impl RootContext for Root {
 }
 
 struct Stream {
+    vm_configuration: String,
     configuration: String,
     panics_later: bool,
     requests: Option<u32>,
@@ -88,6 +98,13 @@ impl HttpContext for Stream {
             "/huge" => info!("{}", "x".repeat(100_000_000)),
             "/hostile" => info!("\u{1b}]0;x\u{7}\u{1b}[2J\nerror: forged\n::stop-commands::x"),
             "/local" => self.send_http_response(418, vec![("x-local", "yes")], Some(b"short and stout")),
+            "/vm" => {
+                let greeting = std::env::var("GREETING").unwrap_or_default();
+                let home = std::env::var("HOME").unwrap_or_default();
+                let body = format!("{greeting} {home} {}", self.vm_configuration);
+                self.send_http_response(200, vec![], Some(body.as_bytes()));
+            }
+            "/wait-for-body" => return Action::Pause,
             "/strip" => self.set_http_request_header("x-request-id", None),
             "/hold" => {
                 let headers = vec![(":method", "GET"), (":path", "/callout"), (":authority", "probe")];

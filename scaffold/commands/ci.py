@@ -46,7 +46,7 @@ def ci(provider: str, root: Path = Path(), *, force: bool = False) -> Workflow:
                 f"{path} already exists and differs",
                 hint="pass --force to overwrite it, then compare with `git diff`",
             )
-    _warn_below_repository(root)
+    warn_below_repository(root)
     for path in written:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, contents[path])
@@ -81,7 +81,7 @@ def _read(path: Path) -> bytes | None:
         raise ProjectError(f"cannot write the workflow to {path}: {error.strerror}") from error
 
 
-def _warn_below_repository(root: Path) -> None:
+def warn_below_repository(root: Path) -> None:
     """Warn if the project isn't at the top of its repository, the only place where CI reads workflows."""
     top = next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), root)
     if top != root:

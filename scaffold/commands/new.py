@@ -77,6 +77,8 @@ def new(
         values = answers.settle(source, name, answers.parse(variable), no_input=no_input)
         with step(f"Rendering {source.name} to {target}"):
             profiles = _make(target, source, values, ci, member=workspace is not None)
+            if ci:
+                workflows.warn_below_repository(target.resolve())
             if workspace and members.join(workspace.root, target, profiles):
                 emit(Noted(f"{name} is a member of the workspace in {workspace.root}"))
     emit(Noted(f"next: cd {shlex.quote(str(target))} && invoke build deploy test"))

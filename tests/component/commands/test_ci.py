@@ -156,6 +156,20 @@ def test_a_new_project_gets_the_same(provider, tmp_path, capsys):
 
 
 @each_provider
+def test_below_the_top_of_a_repository_both_commands_warn(provider, tmp_path, capsys):
+    """A provider reads workflows at the top alone."""
+    (tmp_path / ".git").mkdir()
+    project = tmp_path / "filters/gate"
+    warning = f"warning: move the workflow to {tmp_path}, where CI looks for it, and make its steps run in"
+    ran = entered(capsys, "new", "gate", "--ci", provider, "--no-input", "--output-dir", project.parent)
+    assert (ran.code, f"{warning} {project}\n" in ran.err) == (0, True), ran.err
+    ran = entered(capsys, "ci", provider, "--root", project)
+    assert (ran.code, ran.err) == (0, f"{warning} {project}\n")
+    ran = entered(capsys, "new", "at_the_top", "--no-input", "--output-dir", project.parent)
+    assert (ran.code, "warning" in ran.err) == (0, False), "it has no workflow"
+
+
+@each_provider
 def test_plain_cookiecutter_renders_the_same(provider, tmp_path):
     words = (ROOT / "ci" / provider, "--no-input", "--output-dir", tmp_path / "theirs")
     ran = run(sys.executable, "-m", "cookiecutter", *words, env={"HOME": str(tmp_path)})

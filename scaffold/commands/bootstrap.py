@@ -8,6 +8,7 @@ from pathlib import Path
 from scaffold.core import files
 from scaffold.core.option_fields import refuse
 from scaffold.core.versions import Version
+from scaffold.errors import ModuleError
 from scaffold.hosts import source as plugins
 from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy import local as host
@@ -18,6 +19,7 @@ from scaffold.hosts.options import OF_ONE, RunOptions, default_port
 from scaffold.hosts.plugin import Plugin
 from scaffold.project.envoy_clusters import Address, addresses, parse_upstream
 from scaffold.toolchain.options import BuildOptions
+from scaffold.wasm.check import hint_about
 
 OPTIONS = (*OF_ONE, "port", "upstream", "envoy", "bootstrap")
 
@@ -47,7 +49,11 @@ def bootstrap(
     with files.scratch() as folder:
         trial = folder / "bootstrap.json"
         trial.write_text(envoy_bootstrap.dump(config, as_json=True))
-        host.validate(binary, trial, str(options.bootstrap or "that scaffold generated"))
+        try:
+            host.validate(binary, trial, str(options.bootstrap or "that scaffold generated"))
+        except ModuleError as error:
+            error.hint = hint_about([plugin.module for plugin in chain], binary.version)
+            raise
     return files.write_out(envoy_bootstrap.dump(config, as_json=out.suffix == ".json"), out)
 
 

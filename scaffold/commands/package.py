@@ -18,6 +18,7 @@ from scaffold.oci.variants import VARIANTS
 from scaffold.project.projects import Projects, projects_at
 from scaffold.toolchain import cargo
 from scaffold.toolchain.options import BuildOptions
+from scaffold.wasm import check
 from scaffold.wasm.module import WasmModule
 
 _TAR = 16 * 2**10  # bytes that an archive may add to its content
@@ -93,9 +94,11 @@ def _open(module: str, root: Path, build: BuildOptions) -> tuple[WasmModule, Plu
     choice.check_build(build)
     if choice.image is not None:
         image = open_image(choice.image)
+        check.warn_about(image.module)
         return image.module, replace(image.info, abi_versions=(f"v{image.module.abi_version}",))
     (source,) = choice.load(build)
     wasm, project = source.module, source.project
+    check.warn_about(wasm)
     inside = project and (root != Path() or wasm.path.resolve().is_relative_to(project.root))
     if project is None or not inside:
         return wasm, PluginInfo.of_module(wasm)

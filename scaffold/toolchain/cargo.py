@@ -20,6 +20,7 @@ from scaffold.toolchain import derive_schema, reproducible
 from scaffold.toolchain.find import find
 from scaffold.toolchain.options import BuildOptions
 from scaffold.toolchain.rustc import Toolchain
+from scaffold.wasm import check
 from scaffold.wasm.module import WasmModule
 
 _SPARE = 4_000_000  # bytes: with fewer free, the full disk is the likely cause of a failure
@@ -89,10 +90,9 @@ def _module(project: Project, paths: Mapping[Path, Path]) -> WasmModule:
 
 
 def _warn_about(module: WasmModule, root: Path) -> None:
-    """Warn about a module that registers nothing, or contains paths of this machine."""
+    """Warn about a module that Envoy doesn't load, or that contains paths of this machine."""
+    check.warn_about(module)
     name = module.path.name
-    if not {"_initialize", "_start"} & module.exports.keys():
-        emit(Warned(f"{name} registers no plugin: is there a `proxy_wasm::main!` in src/lib.rs?"))
     path = reproducible.left_in(module.content, root)
     if path:
         rebuild = "if a plain `cargo build` made it, `scaffold clean`, then build again"

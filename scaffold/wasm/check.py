@@ -10,15 +10,16 @@ from __future__ import annotations
 import difflib
 import functools
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from scaffold.core.events import Warned, emit
 from scaffold.core.text import escaped
 from scaffold.core.versions import Version
-from scaffold.wasm.module import Extern, WasmFile, readable
+from scaffold.wasm.module import Extern, WasmFile, WasmModule, readable
 
 MARKER = "proxy_abi_version_"
 WASI = ("wasi_snapshot_preview1", "wasi_unstable")
@@ -88,6 +89,29 @@ def judge(module: WasmFile, version: Version) -> tuple[Problem, ...]:
         if len(broken) > _LIMIT:
             problems.append(Problem(broken[0].rule, "there are more of these", fatal=broken[0].fatal))
     return tuple(problems)
+
+
+def _of_each_rule(module: WasmFile, version: Version | None = None) -> list[Problem]:
+    """One problem of each rule, for an Envoy (the latest): fatal ones, and those with a hint, first."""
+    problems = judge(module, version or Version.parse(_data()["envoy"]["last"]))
+    by_rule: dict[str, Problem] = {}
+    for each in sorted(problems, key=lambda each: (not each.fatal, each.hint is None)):
+        by_rule.setdefault(each.rule, each)
+    return list(by_rule.values())
+
+
+def warn_about(module: WasmModule) -> None:
+    """Warn about what keeps the latest Envoy from loading a module, or looks wrong in it."""
+    name = module.path.name
+    for each in _of_each_rule(module.file):
+        subject = f"Envoy doesn't load {name}" if each.fatal else f"{name} may not work"
+        emit(Warned("; ".join(filter(None, [f"{subject}: {each.message}", each.hint]))))
+
+
+def hint_about(modules: Iterable[WasmModule], version: Version) -> str | None:
+    """What to do about the first module that a version of Envoy doesn't load; None if it loads them."""
+    problems = (each for module in modules for each in _of_each_rule(module.file, version))
+    return next((each.hint or each.message for each in problems if each.fatal), None)
 
 
 def verdicts(module: WasmFile) -> tuple[Verdict, ...]:

@@ -213,7 +213,7 @@ class WasmModule:
         exports = {each.name: each.kind for each in read.exports}
         ticks = any(each.name == _TIMER for each in read.imports)
         made = cls(path.resolve(), read.size, read.digest, abi_version, exports, ticks)
-        made.__dict__["content"] = content  # which need not be read and hashed again
+        made.__dict__.update(content=content, file=read)  # which need not be read and hashed again
         return made
 
     @cached_property
@@ -231,6 +231,11 @@ class WasmModule:
                 f"{self.path} changed while it was being read", hint="is it being built? try again"
             )
         return content
+
+    @cached_property
+    def file(self) -> WasmFile:
+        """Everything that the file says. Raises like `content`."""
+        return WasmFile.parse(self.content, self.path)
 
     def summary(self) -> str:
         """The path, and a line for each detail."""

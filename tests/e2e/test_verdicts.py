@@ -122,3 +122,30 @@ def test_envoy_looks_at_the_type_of_every_callback(name, load, fatal):
 def test_main_by_its_other_name_is_looked_at_since_envoy_1_39(envoy, load, fatal):
     content = build(exports=odd_modules.without(__main_void="i>i"))
     assert (load(content).code != 0) == bool(fatal(content)) == (envoy.version >= (1, 39))
+
+
+FOREIGN = """
+#[link(wasm_import_module = "__wbindgen_placeholder__")]
+extern "C" {
+    fn __wbindgen_describe(n: i32);
+}
+
+#[no_mangle]
+pub extern "C" fn describe() {
+    unsafe { __wbindgen_describe(1) }
+}
+"""
+
+
+def test_a_build_and_a_run_say_why_envoy_does_not_load_the_module(copy, run):
+    with (copy / "src/lib.rs").open("a") as source:
+        source.write(FOREIGN)
+    hint = "a dependency wants JavaScript (wasm-bindgen)"
+    built = run("scaffold", "build", "--root", copy)
+    assert built.returncode == 0, built.stderr
+    assert "warning: Envoy doesn't load hello_world.wasm: it imports" in built.stderr
+    assert hint in " ".join(built.stderr.split())
+    for words in (["run", "--port", "0"], ["deploy", "--port", "0"], ["bootstrap"]):
+        ran = run("scaffold", *words, "--root", copy)
+        assert ran.returncode == 6, ran.stderr
+        assert f"hint: {hint}" in " ".join(ran.stderr.split())

@@ -22,6 +22,7 @@ from scaffold.hosts.envoy.run_folder import FilterFile, Folder
 from scaffold.hosts.exchange import REQUEST_ID, Exchange, Headers, Request
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
+from scaffold.wasm.check import hint_about
 
 if TYPE_CHECKING:
     from scaffold.hosts.client import Connection
@@ -194,7 +195,7 @@ class EnvoyHost:
         suspected = False
         while self.pulse.version_text(place) != version:
             if self.pulse.counter("update_rejected", place) > rejected:
-                raise refused(plugin.name, self.log, mark)
+                raise refused(plugin, self.log, mark, self.version)
             if time.monotonic() > deadline:
                 raise HostError("Envoy didn't take the new filter in time")
             if not suspected and time.monotonic() > max(begun, self.pulse.answered) + patience([plugin]):
@@ -345,7 +346,7 @@ def _ready(
         if host:
             for place in range(len(plugins)):
                 if host.pulse.counter("update_rejected", place):
-                    raise refused(known[place].name if known else "", log, mark)
+                    raise refused(known[place] if known else None, log, mark, program.version)
             taken = all(host.pulse.counter("update_success", place) for place in range(len(plugins)))
             if taken and host.pulse.live() and (port := program.port(host.pulse)):
                 host.port = port
@@ -361,13 +362,14 @@ def _ready(
     raise HostError("\n".join([*words, f"Envoy was not ready within {READY_SECONDS:g} s"]))
 
 
-def refused(name: str, log: Log, mark: int) -> ModuleError:
+def refused(plugin: Plugin | None, log: Log, mark: int, version: Version) -> ModuleError:
     """The error that says why Envoy refused a plugin: its log may come later than its counters."""
     deadline = time.monotonic() + REASON_SECONDS
     while not (words := _reasons(log.since(mark))) and time.monotonic() < deadline:
         time.sleep(0.01)
-    which = f"the plugin {name}" if name else "the plugin that ran"
-    return ModuleError("\n".join([*dict.fromkeys(words), f"Envoy refused {which}"]))
+    which = f"the plugin {plugin.name}" if plugin else "the plugin that ran"
+    hint = hint_about([plugin.module], version) if plugin else None
+    return ModuleError("\n".join([*dict.fromkeys(words), f"Envoy refused {which}"]), hint=hint)
 
 
 def _reasons(lines: Iterable[Line]) -> deque[str]:

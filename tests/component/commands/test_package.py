@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from support import wasm_asm
 from support.commands import entered
+from support.odd_modules import build
 from support.repositories import commit
 
 from scaffold.hosts.source import open_image
@@ -372,3 +373,26 @@ def test_wasmes_store_is_taken_over(home, module, capsys, tmp_path):
 def test_no_store_of_wasmes_is_said(tmp_path, capsys):
     ran = entered(capsys, "import-wasme", "--store", tmp_path / "nowhere")
     assert (ran.code, "there is no wasme store" in ran.err) == (2, True)
+
+
+WBINDGEN = ("__wbindgen_placeholder__", "__wbindgen_describe", "i>-")
+
+
+@pytest.mark.parametrize("from_image", [False, True], ids=["a file", "an image"])
+def test_of_a_module_that_envoy_does_not_load_it_says_why(from_image, home, capsys):
+    (home / "flt.wasm").write_bytes(build([WBINDGEN, ("env", "proxy_lgo", "i>i")]))
+    argument = "flt.wasm"
+    if from_image:
+        entered(capsys, "package", "flt.wasm", "--tag", "flt:1")
+        argument = "flt:1"
+    ran = entered(capsys, "package", argument, "--tag", "again:1")
+    assert ran.code == 0
+    (warning,) = [line for line in ran.err.splitlines() if line.startswith("warning: ")]
+    assert "wasm: it imports `__wbindgen_placeholder__.__wbindgen_describe`, which Envoy doesn't" in warning
+    assert "have; a dependency wants JavaScript (wasm-bindgen)" in " ".join(ran.err.split())
+
+
+def test_of_one_that_envoy_loads_it_says_nothing(home, capsys):
+    (home / "flt.wasm").write_bytes(build())
+    ran = entered(capsys, "package", "flt.wasm", "--tag", "flt:1")
+    assert (ran.code, "warning" in ran.err) == (0, False)

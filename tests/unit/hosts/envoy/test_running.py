@@ -5,8 +5,15 @@ from __future__ import annotations
 import json
 import threading
 
+import pytest
+from support import wasm_asm
+from support.odd_modules import build
+
+from scaffold.core.versions import Version
 from scaffold.hosts.envoy import running
 from scaffold.hosts.envoy.log import Log
+from scaffold.hosts.plugin import Plugin
+from scaffold.wasm.module import WasmModule
 
 
 def line(level: str, logger: str, message: str) -> str:
@@ -15,6 +22,8 @@ def line(level: str, logger: str, message: str) -> str:
 
 def test_a_reason_that_comes_after_the_verdict_is_waited_for(tmp_path):
     """From a container the log comes by another way than the counters."""
+    (tmp_path / "hello.wasm").write_bytes(wasm_asm.plugin())
+    plugin = Plugin("hello", "", WasmModule.read(tmp_path / "hello.wasm"))
     path = tmp_path / "envoy.log"
     path.write_text(line("critical", "wasm", "of an earlier plugin"))
     log = Log(path)
@@ -26,11 +35,24 @@ def test_a_reason_that_comes_after_the_verdict_is_waited_for(tmp_path):
 
     late = threading.Timer(0.3, write)
     late.start()
-    error = running.refused("hello", log, mark)
+    error = running.refused(plugin, log, mark, Version((1, 40)))
     late.join()
     assert error.message == "the reason\nEnvoy refused the plugin hello"
 
 
 def test_a_reason_that_never_comes_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "REASON_SECONDS", 0.05)
-    assert running.refused("", Log(tmp_path / "none"), 0).message == "Envoy refused the plugin that ran"
+    error = running.refused(None, Log(tmp_path / "none"), 0, Version((1, 40)))
+    assert error.message == "Envoy refused the plugin that ran"
+
+
+@pytest.mark.parametrize(
+    ("version", "since"), [((1, 20), "1.21"), ((1, 40), None)], ids=["an early Envoy", "a later Envoy"]
+)
+def test_the_hint_is_what_we_know_of_that_envoy_and_module(version, since, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "REASON_SECONDS", 0.05)
+    newer = [("wasi_snapshot_preview1", "fd_prestat_get", "ii>i")]
+    (tmp_path / "a.wasm").write_bytes(build(newer))
+    plugin = Plugin("a", "", WasmModule.read(tmp_path / "a.wasm"))
+    error = running.refused(plugin, Log(tmp_path / "none"), 0, Version(version))
+    assert error.hint == (since and f"Envoy {since} and later have it")

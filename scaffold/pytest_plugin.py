@@ -235,7 +235,8 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             sources = _sources(config, options)
             plugins = [source.plugin(options) for source in sources]
             start = hosts.find(config.getoption("--proxy-host"))
-            settings = options.settings
+            # in the user's own bootstrap too, the upstream is the one that tests ask what arrived
+            settings = replace(options.settings, anywhere=True, adds_clusters=True)
             made = Proxy(
                 lambda: start(*plugins, folder=tmp_path_factory.mktemp("proxy"), settings=settings),
                 plugins,

@@ -154,9 +154,10 @@ def build(**options: Any) -> object:
     run="RunOptions",
     only=(
         *("config", "root_id", "env", "vm_config", "allow_stop_iteration"),
-        *("envoy", "envoy_image", "docker_args"),
+        *("bootstrap", "envoy", "envoy_image", "docker_args"),
     ),
     helps={
+        "bootstrap": "Test in this Envoy configuration, whose cluster `upstream` becomes the built-in one.",
         "envoy": "Envoy to run, or several separated by commas.  [default: the bundled one]",
         "envoy_image": "Docker image with Envoy, for --host docker.",
         "docker_args": "More arguments for `docker run`, for --host docker.",

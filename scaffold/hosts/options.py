@@ -27,7 +27,7 @@ OF_ONE = ("config", "id", "root_id", "env", "vm_config", "allow_stop_iteration")
 # options for a run of the tests, which finds its own port and listens to everything
 OF_TESTS = (
     *("config", "root_id", "env", "vm_config", "allow_stop_iteration"),
-    *("envoy", "envoy_image", "docker_args"),
+    *("bootstrap", "envoy", "envoy_image", "docker_args"),
 )
 _HERE = "With envoy or docker"
 _ENVOY = "With envoy"
@@ -190,7 +190,8 @@ class HostSettings:
     `port` 0 is any free port; `upstream` is a URL, or None for the built-in origin; `envoy` is a path or a
     version. `bootstrap` is the path of the user's Envoy configuration, which sets port and upstream itself;
     `bootstrap_digest` detects edits to it. `envoy_image` is the container's image, `docker_args` are
-    arguments for its `docker run`. `anywhere` replaces the ports in the bootstrap by free ones. `types` are
+    arguments for its `docker run`. `anywhere` replaces the ports in the bootstrap by free ones;
+    `adds_clusters` puts `clusters` and the upstream into it, in place of those of the same names. `types` are
     the plugins' types, in the order in which they process requests; `clusters` are those of all plugins.
     """
 
@@ -204,6 +205,7 @@ class HostSettings:
     envoy_image: str | None = None
     docker_args: tuple[str, ...] = ()
     anywhere: bool = False
+    adds_clusters: bool = False
     clusters: Mapping[str, str] = field(default_factory=dict)
     types: tuple[str, ...] = ("http",)
 

@@ -21,6 +21,7 @@ from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
 from scaffold.hosts.exchange import Request
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
+from scaffold.project.envoy_clusters import Address
 
 
 def free_port() -> int:
@@ -205,3 +206,63 @@ def test_a_bootstrap_and_an_upstream_disagree(probe, mine, tmp_path):
             module=probe.path,
             options=scaffold.RunOptions(bootstrap=mine, upstream="http://localhost:1"),
         )
+
+
+IN_MINE = """
+def test_the_plugin_sees_the_metadata_and_the_upstream_is_ours(proxy):
+    exchange = proxy.get("/metadata")
+    assert exchange.upstream.headers["x-metadata"] == "edge gold"
+    assert exchange.upstream.cluster == "upstream"
+
+
+def test_the_upstream_answers_what_the_test_wants(proxy):
+    proxy.upstream.answer(418, path="/tea")
+    assert proxy.get("/tea").status == 418
+
+
+def test_a_cluster_of_cargo_toml_leads_there_too(proxy):
+    assert proxy.get("/authz/headers").upstream.cluster == "authz"
+
+
+def test_another_cluster_stays_as_it_is(proxy):
+    assert proxy.get("/elsewhere").status == 503
+"""
+
+
+@pytest.fixture
+def routed(tmp_path: Path) -> Path:
+    """A bootstrap with metadata, on a port that is taken, whose clusters have nobody behind them."""
+    listener = envoy_config.listener(host="127.0.0.1", port=1, filters=[])
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    (everybody,) = manager["route_config"]["virtual_hosts"]
+    everybody["routes"] = [
+        {"match": {"prefix": "/authz"}, "route": {"cluster": "authz", "prefix_rewrite": ""}},
+        {"match": {"prefix": "/elsewhere"}, "route": {"cluster": "elsewhere"}},
+        {
+            "match": {"prefix": "/"},
+            "route": {"cluster": "upstream"},
+            "metadata": {"filter_metadata": {"app": {"plan": "gold"}}},
+        },
+    ]
+    clusters = [envoy_config.cluster(name, Address()) for name in ("upstream", "elsewhere")]
+    node = {"id": "me", "cluster": "mine", "metadata": {"team": "edge"}}
+    path = tmp_path / "routed.yaml"
+    path.write_text(
+        yaml.safe_dump({"node": node, "static_resources": {"listeners": [listener], "clusters": clusters}})
+    )
+    return path
+
+
+def test_tests_run_in_a_bootstrap_of_the_users_own(probe, copy, routed, run):
+    settings = '[package.metadata.proxy-wasm]\nclusters = { authz = "upstream" }\n'
+    manifest = copy / "Cargo.toml"
+    manifest.write_text(manifest.read_text().replace("[package.metadata.proxy-wasm]\n", settings))
+    for test in (copy / "tests").glob("*.py"):
+        test.unlink()
+    (copy / "tests/test_mine.py").write_text(IN_MINE)
+    ran = run(
+        *("scaffold", "test", "--root", copy, "--module", probe.path, "--bootstrap", routed.name),
+        cwd=routed.parent,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "4 passed" in ran.stderr

@@ -34,10 +34,10 @@ def cluster_addresses(settings: HostSettings, folder: Folder) -> dict[str, Addre
     """The address of every cluster: another program's, or a socket of the built-in upstream.
 
     An Envoy in a container has another network, and reaches all of them through sockets. The user's own
-    bootstrap contains its own clusters.
+    bootstrap contains its own clusters, unless the settings add ours.
     """
     folder.control.unlink(missing_ok=True)
-    if settings.bootstrap:
+    if settings.bootstrap and not settings.adds_clusters:
         return {}
     upstream = Address() if settings.upstream is None else reachable(settings.upstream)
     clusters = addresses(upstream, settings.clusters)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -358,7 +358,19 @@ def admin(path: str, mode: int) -> Config:
     return {"address": {"pipe": {"path": path, "mode": mode}}}
 
 
-def add_bridge(bootstrap: Config, name: str, address: Address) -> None:
+def add_clusters(bootstrap: Config, clusters: Mapping[str, Address]) -> None:
+    """Add clusters to a bootstrap, in place of those of the same names."""
+    resources = bootstrap["static_resources"]
+    own = resources.get("clusters") or []
+    resources["clusters"] = [each for each in own if each.get("name") not in clusters]
+    for name, address in clusters.items():
+        if address and address.bridged:
+            _add_bridge(bootstrap, name, address)
+        else:
+            resources["clusters"].append(cluster(name, address))
+
+
+def _add_bridge(bootstrap: Config, name: str, address: Address) -> None:
     """Add the cluster `name`, which is called by gRPC, for an upstream at `address` that speaks HTTP/1.
 
     Another listener of the same Envoy translates: the upstream gets a call as a POST of the bare message,
@@ -396,4 +408,6 @@ def add_bridge(bootstrap: Config, name: str, address: Address) -> None:
     resources = bootstrap["static_resources"]
     resources["listeners"].append(listener)
     resources["clusters"] += [asked, cluster(behind, address)]
-    bootstrap["bootstrap_extensions"] = [extension]  # once, for all bridges
+    extensions = bootstrap.setdefault("bootstrap_extensions", [])
+    if extension not in extensions:  # once, for all bridges
+        extensions.append(extension)

@@ -147,6 +147,8 @@ class Folder:
             source = Path(settings.bootstrap)
             own = envoy_bootstrap.read(source)
             made = envoy_bootstrap.insert(own, chain, access_log=log, source=source)
+            if seen:
+                envoy_config.add_clusters(made, seen)
             made = _elsewhere(made, self) if settings.anywhere else made
         else:
             made = generated(settings.port, seen, chain, log=log)
@@ -280,11 +282,7 @@ def generated(port: int, clusters: Mapping[str, Address], chain: Chain, *, log: 
         chain, host="127.0.0.1", port=port, upstream=upstream, log=log, clusters=others
     )
     made = envoy_config.bootstrap(listeners=[listener], clusters=[])
-    for name, address in clusters.items():
-        if address and address.bridged:
-            envoy_config.add_bridge(made, name, address)
-        else:
-            made["static_resources"]["clusters"].append(envoy_config.cluster(name, address))
+    envoy_config.add_clusters(made, clusters)
     return made
 
 

@@ -2,7 +2,7 @@
 //!
 //! The request's path chooses: `/panic`, `/panic-response`, `/loop`, `/eat` (memory), `/local` (answers by itself),
 //! `/strip` (takes the request id away), `/hold` (pauses until a callout has come back), `/vm` (answers with
-//! what its VM has got), `/wait-for-body` (holds the headers back until the body has come). The
+//! what its VM has got), `/metadata` (tells the upstream the node's and the route's), `/wait-for-body` (holds the headers back until the body has come). The
 //! configuration `refuse` is refused, `panic` panics; any other comes back in `x-configuration`.
 
 use log::{error, info};
@@ -103,6 +103,12 @@ impl HttpContext for Stream {
                 let home = std::env::var("HOME").unwrap_or_default();
                 let body = format!("{greeting} {home} {}", self.vm_configuration);
                 self.send_http_response(200, vec![], Some(body.as_bytes()));
+            }
+            "/metadata" => {
+                let node = self.get_property(vec!["xds", "node", "metadata", "team"]);
+                let route = self.get_property(vec!["xds", "route_metadata", "filter_metadata", "app", "plan"]);
+                let text = |value: Option<Vec<u8>>| String::from_utf8(value.unwrap_or_default()).unwrap_or_default();
+                self.set_http_request_header("x-metadata", Some(&format!("{} {}", text(node), text(route))));
             }
             "/wait-for-body" => return Action::Pause,
             "/strip" => self.set_http_request_header("x-request-id", None),

@@ -35,6 +35,8 @@ SETTINGS = {  # by the field's name: what it is, and what it may be
     "type": ("what kind of plugin it is", ", ".join(f"`{each}`" for each in TYPES)),
     "root_id": ("the name that tells the plugins in a module apart", "any text"),
     "triple": ("what the crate is compiled for", ", ".join(f"`{each}`" for each in TRIPLES)),
+    "features": ("cargo features that every build of the plugin has, like `--features`", "a list of names"),
+    "default_features": ("if `false`, builds are without the crate's default features", "`true`, `false`"),
     "configuration": ("the plugin's default configuration", "the path of a file in the project"),
     "env": (
         "the environment variables of the plugin's VM; images and manifests don't contain them",
@@ -168,7 +170,7 @@ def _exit_codes() -> Iterator[str]:
 
 
 def _settings() -> Iterator[str]:
-    defaults = {"root_id": "the package's name"}
+    defaults = {"root_id": "the package's name", "default_features": "`true`"}
     rows = []
     for field in dataclasses.fields(Settings):
         what, values = SETTINGS[field.name]

@@ -35,6 +35,8 @@ class Settings:
     configuration: str | None = None
     env: tuple[str, ...] = ()  # each "NAME=VALUE", or "NAME" for the proxy's own value
     vm_configuration: str | None = None
+    features: tuple[str, ...] = ()  # cargo features that every build has
+    default_features: bool = True
     clusters: Mapping[str, str] = field(default_factory=dict)  # name -> a URL, or "upstream"
     template: Rendered | None = None
 
@@ -174,6 +176,11 @@ def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:
             table = table | {key: Rendered.parse(value, path)}
         elif key == "env":
             table = table | {key: _variables(value, where)}
+        elif key == "features":
+            table = table | {key: _strings(key, value, where, 'write `features = ["a", "b"]`')}
+        elif key == "default-features":
+            if not isinstance(value, bool):
+                raise ProjectError(f"`{key}` in {where} is neither true nor false")
         elif not isinstance(value, str):
             raise ProjectError(f"`{key}` in {where} is not a string")
     settings = Settings(**{"root_id": name, **{known[key]: value for key, value in table.items()}})
@@ -189,10 +196,15 @@ def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:
 def _variables(value: Any, where: str) -> tuple[str, ...]:
     """The setting `env`. Raises `ProjectError` unless it is a list of variables."""
     hint = 'write `env = ["NAME=VALUE", "NAME"]`; without a value, a variable has the proxy\'s own'
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ProjectError(f"`env` in {where} is not a list of strings", hint=hint)
+    texts = _strings("env", value, where, hint)
     try:
-        parse_variables(value, "it")
+        parse_variables(texts, "it")
     except UsageError as error:
         raise ProjectError(f"`env` in {where} isn't valid: {error.message}", hint=hint) from error
+    return texts
+
+
+def _strings(key: str, value: Any, where: str, hint: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ProjectError(f"`{key}` in {where} is not a list of strings", hint=hint)
     return tuple(value)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -48,6 +48,11 @@ class Projects:
     def triples(self) -> list[str]:
         """The triples that the plugins are compiled for, without duplicates."""
         return list(dict.fromkeys(project.settings.triple for project in self.all))
+
+    def grouped(self, key: Callable[[Project], object]) -> list[Projects]:
+        """These plugins by a key, in the order in which it first occurs."""
+        keys = dict.fromkeys(map(key, self.all))
+        return [replace(self, all=tuple(each for each in self.all if key(each) == one)) for one in keys]
 
     def refuse_many(self, option: str) -> None:
         """Raise `UsageError` for an option that only a single plugin can have."""

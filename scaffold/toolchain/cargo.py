@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +28,14 @@ _SPARE = 4_000_000  # bytes: with fewer free, the full disk is the likely cause 
 def build(
     projects: Projects, options: BuildOptions, toolchains: Mapping[str, Toolchain] | None = None
 ) -> list[WasmModule]:
-    """Compile plugins with one call of cargo per triple.
+    """Compile plugins, with one call of cargo for those of one triple and with the same default features.
 
     `toolchains` are those that the caller has found already, by triple. cargo's output goes to the terminal
     as cargo writes it. Raises `ToolFailed` when cargo fails.
     """
     made: dict[Path, WasmModule] = {}
-    for triple in projects.triples:
-        some = replace(projects, all=tuple(each for each in projects if each.settings.triple == triple))
+    for some in projects.grouped(lambda each: (each.settings.triple, each.settings.default_features)):
+        (triple,) = some.triples
         tools = (toolchains or {}).get(triple) or find(
             triple, root=projects.root, rustc=options.rustc, yes=options.yes
         )
@@ -64,10 +63,13 @@ def run_tests(
     projects: Projects, tools: Toolchain, options: BuildOptions, *, compile_only: bool = False
 ) -> int:
     """Run the native tests of plugins, or only compile them; returns cargo's exit code."""
-    # natively by name: a crate's own .cargo/config.toml may make wasm the default, which can't run here
-    argv = ["test", *_packages(projects), *_features(options), "--target", tools.host_triple]
-    argv += ["--no-run"] if compile_only else ["--no-fail-fast"] if len(projects) > 1 else []
-    return process.show([tools.cargo, *argv], cwd=projects.root, env=_env(projects, tools))
+    codes = []
+    for some in projects.grouped(lambda each: each.settings.default_features):
+        # natively by name: a crate's own .cargo/config.toml may make wasm the default, which can't run here
+        argv = ["test", *_packages(some), *_features(some, options), "--target", tools.host_triple]
+        argv += ["--no-run"] if compile_only else ["--no-fail-fast"] if len(projects) > 1 else []
+        codes.append(process.show([tools.cargo, *argv], cwd=projects.root, env=_env(projects, tools)))
+    return next(filter(None, codes), 0)
 
 
 def _packages(projects: Projects) -> list[str]:
@@ -78,8 +80,18 @@ def _packages(projects: Projects) -> list[str]:
     return [word for project in projects for word in ("-p", f"{project.name}@{project.version}")]
 
 
-def _features(options: BuildOptions) -> list[str]:
-    return ["--features", ",".join(options.features)] if options.features else []
+def _features(projects: Projects, options: BuildOptions) -> list[str]:
+    """The arguments for the features of the settings and the options; `projects` agree about the defaults."""
+    several = projects.workspace is not None  # then each feature needs its package's name
+    own = [
+        f"{project.name}/{feature}" if several else feature
+        for project in projects
+        for feature in project.settings.features
+    ]
+    features = [*own, *options.features]
+    without = options.no_default_features or not all(each.settings.default_features for each in projects)
+    chosen = ["--features", ",".join(features)] if features else []
+    return [*chosen, "--no-default-features"] if without else chosen
 
 
 def _module(project: Project, paths: Mapping[Path, Path]) -> WasmModule:
@@ -116,7 +128,8 @@ def _cargo_build(projects: Projects, tools: Toolchain, options: BuildOptions) ->
         folder = Path(message["manifest_path"]).parent.resolve()
         made.update((folder, Path(name)) for name in message["filenames"] if name.endswith(".wasm"))
 
-    argv = ["build", "--lib", *_packages(projects), *_features(options), "--target", projects.triples[0]]
+    argv = ["build", "--lib", *_packages(projects), *_features(projects, options)]
+    argv += ["--target", projects.triples[0]]
     argv += ["--profile", options.profile, "--message-format", "json-render-diagnostics"]
     _cargo(argv, projects, tools, on_line)
     return made

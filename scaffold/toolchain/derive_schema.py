@@ -69,7 +69,9 @@ def derive(project: Project, tools: Toolchain, env: Mapping[str, str]) -> None:
 def _run_example(project: Project, tools: Toolchain, env: Mapping[str, str]) -> dict[str, Any]:
     """The JSON object that the example prints."""
     # natively by name: the crate's own .cargo/config.toml may make wasm the default
-    words = ["run", "--example", EXAMPLE, "--features", "schema", "--target", tools.host_triple]
+    features = ",".join(["schema", *project.settings.features])
+    words = ["run", "--example", EXAMPLE, "--features", features, "--target", tools.host_triple]
+    words += [] if project.settings.default_features else ["--no-default-features"]
     lines: list[str] = []
     code = process.show([tools.cargo, *words], cwd=project.root, env=env, on_line=lines.append)
     if code:

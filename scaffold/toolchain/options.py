@@ -13,6 +13,7 @@ class BuildOptions:
 
     profile: str = option("release", "Cargo profile.", metavar="NAME")
     features: tuple[str, ...] = option((), "Cargo features, separated by commas.", metavar="LIST")
+    no_default_features: bool = option(False, "Build without the crate's default features.")
     rustc: str | None = option(
         None, "Rust compiler to use.", metavar="PATH", standard="$RUSTC, or the first that compiles to wasm"
     )

@@ -5,6 +5,7 @@ A script stands in for cargo: it prints what the test says. The real one is in e
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -36,7 +37,7 @@ def project(tmp_path):
 def derive(project, tmp_path):
     """Derives with a cargo that prints this and ends so; the events of it."""
 
-    def derive(printed, code=0):
+    def derive(printed, code=0, of=project):
         said = tmp_path / "said"
         said.write_bytes(printed if isinstance(printed, bytes) else json.dumps(printed).encode())
         cargo, rustc = tmp_path / "cargo", tmp_path / "rustc"
@@ -47,7 +48,7 @@ def derive(project, tmp_path):
         heard = []
         with events.listening(lambda event: heard.append(event)):
             tools = Toolchain("a test's", rustc, cargo, "1.85.0", host_triple="here-is-linux")
-            derivation.derive(project, tools, os.environ)
+            derivation.derive(of, tools, os.environ)
         return heard
 
     return derive
@@ -68,6 +69,13 @@ def test_what_the_example_prints_is_the_schema_and_says_of_what(project, derive,
     assert text.startswith('{\n  "$schema"') and "ü" in text and text.endswith("}\n")
     asked = (tmp_path / "asked").read_text().split()
     assert asked == "run --example config_schema --features schema --target here-is-linux".split()
+
+
+def test_the_example_is_compiled_with_the_features_of_the_settings(project, derive, tmp_path):
+    chosen = replace(project.settings, features=("a", "b"), default_features=False)
+    derive(PRINTED, of=replace(project, settings=chosen))
+    asked = (tmp_path / "asked").read_text()
+    assert "--features schema,a,b --target here-is-linux --no-default-features" in asked
 
 
 def test_the_table_goes_into_the_readme_which_keeps_its_mode(project, derive):

@@ -195,7 +195,10 @@ def test_a_lib_that_is_no_table(crate):
 
 
 CLUSTERS = 'write `clusters = { authz = "http://host:port", beta = "upstream", users = "grpc://host:port" }`'
-KNOWN = "known: type, root-id, triple, configuration, env, vm-configuration, clusters, template"
+KNOWN = (
+    "known: type, root-id, triple, configuration, env, vm-configuration, features, default-features,"
+    " clusters, template"
+)
 ENV = 'write `env = ["NAME=VALUE", "NAME"]`; without a value, a variable has the proxy\'s own'
 
 
@@ -208,6 +211,8 @@ ENV = 'write `env = ["NAME=VALUE", "NAME"]`; without a value, a variable has the
         ("type = 3", "`type` in {where} is not a string", None),
         ('root-id = ["x"]', "`root-id` in {where} is not a string", None),
         ("configuration = {a = 1}", "`configuration` in {where} is not a string", None),
+        ('features = "a"', "`features` in {where} is not a list of strings", 'write `features = ["a", "b"]`'),
+        ('default-features = "no"', "`default-features` in {where} is neither true nor false", None),
         ('env = "A=b"', "`env` in {where} is not a list of strings", ENV),
         ("env = [1]", "`env` in {where} is not a list of strings", ENV),
         ('env = ["A=b", "A"]', "`env` in {where} isn't valid: it sets a variable twice", ENV),

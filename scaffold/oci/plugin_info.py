@@ -15,6 +15,7 @@ from scaffold.core import process
 from scaffold.core.events import Noted, emit
 from scaffold.core.text import quoted
 from scaffold.errors import UsageError
+from scaffold.oci import schema_child
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import TITLE, ImageError, Manifest, document, dump
 from scaffold.project.config_validation import FILE, Schema, refuse
@@ -40,7 +41,8 @@ _ANNOTATIONS = {
 }
 _RUNTIME_TYPE = {"module.wasm.runtime/type": "envoy_proxy"}
 _LISTS = ("abi_versions", "root_ids")  # written with commas in between
-_PATIENCE = 60.0  # seconds for a check on a busy machine; it is stopped after three of its own
+_PATIENCE = 60.0  # seconds for a check on a busy machine; it is stopped after three of its own, or some more
+_PATIENCE_PER_MB = 20.0  # of the configuration
 _TEXT_LIMIT = 64 * 2**10  # bytes: a manifest travels with every request for the image
 
 
@@ -157,7 +159,11 @@ def _violations(schema: str, configuration: bytes) -> list[str]:
     """How a configuration violates an image's schema, which a child process checks within limits."""
     job = json.dumps({"schema": schema, "configuration": configuration.decode("latin-1")})
     # it ends by itself when we are killed: it waits for nothing but its standard input
-    ran = process.run([sys.executable, "-P", "-m", "scaffold.oci.schema_child"], input=job, timeout=_PATIENCE)
+    timeout = _PATIENCE + _PATIENCE_PER_MB * len(configuration) / 1_000_000
+    argv = [sys.executable, "-P", "-m", schema_child.__name__]
+    ran = process.run(argv, input=job, timeout=timeout)
+    if ran.code > 0 and ran.code != schema_child.EXHAUSTED:
+        raise RuntimeError(f"the check of a configuration failed: {ran.stderr}")
     if ran.code:
         raise ImageError(
             f"the image's {FILE} takes too much time or memory to check",

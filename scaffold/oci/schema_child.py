@@ -17,17 +17,26 @@ from scaffold.core.text import one_line
 from scaffold.oci.spec import ImageError
 from scaffold.project.config_validation import FILE, Schema
 
+EXHAUSTED = 3  # the exit code when the memory isn't enough; other limits end the process with a signal
 _SECONDS = 3  # of the processor's time; an honest check takes some milliseconds
 _MEMORY = 512 * 2**20  # bytes of addresses
+# more of both for each MB of the configuration: five times what an honest check takes
+_SECONDS_PER_MB = 2
+_MEMORY_PER_MB = 64 * 2**20
 _LONGEST = 1000  # characters of a sentence
 
 
 def main() -> None:
     """Do the job: {"schema": its text, "configuration": its bytes as Latin-1}."""
-    _limit(resource.RLIMIT_CPU, _SECONDS)
-    _limit(resource.RLIMIT_AS, _MEMORY)
+    job = json.load(sys.stdin)
+    size = len(job["configuration"]) // 1_000_000
+    _limit(resource.RLIMIT_CPU, _SECONDS + _SECONDS_PER_MB * size)
+    _limit(resource.RLIMIT_AS, _MEMORY + _MEMORY_PER_MB * size)
     _limit(resource.RLIMIT_CORE, 0)
-    json.dump(_checked(json.load(sys.stdin)), sys.stdout)
+    try:
+        json.dump(_checked(job), sys.stdout)
+    except MemoryError:
+        sys.exit(EXHAUSTED)
 
 
 def _limit(kind: int, value: int) -> None:

@@ -29,6 +29,7 @@ _LISTED = 8  # violations in an error
 _DERIVED = f"derived from {SOURCE}, digest "
 # Rust's numbers for which schemars writes a name, but no largest value; usize and isize are those of wasm32
 _BITS = {"uint": 32, "uint32": 32, "uint64": 64, "int": 31, "int32": 31, "int64": 63}
+_OF_PATTERN = "repetition number"  # part of the message of the module `re`, which raises OverflowError too
 MOST = 100  # violations that are looked for: a large list may be wrong in every place
 
 Place = tuple[str | int, ...]
@@ -109,14 +110,19 @@ class Schema:
             raise self.kind(
                 f"{self.name} refers to {error.ref!r}, which isn't in it", hint="put it below `$defs`"
             ) from error
-        except OverflowError:
+        except OverflowError as error:
+            if _OF_PATTERN in str(error):
+                raise self._unreadable(error) from error
             return ["a number in it is too large"]
         except re.error as error:
-            raise self.kind(f"{self.name} has a pattern that can't be read: {error}") from error
-        except (AttributeError, LookupError, TypeError, UnknownType, ValueError) as error:
+            raise self._unreadable(error) from error
+        except (ArithmeticError, AttributeError, LookupError, TypeError, UnknownType, ValueError) as error:
             # the library checks against the draft only what isn't referred to
             why = one_line(str(error).partition("\n")[0])
             raise self.kind(f"{self.name} refers to something that isn't a schema: {why}") from error
+
+    def _unreadable(self, error: Exception) -> ScaffoldError:
+        return self.kind(f"{self.name} has a pattern that can't be read: {error}")
 
     def validator(self) -> Any:
         """The library's validator. It fetches nothing, and accepts the same numbers as serde.
@@ -137,6 +143,8 @@ class Schema:
             raise self.kind(f"{self.name} isn't a JSON Schema: {_first(error)}") from error
         except RecursionError as error:
             raise self.kind(f"{self.name} is nested too deeply") from error
+        except OverflowError as error:  # no number of a schema is converted
+            raise self._unreadable(error) from error
         formats = FormatChecker(("ipv4", "ipv6"))
         formats.checks("ip", raises=ValueError)(
             lambda value: not isinstance(value, str) or bool(ip_address(value))

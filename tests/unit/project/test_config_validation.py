@@ -278,3 +278,24 @@ def test_whatever_the_values_are_each_fault_is_a_line(configuration):
 def test_whatever_the_bytes_are_they_are_json_or_a_value_error(content):
     with suppress(ValueError):
         schema.parse(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"pattern": "a{99999999999999}"},
+        {"patternProperties": {"a{99999999999999}": {}}},
+        {"$ref": "#/x", "x": {"pattern": "a{99999999999999}"}},
+    ],
+    ids=["pattern", "property", "reference"],
+)
+def test_a_pattern_that_repeats_too_often(content):
+    why = r"has a pattern that can't be read: the repetition number is too large"
+    with pytest.raises(ProjectError, match=why):
+        faults({"a": 1} if "patternProperties" in content else "a", content)
+
+
+@pytest.mark.parametrize("value", [5, 0.5])
+def test_a_schema_that_divides_by_zero_where_no_check_looks(value):
+    with pytest.raises(ProjectError, match="refers to something that isn't a schema"):
+        faults(value, {"$ref": "#/x", "x": {"multipleOf": 0}})

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,15 @@ def test_scaffold_is_installed_by_its_version_or_by_hashes(provider, project, tm
     assert ran.out.splitlines()[-1] == (
         f"pip install {what if locked else f'proxy-wasm-scaffold=={scaffold.__version__}'}"
     )
+
+
+@each_provider
+def test_the_hashes_are_for_the_oldest_python_too(provider):
+    """uv's default is the Python that runs it, which leaves out what an older one needs."""
+    text = workflows.render(provider)[Path(FILES[provider])].decode()
+    oldest = metadata.metadata("proxy-wasm-scaffold")["Requires-Python"].removeprefix(">=")
+    (command,) = [line for line in text.splitlines() if "uv pip compile" in line]
+    assert f" --universal --python-version {oldest} " in command
 
 
 @each_provider

@@ -11,6 +11,7 @@ Field" and "Istio Status".
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import Any
 
 from scaffold.core.events import step
@@ -23,6 +24,7 @@ State = tuple[str, str]  # one word, and the reason
 
 FINE = ("accepted", "applied")  # by the control plane's status; or without any status
 _PAUSE = 0.5  # seconds between two requests
+_PATIENCE = 5.0  # seconds for one
 
 
 def state_of(resource: Document) -> State:
@@ -126,11 +128,14 @@ def wait_for_answer(url: str, timeout: float) -> None:
     """Request a URL until its status is below 500. Raises `TargetError` after `timeout` seconds."""
     import requests
 
+    from scaffold.core.http_session import Session
+
     deadline = time.monotonic() + timeout
     with step(f"Requesting {url}"):
         while True:
             try:
-                answer = requests.get(url, timeout=5, allow_redirects=False)
+                with closing(Session()) as session:  # whose deadline holds; the body isn't read
+                    answer = session.send_once("GET", url, silence=_PATIENCE, remaining=_PATIENCE)
                 problem = f"it answers {answer.status_code}"
                 if answer.status_code < 500:
                     return

@@ -105,7 +105,9 @@ def fetch(address: Address, ref: str | None, folder: Path) -> str:
     failure = _fetch(address, folder, [ref or "HEAD"], "--depth=1")
     wanted = "FETCH_HEAD"
     if failure and ref and _ABBREVIATED.fullmatch(ref):  # no server looks up a short id
-        failure = _fetch(address, folder, ["+refs/heads/*:refs/all/heads/*", "+refs/tags/*:refs/all/tags/*"])
+        every = ["+refs/heads/*:refs/all/heads/*", "+refs/tags/*:refs/all/tags/*"]
+        hint = "write the commit in full: for an abbreviated one, all of the history is fetched"
+        failure = _fetch(address, folder, every, hint=hint)
         wanted = ref
     if failure:
         raise _failed(address, ref, failure, folder)
@@ -121,8 +123,13 @@ def fetch(address: Address, ref: str | None, folder: Path) -> str:
     return commit
 
 
-def _fetch(address: Address, folder: Path, refs: Sequence[str], *options: str) -> str:
-    """Fetch some refs; returns git's message if that fails, otherwise ""."""
+def _fetch(
+    address: Address, folder: Path, refs: Sequence[str], *options: str, hint: str | None = None
+) -> str:
+    """Fetch some refs; returns git's message if that fails, otherwise "".
+
+    `hint` is that of the error when too much arrives.
+    """
     settings = folder / ".git" / "scaffold"
     settings.touch(mode=0o600)
     settings.write_text(_credentials(address, settings))
@@ -131,14 +138,14 @@ def _fetch(address: Address, folder: Path, refs: Sequence[str], *options: str) -
     argv += ["--no-recurse-submodules", *options]
     env = _NO_PROMPTS | _transport(address)
     with git.spawn(*argv, "--", address.url, *refs, cwd=folder, env=env, stderr=process.PIPE) as child:
-        message = _watched(child, folder, address)
+        message = _watched(child, folder, address, hint)
     if not child.returncode:
         return ""
     message = message or f"git ended with exit code {child.returncode}"
     return message.replace(f"{address.user_info}@", "") if address.user_info else message
 
 
-def _watched(child: process.Child, folder: Path, address: Address) -> str:
+def _watched(child: process.Child, folder: Path, address: Address, hint: str | None) -> str:
     """Wait for git's end; returns the last of its messages.
 
     Raises `ProjectError` when it has fetched more than a template may contain, `MachineError` when it takes
@@ -152,7 +159,6 @@ def _watched(child: process.Child, folder: Path, address: Address) -> str:
     except Exceeded as error:
         if error.limit == "seconds":
             raise MachineError(f"{address.url} didn't arrive within {FETCH_SECONDS:g} s") from error
-        hint = "write a commit in full: for an abbreviated one, all of the history is fetched"
         raise ProjectError(f"the repository at {address.url} is too large: {error}", hint=hint) from error
     return message.decode(errors="replace").strip()
 

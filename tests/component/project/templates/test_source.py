@@ -777,15 +777,19 @@ while True:
     injected="a template's repository that sends an object without an end",
     seen="exit code 3 at 128 MB",
 )
-def test_a_repository_without_an_end_is_given_up_while_it_arrives(mine, tmp_path, cache, monkeypatch):
+@pytest.mark.parametrize("abbreviated", [False, True], ids=["a branch", "an abbreviated commit"])
+def test_a_repository_without_an_end_is_given_up_while_it_arrives(
+    mine, tmp_path, cache, monkeypatch, abbreviated
+):
     hook = tmp_path / "endless"
     hook.write_text(ENDLESS.format(python=sys.executable))
     hook.chmod(0o755)
-    commit(mine)
+    pin = commit(mine)
     (cache / ".gitconfig").write_text(f"[uploadpack]\n\tpackObjectsHook = {hook}\n")
     monkeypatch.setattr(git_module, "DOWNLOAD_LIMIT", 20_000_000)
     begun = time.monotonic()
-    error = refusal(url(mine))
+    error = refusal(url(mine), checkout=pin[:10] if abbreviated else None)
+    assert ("write the commit in full" in (error.hint or "")) == abbreviated
     assert error.message == f"the repository at {url(mine)} is too large: more than 20 MB arrived"
     assert time.monotonic() - begun < 30
     running = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])]

@@ -80,7 +80,7 @@ def short_id(path: Path | str) -> str:
 
 def check_out(out: Path) -> None:
     """Raise `UsageError` if the argument of `--out` can't become a file."""
-    parent = Path(os.path.realpath(out)).parent
+    parent = Path(os.path.realpath(out)).parent if out.is_symlink() else out.parent
     if out.is_dir() or not parent.is_dir():
         why = "it is a folder" if out.is_dir() else f"there is no folder {parent}"
         raise UsageError(f"cannot write {out}: {why}", hint="--out takes the name of a file")

@@ -19,9 +19,23 @@ LIMIT = 500_000  # files and folders that are looked at: some seconds
 _MAGIC = re.compile(r"[*?[]")
 
 
-def folders(root: Path, pattern: str, manifest: Path) -> list[Path]:
+class Budget:
+    """How many files and folders may still be looked at for a manifest."""
+
+    def __init__(self) -> None:
+        self._left = LIMIT
+
+    def take(self, count: int) -> None:
+        """Look at so many."""
+        self._left -= count
+        if self._left < 0:
+            raise _TooMuchError
+
+
+def folders(root: Path, pattern: str, manifest: Path, budget: Budget) -> list[Path]:
     """The folders below `root` that match the pattern, sorted, without links.
 
+    If there are none, the pattern may be the name of a folder itself, as for cargo.
     Raises `ProjectError`, which names the `manifest`, when there is too much to look at.
     """
     parts: list[str] = []
@@ -32,23 +46,25 @@ def folders(root: Path, pattern: str, manifest: Path) -> list[Path]:
         return []
     start = "/" if pattern.startswith("/") else os.path.realpath(root)
     try:
-        return [Path(folder) for folder in sorted(set(_matching(start, parts)))]
+        matching = sorted(set(_matching(start, parts, budget)))
     except _TooMuchError as error:
         raise ProjectError(
             f"the pattern {quoted(pattern)} in `members` of {manifest} matches too much of the disk",
             hint="name the folders that contain the members",
         ) from error
+    named = os.path.realpath(os.path.join(start, *parts)) if "\0" not in pattern else ""  # noqa: PTH118
+    literal = [named] if os.path.isdir(named) else []  # noqa: PTH112
+    return [Path(folder) for folder in matching or literal]
 
 
 class _TooMuchError(Exception):
     """More than `LIMIT` was looked at."""
 
 
-def _matching(start: str, parts: Sequence[str]) -> Iterator[str]:
+def _matching(start: str, parts: Sequence[str], budget: Budget) -> Iterator[str]:
     """The folders that match. Each is visited once for the same rest of the pattern, so that loops end."""
     seen: set[tuple[str, int]] = set()
     todo = [(start, 0)]
-    left = LIMIT
     while todo:
         folder, at = todo.pop()
         if (folder, at) in seen:
@@ -61,9 +77,7 @@ def _matching(start: str, parts: Sequence[str]) -> Iterator[str]:
             todo += [(os.path.realpath(named), at + 1)] if os.path.isdir(named) else []  # noqa: PTH112
         else:
             entries = _entries(folder)
-            left -= len(entries)
-            if left < 0:
-                raise _TooMuchError
+            budget.take(len(entries))
             below = [each for each in entries if parts[at] == "**" or fnmatchcase(each.name, parts[at])]
             inside = at if parts[at] == "**" else at + 1
             todo += [(folder, at + 1)] if parts[at] == "**" else []

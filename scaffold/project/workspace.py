@@ -73,8 +73,9 @@ class Workspace:
     @cached_property
     def _members(self) -> tuple[Path, ...]:
         folders = [self.root] if "package" in self.manifest else []
+        budget = member_globs.Budget()
         for pattern in self._list("members"):
-            matching = member_globs.folders(self.root, pattern, self.root / FILE)
+            matching = member_globs.folders(self.root, pattern, self.root / FILE, budget)
             folders += [folder for folder in matching if (folder / FILE).is_file()]
         return tuple(folder for folder in dict.fromkeys(folders) if not self.excludes(folder))
 

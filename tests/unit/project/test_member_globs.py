@@ -7,9 +7,13 @@ import pytest
 
 from scaffold.errors import ProjectError
 from scaffold.project import member_globs
-from scaffold.project.member_globs import folders
+from scaffold.project.workspace import Workspace
 
 MANIFEST = Path("ws/Cargo.toml")
+
+
+def folders(root, pattern, manifest):
+    return member_globs.folders(root, pattern, manifest, member_globs.Budget())
 
 
 @pytest.fixture
@@ -49,6 +53,21 @@ def root(tmp_path):
 )
 def test_what_a_pattern_matches(root, pattern, found):
     assert folders(root, pattern, MANIFEST) == sorted((root / name).resolve() for name in found)
+
+
+def test_a_pattern_that_matches_nothing_may_be_a_name(root):
+    (root / "br[x]").mkdir()
+    assert folders(root, "br[x]", MANIFEST) == [root / "br[x]"]
+    (root / "brx").mkdir()
+    assert folders(root, "br[x]", MANIFEST) == [root / "brx"]
+
+
+def test_the_patterns_of_a_manifest_share_one_limit(root, monkeypatch):
+    monkeypatch.setattr(member_globs, "LIMIT", 8)
+    patterns = [f"p/*{number}" for number in range(3)]  # three entries each
+    assert Workspace(root, {"workspace": {"members": patterns[:2]}}).members() == []
+    with pytest.raises(ProjectError, match="matches too much of the disk"):
+        Workspace(root, {"workspace": {"members": patterns}}).members()
 
 
 def test_an_absolute_pattern_begins_at_the_top(root):

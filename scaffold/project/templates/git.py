@@ -27,6 +27,8 @@ FETCH_SECONDS = 120.0  # seconds for one fetch
 DOWNLOAD_LIMIT = 2 * snapshot.SIZE_LIMIT  # bytes of what one fetch may leave on the disk
 MEMORY_LIMIT = 1_000_000_000  # bytes, of git and its helpers
 LONGEST_NAME = 100_000  # bytes of a path
+# what a repository's own attributes change at a checkout: an encoding makes a file four times as large
+_AS_IT_IS = "* !working-tree-encoding !ident !text !eol !filter\n"
 _MESSAGE = 2**16  # bytes of git's messages that are kept
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
@@ -116,6 +118,8 @@ def fetch(address: Address, ref: str | None, folder: Path) -> str:
     if not COMMIT.fullmatch(commit):
         raise _unknown(address, ref)
     _check_size(folder, commit)
+    (folder / ".git/info").mkdir(exist_ok=True)
+    (folder / ".git/info/attributes").write_text(_AS_IT_IS)
     ran = _git(folder, "checkout", "-q", "--detach", commit, env=git.NO_SETTINGS)
     if ran.code:
         raise _failed(address, ref, ran.stderr, folder)

@@ -810,6 +810,23 @@ def test_a_list_of_branches_without_an_end_does_not_fill_the_memory(monkeypatch)
     assert error.message == wanted
 
 
+def test_attributes_of_a_repository_do_not_change_its_files(mine):
+    (mine / "a.txt").write_text("a $Id$\n")
+    pin = commit(mine)
+    (mine / ".gitattributes").write_text("*.txt working-tree-encoding=UTF-32 ident eol=crlf\n")
+    git(mine, "update-index", "--add", "--cacheinfo", blob(mine))
+    git(mine, "commit", "-q", "-m", "attributes")
+    with fetched(url(mine)) as source:
+        assert source.pin != pin
+        assert (source.folder / ".gitattributes").exists()
+        assert (source.folder / "a.txt").read_bytes() == b"a $Id$\n"
+
+
+def blob(repository: Path) -> str:
+    """The attributes in the form of `--cacheinfo`: adding them would convert the other files, too."""
+    return f"100644,{git(repository, 'hash-object', '-w', '.gitattributes')},.gitattributes"
+
+
 def nested(repository: Path, entry: str, names: list[str], times: int) -> None:
     """Make the repository's HEAD a commit of trees in trees, each with the same entries."""
     git(repository.parent, "init", "-q", repository.name)

@@ -82,7 +82,8 @@ def check_out(out: Path) -> None:
     """Raise `UsageError` if the argument of `--out` can't become a file."""
     parent = Path(os.path.realpath(out)).parent if out.is_symlink() else out.parent
     if out.is_dir() or not parent.is_dir():
-        why = "it is a folder" if out.is_dir() else f"there is no folder {parent}"
+        missing = parent if out.is_symlink() else out.parent
+        why = "it is a folder" if out.is_dir() else f"there is no folder {missing}"
         raise UsageError(f"cannot write {out}: {why}", hint="--out takes the name of a file")
     # which the file would replace, as root even /dev/null
     if (out.exists() and not out.is_file()) or _leads_into_dev_or_proc(out):

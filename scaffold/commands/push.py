@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaffold.errors import UsageError
+from scaffold.errors import MachineError, UsageError
 from scaffold.oci.module_layer import read_verified
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer
@@ -25,7 +25,11 @@ def push(image: str, *, plain_http: bool = False) -> Transferred:
             hint=f"run `scaffold tag {short} REGISTRY/{short}`, then push that name",
         )
     manifest = _find(store, reference)
-    read_verified(manifest, store.blobs.open)
+    try:
+        read_verified(manifest, store.blobs.open)
+    except MachineError:
+        _find(store, reference)  # another command may have removed it meanwhile, which is the better reason
+        raise
     transfer.upload(reference, manifest, store, plain_http=plain_http)
     return Transferred.of(reference, manifest)
 

@@ -75,12 +75,20 @@ class Record:
     @property
     def alive(self) -> bool:
         """Whether its supervisor runs, be it in another container that shares the user's folders."""
-        return files.in_use(Path(self.folder)) or self.is_visible  # supervisors held no lock once
+        if self.is_visible:
+            return True
+        seen = [pid for pid, folder in supervisors().items() if str(folder) == self.folder]
+        if not seen:
+            return files.in_use(Path(self.folder))
+        return any(self.pid in process.numbers(pid) and self._began(pid) for pid in seen)
+
+    def _began(self, pid: int) -> bool:
+        return process.start_time(pid) == self.started
 
     @property
     def is_visible(self) -> bool:
         """Whether this container sees the process that has the supervisor's pid."""
-        return process.start_time(self.pid) == self.started
+        return self._began(self.pid)
 
 
 @dataclass(frozen=True)

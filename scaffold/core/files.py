@@ -56,9 +56,9 @@ def _is_ours(path: Path) -> bool:
 
 
 def only_ours(path: Path) -> None:
-    """Take the permissions of others from a file or folder, unless that is another user's, or read-only."""
+    """Take the permissions of others from a file or folder, unless that is another user's, or can't be."""
     mode = path.stat().st_mode & 0o7777
-    if mode & 0o077 and mode & 0o200:
+    if mode & 0o077:
         with suppress(OSError):
             path.chmod(mode & 0o700)
 

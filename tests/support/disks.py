@@ -46,7 +46,7 @@ def limited(place: Place, limit: int, *words: object):
 
 def read_only(folder: Path) -> None:
     for path in (folder, *(path for path in folder.rglob("*") if not path.is_symlink())):
-        path.chmod(0o555 if path.is_dir() else 0o444)
+        path.chmod(0o500 if path.is_dir() else 0o400)
 
 
 def writable(folder: Path) -> None:

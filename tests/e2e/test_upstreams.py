@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.server
+import ipaddress
 import json
 import os
+import socket
+import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
@@ -143,3 +146,66 @@ def speaks_only_http2(probe, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.mark.parametrize(("scheme", "got"), [("grpc", 200), ("http", 503)])
 def test_a_grpc_server_is_asked_by_http2(probe, tmp_path, speaks_only_http2, scheme, got):
     assert status(probe, tmp_path, f"{scheme}://localhost:{speaks_only_http2}") == got
+
+
+@pytest.fixture
+def websockets() -> Iterator[str]:
+    """A server that switches to WebSocket, and then sends back every byte."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\n")
+            self.wfile.write(b"connection: upgrade\r\nupgrade: websocket\r\n\r\n")
+            while data := self.request.recv(1024):
+                self.request.sendall(data)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_address[1]}"
+        server.shutdown()
+
+
+OFFER = (
+    b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def test_a_websocket_goes_through_the_plugin(probe, tmp_path, websockets):
+    settings = HostSettings(upstream=websockets)
+    with (
+        hosts.find("envoy")(Plugin("probe", "", probe), folder=tmp_path, settings=settings) as host,
+        socket.create_connection(("127.0.0.1", host.port), timeout=10) as client,
+    ):
+        client.sendall(OFFER)
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.recv(1)
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert b"x-configuration:" in head, "the plugin saw it"
+        client.sendall(b"ping")
+        assert client.recv(4) == b"ping"
+
+
+def test_the_built_in_upstream_declines_a_websocket_by_answering(probe, tmp_path):
+    with hosts.find("envoy")(Plugin("probe", "", probe), folder=tmp_path) as host:
+        with socket.create_connection(("127.0.0.1", host.port), timeout=10) as client:
+            client.sendall(OFFER.replace(b"/chat", b"/anything"))
+            assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert host.origin.requests()[-1].path == "/anything"
+
+
+@pytest.mark.parametrize("claimed", [[], ["10.1.2.3"]])
+def test_the_clients_address_is_in_x_forwarded_for(probe, tmp_path, claimed):
+    """Of a client on loopback, Envoy writes the machine's own address."""
+    with hosts.find("envoy")(Plugin("probe", "", probe), folder=tmp_path) as host:
+        headers = Headers([("x-forwarded-for", each) for each in claimed])
+        exchange = host.play(Request("GET", "/headers", headers))
+    *before, last = exchange.upstream.headers["x-forwarded-for"].split(",")
+    assert (before, ipaddress.ip_address(last).version) == (claimed, 4)
+    assert exchange.upstream.headers["x-forwarded-proto"] == "http"

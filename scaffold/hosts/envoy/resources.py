@@ -224,6 +224,9 @@ def listener(
         },
         # keep the client's id, which tells its request from other traffic at the upstream
         "preserve_external_request_id": True,
+        # like the gateways of Istio and Envoy Gateway: x-forwarded-for is ours to say, WebSockets may pass
+        "use_remote_address": True,
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
         "http_filters": [*filters, router()],
     }
     if log:

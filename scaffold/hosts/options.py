@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from scaffold.core import records
 from scaffold.core.option_fields import check_target, check_values, chosen, declarations, flag, option
 from scaffold.errors import ProjectError, UsageError
 from scaffold.project.vm_environment import parse_variables
@@ -127,6 +126,8 @@ class RunOptions:
 
     def over(self, earlier: Mapping[str, Any], *, chain: bool = False) -> Self:
         """Fill in unset options from an earlier deploy's `record`; for a chain, not those of one plugin."""
+        from scaffold.core import records  # not for `--help`
+
         typed = chosen(self)
         kept = {key: value for key, value in earlier.items() if key not in typed}
         if self.bootstrap or self.upstream:  # each replaces the other

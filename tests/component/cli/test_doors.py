@@ -116,13 +116,14 @@ def test_it_starts_light(words):
     modules = loaded(*words.split())
     assert modules & set(HEAVY.split()) == set()
     ours = {name for name in modules if name.startswith("scaffold.")}
-    cli = {f"scaffold.cli.{name}" for name in "console group main options".split()}
+    cli = {f"scaffold.cli.{name}" for name in "commands console group options".split()}
     options = {f"scaffold.{package}.options" for package in "hosts kubernetes toolchain".split()}
     read_by_these = {
         "scaffold.core.option_fields",
         "scaffold.core.text",
         "scaffold.core.versions",
         "scaffold.project.envoy_clusters",
+        "scaffold.project.vm_environment",
         "scaffold.wasm.envoy_versions",
     }
     assert words == "deploy --help" or not modules & options

@@ -41,7 +41,10 @@ class RunOptions:
     """
 
     config: str | None = option(
-        None, "Plugin configuration.", metavar="JSON|FILE", standard="the one in Cargo.toml"
+        None,
+        "Plugin configuration; a .yaml file is sent as JSON.",
+        metavar="JSON|FILE",
+        standard="the one in Cargo.toml",
     )
     root_id: str | None = option(
         None, "Root id of the plugin.", metavar="NAME", standard="the one in Cargo.toml"

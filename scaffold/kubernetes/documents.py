@@ -158,7 +158,7 @@ def json_configuration(pin: Pin, options: ClusterOptions) -> Any:
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"the plugin's configuration isn't JSON that a manifest can contain: {error}",
-            hint="the target `istio-envoyfilter` accepts any bytes",
+            hint="write JSON, or YAML in a .yaml file; the target `istio-envoyfilter` accepts any bytes",
         ) from error
     return value
 

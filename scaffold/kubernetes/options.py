@@ -82,7 +82,10 @@ class ClusterOptions:
     """
 
     config: str | bytes | None = option(
-        None, "Plugin configuration.", metavar="JSON|FILE", standard="the image's, or the one in Cargo.toml"
+        None,
+        "Plugin configuration; a .yaml file is sent as JSON.",
+        metavar="JSON|FILE",
+        standard="the image's, or the one in Cargo.toml",
     )
     root_id: str | None = option(
         None, "Root id of the plugin.", metavar="NAME", standard="the image's, or the one in Cargo.toml"

@@ -18,13 +18,14 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import foreign_files
+from scaffold.core import foreign_files, yaml_text
 from scaffold.core.text import escaped, one_line, quoted
 from scaffold.errors import ProjectError, ScaffoldError, UsageError
 
 FILE = "config.schema.json"
 SOURCE = "src/config.rs"
 LARGEST = 16_000_000  # bytes of a configuration
+_YAML = (".yaml", ".yml")
 _LISTED = 8  # violations in an error
 _DERIVED = f"derived from {SOURCE}, digest "
 # Rust's numbers for which schemars writes a name, but no largest value; usize and isize are those of wasm32
@@ -329,23 +330,41 @@ def _step(step: str | int) -> str:
 
 
 def read_configuration(value: str, flag: str = "--config") -> bytes:
-    """A configuration from the command line, where `flag` passes it: a file's bytes as they are, or JSON."""
+    """A configuration from the command line, where `flag` passes it: a file's, see `content_of`, or JSON."""
     path = Path(value)
     try:
         if _is_file(path):
-            return foreign_files.read_bytes(path, LARGEST)
+            return content_of(path, UsageError)
         content = value.encode()
         json.loads(value)
-    except OSError as error:
-        raise UsageError(f"cannot read the configuration {value}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        if path.suffix in (".json", ".yaml", ".yml", ".toml", ".txt"):
+        if path.suffix in (*_YAML, ".json", ".toml", ".txt"):
             raise UsageError(f"there is no file {value}, which {flag} names") from error
         raise UsageError(
             f"{flag} is neither a file nor JSON: {error}",
-            hint=f"""for example {flag} '{{"key": "value"}}'""",
+            hint=f"""for example {flag} '{{"key": "value"}}', or a .yaml file""",
         ) from error
     return content
+
+
+def content_of(path: Path, kind: type[ScaffoldError]) -> bytes:
+    """The configuration in a file: that of a .yaml or .yml file as JSON, any other's bytes as they are.
+
+    Raises `kind` when the file can't be read, or isn't the YAML that its name promises.
+    """
+    try:
+        content = foreign_files.read_bytes(path, yaml_text.LARGEST if path.suffix in _YAML else LARGEST)
+    except OSError as error:
+        raise kind(f"cannot read the configuration {path}: {error.strerror}") from error
+    if path.suffix not in _YAML:
+        return content
+    try:
+        return yaml_text.as_json(content.decode("utf-8-sig")).encode()
+    except ValueError as error:
+        raise kind(
+            f"the configuration {path} isn't YAML that can be sent as JSON: {error}",
+            hint="only .yaml and .yml files are read as YAML; the bytes of any other file go as they are",
+        ) from error
 
 
 def _is_file(path: Path) -> bool:

@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from scaffold.core import foreign_files
 from scaffold.errors import ProjectError, UsageError, nearest
 from scaffold.project import envoy_clusters as clusters
 from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, read_manifest, settings_in
-from scaffold.project.config_validation import LARGEST, Schema
+from scaffold.project.config_validation import Schema, content_of
 from scaffold.project.template_record import Rendered
 from scaffold.project.vm_environment import parse_variables
 from scaffold.project.workspace import Workspace, choices, inherits, strings
@@ -113,7 +112,7 @@ class Project:
         return workspace.describe(package) if workspace else strings(package, {})
 
     def configuration(self) -> bytes:
-        """The plugin's default configuration: the content of the file in the settings, or empty."""
+        """The plugin's default configuration, from the file in the settings, see `content_of`; or empty."""
         return self._content("configuration", self.settings.configuration)
 
     def vm_configuration(self) -> bytes:
@@ -130,10 +129,7 @@ class Project:
             raise ProjectError(f"cannot read the {key} {file!r}: {error}") from error
         if not path.is_relative_to(self.root):
             raise ProjectError(f"{key} = {file!r} is outside the project", hint=f"name a file in {self.root}")
-        try:
-            return foreign_files.read_bytes(path, LARGEST)
-        except OSError as error:
-            raise ProjectError(f"cannot read the configuration {path}: {error.strerror}") from error
+        return content_of(path, ProjectError)
 
     def configured(self, other: bytes | None = None, *, schema: Schema | None = None) -> bytes:
         """The configuration from --config (`other`) or else the default, validated against the schema.

@@ -8,10 +8,10 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import math
 from pathlib import Path
 from typing import Any
 
+from scaffold.core import yaml_text
 from scaffold.core.foreign_files import read_text
 from scaffold.errors import ProjectError
 from scaffold.hosts.envoy import resources as envoy_config
@@ -19,28 +19,22 @@ from scaffold.hosts.envoy.resources import Chain, Config
 
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"
-LARGEST = 4_000_000  # bytes of a file, and values in it: reading takes a second per MB
 FIRST_PORT = 10000  # for listeners on any port; Envoy's own examples use it
 _V2_NAMES = ("envoy.http_connection_manager", "envoy.router")
 
 
 def read(path: Path) -> Config:
     """The bootstrap in a YAML or JSON file. Raises `ProjectError`, with the position, when it is neither."""
-    import yaml
-
     try:
-        content = yaml.safe_load(read_text(path, LARGEST))
-        whole = _nodes(content, {}) < LARGEST
+        content = yaml_text.parse(read_text(path, yaml_text.LARGEST))
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(
             f"cannot read the bootstrap {path}: {getattr(error, 'strerror', None) or error}"
         ) from error
-    except (yaml.YAMLError, RecursionError) as error:
-        deep = isinstance(error, RecursionError)
-        reason = "nested too deeply" if deep else " ".join(str(error).split())
-        raise ProjectError(f"{path} is neither YAML nor JSON: {reason}") from error
-    if not whole:
-        raise ProjectError(f"{path} grows without end when its aliases are expanded")
+    except yaml_text.Endless as error:
+        raise ProjectError(f"{path} {error}") from error
+    except ValueError as error:
+        raise ProjectError(f"{path} is neither YAML nor JSON: {error}") from error
     if not isinstance(content, dict):
         raise ProjectError(
             f"{path} isn't a bootstrap: it contains no mapping", hint="`scaffold bootstrap` prints one"
@@ -137,17 +131,6 @@ def dump(bootstrap: Config, *, as_json: bool = False) -> str:
     import yaml
 
     return str(yaml.safe_dump(bootstrap, sort_keys=False, width=110))
-
-
-def _nodes(value: object, known: dict[int, float]) -> float:
-    """How many values there are when every alias is expanded; infinite if one contains itself."""
-    if not isinstance(value, dict | list):
-        return 1
-    if id(value) not in known:
-        known[id(value)] = math.inf
-        items = value.values() if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_nodes(item, known) for item in items)
-    return known[id(value)]
 
 
 def _before_routers(listener: Config, filters: Chain, source: Path) -> list[Config]:

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -405,7 +406,7 @@ def test_a_configuration_that_is_neither(value):
     with pytest.raises(UsageError) as caught:
         read_configuration(value)
     assert caught.value.message.startswith("--config is neither a file nor JSON: ")
-    assert caught.value.hint == """for example --config '{"key": "value"}'"""
+    assert caught.value.hint == """for example --config '{"key": "value"}', or a .yaml file"""
 
 
 def test_a_folder_is_no_configuration(tmp_path):
@@ -427,3 +428,55 @@ def test_a_timer_is_known_by_the_sources(crate, path):
     assert not Project.load(root).sets_timer
     source.write_text("fn on_vm_start(&mut self) { self.set_tick_period(Duration::from_secs(1)); }\n")
     assert Project.load(root).sets_timer
+
+
+YAML = """\
+realm: shop  # a comment
+keys: [a, "1"]
+since: 2024-01-01
+limits: &limits {rate: 1.5}
+other: *limits
+"""
+AS_JSON = {
+    "realm": "shop",
+    "keys": ["a", "1"],
+    "since": "2024-01-01",
+    "limits": {"rate": 1.5},
+    "other": {"rate": 1.5},
+}
+
+
+@pytest.mark.parametrize("name", ["c.yaml", "c.yml"])
+def test_a_configuration_in_yaml_is_sent_as_json(tmp_path, crate, name):
+    (tmp_path / name).write_text(YAML)
+    assert json.loads(read_configuration(str(tmp_path / name))) == AS_JSON
+    root = crate(CRATE + TABLE + f'configuration = "{name}"\n')
+    (root / name).write_text(YAML)
+    assert json.loads(Project.load(root).configuration()) == AS_JSON
+
+
+def test_an_empty_yaml_file_is_an_empty_configuration(tmp_path):
+    (tmp_path / "c.yaml").write_text("# nothing yet\n")
+    assert read_configuration(str(tmp_path / "c.yaml")) == b""
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"a: [", "line 1, column 5"),
+        (b"a: 1\na: 2\n", "the key a appears twice"),
+        (b"a: .nan", "Out of range float"),
+        (b"? [a, b]\n: 1", "unhashable key"),
+        (b"a: !!binary aGk=", "JSON can't express it"),
+        (b"a: &a [*a]", "grows without end"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"\xff", "can't decode"),
+    ],
+)
+def test_yaml_that_json_cannot_express_is_refused_by_name(tmp_path, content, why):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        read_configuration(str(path))
+    assert caught.value.message.startswith(f"the configuration {path} isn't YAML that can be sent as JSON: ")
+    assert why in caught.value.message

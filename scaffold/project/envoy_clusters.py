@@ -11,6 +11,7 @@ from scaffold.errors import ProjectError, UsageError
 
 UPSTREAM = "upstream"  # the cluster to which every request goes
 GRPC = "grpc://"  # the scheme of a cluster that is called by gRPC
+NAME = re.compile(r"[!-~]{1,255}")  # of a cluster
 _PORTS = {"http": 80, "https": 443, "grpc": 80}
 _SCHEMES = (*_PORTS, "tcp")
 _HINT = f'write `clusters = {{ authz = "http://host:port", beta = "{UPSTREAM}", users = "{GRPC}host:port" }}`'
@@ -42,7 +43,7 @@ def check(table: object, where: str) -> None:
     if not isinstance(table, dict):
         raise ProjectError(f"`clusters` in {where} is not a table", hint=_HINT)
     for name, place in table.items():
-        if name == UPSTREAM or not re.fullmatch(r"[!-~]{1,255}", name):
+        if name == UPSTREAM or not NAME.fullmatch(name):
             raise ProjectError(f"`clusters` in {where} can't contain {name!r}", hint=_HINT)
         try:
             _address(place if isinstance(place, str) else "", Address())

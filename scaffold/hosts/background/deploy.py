@@ -19,10 +19,11 @@ from scaffold.hosts.background import deployments, supervisor
 from scaffold.hosts.background.deployments import DeployedPlugin, Record, Status, check_free
 from scaffold.hosts.background.target import attach, end, forget
 from scaffold.hosts.envoy.clusters import reachable
-from scaffold.hosts.exchange import Request
+from scaffold.hosts.exchange import Exchange, Request
 from scaffold.hosts.options import HostSettings, RunOptions
 from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.source import Source
+from scaffold.project.envoy_clusters import UPSTREAM
 from scaffold.project.projects import Named, chained
 
 TICK_SECONDS = 0.6  # that a plugin with a timer is watched; Envoy reports a stuck thread after 0.2
@@ -209,13 +210,28 @@ class _Verified:
             _pass(self.host)
             return
         exchange = self.host.play(Request("GET", self.probe or "/"))
-        if exchange.status >= 500 and exchange.upstream is None:
-            words = [*exchange.logs, exchange.response.text.strip(), exchange.details]
-            why = f"{chained(self.plugins)} is deployed, but a request got"
-            self.error = TargetError(
-                "\n".join([*dict.fromkeys(filter(None, words)), f"{why} {exchange.status}"]),
-                hint="fix it and deploy again; --probe PATH sends another request",
+        if exchange.status < 500 or exchange.upstream is not None:
+            return
+        if not exchange.details and not exchange.trapped:  # Envoy has a word for each answer of its own
+            emit(Noted(f"{chained(self.plugins)} answered the request itself, with {exchange.status}"))
+            return
+        words = [*exchange.logs, exchange.response.text.strip(), exchange.details]
+        why = f"{chained(self.plugins)} is deployed, but a request got"
+        self.error = TargetError(
+            "\n".join([*dict.fromkeys(filter(None, words)), f"{why} {exchange.status}"]),
+            hint=self._hint(exchange),
+        )
+
+    def _hint(self, exchange: Exchange) -> str:
+        """What to do about a request that failed."""
+        if "BadArgument" in exchange.logs and self.host.origin:
+            known = ", ".join(dict.fromkeys([UPSTREAM, *(n for each in self.plugins for n in each.clusters)]))
+            return (
+                "did it call a cluster? a call to one that isn't defined fails with BadArgument;"
+                f" defined: {known};"
+                ' add yours to Cargo.toml, such as `clusters = { NAME = "http://host:port" }`'
             )
+        return "fix it and deploy again; --probe PATH sends another request"
 
 
 @contextmanager

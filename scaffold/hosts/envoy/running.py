@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 import uuid
 from collections import deque
@@ -33,6 +34,11 @@ VALIDATE = ("--mode", "validate", "-l", "error", "--log-format", "%v")  # the ba
 ABORTED = -6  # the exit code of an Envoy that its watchdog has ended
 RUNS_AGAIN = "Envoy runs again"  # in the supervisor's line in the log
 _REFUSED = "Unable to create Wasm"
+_CONFIGURING = re.compile(r"Failed to configure|proxy_on_configure")  # Envoy's words for who refused
+_CONFIGURE = (
+    "pass one with --config FILE, or name a file in [package.metadata.proxy-wasm] of Cargo.toml:"
+    ' `configuration = "config.json"`'
+)
 
 READY_SECONDS = 30.0
 REASON_SECONDS = 3.0  # that the words for a refusal may take; from a container they come by another way
@@ -368,7 +374,10 @@ def refused(plugin: Plugin | None, log: Log, mark: int, version: Version) -> Mod
     while not (words := _reasons(log.since(mark))) and time.monotonic() < deadline:
         time.sleep(0.01)
     which = f"the plugin {plugin.name}" if plugin else "the plugin that ran"
-    hint = hint_about([plugin.module], version) if plugin else None
+    missing = plugin is not None and not plugin.configuration and any(map(_CONFIGURING.search, words))
+    which += ", which has no configuration" if missing else ""
+    known = hint_about([plugin.module], version) if plugin else None
+    hint = _CONFIGURE if missing else known
     return ModuleError("\n".join([*dict.fromkeys(words), f"Envoy refused {which}"]), hint=hint)
 
 

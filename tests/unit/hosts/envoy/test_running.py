@@ -56,3 +56,23 @@ def test_the_hint_is_what_we_know_of_that_envoy_and_module(version, since, tmp_p
     plugin = Plugin("a", "", WasmModule.read(tmp_path / "a.wasm"))
     error = running.refused(plugin, Log(tmp_path / "none"), 0, Version(version))
     assert error.hint == (since and f"Envoy {since} and later have it")
+
+
+@pytest.mark.parametrize(
+    ("words", "configuration", "hinted"),
+    [
+        ("Wasm VM failed Failed to configure base Wasm plugin", b"", True),
+        ("Function: proxy_on_configure failed: Uncaught RuntimeError: unreachable", b"", True),
+        ("Wasm VM failed Failed to configure base Wasm plugin", b"{}", False),
+        ("Plugin configured to fail closed failed to load", b"", False),
+    ],
+)
+def test_a_plugin_that_refuses_to_have_no_configuration(tmp_path, words, configuration, hinted):
+    (tmp_path / "hello.wasm").write_bytes(wasm_asm.plugin())
+    plugin = Plugin("hello", "", WasmModule.read(tmp_path / "hello.wasm"), configuration)
+    path = tmp_path / "envoy.log"
+    path.write_text(line("error", "wasm", words))
+    error = running.refused(plugin, Log(path), 0, Version((1, 40)))
+    assert ("which has no configuration" in error.message) is hinted
+    assert ("--config FILE" in (error.hint or "")) is hinted
+    assert ("`configuration = " in (error.hint or "")) is hinted

@@ -6,7 +6,13 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from scaffold.commands.deploy_targets import nothing_deployed, roots_of, targets
-from scaffold.core.events import emit, until_interrupted
+from scaffold.core.events import Noted, emit, until_interrupted
+
+_EMPTY = (
+    "the plugin has logged nothing yet; the SDK's log is off until"
+    " `proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);` in `proxy_wasm::main!` turns it on,"
+    " and `scaffold deploy --log-level debug` shows more of it"
+)
 
 
 def logs(root: Path = Path(), *, follow: bool = False) -> None:
@@ -16,6 +22,10 @@ def logs(root: Path = Path(), *, follow: bool = False) -> None:
     lines = next((each for each in logs if each is not None), None)
     if lines is None:
         raise nothing_deployed(roots)
+    empty = True
     with until_interrupted() if follow else nullcontext():
         for line in lines:
+            empty = False
             emit(line)
+    if empty and not follow:
+        emit(Noted(_EMPTY))

@@ -48,13 +48,15 @@ def login(
     name = _registry(registry)
     if password_stdin and not username:
         raise UsageError("--password-stdin needs --username", hint="add --username NAME")
+    from scaffold.oci.registry import credentials
+
+    credentials.check_place(name)  # before anything is asked
     username = username or prompt("Username")
     if not username or ":" in username or not username.isprintable():
         raise UsageError(f"{username!r} isn't a valid user name", hint="--username NAME")
     password = _read_password() if password_stdin else prompt("Password", hidden=True)
     if not password:
         raise UsageError("the password is empty", hint="pipe it into `scaffold login --password-stdin`")
-    from scaffold.oci.registry import credentials
     from scaffold.oci.registry.client import Client
     from scaffold.oci.registry.errors import Refused
 

@@ -11,6 +11,7 @@ import binascii
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,13 @@ def find(registry: str, repository: str = "") -> Credentials | None:
     return None
 
 
+def check_place(registry: str) -> None:
+    """Raise `MachineError` if `store` couldn't keep a registry's credentials: its helper isn't there."""
+    path = _docker_config()
+    if helper := _helper(path, _read(path), registry):
+        helper.check()
+
+
 def store(registry: str, credentials: Credentials) -> str:
     """Keep a name and a password where Docker does; returns the name of the helper or the file.
 
@@ -75,18 +83,18 @@ def store(registry: str, credentials: Credentials) -> str:
     path = _docker_config()
     with locks.lock(files.state_dir() / "credentials.lock", doing="logging in or out"):
         record = _read(path)
-        helper = _helper(record, registry)
+        helper = _helper(path, record, registry)
         if helper:
             request = {
                 "ServerURL": _key(registry),
                 "Username": credentials.username,
                 "Secret": credentials.password,
             }
-            _command(helper, "store", json.dumps(request))
+            helper.command("store", json.dumps(request))
         entry = {} if helper else {"auth": _encoded(f"{credentials.username}:{credentials.password}")}
         auths = _without(record, registry) | {_key(registry): entry}
         _write(path, record | {"auths": auths})
-    return f"docker-credential-{helper}" if helper else str(path)
+    return helper.program if helper else str(path)
 
 
 def erase(registry: str) -> bool:
@@ -94,10 +102,10 @@ def erase(registry: str) -> bool:
     path = _docker_config()
     with locks.lock(files.state_dir() / "credentials.lock", doing="logging in or out"):
         record = _read(path)
-        helper = _helper(record, registry)
-        in_helper = bool(helper) and _get(helper, registry) is not None
-        if in_helper:
-            _command(helper, "erase", _key(registry))
+        helper = _helper(path, record, registry)
+        in_helper = helper is not None and helper.get(registry) is not None
+        if helper and in_helper:
+            helper.command("erase", _key(registry))
         auths = _without(record, registry)
         changed = auths != record.get("auths", {})
         if changed:
@@ -171,62 +179,92 @@ def _without(record: dict[str, Any], registry: str) -> dict[str, Any]:
     return {key: entry for key, entry in _table(record, "auths").items() if _name(key) != _name(registry)}
 
 
-def _helper(record: dict[str, Any], registry: str) -> str:
-    """The name of the helper that keeps a registry's credentials; "" if the file itself does."""
-    return next(_helpers(record, registry), "")
+@dataclass(frozen=True)
+class _Helper:
+    """A program that keeps credentials; the setting `key` of the file `path` names it."""
+
+    name: str
+    path: Path
+    key: str
+
+    @property
+    def program(self) -> str:
+        """Its name on PATH."""
+        return f"docker-credential-{self.name}"
+
+    def check(self) -> None:
+        """Raise `MachineError` if it isn't there, as on a machine that got another one's file."""
+        if shutil.which(self.program) is None:
+            raise MachineError(
+                f"{self.path} names the credential helper {self.name} ({self.key}),"
+                f" but there is no program {self.program} on PATH",
+                hint=f"install it, or remove {self.key} from {self.path},"
+                " or have another folder for such files: export DOCKER_CONFIG=FOLDER",
+            )
+
+    def get(self, registry: str) -> Credentials | None:
+        """What it has for a registry. Raises `MachineError`, like the others here."""
+        completed = self._run("get", _key(registry))
+        if completed.code != 0 and _NOT_FOUND in f"{completed.stdout}{completed.stderr}":
+            return None
+        if completed.code != 0:
+            raise self._failed("get", completed)
+        try:
+            answer = json.loads(completed.stdout)
+            username, secret = answer["Username"], answer["Secret"]
+        except (ValueError, RecursionError, KeyError, TypeError):
+            raise MachineError(f"{self.program} get didn't print credentials", hint=self._way_out) from None
+        if not isinstance(username, str) or not isinstance(secret, str) or not secret:
+            return None
+        token = username == _TOKEN_USER
+        return Credentials(identity_token=secret) if token else Credentials(username, secret)
+
+    def command(self, verb: str, request: str) -> None:
+        """Have it `store` or `erase` something."""
+        completed = self._run(verb, request)
+        if completed.code != 0:
+            raise self._failed(verb, completed)
+
+    def _run(self, verb: str, request: str) -> process.Completed:
+        self.check()
+        return process.run([self.program, verb], input=request, timeout=_HELPER_SECONDS, guarded=True)
+
+    def _failed(self, verb: str, completed: process.Completed) -> MachineError:
+        output = completed.stderr.strip() or completed.stdout.strip()
+        line = next(iter(output.splitlines()), f"it exited with {completed.code}")
+        return MachineError(f"{self.program} {verb} failed: {one_line(line)}", hint=self._way_out)
+
+    @property
+    def _way_out(self) -> str:
+        return f"repair the helper, or remove {self.key} from {self.path}, which names it"
 
 
-def _helpers(record: dict[str, Any], registry: str) -> Iterator[str]:
-    own = [helper for key, helper in _table(record, "credHelpers").items() if _name(key) == _name(registry)]
-    for helper in (*own, record.get("credsStore")):
+def _helper(path: Path, record: dict[str, Any], registry: str) -> _Helper | None:
+    """The helper that keeps a registry's credentials; None if the file itself does."""
+    return next(_helpers(path, record, registry), None)
+
+
+def _helpers(path: Path, record: dict[str, Any], registry: str) -> Iterator[_Helper]:
+    named = [
+        (f"`{key}` in credHelpers", helper)
+        for key, helper in _table(record, "credHelpers").items()
+        if _name(key) == _name(registry)
+    ]
+    for key, helper in (*named, ("credsStore", record.get("credsStore"))):
         if isinstance(helper, str) and re.fullmatch(r"[A-Za-z0-9._-]+", helper):
-            yield helper
+            yield _Helper(helper, path, key)
 
 
 def _from_helpers(path: Path, record: dict[str, Any], registry: str) -> Credentials | None:
-    for helper in _helpers(record, registry):
+    for helper in _helpers(path, record, registry):
         try:
-            credentials = _get(helper, registry)
+            credentials = helper.get(registry)
         except MachineError as error:
-            emit(Warned(f"{path} names a credential helper that doesn't work: {error.message}"))
+            emit(Warned("; ".join(filter(None, [error.message, error.hint]))))
             continue
         if credentials:
             return credentials
     return None
-
-
-def _get(helper: str, registry: str) -> Credentials | None:
-    completed = _run(helper, "get", _key(registry))
-    if completed.code != 0 and _NOT_FOUND in f"{completed.stdout}{completed.stderr}":
-        return None
-    if completed.code != 0:
-        raise _failed(helper, "get", completed)
-    try:
-        answer = json.loads(completed.stdout)
-        username, secret = answer["Username"], answer["Secret"]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        raise MachineError(f"docker-credential-{helper} get didn't print credentials") from None
-    if not isinstance(username, str) or not isinstance(secret, str) or not secret:
-        return None
-    return Credentials(identity_token=secret) if username == _TOKEN_USER else Credentials(username, secret)
-
-
-def _command(helper: str, verb: str, request: str) -> None:
-    completed = _run(helper, verb, request)
-    if completed.code != 0:
-        raise _failed(helper, verb, completed)
-
-
-def _run(helper: str, verb: str, request: str) -> process.Completed:
-    return process.run(
-        [f"docker-credential-{helper}", verb], input=request, timeout=_HELPER_SECONDS, guarded=True
-    )
-
-
-def _failed(helper: str, verb: str, completed: process.Completed) -> MachineError:
-    output = completed.stderr.strip() or completed.stdout.strip()
-    line = next(iter(output.splitlines()), f"it exited with {completed.code}")
-    return MachineError(f"docker-credential-{helper} {verb} failed: {one_line(line)}")
 
 
 def _from_entries(path: Path, record: dict[str, Any], registry: str, repository: str) -> Credentials | None:

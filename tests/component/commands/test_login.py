@@ -9,12 +9,13 @@ import sys
 
 import pytest
 from support.commands import terminal
+from support.credentials import keep
 from support.faulty_registry import Reply, error
 
 from scaffold.commands.login import Login, Logout, login, logout
 from scaffold.commands.tags import tags
 from scaffold.core import events
-from scaffold.errors import RegistryError, UsageError
+from scaffold.errors import MachineError, RegistryError, UsageError
 from scaffold.oci.registry.credentials import Credentials, find
 from scaffold.oci.spec import MANIFEST
 
@@ -157,3 +158,9 @@ def test_the_operations_are_quick_to_import():
 def test_what_a_hostile_registry_says_cant_control_the_terminal(server):
     server.on("GET", "/tags/list", Reply(200, json.dumps({"tags": ["ok", "\x1b[2J", "a\nb", 7]}).encode()))
     assert tags(f"{server.name}/a") == ["ok"]
+
+
+def test_a_missing_helper_is_named_before_a_password_is_asked_for(closed, home):
+    keep(home / ".docker/config.json", {"credsStore": "desktop.exe"})
+    with answering(), pytest.raises(MachineError, match=r"names the credential helper desktop\.exe"):
+        login(closed.name)

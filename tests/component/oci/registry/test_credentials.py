@@ -82,13 +82,42 @@ def test_a_helper_that_fails_is_warned_about(docker, helper, said, get, complain
     helper("x", get=get)
     keep(docker, {"credsStore": "x", "auths": {"r.example": auth("file:3")}})
     assert credentials.find("r.example") == Credentials("file", "3")
-    assert said == [f"{docker} names a credential helper that doesn't work: {complaint}"]
+    assert said == [f"{complaint}; repair the helper, or remove credsStore from {docker}, which names it"]
 
 
 def test_a_helper_that_isnt_there_is_warned_about(docker, said):
     keep(docker, {"credsStore": "nowhere"})
     assert credentials.find("r.example") is None
-    assert "cannot run docker-credential-nowhere" in said[0]
+    named = f"{docker} names the credential helper nowhere (credsStore)"
+    assert said[0].startswith(f"{named}, but there is no program docker-credential-nowhere on PATH")
+
+
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [
+        ({"credsStore": "desktop.exe"}, "credsStore"),
+        ({"credHelpers": {"r.example": "desktop.exe"}}, "`r.example` in credHelpers"),
+    ],
+)
+def test_the_ways_out_of_a_missing_helper_work(docker, tmp_path, monkeypatch, record, key):
+    keep(docker, record)
+    for broken in (
+        lambda: credentials.check_place("r.example"),
+        lambda: credentials.store("r.example", Credentials("alice", "p")),
+        lambda: credentials.erase("r.example"),
+    ):
+        with pytest.raises(MachineError) as caught:
+            broken()
+        assert f"({key})" in caught.value.message
+        assert f"remove {key} from {docker}" in (caught.value.hint or "")
+        assert "export DOCKER_CONFIG=" in (caught.value.hint or "")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "other"))
+    credentials.check_place("r.example")
+    assert credentials.store("r.example", Credentials("alice", "p")) == str(tmp_path / "other/config.json")
+    monkeypatch.delenv("DOCKER_CONFIG")
+    keep(docker, {})
+    credentials.check_place("r.example")
+    assert credentials.store("r.example", Credentials("alice", "p")) == str(docker)
 
 
 def test_where_there_is_a_helper_the_file_holds_no_secret(docker, helper):

@@ -16,6 +16,7 @@ from scaffold.kubernetes.applied import Applied
 from scaffold.kubernetes.options import CLUSTERS, ClusterOptions
 from scaffold.project.cargo_toml import locate
 from scaffold.toolchain.options import BuildOptions
+from scaffold.wasm.module import WasmModule
 
 
 def deploy(
@@ -81,9 +82,12 @@ def _to_cluster(
 
 
 def _check(name: str) -> None:
-    if name.endswith(".wasm") or any(sign in name for sign in ":/@"):
+    if name in TARGETS:
+        return
+    if plugins.is_file(name) or any(sign in name for sign in ":/@"):
+        if Path(name).is_file():
+            WasmModule.read(Path(name))  # the hint must work; otherwise this says what the file is
         raise UsageError(
             f"`{name}` is a module or an image, not a target", hint=f"run `scaffold deploy envoy {name}`"
         )
-    if name not in TARGETS:
-        raise UsageError(f"no target named `{name}`", hint=nearest(name, TARGETS))
+    raise UsageError(f"no target named `{name}`", hint=nearest(name, TARGETS))

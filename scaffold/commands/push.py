@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scaffold.errors import MachineError, UsageError
+from scaffold.hosts.docker import foreign_images
 from scaffold.oci.module_layer import read_verified
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer
@@ -24,7 +25,8 @@ def push(image: str, *, plain_http: bool = False) -> Transferred:
             f"`{reference}` doesn't name a registry",
             hint=f"run `scaffold tag {short} REGISTRY/{short}`, then push that name",
         )
-    manifest = _find(store, reference)
+    with foreign_images.named(image):
+        manifest = _find(store, reference)
     try:
         read_verified(manifest, store.blobs.open)
     except MachineError:

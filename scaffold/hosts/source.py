@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from scaffold.oci.plugin_info import PluginInfo
     from scaffold.oci.reference import Reference
     from scaffold.oci.spec import Manifest
+    from scaffold.oci.store import Store
 
 
 @dataclass(frozen=True)
@@ -215,24 +216,28 @@ def open_image(name: str) -> OpenedImage:
 
     Raises `UsageError` for an image that is missing and doesn't name a registry.
     """
+    from scaffold.hosts.docker import foreign_images
     from scaffold.oci.module_layer import unpack
     from scaffold.oci.reference import Reference
     from scaffold.oci.store import Store
 
     reference, store = Reference.parse(name), Store()
-    manifest = store.get(reference)
-    if manifest is None:
-        if reference.local:
-            raise UsageError(
-                f"there is neither a file nor a local image `{name}`",
-                hint="list images with `scaffold images`",
-            )
-        from scaffold.oci.registry import transfer
-
-        emit(Noted(f"{reference} isn't in the local store"))
-        manifest = transfer.download(reference, store, plain_http=False)
+    with foreign_images.named(name):
+        manifest = store.get(reference) or _downloaded(name, reference, store)
     unpacked = unpack(manifest, reference, store.blobs.open)
     return OpenedImage(reference, manifest, unpacked.info, _cached(unpacked.module, unpacked.wasm.digest))
+
+
+def _downloaded(name: str, reference: Reference, store: Store) -> Manifest:
+    if reference.local:
+        raise UsageError(
+            f"there is neither a file nor a local image `{name}`",
+            hint="list images with `scaffold images`",
+        )
+    from scaffold.oci.registry import transfer
+
+    emit(Noted(f"{reference} isn't in the local store"))
+    return transfer.download(reference, store, plain_http=False)
 
 
 def _cached(content: bytes, digest: str) -> WasmModule:

@@ -20,6 +20,7 @@ from scaffold.project.workspace import Workspace, choices, inherits, strings
 TYPES = ("http", "network", "service")
 RUNNABLE = ("http", "network")
 TRIPLES = ("wasm32-wasip1", "wasm32-unknown-unknown")
+_RENAMED = {"wasm32-wasi": TRIPLES[0]}
 TABLE = f"package.metadata.{NAME}"
 _MAX_NAMED = 5  # plugins in an error's hint
 
@@ -185,7 +186,9 @@ def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:
         ("triple", settings.triple, TRIPLES),
     ):
         if value not in allowed:
-            raise ProjectError(f"`{key}` in {where} is {value!r}", hint=f"known: {', '.join(allowed)}")
+            renamed = _RENAMED.get(value)
+            hint = f'write `{key} = "{renamed}"`, its new name' if renamed else f"known: {', '.join(allowed)}"
+            raise ProjectError(f"`{key}` in {where} is {value!r}", hint=hint)
     return settings
 
 

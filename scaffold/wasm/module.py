@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from array import array
 from collections.abc import Iterable, Mapping, Set
 from contextlib import suppress
@@ -21,6 +22,7 @@ from pathlib import Path
 from scaffold.core.files import digest
 from scaffold.core.foreign_files import open_regular, read_bytes
 from scaffold.errors import ModuleError
+from scaffold.wasm import other_files
 
 MAGIC = b"\0asm"
 CORE = b"\x01\x00\x00\x00"
@@ -137,7 +139,7 @@ class WasmFile:
     @classmethod
     def parse(cls, content: bytes, path: Path) -> WasmFile:
         """The same for a file's bytes, which `path` names in messages."""
-        _check_header(content[:8], path)
+        _check_header(content[: other_files.HEAD], path)
         component = content[4:8] == COMPONENT
         parts = _parts(content, path, component)
         customs: dict[str, _Reader] = {}
@@ -258,7 +260,7 @@ def _content(path: Path) -> bytes:
     """The bytes of a file that begins like a wasm module or component; raises `NotAPlugin` otherwise."""
     try:
         with open_regular(path) as file:
-            _check_header(file.read(8), path)
+            _check_header(file.read(other_files.HEAD), path, on_disk=True)
             size = os.fstat(file.fileno()).st_size
         if size > SIZE_LIMIT:
             raise NotAPlugin(f"{path} has {size:,} bytes, and no host takes more than 1 GiB")
@@ -267,13 +269,17 @@ def _content(path: Path) -> bytes:
         raise NotAPlugin(f"cannot read the module {path}: {error.strerror}") from error
 
 
-def _check_header(header: bytes, path: Path) -> None:
+def _check_header(header: bytes, path: Path, *, on_disk: bool = False) -> None:
+    """Raise `NotAPlugin` for any other file, with a hint for the file at `path` if it is `on_disk`."""
     if not header:
         raise NotAPlugin(f"{path} is empty")
     if header[:4] != MAGIC:
-        raise NotAPlugin(f"{path} isn't a wasm module (it begins with {header[:4]!r})")
-    if header[4:] not in (CORE, COMPONENT):
-        raise NotAPlugin(f"{path} has an unknown wasm version ({header[4:].hex()})")
+        other = other_files.recognise(header)
+        kind = f"it is {other.what}" if other else f"it begins with {header[:4]!r}"
+        hint = other.hint.format(path=shlex.quote(str(path))) if other and on_disk else None
+        raise NotAPlugin(f"{path} isn't a wasm module ({kind})", hint=hint)
+    if header[4:8] not in (CORE, COMPONENT):
+        raise NotAPlugin(f"{path} has an unknown wasm version ({header[4:8].hex()})")
 
 
 # --- sections

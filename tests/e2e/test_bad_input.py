@@ -135,7 +135,11 @@ MARKER = "does its src/lib.rs have `proxy_wasm::main!`, and does it depend on pr
 MODULES = {
     "empty": (b"", "is empty", None),
     "text": (b"hello", "isn't a wasm module (it begins with b'hell')", None),
-    "elf": (b"\x7fELF\x02\x01", "isn't a wasm module (it begins with b'\\x7fELF')", None),
+    "elf": (
+        b"\x7fELF\x02\x01",
+        "isn't a wasm module (it is a program or library for this kind of machine, not for wasm)",
+        "`scaffold build` compiles for wasm, and prints where the module is",
+    ),
     "header": (wasm_asm.HEADER[:6], "has an unknown wasm version (0100)", None),
     "truncated": (wasm_asm.plugin()[:-9], "is a broken wasm module: it is cut short", None),
     "component": (

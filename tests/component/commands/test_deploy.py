@@ -516,3 +516,27 @@ def test_a_plugin_that_does_not_answer_stays_applied_and_is_an_error(here, pushe
     assert PLUGIN in here.objects
     assert entered(capsys, "undeploy", "--root", project).code == 0
     assert PLUGIN not in here.objects
+
+
+def test_a_file_in_the_targets_place_is_named_for_what_it_is(project, capsys, monkeypatch):
+    """The hint to put `envoy` before it is given only if that would work."""
+    monkeypatch.chdir(project)
+    (project / "libhello.so").write_bytes(b"\x7fELF\x02\x01")
+    ran = entered(capsys, "deploy", "libhello.so")
+    assert ran.code == 6
+    assert "a program or library for this kind of machine, not for wasm" in ran.err
+    (project / "component").write_bytes(b"\0asm\x0d\x00\x01\x00")
+    ran = entered(capsys, "deploy", "component")
+    assert ran.code == 6
+    assert "compile for wasm32-wasip1, not wasm32-wasip2" in ran.err
+    (project / "hello.wasm").write_bytes(MODULE)
+    ran = entered(capsys, "deploy", "hello.wasm")
+    hint = "run `scaffold deploy envoy hello.wasm`"
+    assert (ran.code, ran.err) == (2, error("`hello.wasm` is a module or an image, not a target", hint))
+
+
+def test_a_file_with_a_targets_name_is_in_nobodys_way(project, capsys, monkeypatch):
+    monkeypatch.chdir(project)
+    (project / "envoy").write_bytes(b"\x7fELF")
+    ran = entered(capsys, "deploy", "envoy")
+    assert "no Cargo.toml in the current folder" in ran.err

@@ -237,6 +237,11 @@ ENV = 'write `env = ["NAME=VALUE", "NAME"]`; without a value, a variable has the
         (
             'triple = "wasm32-wasi"',
             "`triple` in {where} is 'wasm32-wasi'",
+            'write `triple = "wasm32-wasip1"`, its new name',
+        ),
+        (
+            'triple = "wasm32-wasip2"',
+            "`triple` in {where} is 'wasm32-wasip2'",
             "known: wasm32-wasip1, wasm32-unknown-unknown",
         ),
     ],

@@ -134,9 +134,17 @@ COMPONENT = b"\0asm\x0d\0\x01\0"
     ("content", "message", "hint"),
     [
         (b"", "{path} is empty", None),
-        (b"\x7fELF\x02", "{path} isn't a wasm module (it begins with b'\\x7fELF')", None),
+        (
+            b"\x7fELF\x02",
+            "{path} isn't a wasm module (it is a program or library for this kind of machine, not for wasm)",
+            "`scaffold build` compiles for wasm, and prints where the module is",
+        ),
         (b"\0as", "{path} isn't a wasm module (it begins with b'\\x00as')", None),
-        (b"(module)", "{path} isn't a wasm module (it begins with b'(mod')", None),
+        (
+            b"(module)",
+            "{path} isn't a wasm module (it is WebAssembly's text format)",
+            "translate it: `wat2wasm {path} -o plugin.wasm`",
+        ),
         (b"\0asm\x02\0\0\0", "{path} has an unknown wasm version (02000000)", None),
         (b"\0asm\x01", "{path} has an unknown wasm version (01)", None),
         (
@@ -151,7 +159,7 @@ def test_what_is_no_module_is_called_what_it_is(read, tmp_path, content, message
     with pytest.raises(NotAPlugin) as caught:
         read(content)
     assert caught.value.message == message.format(path=tmp_path / "plugin.wasm")
-    assert caught.value.hint == hint
+    assert caught.value.hint == (hint and hint.format(path=tmp_path / "plugin.wasm"))
 
 
 def test_what_cannot_be_read(tmp_path):

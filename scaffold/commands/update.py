@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,19 @@ from scaffold.core import files
 from scaffold.core.events import Noted, Warned, emit, step
 from scaffold.core.text import LINES
 from scaffold.errors import ProjectError, UsageError
-from scaffold.project.cargo_toml import FILE, NAME, locate, parse_manifest
+from scaffold.project.cargo_toml import FILE, NAME, locate, parse_manifest, read_manifest
 from scaffold.project.crate import Project
 from scaffold.project.template_record import KEY, Rendered
 from scaffold.project.templates import answers, render, scaffold_releases
 from scaffold.project.templates import workspace_member as members
+from scaffold.project.templates.git import NoTemplate
 from scaffold.project.templates.merge import Change, Merge, Scratch, Worktree, scratch
 from scaffold.project.templates.sdk_renames import CONCERNED, migrate
 from scaffold.project.templates.source import Template, fetched
 from scaffold.project.templates.trust import require as require_trust
 from scaffold.project.workspace import Workspace
+
+_RECORD = f"[package.metadata.{NAME}.{KEY}] of Cargo.toml"
 
 
 @dataclass(frozen=True)
@@ -203,14 +206,24 @@ def _record(work: Worktree, repository: Scratch) -> Rendered:
         raise ProjectError(
             f"{path} doesn't record a template", hint="run `scaffold adopt` to bring such a crate up to date"
         )
-    return Rendered.parse(table, path)
+    record = Rendered.parse(table, path)
+    _warn_if_edited(path, record)
+    return record
+
+
+def _warn_if_edited(path: Path, committed: Rendered) -> None:
+    """Warn when the record in the file isn't the committed one, which alone counts."""
+    with suppress(ProjectError, AttributeError, KeyError):
+        edited = read_manifest(path)["package"]["metadata"][NAME][KEY]
+        if Rendered.parse(edited, path) != committed:
+            emit(Warned(f"{_RECORD} is edited but not committed, so the edit doesn't count yet"))
 
 
 @contextmanager
 def _template(record: Rendered, version: str | None) -> Iterator[Template]:
     """The project's template at a version of scaffold, or at a commit; None is the newest."""
     if "/" in record.source or ":" in record.source:
-        with fetched(record.source, checkout=version, directory=record.directory) as template:
+        with _fetched(record, version) as template:
             if version is None and record.version.startswith("sha256:") and template.pin != record.version:
                 raise UsageError(
                     f"{record.source} has changed, and its earlier version isn't available",
@@ -231,6 +244,20 @@ def _template(record: Rendered, version: str | None) -> Iterator[Template]:
             hint="keep the project as it is, or pass a version that has the template to --to",
         )
     yield Template(record.source, record.source, folder, pin=version)
+
+
+@contextmanager
+def _fetched(record: Rendered, version: str | None) -> Iterator[Template]:
+    """The foreign template; if it isn't there, the error says where its place is recorded."""
+    with ExitStack() as stack:
+        try:
+            template = stack.enter_context(
+                fetched(record.source, checkout=version, directory=record.directory)
+            )
+        except NoTemplate as error:
+            hint = f"if it moved, write its new place into `source` in {_RECORD}, and commit that"
+            raise NoTemplate(error.message, hint=hint) from error
+        yield template
 
 
 def _is_ahead(version: str) -> bool:

@@ -51,6 +51,10 @@ _NO_REF = ("remote ref", "invalid refspec", "unadvertised object")
 _NOTHING = ("not found", "does not exist", "does not appear to be a git repository", "not a git repository")
 
 
+class NoTemplate(UsageError):
+    """There is nothing where a template should be."""
+
+
 @dataclass(frozen=True)
 class Address:
     """Where a repository or a file is. `url` contains no secret; `user_info` is the part before the @."""
@@ -235,11 +239,15 @@ def _failed(address: Address, ref: str | None, message: str, folder: Path) -> Sc
     if any(words in message for words in _NO_REF):
         return _unknown(address, ref)
     if any(words in message for words in _NOTHING):
-        return UsageError(f"there is no git repository at {address.url}")
+        return NoTemplate(f"there is no git repository at {address.url}")
     emit(Noted("\n".join(["git says:", *message.splitlines()])))
-    return ToolFailed(f"git cannot fetch {address.url}")
+    return ToolFailed(f"git cannot fetch {address.url}", hint=f"`{_look(address)}` asks for the same place")
 
 
 def _unknown(address: Address, ref: str | None) -> UsageError:
     state = f"branch, tag or commit `{ref}`" if ref else "commit"
-    return UsageError(f"there is no {state} in {address.url}")
+    return UsageError(f"there is no {state} in {address.url}", hint=f"`{_look(address)}` lists what there is")
+
+
+def _look(address: Address) -> str:
+    return f"git ls-remote {shlex.quote(address.url)}"

@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+import shlex
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +21,7 @@ from scaffold.errors import ProjectError, ScaffoldError, ToolFailed, of_os_error
 from scaffold.project.templates import render
 
 _FOLDER = "{{cookiecutter.name}}"
+_NAMES = re.compile(r"\bcookiecutter\.(\w+)")
 
 
 def main() -> None:
@@ -96,22 +100,46 @@ def _check_names(folder: Path, context: dict[str, Any], made: Path) -> None:
     env = create_env_with_context(whole)
     top = find_template(folder, env)
 
-    def rendered(name: str) -> str:
+    def rendered(name: str, **changed: Any) -> str:
         try:
-            return str(env.from_string(name).render(**whole))
+            return str(env.from_string(name).render(**(changed or whole)))
         except UndefinedError as error:
             raise UndefinedVariableInTemplate(f"the name {name}", error, whole) from error
 
     if rendered(top.name) != made.name:
         raise ProjectError(
             f"the template's folder {top.name} becomes {rendered(top.name)!r}, not {made.name!r}",
-            hint=f"a template for scaffold calls it {_FOLDER}",
+            hint=_hint(render.variables(folder), context, top.name, made.name, rendered),
         )
     for path in top.rglob("*"):
         name = str(path.relative_to(top))
         destination = PurePosixPath(rendered(name))
         if destination.is_absolute() or ".." in destination.parts:
             raise ProjectError(f"the template would write {name} to {destination}, outside the project")
+
+
+def _hint(
+    raw: Mapping[str, Any], context: dict[str, Any], folder: str, wanted: str, rendered: Callable[..., str]
+) -> str:
+    """The variable that makes the template's `folder` the `wanted` one, if the user can set it."""
+    named = [key for key in _NAMES.findall(folder) if key != "name"]
+    for key in named:  # those that it is made of, and those that these are made of
+        named += [each for each in _NAMES.findall(str(raw.get(key, ""))) if each not in (*named, "name")]
+    settable = [key for key in named if not key.startswith("_") and isinstance(raw.get(key), str)]
+    words = wanted.replace("-", " ").replace("_", " ")
+    for key in settable:
+        for value in (wanted, words.title(), words):
+            changed = dict(context)
+            for name, default in raw.items():
+                derived = isinstance(default, str) and "cookiecutter." in default
+                if derived and rendered(default) == context.get(name):
+                    changed[name] = rendered(default, cookiecutter=changed)
+                changed |= {key: value} if name == key else {}
+            if rendered(folder, cookiecutter=changed) == wanted:
+                return f"set the variable that it is made of: -v {key}={shlex.quote(value)}"
+    if settable:
+        return f"set the variable that it is made of, {settable[0]}: -v {settable[0]}=VALUE"
+    return f"a template for scaffold calls it {_FOLDER}"
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def _of_folder(path: Path, checkout: str | None, directory: str | None, scratch:
         place = _place(folder, scratch / "fetched")
         return _checked(Template(name, str(path), folder, commit, directory, True, place), checkout)
     if not path.is_dir():
-        raise UsageError(
+        raise git.NoTemplate(
             f"there is no template at {path}",
             hint="`scaffold templates` lists the names; a folder or a URL works, too",
         )

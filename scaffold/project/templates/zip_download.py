@@ -10,7 +10,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from scaffold.core.host_names import host_of, is_loopback, is_own
 from scaffold.errors import MachineError, UsageError
 from scaffold.project.templates import snapshot
-from scaffold.project.templates.git import FETCH_SECONDS, Address
+from scaffold.project.templates.git import FETCH_SECONDS, Address, NoTemplate
 
 if TYPE_CHECKING:
     import requests
@@ -109,6 +109,6 @@ def _check_response(response: requests.Response, url: str) -> None:
             hint="download it yourself, and pass the file",
         )
     if response.status_code in (404, 410):
-        raise UsageError(f"there is nothing at {url}")
+        raise NoTemplate(f"there is nothing at {url}")
     if response.status_code != 200:
         raise MachineError(f"{url} answers {response.status_code}, not with a file")

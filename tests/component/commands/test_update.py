@@ -30,6 +30,7 @@ from scaffold.project.template_record import Rendered
 from scaffold.project.templates import answers
 from scaffold.project.templates import merge as worktree
 from scaffold.project.templates import workspace_member as members
+from scaffold.project.templates.git import NoTemplate
 from scaffold.project.templates.source import Template
 
 HTTP = ROOT / "cookiecutters" / "http"
@@ -783,6 +784,25 @@ def test_a_foreign_template_that_is_gone_is_said(foreign):
     folder, root, _ = foreign
     shutil.rmtree(folder)
     assert str(folder) in refusal(UsageError, root, trust=True).message
+
+
+@pytest.mark.parametrize("address", ["{}", "file://{}"])
+def test_a_template_that_moved_is_followed_as_the_hint_says(foreign, said, address):
+    folder, root, newest = foreign
+    edit(root / "Cargo.toml", f'"{folder}"', f'"{address.format(folder)}"')
+    commit(root)
+    moved = folder.rename(folder.with_name("moved"))
+    record = "[package.metadata.proxy-wasm.template] of Cargo.toml"
+    hint = f"if it moved, write its new place into `source` in {record}, and commit that"
+    assert refusal(NoTemplate, root, trust=True).hint == hint
+    edit(root / "Cargo.toml", str(folder), str(moved))
+    refusal(NoTemplate, root, trust=True)
+    told = f"{record} is edited but not committed"
+    assert [each for each in said if each.startswith(told)]
+    commit(root)
+    said.clear()
+    assert scaffold.update(root, trust=True).after == newest
+    assert not [each for each in said if each.startswith(told)]
 
 
 def test_a_folder_that_nobody_kept_is_said(foreign):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import stat
 import subprocess
@@ -554,7 +555,33 @@ def test_a_template_whose_folder_isnt_called_like_the_crate(folder, tmp_path, ne
     else:
         assert f"error: the template's folder {folder} becomes 'a_filter" in ran.err
     if "slug" in folder:
+        assert "-v slug=a_filter" in ran.err
         assert new(mine, "-v", "slug=a_filter").code == 0
+    else:
+        assert "-v" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({"project": "My Filter", "slug": "{{ cookiecutter.project|lower|replace(' ', '_') }}"}, "slug"),
+        ({"project": "My Filter", "__slug": "{{ cookiecutter.project|lower|replace(' ', '_') }}"}, "__slug"),
+        ({"project": "x", "__a": "{{cookiecutter.project}}", "__slug": "{{cookiecutter.__a}}"}, "__slug"),
+    ],
+)
+def test_the_variable_that_the_folder_is_made_of_is_named_and_can_be_set(variables, folder, tmp_path, new):
+    mine = template(tmp_path / "mine", **variables)
+    (mine / INSIDE).rename(mine / f"{{{{cookiecutter.{folder}}}}}")
+    hint = new(mine, "--trust").err.rpartition("hint: ")[2]
+    assert hint.startswith("set the variable that it is made of: -v ")
+    option = shlex.split(hint.partition("made of: ")[2])
+    assert new(mine, *option).code == 0
+
+
+def test_a_variable_that_gives_no_such_folder_is_named_too(tmp_path, new):
+    mine = template(tmp_path / "mine", project="x")
+    (mine / INSIDE).rename(mine / "x-{{cookiecutter.project}}")
+    assert "hint: set the variable that it is made of, project: -v project=VALUE" in new(mine, "--trust").err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from scaffold.core.events import Noted, Warned, emit, step
 from scaffold.core.text import LINES
 from scaffold.errors import ProjectError
 from scaffold.oci.plugin_info import read_runtime_config
+from scaffold.project import misplaced_plugin
 from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, parse_manifest, read_manifest
 from scaffold.project.crate import TRIPLES
 from scaffold.project.templates.merge import LINK, Scratch, Worktree, scratch
@@ -167,7 +168,7 @@ class _Crate:
         if not isinstance(self._manifest.get("package"), dict):
             raise _no_package(path)
         if not makes_cdylib(self._manifest):
-            hint = 'add `[lib]` with `crate-type = ["cdylib"]`'
+            hint = misplaced_plugin.hint(path.parent, self._manifest)
             raise ProjectError(f"{path} doesn't build a cdylib, the crate type of wasm modules", hint=hint)
 
     def _settings(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from scaffold.errors import ProjectError, UsageError, nearest
 from scaffold.project import envoy_clusters as clusters
+from scaffold.project import misplaced_plugin
 from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, read_manifest, settings_in
 from scaffold.project.config_validation import Schema, content_of
 from scaffold.project.template_record import Rendered
@@ -74,8 +75,8 @@ class Project:
                 message = f"no [package] with a name in {path}"
             raise ProjectError(message, hint=_root_hint(root, manifest))
         if not makes_cdylib(manifest):
-            lib_hint = 'add `[lib]` with `crate-type = ["cdylib"]`'
-            hint = _root_hint(root, manifest) if "workspace" in manifest else lib_hint
+            is_workspace = "workspace" in manifest
+            hint = _root_hint(root, manifest) if is_workspace else misplaced_plugin.hint(root, manifest)
             raise ProjectError(f"{path} doesn't build a cdylib, the crate type of wasm modules", hint=hint)
         table = settings_in(package.get("metadata"), "package.metadata", path)
         settings = _settings(table, path, package["name"])

@@ -23,7 +23,7 @@ class Address:
 
     `internal` is the name of a listener in the same Envoy. `tls`, for https, is the file with the trusted
     authorities' certificates. `http2` is for servers that speak HTTP/2, `bridged` for one that is called by
-    gRPC but speaks HTTP/1.
+    gRPC but speaks HTTP/1. `at` is the IP address to connect to where the host's name doesn't lead there.
     """
 
     host: str = ""
@@ -33,6 +33,7 @@ class Address:
     tls: str = ""
     http2: bool = False
     bridged: bool = False
+    at: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.host or self.pipe or self.internal)

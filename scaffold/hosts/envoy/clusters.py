@@ -16,17 +16,44 @@ from scaffold.hosts.envoy.run_folder import Folder
 from scaffold.hosts.options import HostSettings
 from scaffold.project.envoy_clusters import Address, addresses, parse_upstream
 
+LOCALHOST = "localhost"
+_LOOPBACKS = ("127.0.0.1", "::1")
 LONGEST_SOCKET = 95  # bytes of the admin socket's path: the system allows 104 to 108, a container adds 9
 
 
 def reachable(url: str) -> Address:
     """The address of an upstream. Raises `HostError` if nothing answers there."""
     address = parse_upstream(url)
+    why = _refusal(address.host, address.port)
+    if why is None:
+        return address
+    found = _on_loopback(address)
+    if found.at and address.host == LOCALHOST:
+        return found
+    other = f"[{found.at}]" if ":" in found.at else found.at
+    hint = f"something listens at {other}:{address.port}: pass that instead" if found.at else "start it first"
+    raise HostError(f"nothing answers at the upstream {url}: {why}", hint=hint)
+
+
+def _refusal(host: str, port: int) -> str | None:
+    """Why nothing answers at a port; None if something does."""
     try:
-        socket.create_connection((address.host, address.port), timeout=5).close()
+        socket.create_connection((host, port), timeout=5).close()
     except OSError as error:
-        why = error.strerror or error
-        raise HostError(f"nothing answers at the upstream {url}: {why}", hint="start it first") from error
+        return str(error.strerror or error)
+    return None
+
+
+def _on_loopback(address: Address) -> Address:
+    """The address of a server on this machine, at whichever loopback it listens; or as it is.
+
+    Many programs listen on ::1 alone, while the name `localhost` often leads to 127.0.0.1 alone.
+    """
+    others = [each for each in _LOOPBACKS if each != address.host]
+    here = address.host in (LOCALHOST, *_LOOPBACKS)
+    if here and _refusal(address.host, address.port):
+        at = next((each for each in others if _refusal(each, address.port) is None), "")
+        return dataclasses.replace(address, at=at)
     return address
 
 
@@ -40,7 +67,10 @@ def cluster_addresses(settings: HostSettings, folder: Folder) -> dict[str, Addre
     if settings.bootstrap and not settings.adds_clusters:
         return {}
     upstream = Address() if settings.upstream is None else reachable(settings.upstream)
-    clusters = addresses(upstream, settings.clusters)
+    clusters = {
+        name: _on_loopback(address) if address.host == LOCALHOST and not address.at else address
+        for name, address in addresses(upstream, settings.clusters).items()
+    }
     for number, (name, address) in enumerate(clusters.items()):
         if address.tls and folder.enclosed:
             files.write(folder.authorities, foreign_files.read_bytes(Path(address.tls)), mode=folder.mode)
@@ -76,7 +106,7 @@ def serve_sockets(clusters: Mapping[str, Address], folder: Folder) -> Iterator[N
             from scaffold.hosts.upstream import server  # asyncio is imported only to serve something
         for each in sockets.values():
             if each.host:
-                stack.enter_context(server.relay(Path(each.pipe), each.host, each.port))
+                stack.enter_context(server.relay(Path(each.pipe), each.at or each.host, each.port))
         if built_in:
             control = folder.sockets / "control.sock"
             stack.enter_context(server.serve(pipes=built_in, control=control))

@@ -40,7 +40,7 @@ def socket_address(place: Address) -> Config:
         return {"envoy_internal_address": {"server_listener_name": place.internal}}
     if place.pipe:
         return {"pipe": {"path": place.pipe}}
-    return {"socket_address": {"address": place.host, "port_value": place.port}}
+    return {"socket_address": {"address": place.at or place.host, "port_value": place.port}}
 
 
 @dataclass(frozen=True)

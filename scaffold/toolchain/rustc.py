@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -129,13 +130,28 @@ def check(rustc: Path, triple: str, root: Path, origin: str) -> Toolchain | Prob
 
 
 def programs(pattern: str) -> Iterator[Path]:
-    """Every program on PATH whose name matches a glob pattern, in PATH's order."""
+    """Every program on PATH whose name matches a glob pattern, in PATH's order.
+
+    Like a shell, it passes over entries that can't be read.
+    """
     seen = set()
     for folder in os.get_exec_path():
-        for path in sorted(Path(folder).glob(pattern)) if Path(folder).is_absolute() else ():
-            if path not in seen and path.is_file() and os.access(path, os.X_OK):
+        for name in _names(folder, pattern) if Path(folder).is_absolute() else ():
+            path = Path(folder, name)
+            # not Path.is_file, which raises an error below a folder that can't be entered
+            if path not in seen and os.path.isfile(path) and os.access(path, os.X_OK):  # noqa: PTH113
                 seen.add(path)
                 yield path
+
+
+def _names(folder: str, pattern: str) -> list[str]:
+    """The names in a folder that match; a name itself may be there even if the folder can't be listed."""
+    if not any(sign in pattern for sign in "*?["):
+        return [pattern]
+    try:
+        return sorted(fnmatch.filter(os.listdir(folder), pattern))  # noqa: PTH208 - names, not paths
+    except OSError:
+        return []
 
 
 def is_proxy(program: Path) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -235,3 +237,30 @@ def test_setup_takes_the_triple_of_the_project(machine, tmp_path):
     )
     found = setup(tmp_path)
     assert found and found.origin == "the system's"
+
+
+@pytest.mark.parametrize("pattern", ["lld", "lld-[0-9]*"])
+def test_an_entry_of_path_that_cannot_be_read_is_passed_over(open_folder, pattern):
+    """Below a folder that this user may not enter, as for whoever inherits another user's PATH."""
+    locked, listed, there = open_folder / "locked" / "bin", open_folder / "listed", open_folder / "there"
+    for folder in (locked, listed, there):
+        folder.mkdir(parents=True)
+        (folder / "lld").symlink_to("/bin/sh")
+        (folder / "lld-19").symlink_to("/bin/sh")
+    code = (
+        "import os, sys; from scaffold.toolchain.rustc import programs\n"
+        "os.getuid() or os.setuid(65534)\n"
+        "print(*programs(sys.argv[1]))"
+    )
+    locked.parent.chmod(0o000)
+    listed.chmod(0o311)  # its programs can be run, but not listed
+    env = os.environ | {"PATH": f"{locked}:/nowhere:{locked}/lld:{listed}:{there}"}
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-c", code, pattern], env=env, capture_output=True, text=True, timeout=30
+        )
+    finally:
+        locked.parent.chmod(0o755)
+        listed.chmod(0o755)
+    found = {"lld": [listed / "lld", there / "lld"], "lld-[0-9]*": [there / "lld-19"]}[pattern]
+    assert ran.stdout.split() == [str(path) for path in found], ran.stderr

@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from scaffold.core import files, locks, process
-from scaffold.core.events import step
+from scaffold.core.events import Warned, emit, step
 from scaffold.core.versions import Version
 from scaffold.errors import MachineError
+from scaffold.toolchain import pin
 from scaffold.toolchain.debian import install as private
 from scaffold.toolchain.rustc import (
     Problem,
@@ -39,6 +40,7 @@ def find(
     the folder `root`; the system's rustc; a private one. With `install`, a triple that rustup lacks is
     added, and a missing private toolchain installed, once the user agrees; `yes` agrees in advance.
 
+    Warns, if it may install, of one that isn't what the project's rust-toolchain.toml asks for.
     Raises `MachineError` when there is none, with the reason for each.
     """
     for name, source in ((rustc, "--rustc"), (os.environ.get("RUSTC"), "$RUSTC")):
@@ -47,6 +49,8 @@ def find(
     unusable: list[Unusable] = []
     for candidate in _candidates(triple, root, yes, install):
         if isinstance(candidate, Toolchain):
+            if install and (unmet := pin.unmet(root, candidate, triple)):
+                emit(Warned(f"{unmet.sentence}: {unmet.remedy}"))
             return candidate
         unusable.append(candidate)
     reasons = "".join(f"\n  {each.place}: {each.reason}" for each in unusable)

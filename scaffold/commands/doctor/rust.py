@@ -14,6 +14,7 @@ from scaffold.commands.doctor.programs import install_line
 from scaffold.commands.setup import setup
 from scaffold.core import files, process
 from scaffold.errors import MachineError
+from scaffold.toolchain import pin
 from scaffold.toolchain.find import find
 from scaffold.toolchain.options import BuildOptions
 from scaffold.toolchain.rustc import Toolchain, answer, linker_key, programs
@@ -33,10 +34,19 @@ def check(scope: Scope) -> list[Finding]:
     version = re.match(r"cargo (\S+)", cargo)
     return [
         _data_folder(missing=False),
-        Finding("rust", "ok", rust),
+        _rust(scope, tools, rust),
         Finding("cargo", "ok", f"{version[1] if version else cargo}, {tools.cargo}"),
         _linker(tools),
     ]
+
+
+def _rust(scope: Scope, tools: Toolchain, detail: str) -> Finding:
+    """The toolchain, and whether it is the one that the project asks for; who names another is followed."""
+    named = scope.rustc or os.environ.get("RUSTC")
+    unmet = None if named else pin.unmet(scope.root, tools, scope.triple)
+    if unmet is None:
+        return Finding("rust", "ok", detail)
+    return Finding("rust", "warning", detail, unmet.sentence, unmet.remedy)
 
 
 def install(scope: Scope) -> None:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import Any
 
 import click
 from invoke.collection import Collection
 from invoke.tasks import Task
 
+from scaffold.cli import console
 from scaffold.cli.commands import cli, enter
+from scaffold.errors import UsageError
+
+# the settings of invoke that its flags change -> the flags
+_FLAGS = {
+    "command": "--command-timeout",
+    "dry": "--dry",
+    "echo": "--echo",
+    "hide": "--hide",
+    "pty": "--pty",
+    "warn": "--warn-only",
+}
 
 
 def derive(name: str, command: click.Command) -> Task[Any]:
@@ -21,8 +34,11 @@ def derive(name: str, command: click.Command) -> Task[Any]:
     params = {_flag(param): param for param in command.params if param.expose_value or _flag(param) == "json"}
     repeatable = [flag for flag, param in params.items() if _is_repeatable(param)]
 
-    def body(_context: object, **values: Any) -> None:
-        enter(command, _argv(params, values), f"invoke {name}")
+    def body(_context: Any, **values: Any) -> None:
+        with console.reporting():
+            _refuse_flags(_context, name)
+            more = _after_dashes(_context, command, name)
+        enter(command, [*_argv(params, values), *more], f"invoke {name}")
 
     parameters = [inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)]
     parameters += [
@@ -39,6 +55,32 @@ def derive(name: str, command: click.Command) -> Task[Any]:
         help={flag: str(getattr(param, "help", None) or "") for flag, param in params.items()},
         auto_shortflags=False,
     )
+
+
+def _refuse_flags(context: Any, name: str) -> None:
+    """Raise `UsageError` for invoke's own flags, which are about shell commands: our tasks run none.
+
+    `--dry` may also come from a file or a variable of invoke's; nobody who sets it wants anything done.
+    """
+    set_here = getattr(context.config, "_overrides", {})
+    chosen = {**set_here.get("run", {}), **set_here.get("timeouts", {})}
+    chosen |= {"dry": True} if context.config.run.dry else {}
+    for key in chosen:
+        own = any(param.name == "dry_run" for param in cli.commands[name].params)
+        instead = f"run `scaffold {name} --dry-run`" if key == "dry" and own else "leave it out"
+        message = f"`invoke {name}` doesn't support invoke's flag {_FLAGS.get(key, key)}, and did nothing"
+        raise UsageError(message, hint=instead)
+
+
+def _after_dashes(context: Any, command: click.Command, name: str) -> list[str]:
+    """The words after `--`, for the argument of the command that takes any number of them."""
+    words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    remainder = getattr(context, "remainder", "")  # the same, as one text
+    words = words if " ".join(words) == remainder else remainder.split()
+    takes_more = any(isinstance(param, click.Argument) and param.nargs == -1 for param in command.params)
+    if words and not takes_more:
+        raise UsageError(f"`invoke {name}` takes nothing after `--`", hint=f"run `invoke {name} --help`")
+    return words
 
 
 def _flag(param: click.Parameter) -> str:

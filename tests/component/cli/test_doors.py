@@ -70,7 +70,7 @@ def test_a_task_explains_itself(project):
         assert " ".join(listed.out.split()).count(" ".join(command.help.partition("\n\n")[0].split())) == 1
     helped = run(*INVOKE, "--help", "deploy", cwd=project)
     assert (helped.code, "--config=STRING" in helped.out) == (0, True)
-    assert "Plugin configuration." in helped.out
+    assert "Plugin configuration;" in helped.out
 
 
 # --- refusals
@@ -95,6 +95,44 @@ def test_the_task_door_judges_values_as_the_command_line_does(project):
     hint = "run `invoke run --help`"
     assert ran.err == error("invalid value for '--port': 'http' is not a valid integer range", hint)
     assert (ran.code, ran.out) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--dry"], "--dry"),
+        (["-R"], "--dry"),
+        (["--hide=both"], "--hide"),
+        (["-w"], "--warn-only"),
+        (["-T", "1"], "--command-timeout"),
+        (["-e"], "--echo"),
+        (["-p"], "--pty"),
+    ],
+)
+def test_invokes_own_flags_are_refused_by_name_before_anything_is_done(project, flags, named):
+    ran = run(*INVOKE, *flags, "new", "hello", "--no-input", cwd=project)
+    message = f"`invoke new` doesn't support invoke's flag {named}, and did nothing"
+    assert (ran.code, ran.out, ran.err) == (2, "", error(message, "leave it out"))
+    assert not (project / "hello").exists()
+
+
+def test_the_suggested_dry_run_exists_and_a_dry_invoke_by_the_environment_is_refused_too(project):
+    ran = run(*INVOKE, "adopt", cwd=project, env={"INVOKE_RUN_DRY": "1"})
+    assert ran.code == 2
+    assert "hint: run `scaffold adopt --dry-run`" in ran.err
+    ran = run(*SCAFFOLD, "adopt", "--dry-run", cwd=project)
+    assert "no such option" not in ran.err
+    assert run(*INVOKE, "images", cwd=project, env={"INVOKE_RUN_ECHO": "1"}).code == 0
+
+
+def test_what_follows_two_dashes_reaches_the_command_or_is_refused(project):
+    ran = run(*INVOKE, "rmi", "--", "a b:1", cwd=project)
+    assert "a b" in ran.err
+    ran = run(*INVOKE, "images", "--", "--all", cwd=project)
+    assert (ran.code, ran.err) == (
+        2,
+        error("`invoke images` takes nothing after `--`", "run `invoke images --help`"),
+    )
 
 
 def test_a_new_project_as_json(tmp_path, capsys):

@@ -66,7 +66,8 @@ def _bootstrap(plugins: Sequence[Plugin], options: RunOptions, version: Version)
     chain = Chain.of(slots, settings.types)
     if options.bootstrap:
         user_config = envoy_bootstrap.read(options.bootstrap)
-        return envoy_bootstrap.insert(user_config, chain, access_log=None, source=options.bootstrap)
+        source, names = options.bootstrap, settings.names
+        return envoy_bootstrap.insert(user_config, chain, access_log=None, source=source, names=names)
     upstream = parse_upstream(options.upstream) if options.upstream else Address()
     clusters = addresses(upstream, settings.clusters)
     return envoy_files.generated(default_port() if options.port is None else options.port, clusters, chain)

@@ -197,6 +197,7 @@ class HostSettings:
     arguments for its `docker run`. `anywhere` replaces the ports in the bootstrap by free ones;
     `adds_clusters` puts `clusters` and the upstream into it, in place of those of the same names. `types` are
     the plugins' types, in the order in which they process requests; `clusters` are those of all plugins.
+    `names` are the plugins' where a bootstrap may have them already.
     """
 
     port: int = 0
@@ -212,6 +213,7 @@ class HostSettings:
     adds_clusters: bool = False
     clusters: Mapping[str, str] = field(default_factory=dict)
     types: tuple[str, ...] = ("http",)
+    names: tuple[str, ...] = ()
 
     def serving(self, *plugins: Plugin) -> HostSettings:
         """These settings, with the clusters and types of a chain of plugins.
@@ -227,7 +229,9 @@ class HostSettings:
                         f"{plugin.name} uses the cluster `{name}` for {address}, but {earlier}",
                         hint="use the same address in both, or rename one",
                     )
-        return dataclasses.replace(self, clusters=clusters, types=tuple(plugin.type for plugin in plugins))
+        types = tuple(plugin.type for plugin in plugins)
+        names = tuple(plugin.name for plugin in plugins) if self.bootstrap else ()
+        return dataclasses.replace(self, clusters=clusters, types=types, names=names)
 
     def fit(self, running: HostSettings, port: int) -> bool:
         """Whether a host that runs with the settings `running`, on `port`, satisfies these."""

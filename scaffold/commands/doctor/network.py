@@ -8,15 +8,16 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from scaffold.commands.doctor.finding import Finding, Scope
+from scaffold.commands.doctor.finding import Finding, Scope, State
 from scaffold.project.cargo_toml import read_config, table
 from scaffold.toolchain.debian.install import MIRROR
 
 _SECONDS = 1.0
 _PROXIES = ("https_proxy", "http_proxy", "all_proxy")
-_OFFLINE = "connect to a network, or build from cargo's cache: export CARGO_NET_OFFLINE=true"
+_CONNECT = "connect to a network"
 
 
 def check(scope: Scope) -> list[Finding]:
@@ -26,18 +27,25 @@ def check(scope: Scope) -> list[Finding]:
 
 
 def _outside(proxies: list[tuple[str, str]], root: Path) -> Finding:
-    """At most a warning: everything may have been downloaded before."""
-    why = f"nothing can be downloaded; {_crates()}"
+    """A warning: everything may have been downloaded before. Without any crate, no plugin can be built."""
+    count = _crates()
+    empty = not count and not _vendored(root)
+    crates = f"cargo has {count} crates in its cache" if count else "cargo's cache is empty"
+    why = f"no crate can be downloaded, and {crates}" if empty else f"nothing can be downloaded; {crates}"
+    state: State = "failed" if empty else "warning"
+    offline = _CONNECT if empty else f"{_CONNECT}, or build from cargo's cache: export CARGO_NET_OFFLINE=true"
     places = [(f"${name}", url) for name, url in proxies] or list(_mirrors(root))
     for name, url in places:
         error = _connection_error(url)
         if error:
-            remedy = f"unset {name[1:]}, or correct it" if name.startswith("$") else _OFFLINE
-            return Finding("network", "warning", f"{name}, {_shown(url)}: {error}", why, remedy)
+            remedy = f"unset {name[1:]}, or correct it" if name.startswith("$") else offline
+            # toolchains come from there, crates from elsewhere
+            here: State = "warning" if name == f"${MIRROR}" else state
+            return Finding("network", here, f"{name}, {_shown(url)}: {error}", why, remedy)
     if places:
         return Finding("network", "ok", ", ".join(f"{name}, {_shown(url)}, answers" for name, url in places))
     if not _is_up():
-        return Finding("network", "warning", "only the loopback is up", why, _OFFLINE)
+        return Finding("network", state, "only the loopback is up", why, offline)
     return Finding("network", "ok", "up; no proxy or mirror is configured to check")
 
 
@@ -69,10 +77,9 @@ def _proxies() -> Iterator[tuple[str, str]]:
 
 def _mirrors(root: Path) -> Iterator[tuple[str, str]]:
     """The mirrors that this machine's settings name, cargo's and the toolchain's, as (name, URL)."""
-    home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
-    for folder in (root / ".cargo", home):
-        for source in table(read_config(folder / "config.toml"), "source").values():
-            url = source.get("registry") if isinstance(source, dict) else None
+    for folder in (root / ".cargo", _cargo_home()):
+        for source in _sources(folder):
+            url = source.get("registry")
             if isinstance(url, str):
                 yield "cargo's mirror", url.removeprefix("sparse+")
     if os.environ.get(MIRROR):
@@ -126,7 +133,22 @@ def _shown(url: str) -> str:
     return f"{head.partition('://')[0]}://***@{tail}" if at and "://" in head else tail
 
 
-def _crates() -> str:
-    home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
-    count = sum(1 for _ in home.glob("registry/cache/*/*.crate"))
-    return f"cargo has {count} crates in its cache" if count else "cargo's cache is empty"
+def _crates() -> int:
+    """How many crates cargo has in its cache."""
+    return sum(1 for _ in _cargo_home().glob("registry/cache/*/*.crate"))
+
+
+def _vendored(root: Path) -> bool:
+    """Whether cargo takes crates from a folder, as `cargo vendor` sets it up."""
+    sources = [source for folder in (root / ".cargo", _cargo_home()) for source in _sources(folder)]
+    return any("directory" in source or "local-registry" in source for source in sources)
+
+
+def _sources(folder: Path) -> Iterator[dict[str, Any]]:
+    for source in table(read_config(folder / "config.toml"), "source").values():
+        if isinstance(source, dict):
+            yield source
+
+
+def _cargo_home() -> Path:
+    return Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")

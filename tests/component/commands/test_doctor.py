@@ -107,8 +107,9 @@ def machine(tmp_path, monkeypatch) -> Machine:
     for name, folder in places.items():
         (tmp_path / folder).mkdir()
         monkeypatch.setenv(name, str(tmp_path / folder))
-    for folder in ("bin", "root"):
-        (tmp_path / folder).mkdir()
+    for folder in ("bin", "root", "home/.cargo/registry/cache/index"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "home/.cargo/registry/cache/index/log-0.4.0.crate").touch()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     made = Machine(tmp_path, tmp_path / "bin", tmp_path / "root")
     made.rust()
@@ -397,11 +398,29 @@ def test_a_proxy_that_would_get_what_is_for_ourselves(machine, monkeypatch, clos
 
 def test_cargos_mirror(machine, closed):
     config = machine.folder / "home/.cargo/config.toml"
-    config.parent.mkdir()
     config.write_text(f'[source.mirror]\nregistry = "sparse+http://127.0.0.1:{closed}/index/"\n')
     explained(machine("network"), "warning", "cargo's mirror", "CARGO_NET_OFFLINE=true")
     with socket.create_server(("127.0.0.1", closed)):
         assert fit(machine("network"))
+
+
+def test_without_a_network_and_without_crates_not_everything_is_here(machine, closed, monkeypatch):
+    """The way out of it isn't a cache that is empty."""
+    config = machine.folder / "home/.cargo/config.toml"
+    mirror = f'[source.mirror]\nregistry = "sparse+http://127.0.0.1:{closed}/index/"\n'
+    config.write_text(mirror)
+    (crate,) = machine.folder.glob("home/.cargo/registry/cache/*/*.crate")
+    crate.unlink()
+    found = explained(machine("network"), "failed", "connect to a network")
+    assert "CARGO_NET_OFFLINE" not in found.remedy
+    assert found.why == "no crate can be downloaded, and cargo's cache is empty"
+    assert "Everything required is here" not in machine.diagnose().summary()
+    assert machine.diagnose().exit_code == 4
+    config.write_text(mirror + '[source.vendored]\ndirectory = "vendor"\n')
+    assert machine("network").state == "warning"
+    config.write_text("")
+    monkeypatch.setenv("SCAFFOLD_DEBIAN_MIRROR", f"http://127.0.0.1:{closed}/")
+    assert machine("network").state == "warning", "toolchains come from there, crates from elsewhere"
 
 
 def test_a_mirror_of_toolchains(machine, monkeypatch, tmp_path):

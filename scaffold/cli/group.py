@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,27 @@ class Operation(click.Command):
     @params.setter
     def params(self, declared: list[Any]) -> None:
         self._params = declared
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words; an error about an option leads to this command's help.
+
+        An option isn't the value of another: in `--config --port 1` the value is missing.
+        """
+        try:
+            self._check_values(ctx, args)
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
+    def _check_values(self, ctx: click.Context, args: Sequence[str]) -> None:
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        names = {name for option in options for name in option.opts if name.startswith("--")}
+        valued = {name for option in options if not option.is_flag for name in option.opts}
+        words = args[: args.index("--")] if "--" in args else args
+        for word, value in itertools.pairwise(words):
+            if word in valued and value.partition("=")[0] in names:
+                raise click.BadOptionUsage(word, f"Option {word!r} requires an argument.", ctx)
 
     def sections(self, params: Sequence[click.Parameter]) -> dict[str, list[click.Option]]:
         """The options by heading; options without one come first, under "Options"."""

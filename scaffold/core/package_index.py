@@ -34,11 +34,15 @@ _ENV = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DISABLE_PIP_VERSION
 
 @dataclass(frozen=True)
 class Package:
-    """A package of the index. `title` names it in messages; `otherwise` is the hint without an index."""
+    """A package of the index. `title` names it in messages; `otherwise` is the hint without an index.
+
+    Versions that are known to be `useless` are installed if the user insists, but never suggested.
+    """
 
     name: str
     title: str
     otherwise: str
+    useless: tuple[str, ...] = ()
 
     def fetch(self, version: str, folder: Path) -> None:
         """Put one version of the package into a new folder.
@@ -77,12 +81,17 @@ class Package:
         return versions
 
     def unknown(self, version: str, available: Sequence[str]) -> UsageError:
-        """The error that lists the available versions, and suggests the nearest."""
+        """The error that lists the available versions, and suggests the nearest, or the latest."""
+        available = [each for each in available if each not in self.useless]
+        if not available:
+            return UsageError(f"there is no {self.title} {version}", hint=self.otherwise)
 
         def distance(other: str) -> list[int]:
             return [abs(a - b) for a, b in zip(numbers(other), numbers(version), strict=False)]
 
-        hint = f"did you mean {min(available, key=distance)}? available: {', '.join(available)}"
+        latest = max(available, key=numbers)
+        near = latest if numbers(version) > numbers(latest) else min(available, key=distance)
+        hint = f"did you mean {near}? available: {', '.join(available)}"
         return UsageError(f"there is no {self.title} {version}", hint=hint)
 
     def _installer(self) -> _Installer:

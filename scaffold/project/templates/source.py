@@ -99,7 +99,8 @@ def _foreign(template: str, checkout: str | None, directory: str | None, scratch
         if path.suffix.lower() == ".zip":
             archive = zip_download.content(address)
             return _of_zip(archive, address.url, path.stem, checkout, directory, scratch)
-        commit = git.fetch(address, None if _is_digest(checkout) else checkout, scratch / "fetched")
+        ref = None if _is_digest(checkout) else checkout
+        commit = git.fetch(address, ref, scratch / "fetched", directory or "")
     folder = _inside(scratch / "fetched", directory)
     name = PurePosixPath(directory).name if directory else path.name.removesuffix(".git")
     place = _place(folder, scratch / "fetched")
@@ -130,8 +131,9 @@ def _of_folder(path: Path, checkout: str | None, directory: str | None, scratch:
         top = _repository(inside)
         if top is None:
             raise UsageError(f"{inside} isn't in a git repository, so it has no `{checkout}`")
-        commit = git.fetch(_local(top), checkout, scratch / "fetched")
-        folder = _inside(scratch / "fetched", str(inside.relative_to(top)))
+        place = str(inside.relative_to(top))
+        commit = git.fetch(_local(top), checkout, scratch / "fetched", place)
+        folder = _inside(scratch / "fetched", place)
         place = _place(folder, scratch / "fetched")
         return _checked(Template(name, str(path), folder, commit, directory, True, place), checkout)
     if not path.is_dir():
@@ -190,7 +192,7 @@ def _commit(folder: Path, digest: str, scratch: Path) -> tuple[str, str] | None:
     if top is None:
         return None
     try:
-        commit = git.fetch(_local(top), None, scratch / "head")
+        commit = git.fetch(_local(top), None, scratch / "head", str(folder.relative_to(top)))
         committed = _inside(scratch / "head", str(folder.relative_to(top)))
         same = snapshot.digest(committed) == digest
     except ScaffoldError:  # no git, another user's repository, or no commit

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 import threading
@@ -250,6 +253,32 @@ def test_a_state_that_there_isnt(ref, mine):
         assert message == f"{json.dumps(ref)} isn't a branch, a tag or a commit"
     else:
         assert message == f"there is no branch, tag or commit `{ref}` in {url(mine)}"
+
+
+def test_a_submodule_is_named_and_the_hint_brings_its_files_along(mine, tmp_path, monkeypatch):
+    """Nobody has trusted that other repository, and without its files the project would lack some."""
+    part = tmp_path / "part"
+    part.mkdir()
+    (part / "f.txt").write_text("hello")
+    commit(part)
+    git(tmp_path, "init", "-q", "mine")
+    for each in (f"{INSIDE}/vendor", "elsewhere/theme"):
+        git(mine, "-c", "protocol.file.allow=always", "submodule", "add", "-q", url(part), each)
+    template(mine / "plain")
+    commit(mine)
+    refused = refusal(url(mine))
+    assert re.search(r"has the submodule (\S+), whose files aren't fetched", refused.message)[1] in (
+        "elsewhere/theme",
+        f"{INSIDE}/vendor",
+    )
+    assert "submodule" in refusal(mine, checkout="main").message
+    assert state(url(mine), directory="plain")[1] == FILES, "the others are outside of this template"
+    command = re.search(r"`(git clone .*?)`", refused.hint)[1]
+    monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "file")
+    subprocess.run(shlex.split(command), cwd=tmp_path / "part", check=True)
+    monkeypatch.chdir(tmp_path / "part")
+    made = re.search(r"pass --template (\S+)", refused.hint)[1]
+    assert f"{INSIDE}/vendor/f.txt" in state(made)[1]
 
 
 def test_a_repository_that_there_isnt_and_one_that_is_empty(tmp_path):

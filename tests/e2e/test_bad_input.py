@@ -248,7 +248,7 @@ def test_a_configuration_that_is_neither_a_file_nor_json(run, place, hello):
         ran = run(*SCAFFOLD, *words, hello.path, "--root", place, "--config", "{a: 1}")
         assert ran.returncode == 2
         why = "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
-        hint = """for example --config '{"key": "value"}'"""
+        hint = """for example --config '{"key": "value"}', or a .yaml file"""
         assert ran.stderr == error(f"--config is neither a file nor JSON: {why}", hint)
 
 

@@ -74,7 +74,9 @@ def of_status(
             return Refused(message, hint=private or f"{login} as a user who may", status=403)
         case 404:
             message = f"{by} has no {thing or 'registry API'}{because}"
-            return Refused(message, hint="is the name right?", status=404)
+            repository = thing.partition("@")[0].rpartition(":")[0] if ":" in thing else ""
+            tags = f" `scaffold tags {registry}/{repository}` lists its tags" if repository else ""
+            return Refused(message, hint=f"is the name right?{tags}", status=404)
         case 405:
             message = f"{by} has no way to {task}{because}"
             return Refused(message, hint="is it a registry, and is it writable?", status=405)

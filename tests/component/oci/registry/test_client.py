@@ -452,7 +452,11 @@ PRIVATE = "is the name right? if so, it is private: `scaffold login {0}`"
     [
         (401, "{0} doesn't let you read acme/hello:1 without the right credentials: no", PRIVATE),
         (403, "{0} doesn't let you read acme/hello:1: no", PRIVATE),
-        (404, "{0} has no acme/hello:1: no", "is the name right?"),
+        (
+            404,
+            "{0} has no acme/hello:1: no",
+            "is the name right? `scaffold tags {0}/acme/hello` lists its tags",
+        ),
         (405, "{0} has no way to read acme/hello:1: no", "is it a registry, and is it writable?"),
         (400, "{0} refused to read acme/hello:1, 400 Bad Request: no", None),
         (418, "{0} refused to read acme/hello:1, 418 I'm a Teapot: no", None),

@@ -9,9 +9,9 @@ from scaffold.commands.deploy_targets import nothing_deployed, roots_of, targets
 from scaffold.core.events import Noted, emit, until_interrupted
 
 _EMPTY = (
-    "the plugin has logged nothing yet; the SDK's log is off until"
-    " `proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);` in `proxy_wasm::main!` turns it on,"
-    " and `scaffold deploy --log-level debug` shows more of it"
+    "the plugin has logged nothing yet; if it should have: the SDK logs nothing without"
+    " `proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);` in `proxy_wasm::main!`,"
+    " and `scaffold deploy --log-level debug` shows more"
 )
 
 

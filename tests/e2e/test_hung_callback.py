@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def test_over_a_good_one_the_good_one_serves_on(root, tmp_path):
     for callback in CALLBACKS:
         name = callback.removeprefix("proxy_")
         with pytest.raises(
-            ModuleError, match=f"doesn't return from {name}; the previous version keeps serving"
+            ModuleError, match=f"doesn't return from {name}; Envoy was restarted with the previous version"
         ):
             deploy(root, "envoy", module(tmp_path, callback))
         (status,) = scaffold.status(root)
@@ -83,7 +84,7 @@ def test_in_a_container_too(root, tmp_path, images, docker):
     with pytest.raises(ModuleError, match="doesn't return from on_vm_start\n"):
         deploy(root, "docker", module(tmp_path, "proxy_on_vm_start"), **options)
     good = deploy(root, "docker", module(tmp_path), **options)
-    with pytest.raises(ModuleError, match="doesn't return from on_configure; the previous version"):
+    with pytest.raises(ModuleError, match="doesn't return from on_configure; Envoy was restarted with"):
         deploy(root, "docker", module(tmp_path, "proxy_on_configure"), **options)
     (status,) = scaffold.status(root)
     assert (status.answers, status.plugins) == (True, good.plugins)
@@ -121,10 +122,10 @@ def test_with_a_bootstrap_the_previous_one_serves_on_too(root, tmp_path):
     bootstrap["admin"] = resources.admin(str(admin), 0o600)
     path = tmp_path / "envoy.yaml"
     path.write_text(json.dumps(bootstrap))
-    good = deploy(root, "envoy", module(tmp_path), bootstrap=path, port=None)
-    refusal = "doesn't return from on_configure; the previous version keeps serving"
+    good = deploy(root, "envoy", module(tmp_path), bootstrap=path, port=None, id="p")
+    refusal = "doesn't return from on_configure; Envoy was restarted with the previous version"
     with pytest.raises(ModuleError, match=refusal):
-        deploy(root, "envoy", module(tmp_path, "proxy_on_configure"), bootstrap=path, port=None)
+        deploy(root, "envoy", module(tmp_path, "proxy_on_configure"), bootstrap=path, port=None, id="p")
     (status,) = scaffold.status(root)
     assert (status.answers, status.admin_address) == (True, str(admin))
     assert answers(good.url)
@@ -148,3 +149,20 @@ def test_a_late_tick_that_ends_envoy_again_and_again_brings_the_previous_one_bac
     assert "the previous version runs instead: this one ended Envoy again and again" in status.summary()
     again = deploy(root, "envoy", module(tmp_path))
     assert (again.reverted, scaffold.status(root)[0].reverted) == (False, False)
+
+
+def test_ctrl_c_while_a_callback_hangs_brings_the_previous_one_back(root, tmp_path):
+    good = deploy(root, "envoy", module(tmp_path))
+    argv = [sys.executable, "-m", "scaffold", "deploy", "envoy", module(tmp_path, "proxy_on_configure")]
+    with subprocess.Popen(argv, cwd=root, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr
+        for line in child.stderr:
+            if "looking whether one of its callbacks hangs" in line:
+                break
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 130
+    deadline = time.monotonic() + 20
+    while not (status := scaffold.status(root)[0]).answers:
+        assert time.monotonic() < deadline, "Envoy stays stuck"
+        time.sleep(0.2)
+    assert (status.plugins, answers(good.url)) == (good.plugins, True)

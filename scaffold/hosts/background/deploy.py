@@ -272,8 +272,11 @@ def _keeps_serving() -> Iterator[None]:
     try:
         yield
     except ModuleError as error:
-        serves = getattr(error, "recovered", True)
-        then = "the previous version keeps serving" if serves else "Envoy hasn't come back yet"
+        then = {
+            None: "the previous version keeps serving",
+            True: "Envoy was restarted with the previous version",
+            False: "Envoy hasn't come back with the previous version yet",
+        }[getattr(error, "restarted", None)]
         message = f"{error.message}; {then}"
         raise ModuleError(message, hint=error.hint) from error
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.core import files, process, records
+from scaffold.core.events import Noted, emit
 from scaffold.errors import INTERNAL, HostError, ScaffoldError, of_exit_code, of_os_error
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background.deployments import RESTART, STOP_SECONDS, SUPERVISOR
@@ -31,6 +32,7 @@ from scaffold.hosts.plugin import Plugin
 from scaffold.wasm.module import WasmModule
 
 START_SECONDS = 60.0
+_SOON = 5.0  # in which Envoy is ready, unless something is wrong
 FIRST_PAUSE = 0.25  # seconds before Envoy is restarted; doubled each time
 LONGEST_PAUSE = 30.0
 MOST_ABORTS = 2  # after the first
@@ -52,7 +54,10 @@ class Supervisor:
     def ready(self) -> dict[str, Any]:
         """Wait until Envoy serves; returns `port` and `envoy_version`. Raises what the supervisor reports."""
         assert self._child.stdout  # noqa: S101 - for the type checker
-        readable = process.readable(self._child.stdout, seconds=START_SECONDS)
+        readable = process.readable(self._child.stdout, seconds=_SOON)
+        if not readable:
+            emit(Noted("Envoy isn't ready yet: maybe a callback of the plugin hangs"))
+            readable = process.readable(self._child.stdout, seconds=START_SECONDS)
         answer = self._child.stdout.readline() if readable else b""
         if not answer:
             words = self._log.read_text(errors="replace").splitlines()[-5:]
@@ -198,7 +203,7 @@ def _await_end(running: hosts.Running, log: Path) -> str:
     except _Restart:
         signal.signal(RESTART, signal.SIG_IGN)
         running.process.kill()
-        _log(log, "Envoy didn't answer any more")
+        _log(log, "Envoy didn't answer any more, so it is restarted")
         return "asked"
     _log(log, died(code, running.log.since(mark)).message)
     return "aborted" if code == ABORTED else "ended"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from scaffold.core import process
+from scaffold.core.events import Noted, emit
 from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError, ProjectError, ScaffoldError
 from scaffold.hosts.envoy import clusters as envoy_clusters
@@ -98,10 +99,10 @@ class Program(Protocol):
 class Loop(ModuleError):
     """A plugin doesn't return from a callback, so the thread of Envoy that called it is lost.
 
-    `recovered` says whether the previous plugin serves again.
+    `restarted` says whether Envoy is restarted with the previous plugin: None if it needn't be.
     """
 
-    recovered = True
+    restarted: bool | None = None
 
 
 FindLoop = Callable[[Sequence[Plugin]], ModuleError | None]
@@ -187,12 +188,16 @@ class EnvoyHost:
                 if check:
                     check()
         except Loop as loop:
-            loop.recovered = self._recover()
+            loop.restarted = self._recover()
             raise
         except Exception:
             with suppress(ScaffoldError):  # the first error is the one to report
                 for place, plugin, file in [each for each in taken if each[2].before]:
                     self._await(file.before, plugin, place, self.log.size())
+            raise
+        except BaseException:  # Ctrl-C: nobody will wait for an Envoy that is stuck in the new plugin
+            if not self.pulse.live():
+                self.restart()
             raise
         self.folder.prune()
 
@@ -208,6 +213,7 @@ class EnvoyHost:
                 raise HostError("Envoy didn't take the new filter in time")
             if not suspected and time.monotonic() > max(begun, self.pulse.answered) + patience([plugin]):
                 suspected = True
+                emit(Noted(f"Envoy is busy with {plugin.name}: looking whether one of its callbacks hangs"))
                 if loop := self.find_loop([plugin]):
                     raise loop
             self._check_alive(mark)

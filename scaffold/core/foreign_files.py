@@ -46,17 +46,22 @@ def open_regular(path: Path, *, follow: bool = True) -> FileIO:
 
 def read_bytes(path: Path, limit: int = LIMIT, *, follow: bool = True) -> bytes:
     """A regular file's content, at most `limit` bytes. Raises `OSError`."""
+    with open_regular(path, follow=follow) as file:
+        return read_opened(file, path, limit)
+
+
+def read_opened(file: FileIO, path: Path, limit: int = LIMIT) -> bytes:
+    """The same of a file that `open_regular` has opened."""
     content = bytearray()
     deadline = time.monotonic() + SECONDS
-    with open_regular(path, follow=follow) as file:
-        if os.fstat(file.fileno()).st_size > limit:
+    if os.fstat(file.fileno()).st_size > limit:
+        raise _too_large(path, limit)
+    while block := file.read(_BLOCK):  # None where reading would wait
+        content += block
+        if len(content) > limit:  # it grows, or its system doesn't know its size
             raise _too_large(path, limit)
-        while block := file.read(_BLOCK):  # None where reading would wait
-            content += block
-            if len(content) > limit:  # it grows, or its system doesn't know its size
-                raise _too_large(path, limit)
-            if time.monotonic() > deadline:
-                raise Unreadable(errno.EIO, f"reading it takes longer than {SECONDS:g} s", str(path))
+        if time.monotonic() > deadline:
+            raise Unreadable(errno.EIO, f"reading it takes longer than {SECONDS:g} s", str(path))
     return bytes(content)
 
 

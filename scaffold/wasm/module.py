@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from scaffold.core.files import digest
-from scaffold.core.foreign_files import open_regular, read_bytes
+from scaffold.core.foreign_files import open_regular, read_bytes, read_opened
 from scaffold.errors import ModuleError
 from scaffold.wasm import other_files
 
@@ -262,9 +262,10 @@ def _content(path: Path) -> bytes:
         with open_regular(path) as file:
             _check_header(file.read(other_files.HEAD), path, on_disk=True)
             size = os.fstat(file.fileno()).st_size
-        if size > SIZE_LIMIT:
-            raise NotAPlugin(f"{path} has {size:,} bytes, and no host takes more than 1 GiB")
-        return read_bytes(path, SIZE_LIMIT)
+            if size > SIZE_LIMIT:
+                raise NotAPlugin(f"{path} has {size:,} bytes, and no host takes more than 1 GiB")
+            file.seek(0)
+            return read_opened(file, path, SIZE_LIMIT)
     except OSError as error:
         raise NotAPlugin(f"cannot read the module {path}: {error.strerror}") from error
 

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from typing import Any
 
 from scaffold.core.events import step
 from scaffold.core.text import one_line
 from scaffold.errors import TargetError, UsageError
+from scaffold.kubernetes.documents import Document
 from scaffold.kubernetes.options import is_http
 
-Document = dict[str, Any]  # a resource, as the cluster has it
 State = tuple[str, str]  # one word, and the reason
 
 FINE = ("accepted", "applied")  # by the control plane's status; or without any status

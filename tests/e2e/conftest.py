@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.deployments import processes
 from support.documents import ROOT
 from support.ports import free_port
+
+import scaffold
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,3 +44,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
     (built,) = folder.glob("*.whl")
     return built
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    """A folder to deploy from; what is deployed ends with the test."""
+    root = tmp_path / "project"
+    root.mkdir()
+    yield root
+    scaffold.undeploy(root)
+    assert not processes(root)

@@ -6,7 +6,6 @@ import http.client
 import os
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -41,14 +40,6 @@ try:
 except OSError as error:
     print(type(error).__name__)
 """
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Path]:
-    root = tmp_path / "project"
-    root.mkdir()
-    yield root
-    scaffold.undeploy(root)
 
 
 def deploy(root: Path, probe, **options) -> deployments.Status:

@@ -17,33 +17,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.deployments import processes
 from support.origins import at_a_port
 
 import scaffold
 from scaffold.core.events import listening
 from scaffold.errors import HostError, ModuleError, TargetError, UsageError
 from scaffold.hosts.background import deployments
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Path]:
-    """A folder to deploy from; what is deployed ends with the test."""
-    root = tmp_path / "project"
-    root.mkdir()
-    yield root
-    scaffold.undeploy(root)
-    assert not processes(root)
-
-
-def processes(root: Path) -> list[str]:
-    """The command lines of what runs for a deployment of `root`."""
-    folder = str(deployments.folder(root))
-    found = []
-    for process in psutil.process_iter(["cmdline", "cwd", "status"]):
-        info = process.info
-        if info["status"] != psutil.STATUS_ZOMBIE and folder in f"{info['cmdline']} {info['cwd']}":
-            found.append(" ".join(info["cmdline"] or []))
-    return found
 
 
 def get(url: str, path: str = "/headers") -> tuple[int, dict[str, str], str]:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,14 +23,6 @@ from scaffold.hosts.envoy import resources
 EXTENSIONS = "type.googleapis.com/envoy.extensions.filters"
 ECHO = {"name": "echo", "typed_config": {"@type": f"{EXTENSIONS}.network.echo.v3.Echo"}}
 CALLBACKS = ("proxy_on_vm_start", "proxy_on_configure", "proxy_on_tick")
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Iterator[Path]:
-    root = tmp_path / "project"
-    root.mkdir()
-    yield root
-    scaffold.undeploy(root)
 
 
 def module(folder: Path, callback: str = "") -> str:

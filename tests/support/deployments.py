@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from scaffold.core import files, process
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import DeployedPlugin, Record
@@ -45,3 +47,14 @@ def edited(record: Record, **changes: object) -> None:
     """Change values in the file of a record."""
     path = Path(record.folder) / deployments.RECORD
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def processes(root: Path) -> list[str]:
+    """The command lines of what runs for a deployment of `root`."""
+    folder = str(deployments.folder(root))
+    found = []
+    for each in psutil.process_iter(["cmdline", "cwd", "status"]):
+        info = each.info
+        if info["status"] != psutil.STATUS_ZOMBIE and folder in f"{info['cmdline']} {info['cwd']}":
+            found.append(" ".join(info["cmdline"] or []))
+    return found

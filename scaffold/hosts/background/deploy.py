@@ -68,8 +68,9 @@ class Deployment:
         """
         plugins = [source.plugin(self.options) for source in sources]
         settings, now = self.settings.serving(*plugins), self.record
-        if now and self._fits(now, plugins, settings):
-            verified = self._swap(now, plugins, probe)
+        host = attach(now) if now and self._fits(now, plugins, settings) else None
+        if now and host and host.alive:
+            verified = self._swap(_Verified(host, plugins, probe), now)
         else:
             verified = self._start(plugins, settings, probe)
         if verified.error:
@@ -78,9 +79,9 @@ class Deployment:
         return Status.of(self.record, verified.host.admin_address)
 
     def _fits(self, now: Record, plugins: Sequence[Plugin], settings: HostSettings) -> bool:
-        """Whether the running host can take the plugins as it is."""
+        """Whether the deployed host can take the plugins as it is, if it answers."""
         same = now.alive and now.target == self.target and settings.fit(now.settings, now.port)
-        return same and not _moved(now.plugins, plugins) and now.restarts and attach(now).alive
+        return same and not _moved(now.plugins, plugins) and now.restarts
 
     @property
     def _port(self) -> int:
@@ -98,11 +99,11 @@ class Deployment:
             if self._port or not (left or (self.folder / deployments.CONTAINER).exists()):
                 raise
 
-    def _swap(self, now: Record, plugins: Sequence[Plugin], probe: str | None) -> _Verified:
-        verified = _Verified(attach(now), plugins, probe)
-        with step(f"Replacing the plugin in the running Envoy with {chained(plugins)}"), _keeps_serving():
-            verified.host.replace(*plugins, check=verified.check)
-        self._save(now, plugins)
+    def _swap(self, verified: _Verified, now: Record) -> _Verified:
+        name = chained(verified.plugins)
+        with step(f"Replacing the plugin in the running Envoy with {name}"), _keeps_serving():
+            verified.host.replace(*verified.plugins, check=verified.check)
+        self._save(now, verified.plugins)
         return verified
 
     def _start(self, plugins: Sequence[Plugin], settings: HostSettings, probe: str | None) -> _Verified:

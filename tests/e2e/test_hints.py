@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from support.places import logged
 
 import scaffold
 from scaffold.core import events
@@ -112,6 +113,8 @@ def test_an_empty_log_says_what_turns_it_on(plugin, warnings):
     call = re.search(r"`(proxy_wasm::set_log_level.*?;)`", told)
     warnings.clear()
     scaffold.deploy(plugin(main=call[1], request=logs), run=HERE)
+    logged(root, "a request")
+    warnings.clear()
     scaffold.logs(root)
     assert "a request" in warnings
     assert not [each for each in warnings if "logged nothing" in each]

@@ -21,6 +21,8 @@ from typing import Any
 import psutil
 import pytest
 
+import scaffold
+from scaffold.core import events
 from support.commands import entered
 from support.processes import heed_hangups
 
@@ -255,6 +257,20 @@ def until(
     while not condition():
         assert time.monotonic() < deadline, why()
         time.sleep(0.01)
+
+
+def logged(root: Path, text: str) -> list[str]:
+    """What `scaffold logs` shows, once a line has `text`: it comes a moment after the request is answered."""
+    shown: list[str] = []
+
+    def found() -> bool:
+        shown.clear()
+        with events.listening(lambda event: shown.append(getattr(event, "text", ""))):
+            scaffold.logs(root)
+        return any(text in line for line in shown)
+
+    until(found, why=lambda: f"no line of the log has {text!r}: {shown}")
+    return shown
 
 
 def get(url: str, path: str = "/headers", timeout: float = 20) -> tuple[int, dict[str, str]]:

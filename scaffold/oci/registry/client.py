@@ -41,6 +41,7 @@ _PAGE_LIMIT = 4 * 2**20  # bytes of one page of a list
 _PAGES = 1000
 _TAGS_PER_PAGE = 1000
 _MOUNTED = "mounted"
+_MOUNTS = 4  # repositories, at most, that a blob is mounted from
 _RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 
 
@@ -149,8 +150,8 @@ class Client:
     ) -> str:
         """Bring a blob into a repository; returns "present", "mounted" or "uploaded".
 
-        `mount_from` are repositories of the same registry that may have the blob. `source` is read from its
-        start, again for each attempt.
+        `mount_from` are repositories of the same registry that may have the blob, the likeliest first: only
+        a few are tried. `source` is read from its start, again for each attempt.
         """
         deadline = self._deadline(descriptor.size)
         body = Body(descriptor, source, on_progress)
@@ -159,14 +160,13 @@ class Client:
         def attempt() -> str:
             if self._has_blob(repository, descriptor, access, deadline):
                 return "present"
-            location = ""
-            for other in mount_from:
-                location = self._begin_upload(
-                    repository, Access(repository, "pull,push", other), descriptor, deadline
-                )
-                if location == _MOUNTED:
-                    return _MOUNTED
-            location = location or self._begin_upload(repository, access, descriptor, deadline)
+            for other in (*mount_from[:_MOUNTS], ""):
+                mounting = Access(repository, "pull,push", other)
+                location = self._begin_upload(repository, mounting, descriptor, deadline)
+                if location:  # a registry that doesn't mount has begun an upload, which we continue
+                    break
+            if location == _MOUNTED:
+                return _MOUNTED
             url = f"{location}{'&' if '?' in location else '?'}{urlencode({'digest': descriptor.digest})}"
             headers = {"Content-Type": "application/octet-stream"}
             response = self._open("PUT", url, access, deadline, headers=headers, body=body)

@@ -128,7 +128,7 @@ def _progress(title: str, manifest: Manifest) -> Callable[[Descriptor], Progress
 
 
 def _other_repositories(store: Store, reference: Reference, manifest: Manifest) -> list[str]:
-    """Where the registry may already have these blobs: under the image's other names there."""
+    """Where the registry may already have these blobs: under the image's other names there, oldest first."""
     names = (entry.reference for entry in store.entries() if entry.descriptor.digest == manifest.digest)
-    repositories = {name.repository for name in names if name and name.registry == reference.registry}
-    return sorted(repositories - {reference.repository})
+    repositories = [name.repository for name in names if name and name.registry == reference.registry]
+    return [other for other in dict.fromkeys(repositories) if other != reference.repository]

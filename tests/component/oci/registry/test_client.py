@@ -108,6 +108,24 @@ def test_a_blob_that_cant_be_mounted_is_uploaded(server, client, status):
     assert server.blobs[BLOB.digest] == CONTENT
 
 
+def test_an_upload_that_a_registry_begins_instead_of_mounting_is_continued(server, client):
+    """Each session that nobody ends takes room in the registry until it expires."""
+    server.on("POST", "/blobs/uploads/", Reply(202, headers={"Location": "/upload/1?_state=a%2Bb%3D"}))
+    others = [f"team{number}" for number in range(30)]
+    assert client.upload("a", BLOB, io.BytesIO(CONTENT), mount_from=others) == "uploaded"
+    (begun,) = server.asked("POST")
+    assert begun.path.endswith("&from=team0")
+    assert [seen.path.partition("?")[0] for seen in server.asked("PUT")] == ["/upload/1"]
+    assert server.blobs[BLOB.digest] == CONTENT
+
+
+def test_only_a_few_repositories_are_mounted_from(server, client):
+    server.on("POST", "mount=", Reply(403))
+    others = [f"team{number}" for number in range(30)]
+    assert client.upload("a", BLOB, io.BytesIO(CONTENT), mount_from=others) == "uploaded"
+    assert [seen.path.partition("&from=")[2] for seen in server.asked("POST")] == [*others[:4], ""]
+
+
 def test_the_manifests_that_are_understood_are_asked_for(server, client, reference):
     server.manifests["acme/hello:1"] = (INDEX, b'{"manifests": []}')
     assert client.manifest(reference) == (b'{"manifests": []}', INDEX)

@@ -45,6 +45,17 @@ def test_a_second_push_sends_nothing_and_says_so(server, said):
     assert sentence in said
 
 
+def test_blobs_are_mounted_from_the_names_that_the_image_had_first(server):
+    """It was pulled from there, or pushed there; a later name may only be a tag so far."""
+    for repository in ("team/one", "acme/two", "new"):
+        manifest = keep(f"{server.name}/{repository}:1")
+    server.on("POST", "&from=team%2Fone", Reply(201))
+    push(f"{server.name}/new:1")
+    assert [seen.path.partition("&from=")[2] for seen in server.asked("POST")] == ["team%2Fone"] * len(
+        manifest.blobs
+    )
+
+
 def test_a_tag_that_is_another_images_is_set_though_all_blobs_are_there(server, said):
     name = f"{server.name}/acme/hello:1"
     first = keep(name)

@@ -133,7 +133,7 @@ class ClusterOptions:
     )
     phase: str | None = option(
         None,
-        "Run it before these Istio filters: authn, authz or stats.",
+        "Run it before Istio's authn, authz or stats, but after custom authorization.",
         metavar="PHASE",
         heading=_CLUSTER,
         targets=("istio", "higress"),

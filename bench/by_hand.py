@@ -31,7 +31,9 @@ class Envoy:
             upstream.serve(pipes={UPSTREAM: pipe}, control=self.folder / "control.sock")
         )
         reloading = envoy_config.reloading(Version((1, 40)))
-        wasm = envoy_config.wasm_filter(envoy_config.local_file(str(module)), name="f", more=reloading)
+        wasm = envoy_config.wasm_filter(
+            envoy_config.wasm_vm(envoy_config.local_file(str(module))), name="f", more=reloading
+        )
         listener = envoy_config.listener(
             host="127.0.0.1",
             port=self.port,

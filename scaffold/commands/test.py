@@ -175,14 +175,11 @@ def test(
     tools = find(triple, root=projects.root, rustc=build.rustc, yes=build.yes)
     with step(f"Testing {called(projects.all)} natively"):
         _native(projects, tools, build)
-    arguments = [*(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else []), *pytest_args]
     modules = [file] if file else [] if deployed else cargo.build(projects, build, toolchains={triple: tools})
+    arguments = [*(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else []), *pytest_args]
     if projects.workspace is None:
         parts = [Part(projects.first.name, projects.root, modules)]
-        outcomes = [_run(job) for job in jobs(parts, hosts, arguments, junitxml)]
-        if outcomes[0].error and len(outcomes) == 1:
-            raise outcomes[0].error
-        return Report(outcomes, projects.first.name)
+        return _in_turn(jobs(parts, hosts, arguments, junitxml))
     parts = _parts(projects, modules, deployed=deployed)
     return _in_parallel(jobs(parts, hosts, arguments, junitxml, by_name=True), some=keyword is not None)
 
@@ -194,6 +191,14 @@ def _native(projects: Projects, tools: Toolchain, options: BuildOptions) -> None
         raise ToolFailed("cargo could not compile the native tests")
     if cargo.run_tests(projects, tools, options):
         raise TestsFailed("native tests failed")
+
+
+def _in_turn(jobs: Sequence[Job]) -> Report:
+    """Run pytest for one plugin against each host. Raises the error of a single one."""
+    outcomes = [_run(job) for job in jobs]
+    if outcomes[0].error and len(outcomes) == 1:
+        raise outcomes[0].error
+    return Report(outcomes, jobs[0].name)
 
 
 def _run(job: Job) -> Outcome:

@@ -25,14 +25,17 @@ def typed_config(
     more = _failure(options)
     if options.allow_stop_iteration:
         more |= envoy_config.stop_iteration(pin.info.type, options.envoy_version)
-    return envoy_config.wasm_filter(
+    vm = envoy_config.wasm_vm(
         _code(source, cluster),
-        name=name,
-        root_id=root_id(pin, options),
         # the digest gives each module its own VM: Envoy reads a changed file only for a new VM
         vm_id=f"{name}-{hexadecimal(pin.module_digest)[:12]}",
         environment=envoy_config.environment(options.variables, options.envoy_version),
-        vm_configuration=options.vm_configuration,
+        configuration=options.vm_configuration,
+    )
+    return envoy_config.wasm_filter(
+        vm,
+        name=name,
+        root_id=root_id(pin, options),
         configuration=configuration(pin, options),
         more=more,
         kind=pin.info.type,

@@ -33,7 +33,8 @@ def envoy(request: pytest.FixtureRequest) -> Binary:
 def load(envoy: Binary, tmp_path: Path) -> Callable[[bytes], process.Completed]:
     """Lets Envoy load a module, as the one filter of a listener."""
     module, bootstrap = tmp_path / "plugin.wasm", tmp_path / "bootstrap.json"
-    plugin = envoy_config.wasm_filter(envoy_config.local_file(str(module)), name="plugin")
+    vm = envoy_config.wasm_vm(envoy_config.local_file(str(module)))
+    plugin = envoy_config.wasm_filter(vm, name="plugin")
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
         ".HttpConnectionManager",

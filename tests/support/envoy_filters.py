@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scaffold.hosts.envoy.resources import local_file, reloading, wasm_filter
+from scaffold.hosts.envoy.resources import local_file, reloading, wasm_filter, wasm_vm
 
 
 def plugin_filter(
@@ -15,10 +15,9 @@ def plugin_filter(
 ) -> dict[str, Any]:
     """The filter that runs the module at a path, for an Envoy of that version."""
     return wasm_filter(
-        local_file(str(module)),
+        wasm_vm(local_file(str(module)), vm_id="vm"),
         name="hello",
         root_id="greeter",
-        vm_id="vm",
         configuration=configuration,
         more=reloading(version),
         kind=kind,

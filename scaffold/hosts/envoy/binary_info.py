@@ -131,7 +131,7 @@ def trial(folder: Path, within: str) -> list[str]:
     """
     module = f"{within}/plugin.wasm"
     (folder / "plugin.wasm").write_bytes(_PLUGIN)
-    plugin = envoy_config.wasm_filter(envoy_config.local_file(module), name="plugin")
+    plugin = envoy_config.wasm_filter(envoy_config.wasm_vm(envoy_config.local_file(module)), name="plugin")
     filters = [{"name": envoy_config.FILTER, "typed_config": plugin}, envoy_config.router()]
     (folder / "bootstrap.json").write_text(json.dumps(_bootstrap(filters)))
     return ["--mode", "validate", "-l", "error", "-c", f"{within}/bootstrap.json"]

@@ -62,26 +62,31 @@ class Chain:
         return "http" if self.http else "network"
 
 
+def wasm_vm(
+    code: Config, *, vm_id: str = "", environment: Config | None = None, configuration: bytes = b""
+) -> Config:
+    """The VM for a module."""
+    made: Config = {"vm_id": vm_id, "runtime": "envoy.wasm.runtime.v8", "code": code}
+    if environment:
+        # early Envoys let a filter with another environment share a VM of the same id
+        environment_id = digest(json.dumps(environment).encode()).removeprefix("sha256:")[:12]
+        made["vm_id"] = "-".join(filter(None, [vm_id, environment_id]))
+        made["environment_variables"] = environment
+    if configuration:
+        made["configuration"] = any_value(configuration)
+    return made
+
+
 def wasm_filter(
-    code: Config,
+    vm: Config,
     *,
     name: str,
     root_id: str = "",
-    vm_id: str = "",
-    environment: Config | None = None,
-    vm_configuration: bytes = b"",
     configuration: bytes = b"",
     more: Config | None = None,
     kind: str = "http",
 ) -> Config:
-    """The filter that runs a module in a VM; `more` are the plugin's other fields, as Envoy names them."""
-    vm: Config = {"vm_id": vm_id, "runtime": "envoy.wasm.runtime.v8", "code": code}
-    if environment:
-        # early Envoys let a filter with another environment share a VM of the same id
-        environment_id = digest(json.dumps(environment).encode()).removeprefix("sha256:")[:12]
-        vm |= {"vm_id": "-".join(filter(None, [vm_id, environment_id])), "environment_variables": environment}
-    if vm_configuration:
-        vm["configuration"] = any_value(vm_configuration)
+    """The filter that runs a plugin in a VM; `more` are the plugin's other fields, as Envoy names them."""
     plugin: Config = {"name": name, "root_id": root_id, "vm_config": vm}
     if configuration:
         plugin["configuration"] = any_value(configuration)
@@ -202,25 +207,12 @@ def listener(
     one of `clusters` goes there. `log` is the path of an access log. With `answer`, Envoy itself answers
     with that text, and needs no upstream.
     """
-    every: Config = {"prefix": "/"}
-    routes = [
-        {
-            "match": every | {"headers": [{"name": CLUSTER, "string_match": {"exact": name}}]},
-            "route": {"cluster": name, "timeout": "60s"},
-        }
-        for name in clusters
-    ]
-    if answer is None:
-        routes.append({"match": every, "route": {"cluster": UPSTREAM, "timeout": "60s"}})
-    else:
-        response = {"status": 200, "body": {"inline_string": answer}}
-        routes.append({"match": every, "direct_response": response})
     manager: Config = {
         "stat_prefix": "ingress",
         "codec_type": "AUTO",
         "route_config": {
             "name": "all",
-            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}],
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(clusters, answer)}],
         },
         # keep the client's id, which tells its request from other traffic at the upstream
         "preserve_external_request_id": True,
@@ -232,6 +224,21 @@ def listener(
     if log:
         manager["access_log"] = [access_log(log)]
     return _listener(host, port, [*before, http_manager(manager)])
+
+
+def _routes(clusters: Iterable[str], answer: str | None) -> list[Config]:
+    every: Config = {"prefix": "/"}
+    routes = [
+        {
+            "match": every | {"headers": [{"name": CLUSTER, "string_match": {"exact": name}}]},
+            "route": {"cluster": name, "timeout": "60s"},
+        }
+        for name in clusters
+    ]
+    if answer is None:
+        return [*routes, {"match": every, "route": {"cluster": UPSTREAM, "timeout": "60s"}}]
+    response = {"status": 200, "body": {"inline_string": answer}}
+    return [*routes, {"match": every, "direct_response": response}]
 
 
 def tcp_listener(

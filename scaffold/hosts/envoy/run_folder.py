@@ -294,13 +294,16 @@ def wasm(plugin: Plugin, module: str, version: Version, *, vm_id: str = "") -> C
     more = envoy_config.reloading(version)
     if plugin.allow_stop_iteration:
         more |= envoy_config.stop_iteration(plugin.type, version)
-    return envoy_config.wasm_filter(
+    vm = envoy_config.wasm_vm(
         envoy_config.local_file(module),
-        name=plugin.name,
-        root_id=plugin.root_id,
         vm_id=vm_id,
         environment=envoy_config.environment(parse_variables(plugin.env), version),
-        vm_configuration=plugin.vm_configuration,
+        configuration=plugin.vm_configuration,
+    )
+    return envoy_config.wasm_filter(
+        vm,
+        name=plugin.name,
+        root_id=plugin.root_id,
         configuration=plugin.configuration,
         more=more,
         kind=plugin.type,

@@ -63,29 +63,23 @@ def of_status(
     login = f"`scaffold login {registry}`"
     # many registries don't tell strangers whether a repository exists
     private = f"is the name right? if so, it is private: {login}" if thing and doing in _READING else ""
-    match status:
-        case 400 | 404 if doing == "push" and codes & _BLOB_UNKNOWN:
-            return Temporary(f"{by} doesn't see the blobs of {thing} yet{because}", hint="push again")
-        case 401:
-            message = f"{by} doesn't let you {task} without the right credentials{because}"
-            return Refused(message, hint=private or login, status=401, text=text)
-        case 403:
-            message = f"{by} doesn't let you {task}{because}"
-            return Refused(message, hint=private or f"{login} as a user who may", status=403)
-        case 404:
-            message = f"{by} has no {thing or 'registry API'}{because}"
-            repository = thing.partition("@")[0].rpartition(":")[0] if ":" in thing else ""
-            tags = f" `scaffold tags {registry}/{repository}` lists its tags" if repository else ""
-            return Refused(message, hint=f"is the name right?{tags}", status=404)
-        case 405:
-            message = f"{by} has no way to {task}{because}"
-            return Refused(message, hint="is it a registry, and is it writable?", status=405)
-        case 413:
-            message = f"{by} refused to {task}, as it is too large{because}"
-            return Refused(message, hint="the limit is set there, or by a proxy in front of it", status=413)
-        case 429:
-            hint = f"wait a while; after {login} the limit may be higher"
-            return Temporary(f"{by} got too many requests{because}", hint=hint, after=_after(headers))
+    if status in (400, 404) and doing == "push" and codes & _BLOB_UNKNOWN:
+        return Temporary(f"{by} doesn't see the blobs of {thing} yet{because}", hint="push again")
+    repository = thing.partition("@")[0].rpartition(":")[0] if ":" in thing else ""
+    tags = f" `scaffold tags {registry}/{repository}` lists its tags" if repository else ""
+    refusals = {
+        401: (f"doesn't let you {task} without the right credentials", private or login),
+        403: (f"doesn't let you {task}", private or f"{login} as a user who may"),
+        404: (f"has no {thing or 'registry API'}", f"is the name right?{tags}"),
+        405: (f"has no way to {task}", "is it a registry, and is it writable?"),
+        413: (f"refused to {task}, as it is too large", "the limit is set there or by a proxy"),
+    }
+    if status in refusals:
+        refusal, hint = refusals[status]
+        return Refused(f"{by} {refusal}{because}", hint=hint, status=status, text=text)
+    if status == 429:
+        hint = f"wait a while; after {login} the limit may be higher"
+        return Temporary(f"{by} got too many requests{because}", hint=hint, after=_after(headers))
     phrase = f"{status} {_phrase(status)}".strip()
     if status == 408 or status >= 500:
         message = f"{by} failed to {task}, {phrase}{because}"

@@ -21,7 +21,7 @@ from scaffold.project.envoy_clusters import Address, addresses, parse_upstream
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.check import hint_about
 
-OPTIONS = (*OF_ONE, "port", "upstream", "envoy", "bootstrap")
+OPTIONS = (*OF_ONE, "port", "upstream", "keep_host", "envoy", "bootstrap")
 
 
 def bootstrap(
@@ -70,4 +70,5 @@ def _bootstrap(plugins: Sequence[Plugin], options: RunOptions, version: Version)
         return envoy_bootstrap.insert(user_config, chain, access_log=None, source=source, names=names)
     upstream = parse_upstream(options.upstream) if options.upstream else Address()
     clusters = addresses(upstream, settings.clusters)
-    return envoy_files.generated(default_port() if options.port is None else options.port, clusters, chain)
+    port = default_port() if options.port is None else options.port
+    return envoy_files.generated(port, clusters, chain, keep_host=options.keep_host)

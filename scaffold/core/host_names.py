@@ -20,6 +20,11 @@ def is_loopback(host: str | None) -> bool:
     return address.is_loopback if address else _is_localhost(host or "")
 
 
+def is_name(host: str) -> bool:
+    """Whether it is a name for others to resolve: neither an address nor this machine's."""
+    return bool(host) and _address(host) is None and not _is_localhost(host)
+
+
 def is_inner(host: str | None) -> bool:
     """Whether the name or address exists only in a private network."""
     address = _address(host or "")

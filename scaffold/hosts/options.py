@@ -26,7 +26,7 @@ OF_ONE = ("config", "id", "root_id", "env", "vm_config", "allow_stop_iteration")
 # options for a run of the tests, which finds its own port and listens to everything
 OF_TESTS = (
     *("config", "root_id", "env", "vm_config", "allow_stop_iteration"),
-    *("bootstrap", "envoy", "envoy_image", "docker_args"),
+    *("keep_host", "bootstrap", "envoy", "envoy_image", "docker_args"),
 )
 _HERE = "With envoy or docker"
 _ENVOY = "With envoy"
@@ -69,6 +69,9 @@ class RunOptions:
     )
     upstream: str | None = option(
         None, "Send the traffic to this URL.", metavar="URL", standard="a built-in origin", heading=_HERE
+    )
+    keep_host: bool = option(
+        False, "Send the client's Host to an upstream that has a name of its own.", heading=_HERE
     )
     envoy: str | None = option(
         None,
@@ -115,9 +118,18 @@ class RunOptions:
         check_target(
             self, host, instead={name: f"leave it out, or choose `{home}`" for name, home in homes.items()}
         )
+        self._check_bootstrap()
+
+    def _check_bootstrap(self) -> None:
+        """Raise `UsageError` for an option that says what the user's own Envoy configuration says."""
         if self.bootstrap and self.upstream:
             raise UsageError(
                 "--bootstrap and --upstream both set where the traffic goes", hint="pass one of them"
+            )
+        if self.bootstrap and self.keep_host:
+            raise UsageError(
+                "--keep-host is for our own routes, and --bootstrap has others",
+                hint="leave it out: the routes in that file set the Host",
             )
 
     def check_for_many(self, count: int) -> None:
@@ -135,6 +147,8 @@ class RunOptions:
         kept = {key: value for key, value in earlier.items() if key not in typed}
         if self.bootstrap or self.upstream:  # each replaces the other
             kept = {key: value for key, value in kept.items() if key not in ("bootstrap", "upstream")}
+        if self.bootstrap:
+            kept.pop("keep_host", None)
         if chain:
             kept = {key: value for key, value in kept.items() if key not in OF_ONE}
         return dataclasses.replace(self, **records.fields(type(self), kept))
@@ -170,6 +184,7 @@ class RunOptions:
         """The host's settings. Raises `UsageError` for an invalid value."""
         from scaffold.project.envoy_clusters import parse_upstream
 
+        self._check_bootstrap()  # a deployment may have one of them, and the user type the other
         if self.upstream:
             parse_upstream(self.upstream)
         _ = self.configuration, self.vm_configuration  # reports an error before the build, not after
@@ -177,6 +192,7 @@ class RunOptions:
         return HostSettings(
             port=0 if self.bootstrap else default_port() if self.port is None else self.port,
             upstream=self.upstream,
+            keep_host=self.keep_host,
             envoy=str(Path(envoy).resolve()) if envoy and os.sep in envoy else envoy,
             log_level=self.log_level or "info",
             bootstrap=str(self.bootstrap.resolve()) if self.bootstrap else None,
@@ -191,17 +207,19 @@ class RunOptions:
 class HostSettings:
     """How a host runs its plugins: the settings that can't change while it runs.
 
-    `port` 0 is any free port; `upstream` is a URL, or None for the built-in origin; `envoy` is a path or a
-    version. `bootstrap` is the path of the user's Envoy configuration, which sets port and upstream itself;
-    `bootstrap_digest` detects edits to it. `envoy_image` is the container's image, `docker_args` are
-    arguments for its `docker run`. `anywhere` replaces the ports in the bootstrap by free ones;
-    `adds_clusters` puts `clusters` and the upstream into it, in place of those of the same names. `types` are
-    the plugins' types, in the order in which they process requests; `clusters` are those of all plugins.
-    `names` are the plugins' where a bootstrap may have them already.
+    `port` 0 is any free port; `upstream` is a URL, or None for the built-in origin; `keep_host` sends it the
+    client's Host even if it has a name. `envoy` is a path or a version. `bootstrap` is the path of the user's
+    Envoy configuration, which sets port and upstream itself; `bootstrap_digest` detects edits to it.
+    `envoy_image` is the container's image, `docker_args` are arguments for its `docker run`. `anywhere`
+    replaces the ports in the bootstrap by free ones; `adds_clusters` puts `clusters` and the upstream into
+    it, in place of those of the same names. `types` are the plugins' types, in the order in which they
+    process requests; `clusters` are those of all plugins. `names` are the plugins' where a bootstrap may have
+    them already.
     """
 
     port: int = 0
     upstream: str | None = None
+    keep_host: bool = False
     envoy: str | None = None
     log_level: str = "info"
     bootstrap: str | None = None

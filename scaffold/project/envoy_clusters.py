@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+from scaffold.core.host_names import is_name
 from scaffold.errors import ProjectError, UsageError
 
 UPSTREAM = "upstream"  # the cluster to which every request goes
@@ -34,6 +35,17 @@ class Address:
     http2: bool = False
     bridged: bool = False
     at: str = ""
+
+    @property
+    def hosted_as(self) -> str:
+        """The `host` by which a server that has a name knows its requests; "" for one without a name.
+
+        Behind such a name there are often several sites, told apart by that header.
+        """
+        if not is_name(self.host):
+            return ""
+        standard = _PORTS["https" if self.tls else "http"]
+        return self.host if self.port == standard else f"{self.host}:{self.port}"
 
     def __bool__(self) -> bool:
         return bool(self.host or self.pipe or self.internal)

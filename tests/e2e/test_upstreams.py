@@ -11,6 +11,7 @@ import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from scaffold.hosts.envoy.resources import EXTENSIONS, router
 from scaffold.hosts.exchange import Headers, Request
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
+from scaffold.hosts.upstream.control import Origin
+from scaffold.hosts.upstream.server import serve_at
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +212,35 @@ def test_the_clients_address_is_in_x_forwarded_for(probe, tmp_path, claimed):
     *before, last = exchange.upstream.headers["x-forwarded-for"].split(",")
     assert (before, ipaddress.ip_address(last).version) == (claimed, 4)
     assert exchange.upstream.headers["x-forwarded-proto"] == "http"
+
+
+@pytest.fixture
+def hosted(tmp_path: Path) -> Iterator[tuple[Origin, str]]:
+    """An upstream on this machine, and its URL with the machine's name."""
+    name = socket.gethostname()
+    try:
+        listener = socket.create_server((socket.gethostbyname(name), 0))
+    except OSError as error:
+        pytest.skip(f"the name of this machine, {name}, leads nowhere: {error}")
+    with listener, serve_at({"": listener}, tmp_path / "c.sock") as origin:
+        yield origin, f"http://{name}:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("host", ["envoy", "docker"])
+def test_an_upstream_with_a_name_gets_it_as_host_once_the_plugin_has_seen_the_clients(
+    hello, tmp_path, hosted, host, request
+):
+    origin, url = hosted
+    image = request.getfixturevalue("images").proxy if host == "docker" else None
+    settings = HostSettings(upstream=url, envoy_image=image)
+    sent = Request("GET", "/headers", Headers({"host": "shop.example"}))
+    for keeps in (False, True):
+        folder = tmp_path / str(keeps)
+        folder.mkdir()
+        plugin = Plugin("hello", "hello_world", hello)
+        with hosts.find(host)(plugin, folder=folder, settings=replace(settings, keep_host=keeps)) as running:
+            assert running.play(sent).status == 200
+        headers = origin.requests()[-1].headers
+        assert headers["x-hello"] == "Hello world from shop.example"
+        assert headers["host"] == ("shop.example" if keeps else url.removeprefix("http://"))
+        assert headers.get("x-forwarded-host") == (None if keeps else "shop.example")

@@ -176,6 +176,7 @@ def listener_of(
     upstream: bool,
     log: str | None = None,
     clusters: Iterable[str] = (),
+    hosts: Mapping[str, str] = {},
 ) -> Config:
     """The listener for a chain: of HTTP or TCP. Without an upstream, Envoy itself answers."""
     if chain.kind == "network":
@@ -188,6 +189,7 @@ def listener_of(
         log=log,
         answer=None if upstream else "no upstream was given\n",
         clusters=clusters,
+        hosts=hosts,
     )
 
 
@@ -200,19 +202,21 @@ def listener(
     log: str | None = None,
     answer: str | None = None,
     clusters: Iterable[str] = (),
+    hosts: Mapping[str, str] = {},
 ) -> Config:
     """An HTTP listener that sends everything through `filters` to the upstream cluster.
 
     The network filters `before` get a connection's bytes first. A request whose header `CLUSTER` names
     one of `clusters` goes there. `log` is the path of an access log. With `answer`, Envoy itself answers
-    with that text, and needs no upstream.
+    with that text, and needs no upstream. `hosts` are the `host` headers that clusters get instead of the
+    client's, once all filters have seen that.
     """
     manager: Config = {
         "stat_prefix": "ingress",
         "codec_type": "AUTO",
         "route_config": {
             "name": "all",
-            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(clusters, answer)}],
+            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _routes(clusters, answer, hosts)}],
         },
         # keep the client's id, which tells its request from other traffic at the upstream
         "preserve_external_request_id": True,
@@ -226,19 +230,27 @@ def listener(
     return _listener(host, port, [*before, http_manager(manager)])
 
 
-def _routes(clusters: Iterable[str], answer: str | None) -> list[Config]:
+def _routes(clusters: Iterable[str], answer: str | None, hosts: Mapping[str, str]) -> list[Config]:
     every: Config = {"prefix": "/"}
     routes = [
         {
             "match": every | {"headers": [{"name": CLUSTER, "string_match": {"exact": name}}]},
-            "route": {"cluster": name, "timeout": "60s"},
+            "route": _to(name, hosts),
         }
         for name in clusters
     ]
     if answer is None:
-        return [*routes, {"match": every, "route": {"cluster": UPSTREAM, "timeout": "60s"}}]
+        return [*routes, {"match": every, "route": _to(UPSTREAM, hosts)}]
     response = {"status": 200, "body": {"inline_string": answer}}
     return [*routes, {"match": every, "direct_response": response}]
+
+
+def _to(cluster: str, hosts: Mapping[str, str]) -> Config:
+    """Where a route leads. Like Envoy Gateway, it keeps the client's `host` in x-forwarded-host."""
+    route: Config = {"cluster": cluster, "timeout": "60s"}
+    if cluster in hosts:
+        route |= {"host_rewrite_literal": hosts[cluster], "append_x_forwarded_host": True}
+    return route
 
 
 def tcp_listener(

@@ -151,7 +151,7 @@ class Folder:
                 envoy_config.add_clusters(made, seen)
             made = _elsewhere(made, self) if settings.anywhere else made
         else:
-            made = generated(settings.port, seen, chain, log=log)
+            made = generated(settings.port, seen, chain, log=log, keep_host=settings.keep_host)
             envoy_config.for_development(made)
         admin = envoy_bootstrap.admin(made, Path(settings.bootstrap or ""))
         if not admin.get("address"):  # an interface of the user's own stays where they put it
@@ -271,15 +271,29 @@ def mounted(path: Path) -> str:
     return f"{_MOUNTED}{path}"
 
 
-def generated(port: int, clusters: Mapping[str, Address], chain: Chain, *, log: str | None = None) -> Config:
+def generated(
+    port: int,
+    clusters: Mapping[str, Address],
+    chain: Chain,
+    *,
+    log: str | None = None,
+    keep_host: bool = False,
+) -> Config:
     """A complete bootstrap: one listener on loopback with `chain`, and the clusters behind it.
 
-    The cluster `UPSTREAM` must be among them; if its address is empty, Envoy answers by itself.
+    The cluster `UPSTREAM` must be among them; if its address is empty, Envoy answers by itself. A cluster
+    whose host has a name gets that as the `host` of requests, unless `keep_host` is set.
     """
     others = [name for name, address in clusters.items() if address and name != UPSTREAM]
-    upstream = bool(clusters[UPSTREAM])
+    hosts = {} if keep_host else {name: each.hosted_as for name, each in clusters.items() if each.hosted_as}
     listener = envoy_config.listener_of(
-        chain, host="127.0.0.1", port=port, upstream=upstream, log=log, clusters=others
+        chain,
+        host="127.0.0.1",
+        port=port,
+        upstream=bool(clusters[UPSTREAM]),
+        log=log,
+        clusters=others,
+        hosts=hosts,
     )
     made = envoy_config.bootstrap(listeners=[listener], clusters=[])
     envoy_config.add_clusters(made, clusters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,15 @@ def test_a_vm_configuration_that_is_neither_a_file_nor_json_is_named():
         _ = RunOptions(vm_config="{a").settings
     assert caught.value.message.startswith("--vm-config is neither a file nor JSON: ")
     assert caught.value.hint.startswith("for example --vm-config ")
+
+
+def test_the_users_own_routes_say_which_host_goes_to_the_upstream():
+    own = RunOptions(bootstrap=Path("envoy.yaml"))
+    assert own.over({"keep_host": True}) == own, "a deployment had it, and now has another configuration"
+    with pytest.raises(UsageError, match="--keep-host is for our own routes"):
+        replace(own, keep_host=True).check_for("envoy")
+    with pytest.raises(UsageError, match="--keep-host is for our own routes"):
+        _ = RunOptions(keep_host=True).over(own.record()).settings
 
 
 @pytest.mark.parametrize("options", [{"env": ("A=1",)}, {"vm_config": "1"}, {"allow_stop_iteration": True}])

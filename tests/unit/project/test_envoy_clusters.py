@@ -67,6 +67,31 @@ def test_an_upstream_is_reached_by_grpc_like_any_cluster():
     assert clusters.addresses(upstream, {"b": "grpc://upstream"})["b"] == upstream
 
 
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://api.example.com", "api.example.com"),
+        ("https://api.example.com:443", "api.example.com"),
+        ("http://api.example.com:443", "api.example.com:443"),
+        ("grpc://api:50051", "api:50051"),
+        *((f"http://{each}:1", "") for each in ("127.0.0.1", "[::1]", "localhost", "a.localhost")),
+    ],
+)
+def test_a_server_with_a_name_gets_that_as_host_unless_the_clients_is_kept(url, host):
+    leads = {"upstream": clusters.parse_upstream(url), "b": clusters.parse_upstream("https://b.example")}
+    (listener,) = generated(0, leads, CHAIN)["static_resources"]["listeners"]
+    (b, upstream) = routes(listener)
+    assert upstream.get("host_rewrite_literal", "") == host
+    assert (b["cluster"], b["host_rewrite_literal"]) == ("b", "b.example")
+    (listener,) = generated(0, leads, CHAIN, keep_host=True)["static_resources"]["listeners"]
+    assert not any("host_rewrite_literal" in each for each in routes(listener))
+
+
+def routes(listener):
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    return [each["route"] for each in manager["route_config"]["virtual_hosts"][0]["routes"]]
+
+
 def made(**leads):
     return generated(0, clusters.addresses(ORIGIN, leads), CHAIN)
 

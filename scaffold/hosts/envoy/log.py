@@ -14,7 +14,8 @@ from scaffold.core.events import Logged
 
 BLOCK = 1 << 20  # bytes that are read at once; more than the longest line
 SERIOUS = ("warning", "error", "critical")
-_OF_PLUGIN = re.compile(r"wasm log ([^: ]*)[^:]*: ?(.*)", re.DOTALL)  # name, root id, VM id
+# "wasm log NAME ROOT-ID VM-ID: …"; without the name when no request is served, and without ids that are empty
+_OF_PLUGIN = re.compile(r"wasm log(?: ([^: ]*)[^:]*)?: ?(.*)", re.DOTALL)
 
 
 def set_aside(path: Path) -> Path:
@@ -132,4 +133,4 @@ def _line(raw: str) -> Line:
     except (ValueError, TypeError, KeyError):  # what Envoy writes when it crashes has another format
         return Line("critical", "", raw)
     written = _OF_PLUGIN.fullmatch(text) if logger == "wasm" else None
-    return Line(level, logger, written[2], written[1]) if written else Line(level, logger, text)
+    return Line(level, logger, written[2], written[1] or "") if written else Line(level, logger, text)

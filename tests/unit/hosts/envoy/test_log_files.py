@@ -42,6 +42,18 @@ def test_a_line_of_the_log_ends_where_envoy_ends_it(tmp_path):
     assert [line.text for line in Log(tmp_path / "log").since(0)] == [text]
 
 
+@pytest.mark.parametrize(
+    ("prefix", "plugin"),
+    [(" hello root vm", "hello"), (" hello", "hello"), (" root vm", "root"), ("  vm", ""), ("", "")],
+)
+def test_a_plugins_line_is_without_envoys_prefix(tmp_path, prefix, plugin):
+    """Outside of requests it has no name, and with empty ids it ends at once."""
+    record = {"level": "info", "logger": "wasm", "message": f"wasm log{prefix}: a: b"}
+    (tmp_path / "log").write_text(json.dumps(record) + "\n")
+    (seen,) = Log(tmp_path / "log").since(0)
+    assert (seen.text, seen.plugin) == ("a: b", plugin)
+
+
 def test_lines_are_whole_wherever_a_file_ended_when_its_size_was_taken(tmp_path):
     path = tmp_path / "log"
     lines = [b"one", b"", b"two", b"three"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
+from scaffold.commands.logs import nothing_logged
 from scaffold.core import files
 from scaffold.core.events import Noted, emit, step, until_interrupted
 from scaffold.hosts import source as plugins
@@ -38,9 +39,13 @@ def run(
         folder = stack.enter_context(files.scratch())
         with step(f"Starting Envoy with {name}"):
             running = stack.enter_context(host.start(*chain, folder=folder, settings=options.settings))
+        logged = False
         with until_interrupted():
             emit(Noted(f"{name} answers at {running.url}"))
             emit(Noted(f"Ask Envoy: {curl(running.admin_address)}"))
             emit(Noted("Press Ctrl-C to stop"))
             for line in running.follow():
+                logged |= line.of_plugin
                 emit(line.event(by_name=len(chain) > 1))
+        if not logged:
+            emit(nothing_logged("run"))

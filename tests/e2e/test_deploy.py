@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support import wasm_asm
 from support.deployments import processes
 from support.origins import at_a_port
 
@@ -276,6 +277,17 @@ def test_logs_hold_what_the_plugin_wrote_and_follow_goes_on(root, probe, run):
         scaffold.undeploy(root)
         assert following.wait(10) == TargetError.exit_code
         assert "the deployment has ended" in following.stderr.read()
+
+
+def test_who_follows_an_empty_log_is_told_why_it_may_be_empty(root, tmp_path):
+    (tmp_path / "silent.wasm").write_bytes(wasm_asm.plugin())
+    scaffold.deploy(root, module=str(tmp_path / "silent.wasm"), run=scaffold.RunOptions(port=0))
+    argv = ["scaffold", "logs", "-f", "--root", str(root)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+        assert following.stderr
+        assert following.stderr.readline().startswith("the plugin has logged nothing yet")
+        following.send_signal(signal.SIGINT)
+        assert following.wait(10) == 0
 
 
 def test_logs_without_a_deployment_are_an_error(root):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support import wasm_asm
 
 from scaffold.hosts.envoy.admin import Admin
 
@@ -85,6 +86,20 @@ def test_it_prints_where_and_what_is_logged_and_ends_when_asked(crate, number, c
         assert run.end(number) == code
         _, alive = psutil.wait_procs(children, 3)
         assert not alive
+
+
+def test_a_plugin_that_logged_nothing_is_told_of_at_the_end(probe, tmp_path):
+    """Not every plugin logs, so only then, and with what to do about it."""
+    (tmp_path / "silent.wasm").write_bytes(wasm_asm.plugin())
+    for module, told in ((tmp_path / "silent.wasm", True), (probe.path, False)):
+        with running(module, "--root", tmp_path, "--port", 0) as run:
+            url = run.until(URL).group(1)
+            assert get(f"{url}/headers") == 200
+            if not told:
+                run.until("saw /headers")
+            assert run.end(signal.SIGINT) == 0
+        assert ("the plugin has logged nothing yet" in run.text) is told
+        assert ("`scaffold run --log-level debug` shows more" in run.text) is told
 
 
 @pytest.mark.faults("R10", injected="SIGKILL of run", seen="Envoy gone within 3 s")

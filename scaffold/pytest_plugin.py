@@ -34,6 +34,9 @@ from scaffold.wasm.module import WasmModule
 
 Start = Callable[[], AbstractContextManager[hosts.Host]]
 
+# ends pytest, which prints the class's name, and its module unless that is built in: "error: …"
+_Refused = type("error", (pytest.exit.Exception,), {"__module__": "builtins"})
+
 
 class Upstream:
     """The upstream behind the host, for one test."""
@@ -226,7 +229,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     config = request.config
-    with _reported():
+    with _reported(config):
         if config.getoption("--proxy-deployed"):
             deployed = _deployed(config.rootpath)
             made = Proxy(lambda: nullcontext(deployed), [])
@@ -249,9 +252,9 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def proxy(_proxy: Proxy) -> Iterator[Proxy]:
+def proxy(_proxy: Proxy, request: pytest.FixtureRequest) -> Iterator[Proxy]:
     """The plugin in its host: `proxy.get("/headers")` returns an `Exchange`."""
-    with _reported():
+    with _reported(request.config):
         _proxy.begin()
     yield _proxy
     _proxy.end()
@@ -302,10 +305,12 @@ def _deployed(root: Path) -> hosts.Host:
 
 
 @contextmanager
-def _reported() -> Iterator[None]:
+def _reported(config: pytest.Config) -> Iterator[None]:
     """End the run with our message and exit code, instead of a traceback for every test."""
     try:
         yield
     except ScaffoldError as error:
-        hint = f"\nhint: {indented(error.hint)}" if error.hint else ""
-        pytest.exit(f"{indented(error.message)}{hint}", returncode=UNDER_PYTEST + error.exit_code)
+        text = "\nhint: ".join(indented(each) for each in (error.message, error.hint) if each)
+        if hasattr(config, "workerinput"):  # a worker of pytest-xdist's can't end the run
+            pytest.fail(f"error: {text}", pytrace=False)
+        raise _Refused(text, UNDER_PYTEST + error.exit_code) from None

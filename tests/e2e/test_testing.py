@@ -179,8 +179,19 @@ def test_a_module_that_envoy_refuses_is_explained_once(author, probe, run):
     write(author, PASSES)
     ran = run("pytest", "-q", f"--proxy-module={probe.path}", "--proxy-config", '"refuse"', cwd=author)
     assert ran.returncode == 106, "ours are told from pytest's by 100"
-    assert "the configuration is refused, as asked" in ran.stdout + ran.stderr
+    assert "error: wasm log" not in ran.stdout
+    assert "error: the configuration is refused, as asked" in ran.stdout
     assert "Traceback" not in ran.stdout + ran.stderr
+    assert "_pytest" not in ran.stdout + ran.stderr
+
+
+def test_in_parallel_it_is_explained_too(author, probe, run):
+    write(author, "def test_a(proxy): pass\n\ndef test_b(proxy): pass\n")
+    words = ["-n", 2, f"--proxy-module={probe.path}", "--proxy-config", '"refuse"']
+    ran = run("pytest", "-q", *words, cwd=author)
+    assert ran.returncode == 1
+    assert "error: the configuration is refused, as asked" in ran.stdout
+    assert "INTERNALERROR" not in ran.stdout + ran.stderr
 
 
 def test_deployed_plays_against_the_deployment(copy, run):

@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from scaffold.commands.admin import admin
-    from scaffold.commands.adopt import adopt
+    from scaffold.commands.adopt.command import adopt
     from scaffold.commands.bootstrap import bootstrap
     from scaffold.commands.build import build
     from scaffold.commands.ci import ci
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 OPERATIONS = {
     "new": "scaffold.commands.new",
     "templates": "scaffold.commands.templates",
-    "adopt": "scaffold.commands.adopt",
+    "adopt": "scaffold.commands.adopt.command",
     "setup": "scaffold.commands.setup",
     "doctor": "scaffold.commands.doctor.command",
     "build": "scaffold.commands.build",

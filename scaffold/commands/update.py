@@ -126,9 +126,13 @@ def _merge(
     recorded = _recorded_values(record, newer, note=True)
     before = answers.settle(older, name, _recorded_values(record, older), no_input=True)
     after = answers.settle(newer, name, recorded | dict(variables), no_input=True)
-    migrated = migrate(repository.mentioning(work.tree, CONCERNED))
+    texts = repository.mentioning(work.tree, CONCERNED)
+    migrated = migrate(texts, repository.entries(work.tree).keys())
     for note in migrated.notes:
         emit(Noted(note))
+    if migrated.stuck:
+        lines = "".join(f"\n  {line}" for line in migrated.stuck)
+        emit(Warned(f"proxy-wasm stays at 0.1 until you have changed these lines:{lines}"))
     yours = repository.amended(work.tree, migrated.contents)
     with files.scratch() as folder:
         base, theirs = folder / "before" / name, folder / "after" / name

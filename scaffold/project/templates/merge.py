@@ -58,6 +58,7 @@ class Merge:
 class Worktree:
     """The project in `root`, a folder of a git repository that has commits.
 
+    `prefix` is the folder's path in the repository, empty or with a `/` at its end.
     Raises `UsageError` when it isn't such a folder, `MachineError` when git is missing or too old.
     """
 
@@ -70,14 +71,18 @@ class Worktree:
             if "not a git repository" not in ran.stderr:
                 raise ToolFailed(f"git can't read {self.root}: {ran.stderr.strip()}")
             raise UsageError(f"{self.root} isn't in a git repository", hint=f"{commit} makes a repository")
-        top, self._prefix, objects = ran.stdout.splitlines()
+        top, self.prefix, objects = ran.stdout.splitlines()
         self._top, self.objects = Path(top), (self.root / objects).resolve()
-        ran = self._run("rev-parse", "--verify", "--quiet", f"HEAD:{self._prefix}")
+        ran = self._run("rev-parse", "--verify", "--quiet", f"HEAD:{self.prefix}")
         if ran.code != 0:
             raise UsageError(f"nothing in {self.root} is committed", hint="`git add -A && git commit`")
         self.tree = ran.stdout.strip()
         self.hash = self._run("rev-parse", "--show-object-format").stdout.strip()
         self._modes = self._run("config", "--type=bool", "core.fileMode").stdout.strip() != "false"
+
+    def whole(self) -> Worktree:
+        """The repository that the project is in."""
+        return self if not self.prefix else Worktree(self._top)
 
     def check_untouched(self, changes: Sequence[Change]) -> None:
         """Raise `UsageError` unless each path is as committed, or already as it will become."""
@@ -145,7 +150,7 @@ class Worktree:
             return Entry(LINK, ran.stdout.strip())
         if not whole.is_file():
             return None
-        ran = self._run("hash-object", "--", self._prefix + path)
+        ran = self._run("hash-object", "--", self.prefix + path)
         return Entry("100755" if whole.stat().st_mode & 0o100 else "100644", ran.stdout.strip())
 
     def _make(self, made: Path, path: str, entry: Entry, scratch: Scratch) -> None:
@@ -154,7 +159,7 @@ class Worktree:
             made.symlink_to(scratch.text(entry.name))
             return
         env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(scratch.objects)}
-        argv = ["cat-file", "--filters", f"--path={self._prefix}{path}", entry.name]
+        argv = ["cat-file", "--filters", f"--path={self.prefix}{path}", entry.name]
         with made.open("wb") as file:
             with git.spawn(*argv, cwd=self._top, env=env, stdout=file, stderr=process.PIPE) as child:
                 message = child.communicate()[1].decode(errors="replace").strip()

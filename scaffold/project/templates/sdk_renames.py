@@ -1,159 +1,156 @@
 """Apply the renames of the ecosystem to the text files of a project: the triple, and the SDK's API.
 
-Sources: rust-lang/compiler-team#607 for the triple; proxy-wasm-rust-sdk, CHANGELOG.md and the traits of 0.1.4
-and 0.2.0 for the SDK.
+Sources: rust-lang/compiler-team#607 for the triple; proxy-wasm-rust-sdk, CHANGELOG.md for the SDK.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
-SDK = "0.2.5"  # replaces 0.1; the first that links with Rust 1.96
-CONCERNED = "wasm32[-_]wasi|WASM32_WASI|proxy[-_]wasm"  # an extended regular expression: the files to look at
+from scaffold.project.templates import sdk_source
+from scaffold.project.templates.crates_of_sdk import Crate, Crates
+from scaffold.project.templates.sdk_dependency import SDK
+
+# an extended regular expression: the files to look at
+# (who inherits dependencies may inherit the SDK, by any name)
+CONCERNED = f"workspace *= *true|wasm32[-_]wasi|WASM32_WASI|proxy[-_]wasm|{sdk_source.MENTIONED}"
 _HISTORY = ("changelog", "changes", "history", "news")  # describe the past
 # not clang's triple, in paths such as /usr/lib/wasm32-wasi
 _TRIPLE = re.compile(r"(?<!lib/)(?<!include/)(?<!\w)wasm32-wasi(?![\w-])")
-_OLD_SDK = re.compile(r"[\^~=\s]*0\.1(\.|$)")
-_ATTRIBUTE = r"#\[(?:[^\]\"]|\"[^\"]*\")*\]"
-_START = re.compile(
-    rf"(?P<before>(?:(?:{_ATTRIBUTE}|//[^\n]*\n)\s*)*)pub\s+(?:unsafe\s+)?"
-    r'(?:extern\s+"C"\s+)?fn\s+_start\s*\(\s*\)\s*(?:->\s*\(\)\s*)?(?=\{)'
-)
-_NO_MANGLE = re.compile(r"#\[[^\]\n]*\bno_mangle\b[^\]\n]*\]\s*")
-_ON_HEADERS = re.compile(
-    r"(fn\s+on_http_(?:request|response)_headers\s*\(\s*&mut\s+self\s*,\s*\w+\s*:\s*usize)\s*,?\s*\)"
-)
-_ON_VM_START = re.compile(r"fn\s+on_vm_start\b[^{;]*(?=\{)")
-_TOKENS = re.compile(  # of Rust: comments, strings and braces
-    r'//[^\n]*|/\*.*?\*/|\bb?r(?P<hashes>#*)".*?"(?P=hashes)|"(?:\\.|[^"\\])*"|\'(?:\\.[^\']*|[^\\\'])\'|[{}]',
-    re.DOTALL,
-)
+_BAZEL = re.compile(r"BUILD|WORKSPACE|\.bazelrc|.*\.(bazel|bzl|BUILD)|MODULE\.bazel\.lock")
+_CARGO_CONFIG = ((".cargo", "config"), (".cargo", "config.toml"))
+_RUSTUP = ("rust-toolchain", "rust-toolchain.toml")
+_CHECKSUMS = ".cargo-checksum.json"  # beside it, `cargo vendor` has put a crate that nobody may change
+_SHOWN = 5  # files in a note
 
 
 @dataclass(frozen=True)
 class Migrated:
-    """The changed files, path -> content, and notes on what was done or is left to do."""
+    """The changed files, path -> content, and notes on what was done or is left to do.
+
+    `stuck` are the lines, each "path:line: why", that keep the SDK at 0.1 until a person changes them.
+    """
 
     contents: Mapping[str, str]
     notes: tuple[str, ...]
+    stuck: tuple[str, ...] = ()
 
 
-def migrate(contents: Mapping[str, str]) -> Migrated:
-    """Migrate a project's text files: path -> content. The result contains only those that change."""
-    changed = dict(contents)
+def migrate(
+    contents: Mapping[str, str], paths: Collection[str] = (), *, crate: str | None = None
+) -> Migrated:
+    """Migrate text files, path -> content. The result contains only those that change.
+
+    `paths` are all files that there are. `crate` is the folder of the crate that is meant; what it shares
+    the SDK with moves too, and nothing else. Without it, every crate is meant.
+    The SDK's dependency, the source and its callers move together, or stay.
+    """
+    every = {*paths, *contents}
+    vendored = tuple(path.removesuffix(_CHECKSUMS) for path in every if path.endswith(f"/{_CHECKSUMS}"))
+    texts = {path: text for path, text in contents.items() if not path.startswith(vendored or ("\0",))}
+    crates = Crates(texts, {path for path in every if not path.startswith(vendored or ("\0",))})
+    changed, notes = _triples(texts, crates, crate)
+    chosen = crates.all if crate is None else crates.connected(crate)
+    moved = _move(chosen, {**texts, **changed}, crates)
+    changed |= moved.contents
+    for each in chosen:
+        if each.is_new or each.folder in moved.crates:
+            for path in each.sources:
+                text = changed.get(path, texts[path])
+                if (new := sdk_source.with_main(text, each.alias)) != text:
+                    changed[path] = new
+                    notes.append("`_start` has become `proxy_wasm::main!`")
+    notes = list(dict.fromkeys([*notes, *moved.notes]))
+    return Migrated(
+        {path: text for path, text in changed.items() if text != contents[path]}, (*notes,), moved.stuck
+    )
+
+
+@dataclass(frozen=True)
+class _Move:
+    contents: Mapping[str, str]
+    notes: tuple[str, ...]
+    stuck: tuple[str, ...]
+    crates: frozenset[str] = frozenset()
+
+
+def _move(chosen: Collection[Crate], texts: Mapping[str, str], crates: Crates) -> _Move:
+    """Move the crates of 0.1 among these to today's SDK, each with those that it shares the SDK with."""
+    contents: dict[str, str] = {}
     notes: list[str] = []
-
-    def each(applies: Callable[[PurePosixPath], bool], change: Callable[[str], str], note: str) -> bool:
-        any_changed = False
-        for path, text in changed.items():
-            if applies(PurePosixPath(path)) and (new := change(text)) != text:
-                changed[path], any_changed = new, True
-        if any_changed:
-            notes.append(note)
-        return any_changed
-
-    each(_names_triples, _triple, "the triple wasm32-wasi is now called wasm32-wasip1")
-    each(_is_rust, _main, "`_start` has become `proxy_wasm::main!`")
-    if each(_is_manifest, _dependency, f"proxy-wasm 0.1 has become {SDK}"):
-        each(_is_rust, _end_of_stream, "header callbacks have the parameter `end_of_stream`")
-        each(_is_rust, _configuration, "`get_configuration` has become one for the VM, one for the plugin")
-        gone = [path for path, text in changed.items() if ".clear_http_route_cache(" in text]
-        notes += [f"{path}: `clear_http_route_cache` is gone; left to you" for path in gone]
-    return Migrated({path: text for path, text in changed.items() if text != contents[path]}, tuple(notes))
-
-
-def _names_triples(path: PurePosixPath) -> bool:
-    history = path.name.lower().startswith(_HISTORY)
-    return not history and path.suffix not in (".rs", ".lock")
+    stuck: list[str] = []
+    moved: set[str] = set()
+    for group in crates.groups(chosen):
+        old = [each for each in group if each.is_old]
+        if not old:
+            continue
+        if reasons := list(dict.fromkeys(each.stays for each in old if each.stays)):
+            notes += [f"proxy-wasm stays as it is: {reason}" for reason in reasons]
+            continue
+        sources = [sdk_source.moved({path: texts[path] for path in each.sources}) for each in old]
+        if lines := [line for source in sources for line in source.stuck]:
+            stuck += lines
+            continue
+        for source in sources:
+            contents |= source.texts
+        contents |= crates.moved_manifests(old, texts)
+        notes += [f"proxy-wasm 0.1 has become {SDK}", *(note for source in sources for note in source.notes)]
+        moved |= {each.folder for each in old}
+    return _Move(contents, (*notes,), (*stuck,), frozenset(moved))
 
 
-def _is_rust(path: PurePosixPath) -> bool:
-    return path.suffix == ".rs"
+# --- the triple
 
 
-def _is_manifest(path: PurePosixPath) -> bool:
-    return path.name == "Cargo.toml"
+def _triples(texts: Mapping[str, str], crates: Crates, crate: str | None) -> tuple[dict[str, str], list[str]]:
+    """The files with the triple's new name, and notes.
+
+    Those that belong to `crate`, and those above it that cargo and rustup read for it. Bazel's files name
+    the triples of its own rules.
+    """
+    changed: dict[str, str] = {}
+    bazel, left = [], []
+    for path, text in texts.items():
+        name = PurePosixPath(path)
+        new = text if _is_history(name) else _renamed(text)
+        if new == text or name.suffix in (".rs", ".lock"):
+            continue
+        owner = crates.owner(path)
+        if _BAZEL.fullmatch(name.name):
+            bazel += [path] if crate in (None, owner) else []
+        elif crate in (None, owner) or (_is_above(owner, crate) and _is_read_below(name)):
+            changed[path] = new
+        elif _is_above(owner, crate) and name.suffix != ".md":
+            left.append(path)
+    notes = ["the triple wasm32-wasi is now called wasm32-wasip1"] if changed else []
+    if bazel:
+        notes.append(f"wasm32-wasi stays in Bazel's own files: {_few(bazel)}")
+    if left:
+        notes.append(f"wasm32-wasi stays in files outside the crate: {_few(left)}")
+    return changed, notes
 
 
-def _triple(text: str) -> str:
+def _few(paths: list[str]) -> str:
+    return ", ".join(sorted(paths)[:_SHOWN]) + (", …" if len(paths) > _SHOWN else "")
+
+
+def _is_above(folder: str | None, crate: str | None) -> bool:
+    """Whether the crate in a folder, None is no crate, is none or has the other one below it."""
+    return not folder or f"{crate}/".startswith(f"{folder}/")
+
+
+def _is_read_below(path: PurePosixPath) -> bool:
+    return path.parts[-2:] in _CARGO_CONFIG or path.name in _RUSTUP
+
+
+def _is_history(path: PurePosixPath) -> bool:
+    return path.name.lower().startswith(_HISTORY)
+
+
+def _renamed(text: str) -> str:
     text = _TRIPLE.sub("wasm32-wasip1", text)
     text = re.sub(r"(?<=CARGO_TARGET_)WASM32_WASI(?=_)", "WASM32_WASIP1", text)
     return re.sub(r"(?<=[A-Z]_)wasm32_wasi(?!\w)", "wasm32_wasip1", text)  # CC_wasm32_wasi: the crate cc
-
-
-def _main(text: str) -> str:
-    """Replace the user's own entry point by the macro that exports the right one."""
-    while start := _START.search(text):
-        end = _after_block(text, start.end())
-        if end == start.end():
-            break
-        before = _NO_MANGLE.sub("", start["before"])
-        block = text[start.end() : end]
-        text = f"{text[: start.start()]}{before}proxy_wasm::main! {{{block}}}{text[end:]}"
-    return text
-
-
-def _end_of_stream(text: str) -> str:
-    return _ON_HEADERS.sub(r"\1, _end_of_stream: bool)", text)
-
-
-def _configuration(text: str) -> str:
-    """Rename `get_configuration`: it returned the VM's in `on_vm_start`, elsewhere the plugin's."""
-    if start := _ON_VM_START.search(text):
-        end = _after_block(text, start.end())
-        inside = text[start.end() : end].replace(".get_configuration()", ".get_vm_configuration()")
-        text = text[: start.end()] + inside + text[end:]
-    return text.replace(".get_configuration()", ".get_plugin_configuration()")
-
-
-def _after_block(text: str, begin: int) -> int:
-    """The end of the block whose brace is at `begin`; `begin` if it doesn't end."""
-    depth = 0
-    for token in _TOKENS.finditer(text, begin):
-        if token[0] in "{}":
-            depth += 1 if token[0] == "{" else -1
-            if depth == 0:
-                return token.end()
-    return begin
-
-
-def _dependency(text: str) -> str:
-    """Update the dependency on the SDK in a manifest; comments and order stay."""
-    import tomlkit
-
-    try:
-        manifest = tomlkit.parse(text.removeprefix("\ufeff"))
-    except ValueError:
-        return text  # not a crate's manifest: for example a template's
-    tables: list[Any] = [manifest, manifest.get("workspace"), *_tables(manifest.get("target"))]
-    for table in tables:
-        for kind in ("dependencies", "dev-dependencies", "build-dependencies"):
-            for name, dependency in _items(_items(table).get(kind)).items():
-                _update(_items(table)[kind], name, dependency)
-    return tomlkit.dumps(manifest)
-
-
-def _update(table: MutableMapping[str, Any], name: str, dependency: Any) -> None:
-    details = _items(dependency)
-    if details.get("package", name) not in ("proxy-wasm", "proxy_wasm"):
-        return
-    if not _OLD_SDK.match(str(details.get("version", "") if details else dependency)):
-        return
-    if not details:
-        table[name] = SDK
-        return
-    details["version"] = SDK
-    if "wee-alloc" in details.get("features", ()):
-        details["features"].remove("wee-alloc")
-
-
-def _items(value: Any) -> MutableMapping[str, Any]:
-    return value if isinstance(value, MutableMapping) else {}
-
-
-def _tables(value: Any) -> list[Any]:
-    return list(_items(value).values())

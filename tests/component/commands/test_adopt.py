@@ -12,11 +12,11 @@ from support.commands import entered
 from support.repositories import commit, contents, git, own
 
 import scaffold
-from scaffold.commands.adopt import _PROFILE
+from scaffold.commands.adopt.crate import _PROFILE
 from scaffold.core.events import Warned, listening
 from scaffold.errors import ProjectError, ScaffoldError, UsageError
 from scaffold.project.crate import Project
-from scaffold.project.templates.sdk_renames import SDK
+from scaffold.project.templates.sdk_dependency import SDK
 
 MANIFEST = """\
 [package]
@@ -284,6 +284,96 @@ def test_a_member_of_a_workspace_gets_no_profile(crate, tmp_path):
     assert "profile" not in tomllib.loads((root / "Cargo.toml").read_text())
 
 
+@pytest.fixture
+def workspace(tmp_path):
+    """Makes a repository with two members that inherit proxy-wasm 0.1; more files may be given."""
+
+    def make(**files):
+        root = tmp_path / "ours"
+        inheriting = MANIFEST.replace('proxy-wasm = "0.1.3"', "proxy-wasm = { workspace = true }")
+        files = {
+            "Cargo.toml": '[workspace]\nmembers = ["one", "two"]\n\n'
+            '[workspace.dependencies]\nproxy-wasm = "0.1.4" # from crates.io\n',
+            "one/Cargo.toml": inheriting.replace("http_headers", "one"),
+            "one/src/filter.rs": SOURCE,
+            "two/Cargo.toml": inheriting.replace("http_headers", "two"),
+            "two/src/filter.rs": SOURCE,
+        } | files
+        for path, text in files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+        commit(root)
+        return root
+
+    return make
+
+
+def test_a_version_inherited_from_the_workspace_moves_with_all_that_inherit_it(workspace, capsys):
+    root = workspace()
+    ran = entered(capsys, "adopt", "--root", root / "one")
+    assert ran.code == 0, ran.err
+    theirs = ["../Cargo.toml", "../two/src/filter.rs"]
+    assert ran.out.splitlines() == sorted([*theirs, *NEW, "Cargo.toml", "src/filter.rs"])
+    assert f'proxy-wasm = "{SDK}" # from crates.io' in (root / "Cargo.toml").read_text()
+    for name in ("one", "two"):
+        source = (root / name / "src/filter.rs").read_text()
+        assert "_: usize, _end_of_stream: bool" in source
+        assert "proxy_wasm::main!" in source
+    assert settings(root / "one").root_id == "one"
+    assert "metadata" not in tomllib.loads((root / "two/Cargo.toml").read_text())["package"]
+
+
+def test_work_in_a_file_of_another_member_is_not_overwritten(workspace):
+    root = workspace()
+    with (root / "two/src/filter.rs").open("a") as file:
+        file.write("// mine\n")
+    before = contents(root)
+    with pytest.raises(UsageError, match=r"uncommitted changes in two/src/filter\.rs would be lost"):
+        scaffold.adopt(root / "one")
+    assert contents(root) == before
+
+
+def test_a_patch_for_a_member_applies_from_anywhere(workspace, tmp_path, capsys):
+    root = workspace()
+    (tmp_path / "patch").write_text(entered(capsys, "adopt", "--root", root / "one", "--dry-run").out)
+    scaffold.adopt(root / "one")
+    found = own(root)
+    git(root, "checkout", "-q", ".")
+    git(root, "clean", "-q", "-fd")
+    git(root, "apply", tmp_path / "patch")
+    assert own(root) == found
+
+
+def test_lines_that_need_a_person_are_named_and_nothing_is_written(crate):
+    root = crate(files={"src/more.rs": "use proxy_wasm;\n\nconst F: f = X::on_http_request_headers;\n"})
+    before = contents(root)
+    with pytest.raises(ProjectError) as caught:
+        scaffold.adopt(root)
+    assert caught.value.message.splitlines()[0] == (
+        f"http_headers can't move from proxy-wasm 0.1 to {SDK} before these lines change:"
+    )
+    assert "src/more.rs:3: `on_http_request_headers` takes `end_of_stream`" in caught.value.message
+    assert contents(root) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("rust-toolchain.toml", '[toolchain]\nchannel = "1.70.0"\n'), ("rust-toolchain", "1.70\n")],
+)
+def test_a_rust_that_does_not_know_the_triple_is_named_and_nothing_is_written(name, text, crate):
+    root = crate(files={name: text})
+    before = contents(root)
+    with pytest.raises(ProjectError, match=rf"{name} asks for Rust 1\.70.*, and wasm32-wasip1 needs 1\.78"):
+        scaffold.adopt(root)
+    assert contents(root) == before
+
+
+def test_a_rust_that_knows_the_triple_is_fine(crate):
+    root = crate(files={"rust-toolchain.toml": '[toolchain]\nchannel = "1.85"\ntargets = ["wasm32-wasi"]\n'})
+    assert "rust-toolchain.toml" in scaffold.adopt(root).changed
+    assert 'targets = ["wasm32-wasip1"]' in (root / "rust-toolchain.toml").read_text()
+
+
 def test_a_dry_run_prints_a_patch_that_does_the_same(crate, tmp_path, capsys):
     root = crate()
     before = contents(root)
@@ -351,7 +441,7 @@ PARTS = [
 
 @given(st.permutations(PARTS), st.sets(st.sampled_from(PARTS[3:])))
 def test_whatever_the_order_of_the_manifest_only_what_lacks_is_added(tmp_path_factory, parts, without):
-    from scaffold.commands.adopt import with_settings
+    from scaffold.commands.adopt.crate import with_settings
 
     text = "\n".join(part for part in parts if part not in without)
     before, after = tomllib.loads(text), tomllib.loads(with_settings(text, {"type": "http"}, profile=True))

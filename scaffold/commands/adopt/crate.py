@@ -1,21 +1,21 @@
-"""`adopt`: turn an existing plugin crate, such as an example of the SDK or of wasme, into a project."""
+"""A plugin's crate that becomes a project: its files with the renames applied, and those that it lacks."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from scaffold.core.events import Noted, Warned, emit, step
-from scaffold.core.text import LINES
+from scaffold.commands.adopt import build_files
+from scaffold.commands.adopt.committed import Committed
+from scaffold.core.events import Warned, emit
 from scaffold.errors import ProjectError
-from scaffold.oci.plugin_info import read_runtime_config
+from scaffold.oci.plugin_info import RUNTIME_CONFIG_NAME, read_runtime_config
 from scaffold.project import misplaced_plugin
-from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, parse_manifest, read_manifest
+from scaffold.project.cargo_toml import FILE, NAME, makes_cdylib, parse_manifest
 from scaffold.project.crate import TRIPLES
-from scaffold.project.templates.merge import LINK, Scratch, Worktree, scratch
+from scaffold.project.templates.sdk_dependency import SDK
 from scaffold.project.templates.sdk_renames import CONCERNED, migrate
 from scaffold.project.templates.source import bundled
 from scaffold.project.workspace import Workspace
@@ -42,49 +42,6 @@ _STREAM_CONTEXT = re.compile(r"\bset_stream_context\b|\bContextType::StreamConte
 _HTTP_CONTEXT = re.compile(r"\bset_http_context\b|\bContextType::HttpContext\b")
 
 
-@dataclass(frozen=True)
-class Adoption:
-    """The files of a crate that were added or changed; `diff` is the patch of a dry run."""
-
-    name: str
-    changed: tuple[str, ...]
-    written: bool
-    diff: str = field(metadata=LINES)
-
-    def summary(self) -> str:
-        """The changed files, one per line, or the patch."""
-        if not self.changed:
-            return f"{self.name} is already a project, nothing to change"
-        return self.diff.rstrip("\n") or "\n".join(self.changed)
-
-
-def adopt(root: Path = Path(), *, dry_run: bool = False) -> Adoption:
-    """Turn a plugin crate into a project: add settings, tasks and a first test, and apply renames.
-
-    The renames are those of the SDK and of Rust's targets; nothing else that exists is changed. With
-    `dry_run` nothing is written.
-    Raises `UsageError` if uncommitted work would be lost, `ProjectError` if the crate isn't a plugin.
-    """
-    root = locate(root).resolve()
-    if "package" not in read_manifest(root / FILE) and Workspace.at(root):
-        raise _no_package(root / FILE)
-    work = Worktree(root)
-    with scratch(work) as repository, step(f"Adopting {root}"):
-        crate = _Crate(work, repository)
-        for note in crate.notes:
-            emit(Noted(note))
-        after = repository.amended(work.tree, crate.adopted())
-        changes = repository.changes(work.tree, after)
-        if not dry_run:
-            work.apply(changes, repository, last=FILE)
-        return Adoption(
-            name=crate.name,
-            changed=tuple(change.path for change in changes),
-            written=not dry_run,
-            diff=repository.diff(work.tree, after) if dry_run else "",
-        )
-
-
 def with_settings(text: str, settings: Mapping[str, str], *, profile: bool) -> str:
     """Add what a Cargo.toml lacks: our settings and, with `profile`, a release profile for small modules."""
     import tomlkit
@@ -106,49 +63,56 @@ def with_settings(text: str, settings: Mapping[str, str], *, profile: bool) -> s
     return tomlkit.dumps(manifest)
 
 
-def _no_package(path: Path) -> ProjectError:
+def no_package(path: Path) -> ProjectError:
+    """The error for the Cargo.toml of a workspace alone."""
     return ProjectError(f"no [package] in {path}", hint="pass --root a plugin's crate, not a workspace")
 
 
-class _Crate:
-    """The committed files of a crate, with the renames applied."""
+class Crate:
+    """The committed files of the crate in `root`, with the renames applied."""
 
-    def __init__(self, work: Worktree, repository: Scratch) -> None:
-        self._root, self._repository = work.root, repository
-        self._entries = repository.entries(work.tree)
-        path = work.root / FILE
-        texts = repository.mentioning(work.tree, f"{CONCERNED}|{TRIPLES[1]}")
-        migrated = migrate(texts)
+    def __init__(self, root: Path, committed: Committed) -> None:
+        self._root, self._committed = root, committed
+        path = root / FILE
+        texts = committed.scratch.mentioning(committed.repository.tree, f"{CONCERNED}|{TRIPLES[1]}")
+        migrated = migrate(texts, committed.entries.keys(), crate=committed.folder)
         self._migrated, self.notes = migrated.contents, migrated.notes
         self._texts = texts | dict(migrated.contents)
-        if self._is_link(FILE):
+        if committed.is_link(committed.path(FILE)):
             raise ProjectError(
                 f"{path} is a link, and adopt changes no file elsewhere", hint="move the file here"
             )
-        if FILE not in self._texts:
+        if committed.path(FILE) not in self._texts:
             raise ProjectError(
                 f"{path} doesn't depend on proxy-wasm, or isn't committed",
                 hint="pass --root a plugin's crate, and commit it",
             )
-        self._manifest = parse_manifest(self._texts[FILE], path)
+        self._manifest = parse_manifest(self._texts[committed.path(FILE)], path)
         self._check(path)
         self.name = str(self._manifest["package"].get("name"))
+        if migrated.stuck:
+            lines = "".join(f"\n  {line}" for line in migrated.stuck)
+            raise ProjectError(
+                f"{self.name} can't move from proxy-wasm 0.1 to {SDK} before these lines change:{lines}",
+                hint="change them, commit, and run `scaffold adopt` again; nothing was written",
+            )
+        build_files.check_pin(committed, self._triple())
 
     def adopted(self) -> dict[str, str]:
-        """The added and changed files: path -> content."""
-        contents = dict(self._migrated) | {
-            FILE: with_settings(self._texts[FILE], self._settings(), profile=not self._is_member())
-        }
+        """The added and changed files: path in the repository -> content."""
+        manifest = self._texts[self._committed.path(FILE)]
+        contents = {FILE: with_settings(manifest, self._settings(), profile=not self._is_member())}
         common = bundled()["http"] / "{{cookiecutter.name}}"
         for name in _COMMON:
-            if not self._entries.keys() & {name, *_ALTERNATIVES.get(name, ())}:
+            if not self._committed.own & {name, *_ALTERNATIVES.get(name, ())}:
                 contents[name] = (common / name).read_text().replace(TRIPLES[0], self._triple())
-        if not any(PurePosixPath(path).match("test_*.py") for path in self._entries):
-            if "tests" in self._entries:  # a file, a link or a submodule
+        if not any(PurePosixPath(path).match("test_*.py") for path in self._committed.own):
+            if "tests" in self._committed.own:  # a file, a link or a submodule
                 emit(Warned("tests isn't a folder of the crate's own, so no first test was added"))
             else:
                 contents["tests/test_plugin.py"] = _TEST
-        return contents | self._ignoring()
+        contents |= self._ignoring()
+        return {**self._migrated, **{self._committed.path(name): text for name, text in contents.items()}}
 
     def _ignoring(self) -> dict[str, str]:
         """The .gitignore with what it lacks, if it lacks anything."""
@@ -166,7 +130,7 @@ class _Crate:
     def _check(self, path: Path) -> None:
         """Raise `ProjectError` unless the manifest is a crate's that compiles to a wasm module."""
         if not isinstance(self._manifest.get("package"), dict):
-            raise _no_package(path)
+            raise no_package(path)
         if not makes_cdylib(self._manifest):
             hint = misplaced_plugin.hint(path.parent, self._manifest)
             raise ProjectError(f"{path} doesn't build a cdylib, the crate type of wasm modules", hint=hint)
@@ -174,8 +138,12 @@ class _Crate:
     def _settings(self) -> dict[str, str]:
         return {"type": self._type(), "root-id": self._root_id(), "triple": self._triple()}
 
+    @property
+    def _own_texts(self) -> dict[str, str]:
+        return {path: text for path, text in self._texts.items() if path.startswith(self._committed.prefix)}
+
     def _type(self) -> str:
-        sources = [text for path, text in self._texts.items() if path.endswith(".rs")]
+        sources = [text for path, text in self._own_texts.items() if path.endswith(".rs")]
         requests = any(_HTTP_CONTEXT.search(text) for text in sources)
         connections = any(_STREAM_CONTEXT.search(text) for text in sources)
         if requests and connections:
@@ -184,19 +152,19 @@ class _Crate:
 
     def _root_id(self) -> str:
         """The root id in wasme's runtime-config.json, or else the crate's name, as in our templates."""
-        if "runtime-config.json" not in self._entries:
+        if RUNTIME_CONFIG_NAME not in self._committed.own:
             return self.name
-        if self._is_link("runtime-config.json"):
+        if self._is_link(RUNTIME_CONFIG_NAME):
             emit(Warned("runtime-config.json is a link and wasn't read; `root-id` is the crate's name"))
             return self.name
-        ids, _ = read_runtime_config(self._read("runtime-config.json").encode())
+        ids, _ = read_runtime_config(self._read(RUNTIME_CONFIG_NAME).encode())
         if len(ids) > 1:
             emit(Warned(f"runtime-config.json has the root ids {', '.join(ids)}; `root-id` is the first"))
         return ids[0] if ids else self.name
 
     def _triple(self) -> str:
         """The triple that the crate's build files name; wasip1 if they name both or none."""
-        build = [text for path, text in self._texts.items() if not path.endswith((".rs", ".lock"))]
+        build = [text for path, text in self._own_texts.items() if not path.endswith((".rs", ".lock"))]
         named = [triple for triple in TRIPLES if any(triple in text for text in build)]
         return named[0] if named else TRIPLES[0]
 
@@ -205,9 +173,8 @@ class _Crate:
         workspace = Workspace.of(self._root)
         return workspace is not None and workspace.root != self._root
 
-    def _is_link(self, path: str) -> bool:
-        return path in self._entries and self._entries[path].mode == LINK
+    def _is_link(self, name: str) -> bool:
+        return self._committed.is_link(self._committed.path(name))
 
-    def _read(self, path: str) -> str:
-        entry = self._entries.get(path)
-        return self._repository.text(entry.name) if entry and not self._is_link(path) else ""
+    def _read(self, name: str) -> str:
+        return self._committed.read(self._committed.path(name))

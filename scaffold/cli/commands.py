@@ -177,6 +177,7 @@ def test(**options: Any) -> object:
 
 @cli.command()
 @root_option
+@click.option("--logs", is_flag=True, help="Remove the logs of what was deployed instead.")
 def clean(**options: Any) -> None:
     """Remove what cargo has built."""
     scaffold.clean(**options)
@@ -245,9 +246,17 @@ def status(**options: Any) -> object:
 @cli.command()
 @root_option
 @click.option("-f", "--follow", is_flag=True, help="Follow the log until Ctrl-C.")
-def logs(**options: Any) -> None:
-    """Print the log of the deployed plugin."""
-    scaffold.logs(**options)
+@click.option("--since", metavar="TIME", help="Start at a time (14:30), or that long ago (10m).")
+@click.option("--tail", type=click.IntRange(0), metavar="NUMBER", help="Only so many lines, the last.")
+@click.option("--level", metavar="LEVEL", help="Lowest level to show, such as warning.")
+@click.option("--grep", metavar="REGEX", help="Only lines whose text has this.")
+@json_option
+def logs(**options: Any) -> object:
+    """Print the log of the deployed plugin, or of the last one that was.
+
+    With --json each line is an object, with the time in UTC.
+    """
+    return scaffold.logs(**options)
 
 
 @cli.command()

@@ -138,6 +138,19 @@ def show(result: object, *, as_json: bool = False) -> None:
         _print(text, err=False)
 
 
+def show_each(results: Iterator[Any], *, as_json: bool = False) -> None:
+    """Print results as they come: a line each, of JSON if asked."""
+    import json
+
+    for each in results:
+        if as_json:
+            click.echo(json.dumps(each.as_json(), ensure_ascii=True))
+        elif hasattr(each, "summary"):
+            show(each)
+        else:
+            _say_logged(each)
+
+
 def _text(result: Any) -> str:
     """A result as text; in a terminal its lines are wrapped between words."""
     if not hasattr(result, "summary"):
@@ -268,6 +281,15 @@ def _say_last(text: str, label: str = "") -> None:
         _say(text, label)
 
 
+def _say_logged(event: events.Logged) -> None:
+    from scaffold.core.times import shown
+
+    time = "" if event.time is None else click.style(f"{shown(event.time)} ", dim=True)
+    label = time + click.style(f"[{line(event.level)}]", fg=_LEVEL_COLOURS.get(event.level, "green"))
+    text = f"{event.source}: {event.text}" if event.by_name else event.text
+    _say(text, label if _in_terminal() else click.unstyle(label), err=False)
+
+
 class _Renderer:
     """Prints events as lines on standard error, and progress as a bar if that is a terminal."""
 
@@ -300,9 +322,8 @@ class _Renderer:
                 _print(coloured(text))
             case events.Warned(text):
                 _say(text, click.style("warning:", fg="yellow", bold=True))
-            case events.Logged(level, text):
-                label = click.style(f"[{line(level)}]", fg=_LEVEL_COLOURS.get(level, "green"))
-                _say(text, label if _in_terminal() else click.unstyle(label), err=False)
+            case events.Logged():
+                _say_logged(event)
             case events.Progressed():
                 self._progress(event)
             case events.Question(text):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -86,6 +86,9 @@ class Operation(click.Command):
         """Run the command and print its result, as text or JSON."""
         with console.showing_events():
             result = super().invoke(ctx)
+            if isinstance(result, Iterator):
+                console.show_each(result, as_json=ctx.meta.get("json", False))
+                return None
         console.show(result, as_json=ctx.meta.get("json", False))
         if code := getattr(result, "exit_code", 0):  # such as a failed check, whose result is printed too
             ctx.exit(code)

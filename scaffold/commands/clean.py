@@ -1,13 +1,30 @@
-"""`clean`: remove what cargo has built."""
+"""`clean`: remove what cargo has built, or the logs that are kept."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+from scaffold.commands.deploy_targets import roots_of
+from scaffold.errors import TargetError
+from scaffold.hosts.background import deployments
 from scaffold.project.projects import projects_at
 from scaffold.toolchain import cargo
 
 
-def clean(root: Path = Path()) -> None:
-    """Remove what cargo has built, for the whole workspace if the crate is in one."""
-    cargo.clean(projects_at(root))
+def clean(root: Path = Path(), *, logs: bool = False) -> None:
+    """Remove what cargo has built, for the whole workspace if the crate is in one.
+
+    With `logs`, remove the logs of what was deployed from there instead. Raises `TargetError` if something
+    still is.
+    """
+    if not logs:
+        cargo.clean(projects_at(root))
+        return
+    roots = roots_of(root)
+    for each in roots:
+        if deployments.load(each):
+            hint = f"run `scaffold undeploy --root {each}` first"
+            raise TargetError("the log belongs to a plugin that is still deployed", hint=hint)
+    for each in roots:
+        shutil.rmtree(deployments.logs(deployments.folder(each)), ignore_errors=True)

@@ -11,6 +11,7 @@ from scaffold.errors import ProjectError, TargetError
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background import target as here
 from scaffold.hosts.background.deployments import Record, Status, Stopped
+from scaffold.hosts.envoy.log import Wanted
 from scaffold.hosts.host import HOSTS
 from scaffold.kubernetes import applied
 from scaffold.kubernetes.applied import ClusterStatus, Removed
@@ -36,7 +37,7 @@ class Target(Protocol):
         """
         ...
 
-    def log_lines(self, roots: Sequence[Path], follow: bool) -> Iterator[Logged] | None:
+    def log_lines(self, roots: Sequence[Path], wanted: Wanted, follow: bool) -> Iterator[Logged] | None:
         """What the plugin has logged; None if nothing is deployed from there."""
         ...
 

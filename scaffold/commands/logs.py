@@ -1,27 +1,49 @@
-"""`logs`: print the log of the deployed plugin."""
+"""`logs`: show the log of the deployed plugin."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from scaffold.commands.deploy_targets import nothing_deployed, roots_of, targets
+from scaffold.core import times
 from scaffold.core.events import Logged, Noted, emit, until_interrupted
+from scaffold.errors import UsageError, nearest
+from scaffold.hosts.background import target as here
+from scaffold.hosts.envoy.log import OURS, Wanted
+from scaffold.hosts.options import LEVELS
 
 
-def logs(root: Path = Path(), *, follow: bool = False) -> None:
-    """Announce what the deployed plugin has logged; with `follow`, new lines too, until Ctrl-C."""
+def logs(
+    root: Path = Path(),
+    *,
+    follow: bool = False,
+    since: str | None = None,
+    tail: int | None = None,
+    level: str | None = None,
+    grep: str | None = None,
+) -> Iterator[Logged]:
+    """What the deployed plugin has logged, line by line; with `follow`, new lines too, until Ctrl-C.
+
+    Where nothing is deployed any more, the log of what was. `since` is a time, or how long ago: `10m`.
+    `level` is the lowest, `grep` a regular expression; of the lines that fit come the last `tail`.
+    """
+    if level is not None and level not in LEVELS:
+        raise UsageError(f"--level can't be `{level}`", hint=nearest(level, LEVELS))
+    start = None if since is None else times.parse(since, "--since")
+    wanted = Wanted(start, level or LEVELS[0], _pattern(grep), tail)
     roots = roots_of(root)
-    lines = _lines(roots)
-    with until_interrupted() if follow else nullcontext():
-        first = next(lines, None)
-        if first is None:
-            emit(nothing_logged("deploy"))
-        elif not follow:
-            emit(first)
-        for line in _lines(roots, follow=True) if follow else lines:
-            emit(line)
+    lines = _lines(roots, wanted, follow)
+    if lines is None and not follow:
+        lines = here.kept_log_lines(roots, wanted)
+        if lines is not None:
+            emit(Noted("nothing is deployed now; this is the log of what was"))
+    if lines is None:
+        raise nothing_deployed(roots)
+    if wanted == Wanted() and _is_empty(_lines(roots, wanted) or ()):
+        emit(nothing_logged("deploy"))
+    return _until_interrupted(lines)
 
 
 def nothing_logged(command: str) -> Noted:
@@ -33,9 +55,25 @@ def nothing_logged(command: str) -> Noted:
     )
 
 
-def _lines(roots: list[Path], *, follow: bool = False) -> Iterator[Logged]:
-    logs = (target.log_lines(roots, follow) for target in targets())
-    lines = next((each for each in logs if each is not None), None)
-    if lines is None:
-        raise nothing_deployed(roots)
-    return lines
+def _lines(roots: list[Path], wanted: Wanted, follow: bool = False) -> Iterator[Logged] | None:
+    """What is logged of what is deployed; None if nothing is."""
+    found = (target.log_lines(roots, wanted, follow) for target in targets())
+    return next((each for each in found if each is not None), None)
+
+
+def _is_empty(lines: Iterable[Logged]) -> bool:
+    """Whether no line is the plugin's, or Envoy's about it."""
+    return all(line.source == OURS for line in lines)
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if text is None else re.compile(text)
+    except re.error as error:
+        hint = f"for the text itself: --grep '{re.escape(text or '')}'"
+        raise UsageError(f"--grep isn't a regular expression: {error}", hint=hint) from None
+
+
+def _until_interrupted(lines: Iterator[Logged]) -> Iterator[Logged]:
+    with until_interrupted():
+        yield from lines

@@ -63,10 +63,24 @@ class Warned:
 
 @dataclass(frozen=True)
 class Logged:
-    """A line in the log of the plugin or its host; `level` is Envoy's name: trace ... critical."""
+    """A line in the log of a plugin or its host.
+
+    `level` is Envoy's name: trace ... critical. `time` is in seconds since 1970, or None if it isn't known.
+    `source` is who wrote it: a plugin's name, "envoy" or "scaffold"; with `by_name` a reader needs it.
+    """
 
     level: str
     text: str
+    time: float | None = None
+    source: str = ""
+    by_name: bool = False
+
+    def as_json(self) -> dict[str, str | None]:
+        """The line as `--json` prints it, with its time as ISO 8601 has it, in UTC."""
+        from scaffold.core.times import utc  # datetime takes a while to import
+
+        time = None if self.time is None else utc(self.time)
+        return {"time": time, "level": self.level, "source": self.source, "message": self.text}
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def status(roots: Sequence[Path] | None) -> list[ClusterStatus]:
     return statuses
 
 
-def log_lines(roots: Sequence[Path], follow: bool) -> None:
+def log_lines(roots: Sequence[Path], wanted: object, follow: bool) -> None:
     """Raise `TargetError` if something is applied: the proxies keep the log; the hint says how to read it."""
     everything = [applied for root in roots for applied in records.load(root)]
     if not everything:

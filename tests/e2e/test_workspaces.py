@@ -379,7 +379,7 @@ def test_a_chain_runs_in_the_foreground_and_in_an_envoy_of_ones_own(root, run):
             if (found := re.match(r"the chain one, two answers at (http:\S+)", line))
         )
         assert '"X-Hello"' in seen(url)
-        assert child.stdout.readline().startswith("[info] one: Got ")
+        assert child.stdout.readline().partition(" ")[2].startswith("[info] one: Got ")
     finally:
         child.send_signal(signal.SIGINT)
         child.communicate(timeout=60)

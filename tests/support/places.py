@@ -22,7 +22,6 @@ import psutil
 import pytest
 
 import scaffold
-from scaffold.core import events
 from support.commands import entered
 from support.processes import heed_hangups
 
@@ -264,9 +263,7 @@ def logged(root: Path, text: str) -> list[str]:
     shown: list[str] = []
 
     def found() -> bool:
-        shown.clear()
-        with events.listening(lambda event: shown.append(getattr(event, "text", ""))):
-            scaffold.logs(root)
+        shown[:] = [line.text for line in scaffold.logs(root)]
         return any(text in line for line in shown)
 
     until(found, why=lambda: f"no line of the log has {text!r}: {shown}")

@@ -19,6 +19,9 @@ from scaffold.hosts.background import deployments, supervisor
 from scaffold.hosts.background.deployments import DeployedPlugin, Record, Status, check_free
 from scaffold.hosts.background.target import attach, end, forget
 from scaffold.hosts.envoy.clusters import reachable
+from scaffold.hosts.envoy.log import OURS
+from scaffold.hosts.envoy.log_files import note
+from scaffold.hosts.envoy.run_folder import LOGS
 from scaffold.hosts.exchange import Exchange, Request
 from scaffold.hosts.options import HostSettings, RunOptions
 from scaffold.hosts.plugin import Plugin
@@ -73,9 +76,11 @@ class Deployment:
             verified = self._swap(_Verified(host, plugins, probe), now)
         else:
             verified = self._start(plugins, settings, probe)
+        assert self.record  # noqa: S101 - just saved
+        modules = ", ".join(f"{each.name} ({each.module_digest})" for each in self.record.plugins)
+        note(verified.host.folder.log, "info", f"deployed {modules}")
         if verified.error:
             raise verified.error
-        assert self.record  # noqa: S101 - just saved
         return Status.of(self.record, verified.host.admin_address)
 
     def _fits(self, now: Record, plugins: Sequence[Plugin], settings: HostSettings) -> bool:
@@ -116,7 +121,9 @@ class Deployment:
         end(self.folder, now)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(mode=0o700)
-        (self.folder / "envoy").mkdir(mode=0o700)
+        own = self.folder / "envoy"
+        own.mkdir(mode=0o700)
+        (own / LOGS).symlink_to(deployments.logs(self.folder, make=True))
         try:
             with (
                 step(f"Starting Envoy with {chained(plugins)}"),
@@ -196,7 +203,7 @@ class _Verified:
 
     def _words(self, mark: int) -> list[str]:
         lines = self.host.log.since(mark)
-        return [line.text for line in lines if line.of_plugin or line.logger == "scaffold"][-5:]
+        return [line.text for line in lines if line.is_shown][-5:]
 
     def _await_tick(self, is_stuck: Callable[[], bool]) -> None:
         """Give a timer the time for a first call. Raises `HostError` when Envoy gets stuck."""
@@ -261,7 +268,7 @@ def _pass(host: hosts.Running) -> None:
         received = connection.receive()
     if connection.trapped:
         raise HostError("it crashed when a connection came")
-    if ended := [line.text for line in host.log.since(mark) if line.logger == "scaffold"]:
+    if ended := [line.text for line in host.log.since(mark) if line.logger == OURS]:
         raise HostError(ended[0])
     if not received:
         emit(Noted("the plugin let no HTTP request through; --probe PATH asks for an answer"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import socket
 import time
@@ -25,6 +26,7 @@ from scaffold.project.projects import chained
 RECORD = "deployment.json"
 SUPERVISOR = "scaffold.hosts.background.supervisor"  # the module that runs in a deployment's folder
 STOP_SECONDS = 5.0
+KEPT_LOGS = 30 * 86400.0  # seconds for which the log of an ended deployment is kept
 RESTART = signal.SIGUSR1  # has a supervisor restart its host
 FORMER_SUPERVISOR = "scaffold.targets.supervisor"  # what it was called; one may still run
 CONTAINER = Path("envoy", "container")  # exists in a deployment's folder while it may have a container
@@ -175,6 +177,23 @@ def folder(root: Path | str) -> Path:
     """The folder of the deployment of the project in `root`."""
     real = os.path.realpath(root)  # unlike Path.resolve, it accepts a link to itself
     return _home() / files.short_id(real)
+
+
+def logs(folder: Path, *, make: bool = False) -> Path:
+    """Where the logs of the deployment in `folder` are: they outlive it."""
+    place = files.state_dir() / "logs" / folder.name
+    if make:
+        files.private(place)
+        _forget_old_logs()
+    return place
+
+
+def _forget_old_logs() -> None:
+    """Remove the logs of which nothing is deployed, and to which nothing was written for long."""
+    for place in (files.state_dir() / "logs").iterdir():
+        newest = max((each.stat().st_mtime for each in [place, *place.iterdir()]), default=0.0)
+        if time.time() - newest > KEPT_LOGS and not (_home() / place.name).exists():
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def load(root: Path) -> Record | None:

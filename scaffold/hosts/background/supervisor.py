@@ -26,6 +26,7 @@ from scaffold.core.events import Noted, emit
 from scaffold.errors import INTERNAL, HostError, ScaffoldError, of_exit_code, of_os_error
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background.deployments import RESTART, STOP_SECONDS, SUPERVISOR
+from scaffold.hosts.envoy.log_files import note
 from scaffold.hosts.envoy.running import ABORTED, RUNS_AGAIN, died
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
@@ -174,15 +175,19 @@ def _run_again(begin: Callable[[], Start], log: Path) -> None:
         begun = time.monotonic()
         try:
             with begin() as running:
-                _log(log, f"{RUNS_AGAIN}, after {pause:g} s")
+                note(log, "critical", f"{RUNS_AGAIN}, after {pause:g} s")
                 end = _await_end(running, log)
                 aborts = aborts + 1 if end == "aborted" and time.monotonic() - begun < LONG_RUN else 0
                 if aborts == MOST_ABORTS and running.folder.revert():
                     end, aborts = "reverted", 0
-                    _log(log, "the plugin doesn't return again and again; the previous version runs instead")
+                    note(
+                        log,
+                        "critical",
+                        "the plugin hangs again and again; the previous version runs instead",
+                    )
         except (ScaffoldError, OSError) as error:
             end = "failed"
-            _log(log, str(error))
+            note(log, "critical", str(error))
         long = time.monotonic() - begun > LONG_RUN
         fresh = long or end in ("asked", "reverted")
         pause = FIRST_PAUSE if fresh else min(2 * pause, LONGEST_PAUSE)
@@ -203,21 +208,14 @@ def _await_end(running: hosts.Running, log: Path) -> str:
     except _Restart:
         signal.signal(RESTART, signal.SIG_IGN)
         running.process.kill()
-        _log(log, "Envoy didn't answer any more, so it is restarted")
+        note(log, "critical", "Envoy didn't answer any more, so it is restarted")
         return "asked"
-    _log(log, died(code, running.log.since(mark)).message)
+    note(log, "critical", died(code, running.log.since(mark)).message)
     return "aborted" if code == ABORTED else "ended"
 
 
 def _raise_restart(_number: int, _frame: object) -> None:
     raise _Restart
-
-
-def _log(log: Path, text: str) -> None:
-    """Write a line that `scaffold logs` shows."""
-    record = {"level": "critical", "logger": "scaffold", "message": text}
-    with suppress(OSError), log.open("a") as file:  # the disk may be full
-        file.write(json.dumps(record) + "\n")
 
 
 def _plugin(order: dict[str, Any]) -> Plugin:

@@ -19,6 +19,8 @@ from scaffold.errors import TargetError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import RESTART, STOP_SECONDS, Record, Status, Stopped
+from scaffold.hosts.envoy.log import Log, Wanted
+from scaffold.hosts.envoy.run_folder import LOG
 from scaffold.project.workspace import choices
 
 if TYPE_CHECKING:
@@ -50,12 +52,23 @@ def remove(roots: Sequence[Path] | None) -> Iterator[Stopped | None]:
     failures.end()
 
 
-def log_lines(roots: Sequence[Path], follow: bool) -> Iterator[Logged] | None:
+def log_lines(roots: Sequence[Path], wanted: Wanted, follow: bool) -> Iterator[Logged] | None:
     """What the plugin has logged; with `follow`, until the deployment ends. Raises as `chosen` does."""
     record = chosen(roots)
     if record is None:
         return None
-    return (line.event(by_name=len(record.plugins) > 1) for line in lines_of(record, follow))
+    lines = _lines_of(record, wanted, follow)
+    return (line.event(by_name=len(record.plugins) > 1) for line in lines)
+
+
+def kept_log_lines(roots: Sequence[Path], wanted: Wanted) -> Iterator[Logged] | None:
+    """What plugins have logged that were deployed from the first of these projects whose log is kept."""
+    logs = (Log(deployments.logs(deployments.folder(root)) / LOG) for root in roots)
+    log = next((each for each in logs if each.size()), None)
+    if log is None:
+        return None
+    lines = wanted.of(log.until(log.size()))
+    return (line.event(by_name=len(roots) > 1) for line in lines)
 
 
 def chosen(roots: Sequence[Path]) -> Record | None:
@@ -97,25 +110,18 @@ def _restart(record: Record) -> None:
             os.kill(record.pid, RESTART)
 
 
-def lines_of(record: Record, follow: bool = False) -> Iterator[Line]:
-    """What the plugin has logged since the host started; with `follow`, until the deployment ends."""
+def _lines_of(record: Record, wanted: Wanted, follow: bool) -> Iterator[Line]:
     log = attach(record).log
-    yield from filter(_is_shown, log.older())
-    at, end = 0, log.size()
-    while True:
+    at = log.size()
+    yield from wanted.of(log.until(at))
+    while follow:
         alive = record.alive
         lines, at = log.read(at)
-        yield from filter(_is_shown, lines)
-        if not follow and (not lines or at >= end):  # the plugin may write faster than we read
-            return
+        yield from filter(wanted, lines)
         if not lines and not alive:
             raise TargetError("the deployment has ended", hint="run `scaffold deploy`")
         if not lines:
             time.sleep(0.05)
-
-
-def _is_shown(line: Line) -> bool:
-    return line.of_plugin or line.logger == "scaffold"
 
 
 def _files(record: Record) -> Folder:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
 from scaffold.core.events import Logged
+from scaffold.hosts.options import LEVELS
 
 BLOCK = 1 << 20  # bytes that are read at once; more than the longest line
+_HOSTCALLS = ("[host->vm]", "[vm->host]", "[host<-vm]", "[vm<-host]")
+OURS = "scaffold"  # the logger of our own lines
 SERIOUS = ("warning", "error", "critical")
 # "wasm log NAME ROOT-ID VM-ID: …"; without the name when no request is served, and without ids that are empty
 _OF_PLUGIN = re.compile(r"wasm log(?: ([^: ]*)[^:]*)?: ?(.*)", re.DOTALL)
@@ -27,27 +33,73 @@ def set_aside(path: Path) -> Path:
 class Line:
     """A line of the log: `level` is as Envoy spells it, `text` is without the prefix of a plugin's line.
 
-    `plugin` is the name in that prefix, or "".
+    `plugin` is the name in that prefix, "" if it has none, and None if the plugin didn't write the line.
+    `time` is as Envoy writes it, or "".
     """
 
     level: str
     logger: str
     text: str
-    plugin: str = ""
+    plugin: str | None = None
+    time: str = ""
 
     @property
     def of_plugin(self) -> bool:
-        """Whether the plugin wrote it, or Envoy wrote it about the plugin."""
-        return self.logger == "wasm"
+        """Whether the plugin wrote it, or Envoy wrote it about the plugin; the trace of hostcalls aside."""
+        return self.logger == "wasm" and (self.plugin is not None or not self.text.startswith(_HOSTCALLS))
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it is for the plugin's author: of the plugin, or ours."""
+        return self.of_plugin or self.logger == OURS
 
     def event(self, *, by_name: bool) -> Logged:
-        """The line as an event, with the plugin's name if there are several."""
-        return Logged(self.level, f"{self.plugin}: {self.text}" if by_name and self.plugin else self.text)
+        """The line as an event; with `by_name` there are several plugins."""
+        if self.plugin is None:
+            return Logged(self.level, self.text, self.moment, OURS if self.logger == OURS else "envoy")
+        return Logged(
+            self.level, self.text, self.moment, self.plugin or "plugin", by_name and self.plugin != ""
+        )
+
+    @property
+    def moment(self) -> float | None:
+        """When it was written, in seconds since 1970; None if that isn't known."""
+        try:
+            return datetime.fromisoformat(self.time).timestamp()
+        except (ValueError, OverflowError):
+            return None
 
     @property
     def serious(self) -> bool:
         """Whether it is about something that went wrong."""
         return self.level in SERIOUS
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which lines of a log to show: those for the plugin's author that fit, the last `tail` of them.
+
+    `since` is in seconds since 1970; a line whose time isn't known fits. `level` is the lowest.
+    """
+
+    since: float | None = None
+    level: str = LEVELS[0]
+    pattern: re.Pattern[str] | None = None
+    tail: int | None = None
+
+    def __call__(self, line: Line) -> bool:
+        """Whether a line fits."""
+        return (
+            line.is_shown
+            and (self.since is None or (line.moment or math.inf) >= self.since)
+            and (line.level not in LEVELS or LEVELS.index(line.level) >= LEVELS.index(self.level))
+            and (self.pattern is None or self.pattern.search(line.text) is not None)
+        )
+
+    def of(self, lines: Iterable[Line]) -> Iterable[Line]:
+        """Those of a log's lines that are to be shown."""
+        fitting = filter(self, lines)
+        return fitting if self.tail is None else deque(fitting, maxlen=self.tail)
 
 
 def lines_from(path: Path, position: int) -> tuple[list[bytes], int]:
@@ -105,9 +157,9 @@ class Log:
         except FileNotFoundError:
             return 0
 
-    def since(self, position: int) -> Iterator[Line]:
-        """The lines from `position` on."""
-        while True:
+    def since(self, position: int, end: float = math.inf) -> Iterator[Line]:
+        """The lines from `position` on; up to `end`, if the plugin may write faster than we read."""
+        while position < end:
             lines, position = self.read(position)
             if not lines:
                 return
@@ -125,12 +177,20 @@ class Log:
         """The lines of the part that was set aside."""
         yield from Log(set_aside(self._path)).since(0)
 
+    def until(self, end: int) -> Iterator[Line]:
+        """All lines up to the position `end`."""
+        yield from self.older()
+        yield from self.since(0, end)
+
 
 def _line(raw: str) -> Line:
     try:
         record = json.loads(raw, strict=False)
         text, level, logger = record["message"], record["level"], record["logger"]
+        time = str(record.get("time", ""))
     except (ValueError, TypeError, KeyError):  # what Envoy writes when it crashes has another format
         return Line("critical", "", raw)
     written = _OF_PLUGIN.fullmatch(text) if logger == "wasm" else None
-    return Line(level, logger, written[2], written[1] or "") if written else Line(level, logger, text)
+    if not written:
+        return Line(level, logger, text, None, time)
+    return Line(level, logger, written[2], written[1] or "", time)

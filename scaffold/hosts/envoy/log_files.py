@@ -13,10 +13,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from scaffold.core import process
-from scaffold.hosts.envoy.log import set_aside
+from scaffold.hosts.envoy.log import OURS, set_aside
 
 LARGEST = 8 << 20  # bytes of a log; then it is set aside, in place of what was set aside before
 LONGEST = 64 << 10  # bytes of a line, whose rest is cut
@@ -107,7 +108,7 @@ class LogFile:
 
     def _note(self) -> bytes:
         text = f"{self._lost:,} lines of the log are lost: {self._why}"
-        return json.dumps({"level": "warning", "logger": "scaffold", "message": text}).encode() + b"\n"
+        return _line("warning", text)
 
     def _set_aside(self) -> None:
         """Go on in a new file; at any time there is one for readers. Without room for it, empty this one."""
@@ -129,6 +130,17 @@ class LogFile:
         else:
             os.close(self._file)
             self._file = file
+
+
+def note(path: Path, level: str, text: str) -> None:
+    """Append a line of our own to a log, where a disk that is full doesn't matter."""
+    with suppress(OSError), path.open("ab") as file:
+        file.write(_line(level, text))
+
+
+def _line(level: str, text: str) -> bytes:
+    now = datetime.now().astimezone().isoformat(timespec="milliseconds")
+    return json.dumps({"time": now, "level": level, "logger": OURS, "message": text}).encode() + b"\n"
 
 
 def _opened(path: Path) -> int:

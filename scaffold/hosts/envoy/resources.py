@@ -298,7 +298,9 @@ def access_log(path: str) -> Config:
 
     The line of a TCP connection has no request id; the peer's address identifies it.
     """
-    fields = {"request_id": f"%REQ({REQUEST_ID})%", "status": "%RESPONSE_CODE%"}
+    fields = {"time": "%START_TIME%", "request_id": f"%REQ({REQUEST_ID})%", "method": "%REQ(:METHOD)%"}
+    fields |= {"path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%", "status": "%RESPONSE_CODE%"}
+    fields |= {"milliseconds": "%DURATION%", "received": "%BYTES_RECEIVED%", "sent": "%BYTES_SENT%"}
     fields |= {"flags": "%RESPONSE_FLAGS%", "details": "%RESPONSE_CODE_DETAILS%"}
     fields |= {"peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%", "closed": "%CONNECTION_TERMINATION_DETAILS%"}
     kind = "stream.v3.StderrAccessLog" if path == STDERR else "file.v3.FileAccessLog"

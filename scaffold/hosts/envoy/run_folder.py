@@ -25,6 +25,8 @@ from scaffold.wasm.module import WasmModule
 if TYPE_CHECKING:
     from scaffold.hosts.upstream.control import Origin
 
+LOGS = "logs"  # the folder of the logs; a deployment's is a link to where they outlive it
+LOG = "envoy.log"  # in that folder
 KEPT_MODULES = 3  # Envoy may read the file of the last accepted one again
 PRIVATE = 0o600  # a plugin's configuration may hold secrets
 _MOUNTED = "/scaffold"  # in a container; at its own path, an image's folder such as /root may be closed
@@ -89,8 +91,9 @@ class Folder:
         self.enclosed = enclosed
         self.bootstrap = path / "bootstrap.json"
         self.modules = path / "modules"
-        self.log = path / "envoy.log"
-        self.access_log = path / "access.log"
+        self.logs = path if (path / LOG).exists() else path / LOGS  # it was `path` once
+        self.log = self.logs / LOG
+        self.access_log = self.logs / "access.log"
         self.access_pipe = path / "access.pipe"  # by which that comes from an Envoy that isn't enclosed
         self.authorities = path / "authorities.pem"
         self.watched = path if (path / "ecds.json").exists() else path / "filters"  # it was `path` once
@@ -124,7 +127,8 @@ class Folder:
         return 0o666 if self.enclosed else PRIVATE
 
     def make_folders(self) -> None:
-        """Make the folders in which Envoy watches and writes, whatever the umask is."""
+        """Make the folders in which Envoy watches and writes, whatever the umask is, and that of the logs."""
+        self.logs.resolve().mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder, enclosed in ((self.watched, 0o755), (self.admin_socket.parent, 0o777)):
             folder.mkdir(exist_ok=True)
             folder.chmod(enclosed if self.enclosed else 0o700)

@@ -19,7 +19,7 @@ from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError, ProjectError, ScaffoldError
 from scaffold.hosts.envoy import clusters as envoy_clusters
 from scaffold.hosts.envoy import user_bootstrap
-from scaffold.hosts.envoy.log import Line, Log
+from scaffold.hosts.envoy.log import OURS, Line, Log
 from scaffold.hosts.envoy.observation import Observer
 from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import FilterFile, Folder
@@ -48,7 +48,7 @@ REASON_SECONDS = 3.0  # that the words for a refusal may take; from a container 
 SUSPICIOUS_SECONDS = 3.0  # after which we look whether a plugin that starts has got stuck
 SWAP_SECONDS = 30.0  # and 2 for each MB of module: Envoy compiles about one a second
 FLUSH_MILLISECONDS = 2  # of the access log, which tells us that a request has ended; 1 costs idle CPU
-LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e","level":"%l","logger":"%n","message":"%j"}'
+LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e%z","level":"%l","logger":"%n","message":"%j"}'
 
 
 class Child(Protocol):
@@ -232,7 +232,7 @@ class EnvoyHost:
         mark, deadline = self.log.size(), time.monotonic() + READY_SECONDS
         self.restart()
         while time.monotonic() < deadline:
-            if any(line.logger == "scaffold" and RUNS_AGAIN in line.text for line in self.log.since(mark)):
+            if any(line.logger == OURS and RUNS_AGAIN in line.text for line in self.log.since(mark)):
                 self._meet()  # its socket may have moved
                 return self.pulse.live()
             time.sleep(0.05)

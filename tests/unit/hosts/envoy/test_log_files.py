@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import tracemalloc
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaffold.hosts.envoy.log import Log, lines_from, lines_since
+from scaffold.core.events import Logged
+from scaffold.hosts.envoy.log import Line, Log, Wanted, lines_from, lines_since
 from scaffold.hosts.envoy.log_files import LARGEST, LONGEST, Lines, LogFile, set_aside
 
 
@@ -52,6 +54,69 @@ def test_a_plugins_line_is_without_envoys_prefix(tmp_path, prefix, plugin):
     (tmp_path / "log").write_text(json.dumps(record) + "\n")
     (seen,) = Log(tmp_path / "log").since(0)
     assert (seen.text, seen.plugin) == ("a: b", plugin)
+
+
+def test_a_line_knows_its_time_level_and_who_wrote_it(tmp_path):
+    records = [
+        {
+            "time": "2026-01-31T15:30:00.250+01:00",
+            "level": "info",
+            "logger": "wasm",
+            "message": "wasm log p r v: a",
+        },
+        {"time": "soon", "level": "error", "logger": "wasm", "message": "Function: f failed"},
+        {"level": "warning", "logger": "scaffold", "message": "b"},
+    ]
+    (tmp_path / "log").write_text("".join(json.dumps(each) + "\n" for each in records) + "Caught Abort\n")
+    lines = list(Log(tmp_path / "log").since(0))
+    assert [line.event(by_name=True) for line in lines if line.is_shown] == [
+        Logged("info", "a", 1769869800.25, "p", by_name=True),
+        Logged("error", "Function: f failed", None, "envoy"),
+        Logged("warning", "b", None, "scaffold"),
+    ]
+
+
+def test_envoys_trace_of_hostcalls_is_not_the_plugins(tmp_path):
+    texts = ["[host->vm] proxy_on_tick(1)", "[vm->host] proxy_log(2)", "wasm log p r v: [vm->host] mine"]
+    records = [{"level": "trace", "logger": "wasm", "message": text} for text in texts]
+    (tmp_path / "log").write_text("".join(json.dumps(each) + "\n" for each in records))
+    shown = [line.text for line in Log(tmp_path / "log").since(0) if line.of_plugin]
+    assert shown == ["[vm->host] mine"]
+
+
+def at(seconds: int, level: str = "info", text: str = "hello", logger: str = "wasm") -> Line:
+    return Line(level, logger, text, "p", f"2026-01-31T14:30:{seconds:02}.000+00:00")
+
+
+LINES = [
+    at(0, "debug"),
+    at(1, text="GET /a"),
+    at(2, "error", logger="config"),
+    at(3, "warning"),
+    at(4, text="GET /b"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "places"),
+    [
+        (Wanted(), [0, 1, 3, 4]),
+        (Wanted(since=1769869803.0), [3, 4]),
+        (Wanted(level="info"), [1, 3, 4]),
+        (Wanted(level="critical"), []),
+        (Wanted(pattern=re.compile("GET")), [1, 4]),
+        (Wanted(tail=1), [4]),
+        (Wanted(tail=0), []),
+        (Wanted(tail=2, pattern=re.compile("^hello$")), [0, 3]),
+    ],
+    ids=str,
+)
+def test_the_lines_that_a_user_wants(wanted, places):
+    assert list(wanted.of(LINES)) == [LINES[place] for place in places]
+
+
+def test_a_line_without_a_time_is_shown_whatever_the_time(tmp_path):
+    assert Wanted(since=1e12)(Line("info", "wasm", "hello"))
 
 
 def test_lines_are_whole_wherever_a_file_ended_when_its_size_was_taken(tmp_path):

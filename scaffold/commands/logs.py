@@ -41,9 +41,8 @@ def logs(
             emit(Noted("nothing is deployed now; this is the log of what was"))
     if lines is None:
         raise nothing_deployed(roots)
-    if wanted == Wanted() and _is_empty(_lines(roots, wanted) or ()):
-        emit(nothing_logged("deploy"))
-    return _until_interrupted(lines)
+    is_empty = wanted == Wanted() and _is_empty(_lines(roots, wanted) or ())
+    return _until_interrupted(lines, [nothing_logged("deploy")] if is_empty else [])
 
 
 def nothing_logged(command: str) -> Noted:
@@ -74,6 +73,8 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
         raise UsageError(f"--grep isn't a regular expression: {error}", hint=hint) from None
 
 
-def _until_interrupted(lines: Iterator[Logged]) -> Iterator[Logged]:
+def _until_interrupted(lines: Iterator[Logged], notes: Iterable[Noted]) -> Iterator[Logged]:
     with until_interrupted():
+        for note in notes:
+            emit(note)
         yield from lines

@@ -57,9 +57,8 @@ class Line:
         """The line as an event; with `by_name` there are several plugins."""
         if self.plugin is None:
             return Logged(self.level, self.text, self.moment, OURS if self.logger == OURS else "envoy")
-        return Logged(
-            self.level, self.text, self.moment, self.plugin or "plugin", by_name and self.plugin != ""
-        )
+        by_name = by_name and self.plugin != ""
+        return Logged(self.level, self.text, self.moment, self.plugin or "plugin", by_name)
 
     @property
     def moment(self) -> float | None:

@@ -30,7 +30,11 @@ def _run(*words: str | Path, cwd: Path = ROOT) -> None:
     print(f"$ {shlex.join(str(word) for word in words)}", flush=True)
     env = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # our modules are compiled once, as an installation's are
-    code = subprocess.run([str(word) for word in words], cwd=cwd, env=env).returncode
+    with subprocess.Popen([str(word) for word in words], cwd=cwd, env=env) as child:
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:  # it got that, too, and cleans up; `subprocess.run` would kill it
+            code = child.wait()
     if code:
         raise Exit(code=code)
 
@@ -73,6 +77,13 @@ def faults(_: Context, kills: int = 200, page: bool = False) -> None:
     if page:
         os.environ["SCAFFOLD_FAULTS_PAGE"] = str(ROOT / "docs" / "faults.md")
     _run(*FAULTS)
+
+
+@task
+def mutants(_: Context, only: str = "", tier: str = "component", unchecked: bool = False) -> None:
+    """Put the bugs of tests/mutants/ into copies of this repository, one at a time; prints what survives."""
+    words = ["--only", only, "--tier", tier, *(["--unchecked"] if unchecked else [])]
+    _run(BIN / "python", ROOT / "tests" / "mutants" / "run.py", *words)
 
 
 @task
@@ -127,4 +138,4 @@ def _free(wanted: int) -> int:
     raise Exit("no free port", code=8)
 
 
-ns.add_collection(Collection("dev", test, component, e2e, every_test, faults, lint, bench, demo))
+ns.add_collection(Collection("dev", test, component, e2e, every_test, faults, mutants, lint, bench, demo))

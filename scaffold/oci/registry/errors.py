@@ -65,7 +65,8 @@ def of_status(
     private = f"is the name right? if so, it is private: {login}" if thing and doing in _READING else ""
     if status in (400, 404) and doing == "push" and codes & _BLOB_UNKNOWN:
         return Temporary(f"{by} doesn't see the blobs of {thing} yet{because}", hint="push again")
-    repository = thing.partition("@")[0].rpartition(":")[0] if ":" in thing else ""
+    is_image = ":" in thing and " " not in thing  # not a blob
+    repository = thing.partition("@")[0].rpartition(":")[0] if is_image else ""
     tags = f" `scaffold tags {registry}/{repository}` lists its tags" if repository else ""
     refusals = {
         401: (f"doesn't let you {task} without the right credentials", private or login),

@@ -178,6 +178,24 @@ def test_rustups_old_toolchain_is_to_be_updated(machine):
     assert "`rustup update`" in error.hint
 
 
+@pytest.mark.parametrize("version", ["1.78.0", "1.78.0-beta.1"])
+def test_the_oldest_rustc_that_will_do_does(machine, version):
+    machine.rustc(version=version)
+    assert toolchain.find(WASI).version == version
+
+
+def test_no_question_makes_rustup_download(machine):
+    """Not even a rustc that is a proxy of rustup's, which installs what rust-toolchain.toml asks for."""
+    told = machine.folder / "told"
+    rustc = machine.rustc(elsewhere(machine))
+    rustup = machine.rustup(rustc)
+    for program in (rustc, rustc.with_name("cargo"), rustup):
+        line = f'echo "${{RUSTUP_AUTO_INSTALL-downloads}}" >> {told}'
+        program.write_text(program.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{line}\n", 1))
+    assert toolchain.find(WASI).rustc == rustc
+    assert set(told.read_text().split()) == {"0"}
+
+
 def test_a_newer_rustc_than_any_known_is_fine(machine):
     machine.rustc(version="3.1.0-nightly")
     assert toolchain.find(WASI).version == "3.1.0-nightly"

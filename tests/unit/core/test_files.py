@@ -4,8 +4,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.power import disk
 
 from scaffold.core import files
+
+__all__ = ["disk"]
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +77,47 @@ def test_a_missing_folder_is_not_made(tmp_path):
     with pytest.raises(FileNotFoundError):
         files.write(tmp_path / "none/file", "x")
     assert names(tmp_path) == []
+
+
+# --- when the power fails
+
+
+@pytest.mark.parametrize("content", ["x" * 100, b"\0" * 70_000], ids=["less than a buffer", "more"])
+def test_what_is_written_is_on_the_disk_before_it_replaces_anything(tmp_path, disk, content):
+    path = tmp_path / "file"
+    path.write_text("old")
+    disk.targets.add(path)
+    files.write(path, content)
+    assert disk.keeps(path)
+
+
+def test_what_is_ours_is_on_the_disk_too(tmp_path, monkeypatch, disk):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    path = files.state_dir() / "record.json"
+    files.private(path.parent)
+    disk.targets.add(path)
+    files.write(path, "new")
+    assert disk.keeps(path)
+
+
+def test_a_folders_names_can_be_synced(tmp_path, disk):
+    (tmp_path / "before").touch()
+    files.sync_folder(tmp_path)
+    (tmp_path / "after").touch()
+    assert (disk.knows(tmp_path / "before"), disk.knows(tmp_path / "after")) == (True, False)
+
+
+# --- who may look
+
+
+def test_a_scratch_folder_is_for_its_user_alone():
+    before = os.umask(0)
+    try:
+        with files.scratch() as folder:
+            modes = [each.stat().st_mode & 0o777 for each in (folder, *folder.parents[:3])]
+    finally:
+        os.umask(before)
+    assert modes == [0o700] * 4
 
 
 # --- tree

@@ -305,6 +305,7 @@ def child(content, platform=None, **annotations):
     return record
 
 
+V2 = {"os": "linux", "architecture": "amd64", "variant": "v2"}
 ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest"}
 
 
@@ -319,6 +320,7 @@ ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest"}
         [child(b"1", "linux/arm64"), child(b"x")],
         [child(b"1", "linux/arm64"), child(b"x") | {"platform": None}],
         [child(b"x", "linux/amd64"), child(b"1", "linux/amd64")],
+        [child(b"1", "linux/arm64"), child(b"x", "linux/amd64") | {"platform": V2}],
         [child(b"x", "linux/arm64"), child(b"1", "unknown/unknown", **ATTESTATION)],
         [child(b"1", "unknown/unknown"), child(b"x", "linux/arm64")],
         [child(b"1", "linux/amd64", **ATTESTATION), child(b"x", "linux/arm64")],

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from support import wasm_asm
+from support.power import disk
 
 from scaffold.commands import images as stored
 from scaffold.core.files import digest
@@ -14,6 +15,8 @@ from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.store import Store
 from scaffold.oci.variants import compat, oci
+
+__all__ = ["disk"]
 
 
 @pytest.fixture
@@ -268,3 +271,58 @@ def test_the_name_that_may_have_been_meant_is_said(store):
         with pytest.raises(UsageError) as caught:
             store.find(ref(text))
         assert caught.value.hint == "did you mean `hello_world:0.1.0`?"
+
+
+# --- when the power fails, or a blob isn't there
+
+
+def test_blobs_and_their_names_are_on_the_disk_before_the_index_names_them(store, disk):
+    disk.targets.add(store.folder / "index.json")
+    made = image()
+    store.add(made, ref("hello:1"))
+    paths = [store.blobs.path(each) for each in members(made)]
+    assert paths
+    assert [path for path in paths if not disk.keeps(path)] == []
+    assert [path for path in paths if not disk.knows(path)] == []
+    assert disk.keeps(store.folder / "index.json")
+
+
+def test_a_blob_that_arrives_bit_by_bit_is_on_the_disk_too(store, disk):
+    made = image()
+    with store.receiving() as ingest:
+        for blob in made.manifest.blobs:
+            with ingest.file(blob) as file:
+                file.write(made.blobs[blob.digest])
+        store.commit(ingest, ref("hello:1"), made.manifest)
+    assert [each for each in members(made) if not disk.keeps(store.blobs.path(each))] == []
+
+
+def test_an_image_with_a_blob_missing_is_not_committed(store):
+    made = image()
+    config, layer = made.manifest.blobs
+    with store.receiving() as ingest:
+        ingest.put(config.digest, made.blobs[config.digest])
+        with pytest.raises(
+            MachineError, match=f"{layer.digest.removeprefix('sha256:')} is damaged: it is missing"
+        ):
+            store.commit(ingest, ref("hello:1"), made.manifest)
+    assert store.entries() == []
+
+
+def test_a_blob_that_could_not_be_written_is_not_kept(store):
+    blob = image().manifest.blobs[0]
+    with store.receiving() as ingest:
+        with pytest.raises(ConnectionError), ingest.file(blob) as file:
+            file.write(b"half of it")
+            raise ConnectionError
+        with pytest.raises(MachineError), ingest.open(blob):
+            pass
+
+
+def test_an_image_cannot_be_tagged_onto_a_digest(store):
+    store.add(image(), ref("hello:1"))
+    pin = f"hello@sha256:{'0' * 64}"
+    with pytest.raises(UsageError, match="can't be an image's new name") as caught:
+        store.tag(ref("hello:1"), ref(pin))
+    assert caught.value.hint == "use a tag"
+    assert [entry.name for entry in store.entries()] == ["hello:1"]

@@ -405,6 +405,12 @@ def test_a_manifest_of_another_digest_is_not_taken(server, client, reference, pi
         client.manifest(asked)
 
 
+def test_a_registry_that_says_what_digest_it_sent_does_not_override_our_pin(server, client, reference):
+    server.on("GET", "/manifests/", manifest_reply(MANIFEST, IMAGE.raw))  # whole and consistent, but another
+    with pytest.raises(RegistryError, match=r"sent bytes for .* that don't match"):
+        client.manifest(reference.pinned(digest(b"another")))
+
+
 def test_a_manifest_without_an_end_is_not_read_to_it(server, client, reference):
     server.on("GET", "/manifests/", Reply(200, b"{" * (5 * 2**20), length=10**9, stalls=True))
     with pytest.raises(RegistryError, match="sent more than 4,194,304 bytes"):
@@ -670,6 +676,51 @@ def test_a_proxy_is_asked_for_what_is_outside_and_never_for_the_loopback(
         outside.manifest(reference)  # the proxy knows no CONNECT
     assert caught.value.message == "cannot reach registry.invalid through the proxy"
     assert "sesame" not in f"{caught.value!r}{caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "127.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0", "localhost"]
+)
+def test_a_registry_elsewhere_cannot_send_us_to_this_machine(server, other, monkeypatch, host):
+    """Nor to the address at which clouds serve their secrets; a proxy stands for all that is outside."""
+    monkeypatch.setenv("http_proxy", f"http://{other.name}")
+    target = f"http://{host}:{server.port}/latest/meta-data"
+    other.on("GET", "http://registry.invalid/v2/", Reply(302, headers={"Location": target}))
+    outside = Client("registry.invalid", plain_http=True, timeouts=QUICK)
+    with outside, pytest.raises(RegistryError) as caught:
+        outside.manifest(Reference("registry.invalid", "acme/hello", "1"))
+    assert (
+        caught.value.message == f"registry.invalid redirects to {host}:{server.port}, which is this machine"
+    )
+    assert (len(other.seen), server.seen) == (1, [])
+
+
+def test_a_redirect_may_lead_through_five_places_and_no_more(server, client, reference):
+    for step in range(5):
+        server.on("GET", f"/step{step}$", Reply(308, headers={"Location": f"/step{step + 1}"}))
+    server.on("GET", "/step5$", manifest_reply(MANIFEST, IMAGE.raw))
+    server.on("GET", "/manifests/", Reply(301, headers={"Location": "/step1"}))
+    assert client.manifest(reference)[0] == IMAGE.raw
+    server.on("GET", "/manifests/", Reply(301, headers={"Location": "/step0"}))
+    with pytest.raises(RegistryError, match="redirects in circles"):
+        client.manifest(reference)
+
+
+def test_an_answer_of_exactly_the_limit_is_read(server, client, reference):
+    raw = IMAGE.raw + b" " * (4 * 2**20 - len(IMAGE.raw))
+    server.on("GET", "/manifests/", Reply(200, raw, {"Content-Type": MANIFEST}))
+    assert client.manifest(reference)[0] == raw
+    server.on("GET", "/manifests/", Reply(200, raw + b" ", {"Content-Type": MANIFEST}))
+    with pytest.raises(RegistryError, match="sent more than 4,194,304 bytes"):
+        client.manifest(reference)
+
+
+def test_a_blob_of_exactly_the_limit_is_asked_for(server, client):
+    largest = Descriptor("application/wasm", digest(b"x"), 2**28)
+    with pytest.raises(RegistryError, match=r"has no blob sha256:\w+ of acme/hello") as caught:
+        fetched(client, largest)
+    assert caught.value.hint == "is the name right?", "a blob has no tags to list"
+    assert server.asked("GET", "/blobs/")
 
 
 def test_where_tls_should_be_spoken_and_isnt_that_is_said(server, other, client, reference):

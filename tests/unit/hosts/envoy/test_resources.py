@@ -157,3 +157,60 @@ def test_a_tcp_listener_ends_in_the_upstream_or_is_an_echo():
 
 def test_a_cluster_that_is_nowhere_has_no_host():
     assert "endpoints" not in cluster("a", Address())["load_assignment"]
+
+
+# --- who may reach it, and when it ends
+
+
+def generated(tmp_path, **options):
+    return Folder(tmp_path).make_bootstrap(HostSettings(port=8080, **options), {UPSTREAM: Address()})
+
+
+@pytest.mark.parametrize("kind", ["http", "network"])
+def test_the_listener_is_on_this_machine_alone_and_for_one_envoy(tmp_path, kind):
+    (made,) = generated(tmp_path, types=(kind,))["static_resources"]["listeners"]
+    assert made["address"] == {"socket_address": {"address": "127.0.0.1", "port_value": 8080}}
+    assert made["enable_reuse_port"] is False
+
+
+def test_a_plugin_that_loops_is_ended_within_seconds_and_a_stuck_main_thread_within_a_minute(tmp_path):
+    watchdogs = generated(tmp_path)["watchdogs"]
+    assert watchdogs["worker_watchdog"]["kill_timeout"] == "2s"
+    assert watchdogs["main_thread_watchdog"]["kill_timeout"] == "60s"
+
+
+def test_many_requests_at_once_get_through(tmp_path):
+    for made in generated(tmp_path)["static_resources"]["clusters"]:
+        (limits,) = made["circuit_breakers"]["thresholds"]
+        assert min(limits.values()) >= 1_000_000
+        assert set(limits) == {"max_connections", "max_pending_requests", "max_requests"}
+
+
+def test_a_request_keeps_its_id_and_may_become_a_websocket():
+    made = listener(host="127.0.0.1", port=0, filters=[])
+    manager = made["filter_chains"][0]["filters"][0]["typed_config"]
+    assert manager["preserve_external_request_id"] is True
+    assert manager["upgrade_configs"] == [{"upgrade_type": "websocket"}]
+
+
+# --- TLS to an upstream
+
+
+@pytest.mark.parametrize(
+    ("host", "kind", "sni"),
+    [("api.example", "DNS", "api.example"), ("192.0.2.1", "IP_ADDRESS", None), ("::1", "IP_ADDRESS", None)],
+)
+def test_an_upstreams_certificate_must_be_for_its_name_and_by_a_known_authority(host, kind, sni):
+    made = cluster("a", Address(host, 443, tls="/ca.pem"))["transport_socket"]["typed_config"]
+    assert made.get("sni") == sni
+    assert made["common_tls_context"]["validation_context"] == {
+        "trusted_ca": {"filename": "/ca.pem"},
+        "match_typed_subject_alt_names": [{"san_type": kind, "matcher": {"exact": host}}],
+    }
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_http_2_is_spoken_where_it_is_asked_for(http2):
+    options = cluster("a", Address("h", 80, http2=http2)).get("typed_extension_protocol_options", {})
+    spoken = [each["explicit_http_config"] for each in options.values()]
+    assert spoken == ([{"http2_protocol_options": {}}] if http2 else [])

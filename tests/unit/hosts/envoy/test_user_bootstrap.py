@@ -261,3 +261,40 @@ def test_a_network_plugin_keeps_its_place_too():
     )
     (filters,) = made["static_resources"]["listeners"][0]["filter_chains"]
     assert [each["name"] for each in filters["filters"]] == ["scaffold", "rbac", envoy_config.TCP_PROXY]
+
+
+# --- what else we need of it
+
+
+def completed(**theirs):
+    """A bootstrap of the user's, with our filter in it."""
+    listener = at("127.0.0.1", 80) | {"filter_chains": [web()]} | theirs.pop("listener", {})
+    given = {"static_resources": {"listeners": [listener, {"name": "other"}]}, **theirs}
+    before = json.dumps(given)
+    filters = envoy_config.Chain([{"name": "ours"}], [])
+    made = envoy_bootstrap.insert(given, filters, access_log=None, source=Path("mine"))
+    assert json.dumps(given) == before, "what was given is as it was"
+    return made
+
+
+def test_a_plugin_that_loops_is_ended_in_a_bootstrap_without_a_watchdog():
+    own = {"main_thread_watchdog": {"kill_timeout": "9s"}}
+    assert completed()["watchdogs"] == envoy_config.bootstrap(listeners=[], clusters=[])["watchdogs"]
+    assert completed(watchdogs=own)["watchdogs"] == own
+
+
+def test_a_node_without_names_gets_ours():
+    assert completed()["node"] == {"id": "scaffold", "cluster": "scaffold"}
+    assert completed(node={"id": "a", "cluster": "b"})["node"] == {"id": "a", "cluster": "b"}
+
+
+def test_no_second_envoy_shares_a_port_unless_its_author_wants_that():
+    ours, other = completed()["static_resources"]["listeners"]
+    assert (ours["enable_reuse_port"], "enable_reuse_port" in other) == (False, False)
+    (ours, _) = completed(listener={"enable_reuse_port": True})["static_resources"]["listeners"]
+    assert ours["enable_reuse_port"] is True
+
+
+def test_a_request_keeps_the_id_by_which_it_is_found():
+    listener = completed()["static_resources"]["listeners"][0]
+    assert listener["filter_chains"][0]["filters"][0]["typed_config"]["preserve_external_request_id"] is True

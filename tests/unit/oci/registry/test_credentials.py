@@ -194,6 +194,20 @@ def test_logging_out_forgets_and_says_whether_there_was_anything(docker):
     assert credentials.find("r.example") is None
 
 
+@pytest.mark.parametrize("typed", ["docker.io", "index.docker.io", "registry-1.docker.io"])
+def test_logging_out_of_docker_hub_forgets_it_by_all_its_names(docker, typed):
+    names = (
+        "https://index.docker.io/v1/",
+        "docker.io",
+        "index.docker.io",
+        "https://registry-1.docker.io/v2/",
+    )
+    keep(docker, {"auths": {name: auth("alice:p") for name in (*names, "r.example")}})
+    assert credentials.erase(typed)
+    assert json.loads(docker.read_text()) == {"auths": {"r.example": auth("alice:p")}}
+    assert credentials.find("docker.io") is None
+
+
 def test_two_who_log_in_at_once_are_both_kept(docker):
     names = [f"r{number}.example" for number in range(8)]
     threads = [

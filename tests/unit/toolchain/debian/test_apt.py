@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from scaffold.toolchain.debian.apt import mirror
+from scaffold.toolchain.debian.apt import Apt, mirror
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
@@ -68,3 +70,39 @@ def test_files_that_apt_ignores_are_ignored(tmp_path):
     folder = apt(tmp_path, debian_sources_disabled=deb822())
     assert mirror(folder) is None
     assert mirror(tmp_path / "nowhere") is None
+
+
+# --- what apt is told
+
+
+def test_only_the_given_keyring_signs_and_only_for_this_suite(tmp_path):
+    where = {"mirror": "http://mirror.invalid/debian", "suite": "trixie", "arch": "amd64"}
+    Apt.prepare(tmp_path, **where, keyring=Path("/keys.gpg"))
+    (line,) = (tmp_path / "sources.list").read_text().splitlines()
+    assert line == "deb [arch=amd64 signed-by=/keys.gpg] http://mirror.invalid/debian trixie main"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("APT::Get::AllowUnauthenticated", "false"),
+        ("Acquire::AllowInsecureRepositories", "false"),
+        ("APT::Update::Error-Mode", "any"),
+        ("Dir::Etc::sourceparts", "/dev/null"),
+        ("Dir::Etc::preferences", "/dev/null"),
+        ("Dir::Etc::preferencesparts", "/dev/null"),
+    ],
+)
+def test_what_the_machines_own_apt_may_be_set_to_does_not_count(tmp_path, setting, value):
+    where = {"mirror": "http://mirror.invalid/debian", "suite": "trixie", "arch": "amd64"}
+    Apt.prepare(tmp_path, **where, keyring=Path("/keys.gpg"))
+    assert f'{setting} "{value}";' in (tmp_path / "apt.conf").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "hook", ["APT::Update::Pre-Invoke", "APT::Update::Post-Invoke", "DPkg::Pre-Invoke", "DPkg::Post-Invoke"]
+)
+def test_the_machines_hooks_do_not_run(tmp_path, hook):
+    where = {"mirror": "http://mirror.invalid/debian", "suite": "trixie", "arch": "amd64"}
+    Apt.prepare(tmp_path, **where, keyring=Path("/keys.gpg"))
+    assert f"#clear {hook};" in (tmp_path / "apt.conf").read_text().splitlines()

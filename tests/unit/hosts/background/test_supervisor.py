@@ -134,7 +134,7 @@ def test_after_a_restart_that_was_asked_for_the_pause_is_the_first_again(supervi
     assert "Envoy didn't answer any more, so it is restarted" in said
 
 
-REVERTED = "the plugin doesn't return again and again; the previous version runs instead"
+REVERTED = "the plugin hangs again and again; the previous version runs instead"
 
 
 @pytest.mark.parametrize(

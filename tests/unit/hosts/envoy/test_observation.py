@@ -60,6 +60,7 @@ def admin():
 @pytest.fixture
 def observer(folder, origin, admin, monkeypatch):
     monkeypatch.setattr(observation, "LOG_SECONDS", 0.02)
+    folder.make_folders()
     folder.access_log.write_text("")
     folder.log.write_text("")
     return Observer(folder, admin, origin, Log(folder.log))

@@ -29,6 +29,7 @@ _MACHINE_ERRNOS = frozenset(
         errno.ENOTDIR,
         errno.EISDIR,
         errno.ENOTSUP,
+        errno.ESPIPE,
         errno.EEXIST,
     )
 )

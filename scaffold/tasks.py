@@ -75,8 +75,9 @@ def _refuse_flags(context: Any, name: str) -> None:
 def _after_dashes(context: Any, command: click.Command, name: str) -> list[str]:
     """The words after `--`, for the argument of the command that takes any number of them."""
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
-    remainder = getattr(context, "remainder", "")  # the same, as one text
-    words = words if " ".join(words) == remainder else remainder.split()
+    remainder = getattr(context, "remainder", None)  # the same, as one text; invoke 2 keeps it to itself
+    if remainder is not None and " ".join(words) != remainder:
+        words = remainder.split()
     takes_more = any(isinstance(param, click.Argument) and param.nargs == -1 for param in command.params)
     if words and not takes_more:
         raise UsageError(f"`invoke {name}` takes nothing after `--`", hint=f"run `invoke {name} --help`")

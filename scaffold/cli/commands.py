@@ -13,7 +13,16 @@ import click
 import scaffold
 from scaffold.cli import console
 from scaffold.cli.group import Commands
-from scaffold.cli.options import FILE, json_option, out_option, plain_http_option, root_option, takes
+from scaffold.cli.options import (
+    FILE,
+    Between,
+    OneOf,
+    json_option,
+    out_option,
+    plain_http_option,
+    root_option,
+    takes,
+)
 
 _COMPLETE = "_SCAFFOLD_COMPLETE"  # the environment variable with which a shell asks for completions
 _WIDTH = 100  # columns of help at most
@@ -247,7 +256,7 @@ def status(**options: Any) -> object:
 @root_option
 @click.option("-f", "--follow", is_flag=True, help="Follow the log until Ctrl-C.")
 @click.option("--since", metavar="TIME", help="Start at a time (14:30), or that long ago (10m).")
-@click.option("--tail", type=click.IntRange(0), metavar="NUMBER", help="Only so many lines, the last.")
+@click.option("--tail", type=Between((0, None)), metavar="NUMBER", help="Only so many lines, the last.")
 @click.option("--level", metavar="LEVEL", help="Lowest level to show, such as warning.")
 @click.option("--grep", metavar="REGEX", help="Only lines whose text has this.")
 @json_option
@@ -516,7 +525,7 @@ def import_wasme(**options: Any) -> object:
 
 
 @cli.command()
-@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=OneOf(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print a shell's completion script.
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 import scaffold
-from scaffold.core.option_fields import Declaration, declarations, flag
+from scaffold.core.option_fields import Declaration, declarations, flag, not_among, not_between
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
@@ -113,11 +113,44 @@ def _option(
     )
 
 
+class OneOf(click.Choice[str]):
+    """One of some words. The error for another suggests the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The word as it is declared."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            raise not_among(_called(param), value, self.choices) from error
+
+
+class Between(click.IntRange):
+    """A number between two, both included, or from one up. The error names them."""
+
+    def __init__(self, limits: tuple[int, int | None]) -> None:
+        super().__init__(*limits)
+        self._limits = limits
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            raise not_between(_called(param), value, self._limits) from error
+
+
+def _called(param: click.Parameter | None) -> str:
+    """How a parameter is called on the command line: an option by its long name."""
+    if isinstance(param, click.Option):
+        return next((name for name in param.opts if name.startswith("--")), param.opts[0])
+    return param.human_readable_name if param else "it"
+
+
 def _type(declared: Declaration) -> Any:
     if declared.choices:
-        return click.Choice(declared.choices)
+        return OneOf(declared.choices)
     if declared.limits:
-        return click.IntRange(*declared.limits)
+        return Between(declared.limits)
     return FILE if declared.is_path else None
 
 

@@ -152,5 +152,6 @@ def _root_ids(path: Path) -> tuple[str, ...]:
     try:
         root_ids, _ = read_runtime_config(foreign_files.read_bytes(path))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        hint = foreign_files.remedy(error)
+        raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     return tuple(filter(None, root_ids))

@@ -70,12 +70,22 @@ def read_text(path: Path, limit: int = LIMIT, *, encoding: str = "utf-8") -> str
     return read_bytes(path, limit).decode(encoding)
 
 
+def remedy(error: OSError) -> str | None:
+    """What who named the file may do about it, as a hint."""
+    if isinstance(error, IsADirectoryError):
+        return "name a file in it"
+    if isinstance(error, Unreadable) and error.errno == errno.ESPIPE:
+        return "save what comes out of it in a file, and name that"
+    return None
+
+
 def _check(mode: int, path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "something else")
-        raise Unreadable(errno.ENOTSUP, f"it is {kind}, not a regular file", str(path))
+        number = errno.ESPIPE if stat.S_ISFIFO(mode) else errno.ENOTSUP
+        raise Unreadable(number, f"it is {kind}, not a regular file", str(path))
 
 
 def _too_large(path: Path, limit: int) -> Unreadable:

@@ -6,7 +6,7 @@ are all derived from these fields.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -57,10 +57,21 @@ def check_values(options: Any) -> None:
         if value is None:
             continue
         if declared.choices and value not in declared.choices:
-            raise UsageError(f"{flag(name)} can't be `{value}`", hint=nearest(value, declared.choices))
+            raise not_among(flag(name), value, declared.choices)
         if declared.limits and not declared.limits[0] <= value <= declared.limits[1]:
-            low, high = declared.limits
-            raise UsageError(f"{flag(name)} can't be {value}", hint=f"pass a number from {low} to {high}")
+            raise not_between(flag(name), value, declared.limits)
+
+
+def not_among(called: str, value: str, choices: Sequence[str]) -> UsageError:
+    """The error for a value that isn't among the choices of an option or an argument."""
+    return UsageError(f"{called} can't be `{value}`", hint=nearest(value, choices))
+
+
+def not_between(called: str, value: object, limits: tuple[int, int | None]) -> UsageError:
+    """The error for what isn't a number, or is beyond the limits."""
+    low, high = limits
+    upwards = "up" if high is None else f"to {high}"
+    return UsageError(f"{called} can't be `{value}`", hint=f"pass a number from {low} {upwards}")
 
 
 def refuse(

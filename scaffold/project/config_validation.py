@@ -333,13 +333,18 @@ def read_configuration(value: str, flag: str = "--config") -> bytes:
     """A configuration from the command line, where `flag` passes it: a file's, see `content_of`, or JSON."""
     path = Path(value)
     try:
-        if _is_file(path):
+        if _exists(path) and not path.is_dir():
             return content_of(path, UsageError)
         content = value.encode()
         json.loads(value)
     except (ValueError, RecursionError) as error:
+        if value == "-":
+            hint = f"save what comes there in a file, and pass {flag} FILE"
+            raise UsageError(f"{flag} doesn't read standard input", hint=hint) from error
         if path.suffix in (*_YAML, ".json", ".toml", ".txt"):
             raise UsageError(f"there is no file {value}, which {flag} names") from error
+        if value and _exists(path):  # a folder, whose name isn't JSON
+            return content_of(path, UsageError)
         raise UsageError(
             f"{flag} is neither a file nor JSON: {error}",
             hint=f"""for example {flag} '{{"key": "value"}}', or a .yaml file""",
@@ -355,7 +360,9 @@ def content_of(path: Path, kind: type[ScaffoldError]) -> bytes:
     try:
         content = foreign_files.read_bytes(path, yaml_text.LARGEST if path.suffix in _YAML else LARGEST)
     except OSError as error:
-        raise kind(f"cannot read the configuration {path}: {error.strerror}") from error
+        raise kind(
+            f"cannot read the configuration {path}: {error.strerror}", hint=foreign_files.remedy(error)
+        ) from error
     if path.suffix not in _YAML:
         return content
     try:
@@ -367,9 +374,9 @@ def content_of(path: Path, kind: type[ScaffoldError]) -> bytes:
         ) from error
 
 
-def _is_file(path: Path) -> bool:
-    """Whether there is a file, or what can't be read as one: a device, a pipe."""
+def _exists(path: Path) -> bool:
+    """Whether something of that name exists, even if it can't be read: a device, a pipe."""
     try:
-        return path.exists() and not path.is_dir()
+        return path.exists()
     except OSError:  # JSON may well be too long for a name
         return False

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from scaffold.core.files import digest
-from scaffold.core.foreign_files import open_regular, read_bytes, read_opened
+from scaffold.core.foreign_files import open_regular, read_bytes, read_opened, remedy
 from scaffold.errors import ModuleError
 from scaffold.wasm import other_files
 
@@ -267,7 +267,8 @@ def _content(path: Path) -> bytes:
             file.seek(0)
             return read_opened(file, path, SIZE_LIMIT)
     except OSError as error:
-        raise NotAPlugin(f"cannot read the module {path}: {error.strerror}") from error
+        message = f"cannot read the module {path}: {error.strerror}"
+        raise NotAPlugin(message, hint=remedy(error)) from error
 
 
 def _check_header(header: bytes, path: Path, *, on_disk: bool = False) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.core import yaml_text
-from scaffold.core.foreign_files import read_text
+from scaffold.core.foreign_files import read_text, remedy
 from scaffold.errors import ProjectError
 from scaffold.hosts.envoy import own_slot
 from scaffold.hosts.envoy import resources as envoy_config
@@ -31,10 +31,11 @@ def read(path: Path) -> Config:
     """The bootstrap in a YAML or JSON file. Raises `ProjectError`, with the position, when it is neither."""
     try:
         content = yaml_text.parse(read_text(path, yaml_text.LARGEST))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProjectError(
-            f"cannot read the bootstrap {path}: {getattr(error, 'strerror', None) or error}"
-        ) from error
+    except OSError as error:
+        message = f"cannot read the bootstrap {path}: {error.strerror or error}"
+        raise ProjectError(message, hint=remedy(error)) from error
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"cannot read the bootstrap {path}: {error}") from error
     except yaml_text.Endless as error:
         raise ProjectError(f"{path} {error}") from error
     except ValueError as error:

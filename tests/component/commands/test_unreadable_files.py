@@ -81,7 +81,8 @@ def put(path: Path, kind: str) -> None:
             file.truncate(1 << 40)
 
 
-def refused(crate: Path, kind: str, *words: object) -> None:
+def refused(crate: Path, kind: str, *words: object) -> str:
+    """Run a command that refuses what it is to read; what it prints."""
     begun = time.monotonic()
     ran = run(*SCAFFOLD, *words, cwd=crate)
     assert "Traceback" not in ran.err, ran.err
@@ -91,6 +92,7 @@ def refused(crate: Path, kind: str, *words: object) -> None:
         why.append("no host takes more than 1 GiB")
     assert any(each in ran.err for each in why), ran.err
     assert time.monotonic() - begun < 20
+    return ran.err
 
 
 @pytest.mark.faults(
@@ -103,7 +105,9 @@ def refused(crate: Path, kind: str, *words: object) -> None:
 def test_an_option_that_names_no_file_to_read(crate, kind, line):
     path = crate / "given.json"
     put(path, kind)
-    refused(crate, kind, *(word.format(path) for word in line.split()))
+    told = refused(crate, kind, *(word.format(path) for word in line.split()))
+    hint = "hint: save what comes out of it in a file, and name that"  # <(…) is a pipe
+    assert (hint in told) is (kind == "a pipe")
 
 
 @pytest.mark.faults(

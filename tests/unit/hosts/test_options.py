@@ -15,8 +15,8 @@ from scaffold.hosts.options import RunOptions
 @pytest.mark.parametrize(
     ("options", "message", "hint"),
     [
-        ({"port": -1}, "--port can't be -1", "pass a number from 0 to 65535"),
-        ({"port": 65536}, "--port can't be 65536", "pass a number from 0 to 65535"),
+        ({"port": -1}, "--port can't be `-1`", "pass a number from 0 to 65535"),
+        ({"port": 65536}, "--port can't be `65536`", "pass a number from 0 to 65535"),
         ({"log_level": "inof"}, "--log-level can't be `inof`", "did you mean `info`?"),
     ],
 )

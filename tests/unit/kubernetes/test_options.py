@@ -97,15 +97,15 @@ MISTAKES = [
     ({"failure_policy": "open"}, "no failure policy named `open`", "fail-open"),
     (
         {"priority": 2**31},
-        "--priority can't be 2147483648",
+        "--priority can't be `2147483648`",
         "pass a number from -2147483647 to 2147483647",
     ),
     (
         {"priority": -(2**31)},
-        "--priority can't be -2147483648",
+        "--priority can't be `-2147483648`",
         "pass a number from -2147483647 to 2147483647",
     ),
-    ({"wait": -1}, "--wait can't be -1", "pass a number from 0 to 3600"),
+    ({"wait": -1}, "--wait can't be `-1`", "pass a number from 0 to 3600"),
     ({"match": ("inbound",)}, "no mode of --match named `inbound`", "server"),
     ({"match": ("server:0",)}, "`server:0` has no valid ports", "server:8080"),
     ({"match": ("server:65536",)}, "`server:65536` has no valid ports", "server:8080"),

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -287,11 +288,12 @@ def test_a_configuration_may_be_a_link_within_the_project(crate):
 
 
 @pytest.mark.parametrize(
-    ("path", "why"), [("none.json", "No such file or directory"), ("", "Is a directory")]
+    ("path", "why", "hint"),
+    [("none.json", "No such file or directory", None), ("", "Is a directory", "name a file in it")],
 )
-def test_a_configuration_that_cannot_be_read(crate, path, why):
+def test_a_configuration_that_cannot_be_read(crate, path, why, hint):
     root = crate(f'{CRATE}{TABLE}configuration = "{path}"\n')
-    assert refusal(root) == (f"cannot read the configuration {root.resolve() / path}: {why}", None)
+    assert refusal(root) == (f"cannot read the configuration {root.resolve() / path}: {why}", hint)
 
 
 def test_a_configuration_that_is_no_path_at_all(crate):
@@ -414,9 +416,24 @@ def test_a_configuration_that_is_neither(value):
     assert caught.value.hint == """for example --config '{"key": "value"}', or a .yaml file"""
 
 
-def test_a_folder_is_no_configuration(tmp_path):
-    with pytest.raises(UsageError, match="--config is neither a file nor JSON"):
+def test_a_folder_is_no_configuration_unless_its_name_is_one(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match=r"cannot read the configuration .*: Is a directory") as caught:
         read_configuration(str(tmp_path))
+    assert caught.value.hint == "name a file in it"
+    (tmp_path / "{}").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert read_configuration("{}") == b"{}"
+
+
+def test_a_configuration_comes_through_no_pipe(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        read_configuration("-")
+    assert caught.value.message == "--config doesn't read standard input"
+    assert caught.value.hint == "save what comes there in a file, and pass --config FILE"
+    os.mkfifo(tmp_path / "pipe")  # as <(…) makes it
+    with pytest.raises(UsageError, match="it is a pipe, not a regular file") as caught:
+        read_configuration(str(tmp_path / "pipe"))
+    assert caught.value.hint == "save what comes out of it in a file, and name that"
 
 
 def test_a_configuration_that_is_a_files_name_says_that_there_is_none():

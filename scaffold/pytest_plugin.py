@@ -7,7 +7,8 @@ tests of a run; every test starts with the default configuration and the built-i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import Field, fields, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from scaffold.errors import UNDER_PYTEST, HostError, ScaffoldError, UsageError, 
 from scaffold.hosts import host as hosts
 from scaffold.hosts import source as plugin_sources
 from scaffold.hosts.client import Connection
-from scaffold.hosts.exchange import Exchange, HeaderInput, Headers, Request, Response
+from scaffold.hosts.exchange import Exchange, HeaderInput, Headers, LogLines, Request, Response
 from scaffold.hosts.options import OF_TESTS, RunOptions
 from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.source import Source
@@ -32,7 +33,7 @@ from scaffold.project.projects import called, projects_if_any
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
 
-Start = Callable[[], AbstractContextManager[hosts.Host]]
+Start = Callable[[Sequence[Plugin]], AbstractContextManager[hosts.Running]]
 
 # ends pytest, which prints the class's name, and its module unless that is built in: "error: …"
 _Refused = type("error", (pytest.exit.Exception,), {"__module__": "builtins"})
@@ -84,8 +85,10 @@ class Proxy:
         self._start = start
         self._schemas = schemas
         self._stack = ExitStack()
-        self._host = self._stack.enter_context(start())
+        self._host = self._stack.enter_context(start(plugins))
+        self._log = 0  # where this test's part of the host's log begins
         self._defaults = plugins
+        self._services = any(plugin.is_service for plugin in plugins)
         self._changed = False
         self._upstream: Upstream | None = None
 
@@ -100,6 +103,28 @@ class Proxy:
         if self._upstream is None:
             self._upstream = Upstream(self._host)
         return self._upstream
+
+    @property
+    def logs(self) -> LogLines:
+        """What the plugin has logged since the test began; a service, since it started."""
+        return LogLines(line.text for line in self._host.log.since(self._log) if line.of_plugin)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The host's counters and gauges now, and the plugin's."""
+        return self._host.metrics
+
+    def wait_for_log(self, text: str, *, timeout: float = 10) -> str:
+        """Wait until the plugin has logged `text` since the test began, and return that message.
+
+        Raises `HostError` when that doesn't happen within `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while not (found := [line for line in self.logs if text in line]):
+            if time.monotonic() > deadline:
+                raise HostError(f"the plugin hasn't logged {text!r} within {timeout:g} s\n{self.logs!r}")
+            time.sleep(0.01)
+        return found[0]
 
     def request(
         self,
@@ -154,7 +179,19 @@ class Proxy:
         self._changed = True
         chain = list(self._defaults)
         chain[place] = replace(chain[place], configuration=configuration)
-        self._host.replace(*chain, fresh=True)
+        self._give(chain)
+
+    def _give(self, plugins: Sequence[Plugin]) -> None:
+        """Replace the plugins by others, without state; a service takes another host."""
+        if self._services:
+            self._restart(plugins)
+        else:
+            self._host.replace(*plugins, fresh=True)
+
+    def _restart(self, plugins: Sequence[Plugin]) -> None:
+        self._stack.close()
+        self._host = self._stack.enter_context(self._start(plugins))
+        self._log, self._upstream = 0, None
 
     def _place(self, name: str | None) -> int:
         """The place of a plugin in the chain."""
@@ -168,11 +205,11 @@ class Proxy:
         """Undo what the last test changed; start another host if that test ended the host."""
         if self._changed and self._defaults:
             try:
-                self._host.replace(*self._defaults, fresh=True)
+                self._give(self._defaults)
             except HostError:
-                self._stack.close()
-                self._host = self._stack.enter_context(self._start())
-        self._changed = False
+                self._restart(self._defaults)
+        self._changed = self._services  # it goes on between the tests: each gets a host of its own
+        self._log = 0 if self._services else self._host.log.size()
         self._upstream = Upstream(self._host) if self._host.origin else None
 
     def end(self) -> None:
@@ -232,7 +269,7 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with _reported(config):
         if config.getoption("--proxy-deployed"):
             deployed = _deployed(config.rootpath)
-            made = Proxy(lambda: nullcontext(deployed), [])
+            made = Proxy(lambda _: nullcontext(deployed), [])
         else:
             options = _options(config)
             sources = _sources(config, options)
@@ -241,7 +278,7 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             # in the user's own bootstrap too, the upstream is the one that tests ask what arrived
             settings = replace(options.settings, anywhere=True, adds_clusters=True)
             made = Proxy(
-                lambda: start(*plugins, folder=tmp_path_factory.mktemp("proxy"), settings=settings),
+                lambda chain: start(*chain, folder=tmp_path_factory.mktemp("proxy"), settings=settings),
                 plugins,
                 [Schema.of(source.project.root) if source.project else None for source in sources],
             )
@@ -293,7 +330,7 @@ def _sources(config: pytest.Config, options: RunOptions) -> list[Source]:
     return [Source(WasmModule.read(Path(file)), owner) for file, owner in zip(files, owners, strict=True)]
 
 
-def _deployed(root: Path) -> hosts.Host:
+def _deployed(root: Path) -> hosts.Running:
     from scaffold.errors import TargetError
     from scaffold.hosts.background import deployments
     from scaffold.hosts.background.target import attach

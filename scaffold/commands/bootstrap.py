@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from scaffold.core import files
@@ -14,6 +15,7 @@ from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy import local as host
 from scaffold.hosts.envoy import run_folder as envoy_files
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
+from scaffold.hosts.envoy.binary_info import Binary
 from scaffold.hosts.envoy.resources import Chain, Config, static_filter
 from scaffold.hosts.options import OF_ONE, RunOptions, default_port
 from scaffold.hosts.plugin import Plugin
@@ -21,6 +23,7 @@ from scaffold.project.envoy_clusters import Address, addresses, parse_upstream
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.check import hint_about
 
+GENERATED = "that scaffold generated"
 OPTIONS = (*OF_ONE, "port", "upstream", "keep_host", "envoy", "bootstrap")
 
 
@@ -46,15 +49,22 @@ def bootstrap(
     binary = envoys.find(options.envoy)
     chain = [source.plugin(options) for source in choice.load(build)]
     config = _bootstrap(chain, options, binary.version)
+    try:
+        _validate(config, binary, str(options.bootstrap or GENERATED))
+        if services := [replace(plugin, type="http") for plugin in chain if plugin.is_service]:
+            # Envoy only loads filters when it validates; to load, a service is no different
+            _validate(_bootstrap(services, RunOptions(), binary.version), binary, GENERATED)
+    except ModuleError as error:
+        error.hint = hint_about([plugin.module for plugin in chain], binary.version)
+        raise
+    return files.write_out(envoy_bootstrap.dump(config, as_json=out.suffix == ".json"), out)
+
+
+def _validate(config: Config, binary: Binary, name: str) -> None:
     with files.scratch() as folder:
         trial = folder / "bootstrap.json"
         trial.write_text(envoy_bootstrap.dump(config, as_json=True))
-        try:
-            host.validate(binary, trial, str(options.bootstrap or "that scaffold generated"))
-        except ModuleError as error:
-            error.hint = hint_about([plugin.module for plugin in chain], binary.version)
-            raise
-    return files.write_out(envoy_bootstrap.dump(config, as_json=out.suffix == ".json"), out)
+        host.validate(binary, trial, name)
 
 
 def _bootstrap(plugins: Sequence[Plugin], options: RunOptions, version: Version) -> Config:

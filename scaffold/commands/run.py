@@ -41,7 +41,10 @@ def run(
             running = stack.enter_context(host.start(*chain, folder=folder, settings=options.settings))
         logged = False
         with until_interrupted():
-            emit(Noted(f"{name} answers at {running.url}"))
+            if all(plugin.is_service for plugin in chain):
+                emit(Noted(f"{name} runs beside the listener at {running.url}, whose requests don't pass it"))
+            else:
+                emit(Noted(f"{name} answers at {running.url}"))
             emit(Noted(f"Ask Envoy: {curl(running.admin_address)}"))
             emit(Noted("Press Ctrl-C to stop"))
             for line in running.follow():

@@ -127,6 +127,11 @@ class LogLines(tuple[str, ...]):
     def __contains__(self, part: object) -> bool:
         return any(part in line for line in self) if isinstance(part, str) else False
 
+    @property
+    def trapped(self) -> bool:
+        """Whether they tell of a crash."""
+        return any(line.startswith("Function: ") and " failed" in line for line in self)
+
     def __repr__(self) -> str:
         return "\n".join(["logs:", *(f"  {indented(each)}" for each in self)]) if self else "logs: (none)"
 

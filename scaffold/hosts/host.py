@@ -55,6 +55,7 @@ class Host(Protocol):
 
         With `fresh` they start without state, even without shared data. Raises `ModuleError` when the
         host refuses one, or one doesn't return; then, or when `check` fails, the previous ones serve on.
+        Raises `HostError` for a service, which takes another host.
         """
         ...
 
@@ -70,6 +71,11 @@ class Running(Host, Protocol):
     @property
     def admin_address(self) -> str:
         """The admin interface: a socket's path, or `HOST:PORT`; "" if there is none."""
+        ...
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The host's counters and gauges, and the plugin's, by name."""
         ...
 
     @property

@@ -233,6 +233,11 @@ class HostSettings:
     types: tuple[str, ...] = ("http",)
     names: tuple[str, ...] = ()
 
+    @property
+    def has_service(self) -> bool:
+        """Whether one of the plugins is a service."""
+        return "service" in self.types
+
     def serving(self, *plugins: Plugin) -> HostSettings:
         """These settings, with the clusters and types of a chain of plugins.
 

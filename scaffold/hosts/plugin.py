@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 
 from scaffold.wasm.module import WasmModule
 
+SERVICE = "service"  # the type of plugins that no traffic meets, and that start and end with their host
+
 
 @dataclass(frozen=True)
 class Plugin:
     """What a host runs: a module, with a name, a root id and a configuration.
 
-    `image` names the image that the module is from, with its digest; "" where it is from none.
-    `type` is "http" or "network"; `clusters` are those that it may call or route to, beside the upstream.
-    `ticks` says whether it may have a timer.
-    `env` is its VM's environment, each "NAME=VALUE", or "NAME" for Envoy's own value; `vm_configuration` is
-    what its VM is started with. `allow_stop_iteration` sets Envoy's `allow_on_headers_stop_iteration`.
+    `image` names the image that the module is from, with its digest; "" where it is from none. `type` is
+    "http", "network" or "service"; `clusters` are those that it may call or route to, beside the upstream.
+    `ticks` says whether it may have a timer. `env` is its VM's environment, each "NAME=VALUE", or "NAME" for
+    Envoy's own value; `vm_configuration` is what its VM is started with. `allow_stop_iteration` sets Envoy's
+    `allow_on_headers_stop_iteration`.
     """
 
     name: str
@@ -30,3 +32,8 @@ class Plugin:
     env: tuple[str, ...] = ()
     vm_configuration: bytes = b""
     allow_stop_iteration: bool = False
+
+    @property
+    def is_service(self) -> bool:
+        """Whether it runs beside the traffic, and is replaced with its host."""
+        return self.type == SERVICE

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from scaffold.core import files
 from scaffold.core.events import Noted, Warned, emit
 from scaffold.core.option_fields import chosen, flag
-from scaffold.errors import ModuleError, ProjectError, UsageError
+from scaffold.errors import ProjectError, UsageError
 from scaffold.hosts.options import RunOptions
 from scaffold.hosts.plugin import Plugin
 from scaffold.project import called_clusters
 from scaffold.project.cargo_toml import FILE, locate
-from scaffold.project.crate import RUNNABLE, TABLE, Project
+from scaffold.project.crate import TABLE, Project
 from scaffold.project.projects import Projects, called, projects_at, projects_if_any
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import NotAPlugin, WasmModule
@@ -112,9 +112,6 @@ class Source:
         if self.project is None:
             return Plugin(self.module.path.stem, "", self.module, configuration or b"")
         settings = self.project.settings
-        if settings.type not in RUNNABLE:
-            path = self.project.root / FILE
-            raise ProjectError(f'{path}: plugins of type "{settings.type}" can be built, not run yet')
         return Plugin(
             self.project.name,
             settings.root_id,
@@ -225,9 +222,6 @@ def choose(argument: str | Path | None, root: Path, options: RunOptions = RunOpt
 
 def _from_image(name: str) -> Source:
     image = open_image(name)
-    if image.info.type not in RUNNABLE:
-        kind = image.info.type
-        raise ModuleError(f'{image.reference}: plugins of type "{kind}" can be packaged, not run yet')
     return Source(image.module, image=image)
 
 

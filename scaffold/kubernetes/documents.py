@@ -118,7 +118,7 @@ def check_type(pin: Pin, target: str, *types: str) -> None:
             f"`{target}` can't run a plugin of type `{pin.info.type}`",
             hint="`istio`, `istio-envoyfilter` and `envoy` run network plugins"
             if pin.info.type == "network"
-            else "configure a service in Envoy's own bootstrap",
+            else "a service is part of Envoy's own bootstrap: `scaffold bootstrap` prints one",
         )
 
 

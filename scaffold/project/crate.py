@@ -19,7 +19,6 @@ from scaffold.project.vm_environment import parse_variables
 from scaffold.project.workspace import Workspace, choices, inherits, strings
 
 TYPES = ("http", "network", "service")
-RUNNABLE = ("http", "network")
 TRIPLES = ("wasm32-wasip1", "wasm32-unknown-unknown")
 _RENAMED = {"wasm32-wasi": TRIPLES[0]}
 TABLE = f"package.metadata.{NAME}"

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from scaffold.errors import ProjectError, UsageError, nearest
 from scaffold.project.cargo_toml import FILE, NAME, is_plugin, locate, read_manifest, settings_in, table
-from scaffold.project.crate import RUNNABLE, TRIPLES, Project
+from scaffold.project.crate import TRIPLES, Project
 from scaffold.project.workspace import Workspace
 
 _MAX_NAMED = 5  # plugins in a line of output
@@ -64,8 +64,8 @@ class Projects:
     def chain(self) -> Projects:
         """The plugins that run, in the order in which they process requests.
 
-        `chain` in `[workspace.metadata.proxy-wasm]` names them; the default is every runnable plugin, in
-        the order of `members`. Raises `ProjectError` for an invalid chain.
+        `chain` in `[workspace.metadata.proxy-wasm]` names them; the default is every plugin, in the
+        order of `members`; services run beside the others. Raises `ProjectError` for an invalid chain.
         """
         if self.workspace is None:
             return self
@@ -114,21 +114,19 @@ def _chain(projects: Sequence[Project], workspace: Workspace) -> tuple[Project, 
     settings = settings_in(metadata, "workspace.metadata", path)
     for key in settings.keys() - {"chain"}:
         raise ProjectError(f"unknown key `{key}` in {where}", hint="known: chain")
-    runnable = {project.name: project for project in projects if project.settings.type in RUNNABLE}
-    if not runnable:
-        raise ProjectError(f"no plugin of the workspace in {path.parent} can run: all of them are services")
-    names = settings.get("chain", list(runnable))
+    plugins = {project.name: project for project in projects}
+    names = settings.get("chain", list(plugins))
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ProjectError(
             f"`chain` in {where} is not a list of names", hint='write `chain = ["auth", "ratelimit"]`'
         )
     for index, name in enumerate(names):
-        if name not in runnable:
-            message = f"`chain` in {where} names `{name}`, which isn't a runnable plugin of this workspace"
-            raise ProjectError(message, hint=nearest(name, list(runnable)))
+        if name not in plugins:
+            message = f"`chain` in {where} names `{name}`, which isn't a plugin of this workspace"
+            raise ProjectError(message, hint=nearest(name, list(plugins)))
         if name in names[:index]:
             raise ProjectError(f"`chain` in {where} names `{name}` twice")
-    return tuple(runnable[name] for name in names)
+    return tuple(plugins[name] for name in names)
 
 
 class Named(Protocol):

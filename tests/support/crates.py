@@ -91,6 +91,13 @@ def hello(crate: Path, tmp_path_factory: pytest.TempPathFactory) -> WasmModule:
 
 
 @pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, state: Path) -> WasmModule:
+    """The module of the service, in its crate; don't change that."""
+    root = shutil.copytree(PLUGINS / "service", tmp_path_factory.mktemp("plugins") / "service")
+    return scaffold.build(Path(root), scaffold.BuildOptions(yes=True))
+
+
+@pytest.fixture(scope="session")
 def probe(tmp_path_factory: pytest.TempPathFactory, state: Path) -> WasmModule:
     """The module of the plugin that shows, and breaks, everything."""
     root = shutil.copytree(PLUGINS / "probe", tmp_path_factory.mktemp("plugins") / "probe")

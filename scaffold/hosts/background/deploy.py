@@ -13,16 +13,16 @@ from pathlib import Path
 from scaffold.core import files, process
 from scaffold.core.events import Noted, emit, step
 from scaffold.core.option_fields import supported_by
-from scaffold.errors import HostError, ModuleError, TargetError
+from scaffold.errors import HostError, ModuleError, TargetError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments, supervisor
 from scaffold.hosts.background.deployments import DeployedPlugin, Record, Status, check_free
 from scaffold.hosts.background.target import attach, end, forget
 from scaffold.hosts.envoy.clusters import reachable
-from scaffold.hosts.envoy.log import OURS
+from scaffold.hosts.envoy.log import OURS, Log
 from scaffold.hosts.envoy.log_files import note
 from scaffold.hosts.envoy.run_folder import LOGS
-from scaffold.hosts.exchange import Exchange, Request
+from scaffold.hosts.exchange import Exchange, LogLines, Request
 from scaffold.hosts.options import HostSettings, RunOptions
 from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.source import Source
@@ -70,6 +70,8 @@ class Deployment:
         version keeps serving), `TargetError` when they are deployed but don't answer.
         """
         plugins = [source.plugin(self.options) for source in sources]
+        if probe is not None and all(plugin.is_service for plugin in plugins):
+            raise UsageError("--probe sends a request, and none passes a service", hint="leave it out")
         settings, now = self.settings.serving(*plugins), self.record
         host = attach(now) if now and self._fits(now, plugins, settings) else None
         if now and host and host.alive:
@@ -86,6 +88,7 @@ class Deployment:
     def _fits(self, now: Record, plugins: Sequence[Plugin], settings: HostSettings) -> bool:
         """Whether the deployed host can take the plugins as it is, if it answers."""
         same = now.alive and now.target == self.target and settings.fit(now.settings, now.port)
+        same = same and not any(plugin.is_service for plugin in plugins)
         return same and not _moved(now.plugins, plugins) and now.restarts
 
     @property
@@ -116,14 +119,18 @@ class Deployment:
         if now and now.alive:
             self._validate(plugins, settings)
             self._check_port()  # another program may have taken it during the build
-            changes = _changes(now, self.target, plugins, settings) or "its Envoy is started anew"
+            why = "a service starts with its Envoy" if settings.has_service else "its Envoy is started anew"
+            changes = _changes(now, self.target, plugins, settings) or why
             emit(Noted(f"{changes}; Envoy restarts, and open connections drop"))
+            if not (settings.port or settings.bootstrap or now.settings.bootstrap):
+                settings = dataclasses.replace(settings, port=now.port)  # its clients know it
         end(self.folder, now)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(mode=0o700)
         own = self.folder / "envoy"
         own.mkdir(mode=0o700)
         (own / LOGS).symlink_to(deployments.logs(self.folder, make=True))
+        begun = Log(hosts.load(self.target).files_in(own).log).size()
         try:
             with (
                 step(f"Starting Envoy with {chained(plugins)}"),
@@ -143,7 +150,7 @@ class Deployment:
                     started=process.start_time(child.pid) or 0.0,
                 )
                 self._save(record, plugins)
-                verified = _Verified(attach(record), plugins, probe)
+                verified = _Verified(attach(record), plugins, probe, begun)
                 verified.check()
                 child.commit()
         except BaseException:
@@ -172,23 +179,25 @@ class Deployment:
 class _Verified:
     """A request through deployed plugins; to the user's own upstream only if there is a `probe`, its path.
 
-    `error` is what went wrong although the plugins are deployed.
+    `begun` is where the log was when Envoy started; `error` is what went wrong although they are deployed.
     """
 
     host: hosts.Running
     plugins: Sequence[Plugin]
     probe: str | None
+    begun: int = 0
     error: TargetError | None = None
 
     def check(self) -> None:
         """Send it. Raises `ModuleError` if a plugin loops, and can't stay."""
-        if self.host.origin is None and self.probe is None:
+        if not self._services and self.host.origin is None and self.probe is None:
             emit(Noted("not verified: this is your own upstream; pass --probe PATH"))
             return
         mark = self.host.log.size()
         is_stuck = self.host.is_stuck() if any(plugin.ticks for plugin in self.plugins) else None
         try:
-            self._send()
+            if not self._services:
+                self._send()
             if is_stuck:
                 self._await_tick(is_stuck)
         except HostError as error:
@@ -198,7 +207,24 @@ class _Verified:
             name = chained(self.plugins)
             self.error = TargetError(
                 "\n".join([*words, f"{name} is deployed, but doesn't answer: {error.message}"]),
-                hint="does it loop, or wait for something? --probe PATH sends another request",
+                hint="does it loop, or wait for something?"
+                + ("" if self._services else " --probe PATH sends another request"),
+            )
+        if self._services and not self.error:
+            self._check_services()
+
+    @property
+    def _services(self) -> bool:
+        """Whether no request passes any of the plugins."""
+        return all(plugin.is_service for plugin in self.plugins)
+
+    def _check_services(self) -> None:
+        """See whether services have crashed."""
+        lines = LogLines(line.text for line in self.host.log.since(self.begun) if line.of_plugin)
+        if lines.trapped:
+            self.error = TargetError(
+                "\n".join([*lines[-5:], f"{chained(self.plugins)} is deployed, but crashed"]),
+                hint="fix it and deploy again: Envoy starts a crashed service only when it starts itself",
             )
 
     def _words(self, mark: int) -> list[str]:
@@ -210,7 +236,7 @@ class _Verified:
         deadline = time.monotonic() + TICK_SECONDS
         while time.monotonic() < deadline:
             if is_stuck():
-                raise HostError("it got stuck after the first request")
+                raise HostError("it got stuck" + ("" if self._services else " after the first request"))
             time.sleep(0.05)
 
     def _send(self) -> None:

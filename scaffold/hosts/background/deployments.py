@@ -20,7 +20,7 @@ from scaffold.core.versions import Version
 from scaffold.errors import HostError
 from scaffold.hosts.host import HOSTS
 from scaffold.hosts.options import HostSettings, RunOptions
-from scaffold.hosts.plugin import Plugin
+from scaffold.hosts.plugin import SERVICE, Plugin
 from scaffold.project.projects import chained
 
 RECORD = "deployment.json"
@@ -98,7 +98,8 @@ class Status:
     """A deployment as the user sees it; `age` is in seconds since the last deploy.
 
     `running` is about its supervisor, `answers` about Envoy; `reverted` says that the version before
-    `plugins` runs, since they ended Envoy again and again. `admin_address` is a socket's path or
+    `plugins` runs, since they ended Envoy again and again. `is_service` says that no traffic meets them.
+    `admin_address` is a socket's path or
     `HOST:PORT`.
     """
 
@@ -114,6 +115,7 @@ class Status:
     age: float
     root: str
     envoy_image: str = ""
+    is_service: bool = False
 
     @classmethod
     def of(
@@ -134,12 +136,14 @@ class Status:
             age=max(0.0, time.time() - record.since),
             root=record.root,
             envoy_image=settings.envoy_image or "",
+            is_service=set(settings.types) == {SERVICE},
         )
 
     def summary(self) -> str:
         """A line with its name and URL, and a line for each detail."""
         ended = "it ended by itself; `scaffold logs` may say why"
-        where = f"{self.url}, deployed {age(self.age)} ago" if self.running else ended
+        place = f"beside the listener at {self.url}" if self.is_service else self.url
+        where = f"{place}, deployed {age(self.age)} ago" if self.running else ended
         image = f" in {self.envoy_image}" if self.envoy_image else ""
         silent = [] if self.answers else ["  Envoy doesn't answer now; `scaffold logs` may say why"]
         if self.reverted:

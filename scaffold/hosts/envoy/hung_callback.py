@@ -61,7 +61,8 @@ def _open_call(child: Child, folder: Folder, seconds: float) -> str:
     calls = _Calls(child)
     deadline = time.monotonic() + seconds
     ready = False
-    while time.monotonic() < deadline:
+    # a call that is open when the time is up gets what it takes to tell: the machine may be busy
+    while (now := time.monotonic()) < deadline or (calls.any_open and now < deadline + _SECONDS):
         ended = child.poll() is not None
         lines, at = log.read(at)
         calls.look()
@@ -85,6 +86,11 @@ class _Calls:
         self._child = child
         self._now = (0.0, 0.0)  # by the clock, and by the processor's time
         self._open: list[tuple[str, tuple[float, float]]] = []  # the function, and since when
+
+    @property
+    def any_open(self) -> bool:
+        """Whether a call hasn't returned."""
+        return bool(self._open)
 
     def look(self) -> None:
         """Take the time, once for all lines that have come since the last look."""

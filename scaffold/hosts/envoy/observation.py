@@ -130,7 +130,7 @@ class Observation:
     @property
     def trapped(self) -> bool:
         """Whether the plugin crashed."""
-        return any(line.startswith("Function: ") and " failed" in line for line in self.logs)
+        return self.logs.trapped
 
     def _end(self, request_id: str | None, port: int) -> dict[str, Any] | None:
         """The record of the end, once it is in the access log.

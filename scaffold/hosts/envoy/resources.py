@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from scaffold.core.files import digest
@@ -24,9 +24,14 @@ Config = dict[str, Any]
 
 EXTENSIONS = "type.googleapis.com/envoy.extensions"
 WASM = f"{EXTENSIONS}.filters.http.wasm.v3.Wasm"
-TYPES = {"http": WASM, "network": WASM.replace(".http.", ".network.")}  # by the plugin's type
+TYPES = {  # by the plugin's type
+    "http": WASM,
+    "network": WASM.replace(".http.", ".network."),
+    "service": f"{EXTENSIONS}.wasm.v3.WasmService",
+}
 TCP_PROXY = f"{EXTENSIONS}.filters.network.tcp_proxy.v3.TcpProxy"
 HTTP_MANAGER = f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_CALLED = {"network": "network plugin", "service": "service"}
 FILTER = "scaffold"  # the name of the first ECDS resource
 CLUSTER = "x-cluster"  # the request header that chooses another cluster
 STDERR = "/dev/stderr"  # as the path of an access log: Envoy's standard error, whoever owns it
@@ -45,21 +50,35 @@ def socket_address(place: Address) -> Config:
 
 @dataclass(frozen=True)
 class Chain:
-    """Filters in the order in which traffic meets them; network filters come before all HTTP filters."""
+    """Filters in the order in which traffic meets them; network filters come before all HTTP filters.
+
+    No traffic meets the services, which are extensions of the bootstrap.
+    """
 
     http: list[Config]
     network: list[Config]
+    services: list[Config] = field(default_factory=list)
 
     @classmethod
     def of(cls, filters: Iterable[Config], kinds: Iterable[str]) -> Self:
         """The chain of `filters`, whose types are `kinds`."""
         pairs = list(zip(filters, kinds, strict=True))
-        return cls(*([each for each, kind in pairs if kind == wanted] for wanted in ("http", "network")))
+        return cls(*([each for each, kind in pairs if kind == wanted] for wanted in TYPES))
+
+    @property
+    def filters(self) -> list[Config]:
+        """Those that traffic meets."""
+        return [*self.network, *self.http]
 
     @property
     def kind(self) -> str:
         """Where the chain goes: into an HTTP connection manager ("http"), or before a TCP proxy."""
-        return "http" if self.http else "network"
+        return "network" if self.network and not self.http else "http"
+
+    def add_services(self, bootstrap: Config) -> None:
+        """Add the services to a bootstrap."""
+        if self.services:
+            bootstrap.setdefault("bootstrap_extensions", []).extend(self.services)
 
 
 def wasm_vm(
@@ -86,11 +105,15 @@ def wasm_filter(
     more: Config | None = None,
     kind: str = "http",
 ) -> Config:
-    """The filter that runs a plugin in a VM; `more` are the plugin's other fields, as Envoy names them."""
+    """The filter that runs a plugin in a VM, or the service: one for all threads, on the main one.
+
+    `more` are the plugin's other fields, as Envoy names them.
+    """
     plugin: Config = {"name": name, "root_id": root_id, "vm_config": vm}
     if configuration:
         plugin["configuration"] = any_value(configuration)
-    return {"@type": TYPES[kind], "config": plugin | (more or {})}
+    made = {"@type": TYPES[kind], "config": plugin | (more or {})}
+    return made | {"singleton": True} if kind == "service" else made
 
 
 def local_file(path: str) -> Config:
@@ -122,8 +145,8 @@ def stop_iteration(kind: str, version: Version) -> Config:
 
     Raises `UsageError` for a network plugin, and for an Envoy without the field.
     """
-    if kind == "network":
-        raise UsageError("--allow-stop-iteration is for HTTP plugins, and this is a network plugin")
+    if kind != "http":
+        raise UsageError(f"--allow-stop-iteration is for HTTP plugins, and this is a {_CALLED[kind]}")
     envoy_versions.require(envoy_versions.STOP_ITERATION, version)
     return {"allow_on_headers_stop_iteration": True}
 
@@ -155,7 +178,7 @@ def ecds_response(typed_config: Config, version_info: str, place: int = 0) -> Co
 
 
 def static_filter(typed_config: Config, place: int = 0) -> Config:
-    """The listener's slot for a filter that never changes."""
+    """The listener's slot for a filter that never changes, or a service as an extension of the bootstrap."""
     return {"name": filter_name(place), "typed_config": typed_config}
 
 

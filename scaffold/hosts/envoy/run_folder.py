@@ -17,7 +17,7 @@ from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy.resources import Chain, Config
 from scaffold.hosts.options import HostSettings
-from scaffold.hosts.plugin import Plugin
+from scaffold.hosts.plugin import SERVICE, Plugin
 from scaffold.project.envoy_clusters import UPSTREAM, Address
 from scaffold.project.vm_environment import parse_variables
 from scaffold.wasm.module import WasmModule
@@ -140,11 +140,7 @@ class Folder:
 
     def make_bootstrap(self, settings: HostSettings, clusters: Mapping[str, Address]) -> Config:
         """Envoy's configuration: our one listener or the user's own, with filters that it reads from here."""
-        slots = [
-            envoy_config.ecds_filter(self.within(self.filter(place)), place, kind=kind)
-            for place, kind in enumerate(settings.types)
-        ]
-        chain = Chain.of(slots, settings.types)
+        chain = Chain.of(map(self._slot, count(), settings.types), settings.types)
         seen = {name: self._within(address) for name, address in clusters.items()}
         log = envoy_config.STDERR if self.enclosed else str(self.access_pipe)
         if settings.bootstrap:
@@ -162,6 +158,14 @@ class Folder:
             ours = envoy_config.admin(self.within(self.admin_socket), self._socket_mode)
             made["admin"] = admin | ours
         return made
+
+    def _slot(self, place: int, kind: str) -> Config:
+        """A place of the chain; what is in a service's file Envoy reads when it starts, and never again."""
+        file = self.filter(place)
+        if kind != SERVICE:
+            return envoy_config.ecds_filter(self.within(file), place, kind=kind)
+        (resource,) = json.loads(file.read_text())["resources"]
+        return envoy_config.static_filter(resource["typed_config"], place)
 
     def _within(self, address: Address) -> Address:
         """An address as Envoy knows it: its socket and its file of authorities may be in our folders."""
@@ -301,15 +305,16 @@ def generated(
     )
     made = envoy_config.bootstrap(listeners=[listener], clusters=[])
     envoy_config.add_clusters(made, clusters)
+    chain.add_services(made)
     return made
 
 
 def wasm(plugin: Plugin, module: str, version: Version, *, vm_id: str = "") -> Config:
-    """The filter that runs `plugin` from the file `module`.
+    """The filter, or the service, that runs `plugin` from the file `module`.
 
     Raises `UsageError` for what this version of Envoy, or the plugin's type, doesn't support.
     """
-    more = envoy_config.reloading(version)
+    more = {} if plugin.is_service else envoy_config.reloading(version)  # Envoy reloads no service
     if plugin.allow_stop_iteration:
         more |= envoy_config.stop_iteration(plugin.type, version)
     vm = envoy_config.wasm_vm(

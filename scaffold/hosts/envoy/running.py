@@ -25,7 +25,7 @@ from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import FilterFile, Folder
 from scaffold.hosts.exchange import REQUEST_ID, Exchange, Headers, Request
 from scaffold.hosts.options import HostSettings
-from scaffold.hosts.plugin import Plugin
+from scaffold.hosts.plugin import SERVICE, Plugin
 from scaffold.wasm.check import hint_about
 
 if TYPE_CHECKING:
@@ -141,6 +141,11 @@ class EnvoyHost:
         return f"http://localhost:{self.port}"
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """Envoy's counters and gauges that were ever used, and the plugin's, by name."""
+        return self.admin.metrics()
+
+    @property
     def admin_address(self) -> str:
         """Envoy's admin interface: a socket's path, or `HOST:PORT`."""
         return self.admin.address
@@ -175,6 +180,8 @@ class EnvoyHost:
         one serves. Raises `ModuleError`, with Envoy's words, when it refuses one; then, and when `check`
         fails, all are restored. After a `Loop` Envoy has to be restarted with them.
         """
+        if any(plugin.is_service for plugin in plugins):
+            raise HostError("Envoy replaces no service while it runs", hint="start another Envoy with it")
         self._observer.settle()
         taken: list[tuple[int, Plugin, FilterFile]] = []
         try:
@@ -350,18 +357,20 @@ def _ready(
     log = Log(folder.log)
     begun = time.monotonic()
     known = [plugin for plugin in plugins if isinstance(plugin, Plugin)]
+    types = [plugin.type if isinstance(plugin, Plugin) else plugin for plugin in plugins]
+    places = [place for place, kind in enumerate(types) if kind != SERVICE]
     suspicious = begun + patience(known) if known else math.inf
     host: EnvoyHost | None = None
     while time.monotonic() < begun + READY_SECONDS:
         if (code := child.poll()) is not None:
-            raise died(code, log.since(mark))
+            raise refused_service(known, log, mark, program.version) or died(code, log.since(mark))
         if host is None and folder.admin_address():
             host = EnvoyHost(folder, 0, program.version, child, find_loop)
         if host:
-            for place in range(len(plugins)):
+            for place in places:
                 if host.pulse.counter("update_rejected", place):
                     raise refused(known[place] if known else None, log, mark, program.version)
-            taken = all(host.pulse.counter("update_success", place) for place in range(len(plugins)))
+            taken = all(host.pulse.counter("update_success", place) for place in places)
             if taken and host.pulse.live() and (port := program.port(host.pulse)):
                 host.port = port
                 return host
@@ -374,6 +383,16 @@ def _ready(
         time.sleep(0.005)
     words = dict.fromkeys(deque((line.text for line in log.since(mark) if line.serious), maxlen=20))
     raise HostError("\n".join([*words, f"Envoy was not ready within {READY_SECONDS:g} s"]))
+
+
+def refused_service(plugins: Sequence[Plugin], log: Log, mark: int, version: Version) -> ModuleError | None:
+    """The error for the service that ended Envoy, which doesn't start without it; None if none did."""
+    words = "\n".join(line.text for line in log.since(mark) if line.serious)
+    named = re.search(rf"{_REFUSED} plugin (.+?)`", words)
+    if named is None:
+        return None
+    plugin = next((each for each in plugins if each.name == named[1]), None)
+    return refused(plugin, log, mark, version)
 
 
 def refused(plugin: Plugin | None, log: Log, mark: int, version: Version) -> ModuleError:

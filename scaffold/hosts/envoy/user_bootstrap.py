@@ -59,35 +59,44 @@ def insert(
 
     A plugin that has a place there already keeps it instead; `names` are the plugins', in their order.
 
-    Network filters go before every TCP proxy or, in a chain with HTTP filters, before every manager. What
-    else we need is added if it is missing: the node's names, a watchdog that ends a looping plugin, our
-    access log. `source` names the file in errors. Raises `ProjectError`
+    Network filters go before every TCP proxy or, in a chain with HTTP filters, before every manager.
+    Services become extensions. What else we need is added if it is missing: the node's names, a watchdog
+    that ends a looping plugin, our access log. `source` names the file in errors. Raises `ProjectError`
     when it is for v2, or has no place for the filters.
     """
     changed = copy.deepcopy(bootstrap)
     _refuse_v2(changed, source)
     new = _replaced(changed, filters, names)
+    if new.services:
+        _list(changed, "bootstrap_extensions").extend(new.services)
     inserted = False
     for listener in _dicts(changed.get("static_resources"), "listeners"):
-        managers = _before_routers(listener, new, source) if filters.http else []
+        managers = _before_routers(listener, new, source) if filters.kind == "http" else []
         proxies = _before(envoy_config.TCP_PROXY, listener, new.network) if filters.network else []
         for end in [*managers, *proxies]:
             if access_log:
                 _list(end, "access_log").append(envoy_config.access_log(access_log))
         if managers or proxies:
             listener.setdefault("enable_reuse_port", False)
-        inserted = inserted or bool(managers if filters.http else proxies)
+        inserted = inserted or not filters.filters or bool(managers if filters.http else proxies)
     if not inserted:
-        what = "TCP proxy" if filters.kind == "network" else "HTTP connection manager"
-        where = "before one" if filters.kind == "network" else "before the router of one"
-        raise ProjectError(
-            f"{source} has no {what} in a static listener",
-            hint=f"the filter goes {where}; listeners from LDS can't be changed",
-        )
+        raise _no_place(filters, source)
     defaults = envoy_config.bootstrap(listeners=[], clusters=[])
     for key in ("node", "watchdogs"):
         changed.setdefault(key, defaults[key])
     return changed
+
+
+def _no_place(filters: Chain, source: Path) -> ProjectError:
+    """The error for a bootstrap without a listener that filters fit into, or without any."""
+    if not filters.filters:
+        return ProjectError(f"{source} has no static listener", hint="add one, on any port")
+    what = "TCP proxy" if filters.kind == "network" else "HTTP connection manager"
+    where = "before one" if filters.kind == "network" else "before the router of one"
+    return ProjectError(
+        f"{source} has no {what} in a static listener",
+        hint=f"the filter goes {where}; listeners from LDS can't be changed",
+    )
 
 
 def slot_of(bootstrap: Config, kind: str, name: str) -> Slot | None:
@@ -114,11 +123,15 @@ def _replaced(bootstrap: Config, filters: Chain, names: Sequence[str]) -> Chain:
             if not own_slot.replace(_chains(bootstrap, kind), kind, named.get(slot["name"], ""), slot)
         ]
 
-    return Chain(left("http", filters.http), left("network", filters.network))
+    by_kind = {"http": filters.http, "network": filters.network, "service": filters.services}
+    return Chain(*(left(kind, slots) for kind, slots in by_kind.items()))
 
 
 def _chains(bootstrap: Config, kind: str) -> Iterator[list[Any]]:
-    """The lists of filters that have plugins of a kind."""
+    """The lists of filters, or of extensions, that have plugins of a kind."""
+    if kind == "service":
+        yield _list(bootstrap, "bootstrap_extensions") if "bootstrap_extensions" in bootstrap else []
+        return
     for listener in _dicts(bootstrap.get("static_resources"), "listeners"):
         if kind == "http":
             for _, _, manager in _ending_with(MANAGER, listener):

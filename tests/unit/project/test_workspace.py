@@ -172,7 +172,7 @@ def test_a_chain_is_what_it_is_said_to_be(root):
         ("chain = [1]", "`chain` in {} is not a list of names", 'write `chain = ["auth", "ratelimit"]`'),
         (
             'chain = ["library"]',
-            "`chain` in {} names `library`, which isn't a runnable plugin of this workspace",
+            "`chain` in {} names `library`, which isn't a plugin of this workspace",
             "known: b, a, c",
         ),
         ('chain = ["a", "b", "a"]', "`chain` in {} names `a` twice", None),
@@ -305,15 +305,10 @@ def test_a_file_of_tests_that_is_named_as_in_a_member_goes_to_each(root, monkeyp
     }
 
 
-def test_a_service_is_in_no_chain(root):
+def test_a_service_runs_beside_the_chain(root):
     chained(root)
-    service = '[package.metadata.proxy-wasm]\ntype = "service"\n'
-    crate(root / "a", LIB + service)
-    assert [project.name for project in projects_at(root).chain] == ["b", "c"]
-    for name in "bc":
-        crate(root / name, LIB + service)
-    with pytest.raises(ProjectError, match="can run: all of them are services"):
-        _ = projects_at(root).chain
+    crate(root / "a", LIB + '[package.metadata.proxy-wasm]\ntype = "service"\n')
+    assert [project.name for project in projects_at(root).chain] == ["b", "a", "c"]
 
 
 def test_a_root_with_a_package_that_is_no_plugin_is_there_once(root, capsys):

@@ -115,13 +115,20 @@ def test_what_cannot_be_written_is_known_before_the_first_filter_is_replaced(fol
     assert sorted(path.name for path in folder.watched.glob("ecds*")) == ["ecds-2.json", "ecds.json"]
 
 
-def test_a_service_is_not_run_as_a_filter(tmp_path):
-    (tmp_path / "Cargo.toml").write_text(
-        '[package]\nname = "p"\n[lib]\ncrate-type = ["cdylib"]\n'
-        '[package.metadata.proxy-wasm]\ntype = "service"\n'
-    )
-    with pytest.raises(ProjectError, match="can be built, not run yet"):
-        plugin_of(tmp_path, module(tmp_path / "m.wasm", 1))
+def test_a_service_is_an_extension_beside_the_listener(folder, tmp_path):
+    chain = [
+        Plugin("svc", "", module(tmp_path / "s.wasm", 1), b"first", type="service"),
+        Plugin("web", "", module(tmp_path / "m.wasm", 1)),
+    ]
+    folder.write_filters(chain, (1, 40))
+    made = folder.make_bootstrap(HostSettings().serving(*chain), {"upstream": Address()})
+    (extension,) = made["bootstrap_extensions"]
+    config = extension["typed_config"]["config"]
+    assert (config["name"], config["configuration"]["value"]) == ("svc", "first")
+    assert "failure_policy" not in config, "Envoy reloads no service"
+    (listener,) = made["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    assert [each["name"] for each in manager["http_filters"]] == ["scaffold-2", "envoy.filters.http.router"]
 
 
 def test_a_network_filter_has_a_chain_of_its_own(folder, tmp_path):

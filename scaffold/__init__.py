@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from scaffold.commands.login import login, logout
     from scaffold.commands.logs import logs
     from scaffold.commands.manifest import manifest
+    from scaffold.commands.metrics import metrics
     from scaffold.commands.new import new
     from scaffold.commands.package import package
     from scaffold.commands.pull import pull
@@ -58,6 +59,7 @@ OPERATIONS = {
     "deploy": "scaffold.commands.deploy",
     "status": "scaffold.commands.status",
     "logs": "scaffold.commands.logs",
+    "metrics": "scaffold.commands.metrics",
     "admin": "scaffold.commands.admin",
     "undeploy": "scaffold.commands.undeploy",
     "envoys": "scaffold.commands.envoys",
@@ -105,6 +107,7 @@ __all__ = [
     "logout",
     "logs",
     "manifest",
+    "metrics",
     "new",
     "package",
     "pull",

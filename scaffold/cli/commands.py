@@ -31,7 +31,7 @@ _HEADINGS = {
     "Build and test": "build test clean",
     "Run and deploy": "run deploy status logs undeploy envoys",
     "Ship": "package push pull manifest ci login logout",
-    "Look inside": "admin inspect bootstrap images tags",
+    "Look inside": "metrics admin inspect bootstrap images tags",
     "Maintain": "update tag rmi import-wasme completion",
 }
 
@@ -266,6 +266,17 @@ def logs(**options: Any) -> object:
     With --json each line is an object, with the time in UTC.
     """
     return scaffold.logs(**options)
+
+
+@cli.command()
+@root_option
+@click.option("-f", "--follow", is_flag=True, help="Show what changes until Ctrl-C.")
+@click.option("--all", "everything", is_flag=True, help="Include Envoy's own metrics about wasm.")
+@click.option("--prometheus", is_flag=True, help="Print them in Prometheus's format.")
+@json_option
+def metrics(**options: Any) -> object:
+    """Show the counters, gauges and histograms of the deployed plugin."""
+    return scaffold.metrics(**options)
 
 
 @cli.command()

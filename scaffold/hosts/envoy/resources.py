@@ -369,6 +369,7 @@ def for_development(bootstrap: Config) -> None:
     Every cluster has as many connections and requests at once as clients want: none gets a 503. The main
     thread, which compiles a megabyte of a module in about a second, is ended if it is stuck for a minute.
     """
+    bootstrap["stats_flush_interval"] = "1s"  # a histogram shows what was recorded before the last one
     minute = dict.fromkeys(("miss_timeout", "megamiss_timeout", "kill_timeout"), "60s")
     bootstrap["watchdogs"]["main_thread_watchdog"] = minute
     limits = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), MANY)

@@ -227,7 +227,7 @@ def test_every_command_explains_that_there_is_no_project(name, tmp_path, capsys)
     ran = entered(capsys, name, *NEEDED.get(name, []), "--root", tmp_path)
     if name in ("status", "undeploy"):
         assert (ran.code, ran.err) == (0, f"nothing is deployed from {tmp_path}\n")
-    elif name in ("logs", "admin"):
+    elif name in ("logs", "metrics", "admin"):
         assert (ran.code, ran.err.splitlines()[0]) == (9, "error: nothing is deployed from here")
     else:
         hint = "run `scaffold new NAME` first, or pass --root"

@@ -2,7 +2,7 @@
 //!
 //! The request's path chooses: `/panic`, `/panic-response`, `/loop`, `/eat` (memory), `/local` (answers by itself),
 //! `/strip` (takes the request id away), `/hold` (pauses until a callout has come back), `/vm` (answers with
-//! what its VM has got), `/metadata` (tells the upstream the node's and the route's), `/wait-for-body` (holds the headers back until the body has come). The
+//! what its VM has got), `/measure/NUMBER` (sets a gauge, and records it in a histogram), `/metadata` (tells the upstream the node's and the route's), `/wait-for-body` (holds the headers back until the body has come). The
 //! configuration `refuse` is refused, `panic` panics; any other comes back in `x-configuration`.
 
 use log::{error, info};
@@ -21,6 +21,7 @@ struct Root {
     vm_configuration: String,
     configuration: String,
     requests: Option<u32>,
+    measured: Option<(u32, u32)>,
 }
 
 impl Context for Root {}
@@ -36,6 +37,9 @@ impl RootContext for Root {
         let bytes = self.get_plugin_configuration().unwrap_or_default();
         self.configuration = String::from_utf8_lossy(&bytes).into_owned();
         self.requests = hostcalls::define_metric(MetricType::Counter, "probe_requests").ok();
+        let gauge = hostcalls::define_metric(MetricType::Gauge, "probe_level");
+        let histogram = hostcalls::define_metric(MetricType::Histogram, "probe.sizes");
+        self.measured = gauge.ok().zip(histogram.ok());
         match self.configuration.as_str() {
             "\"panic\"" => panic!("asked to panic in on_configure"),
             "\"refuse\"" => {
@@ -56,6 +60,7 @@ impl RootContext for Root {
             configuration: self.configuration.clone(),
             panics_later: false,
             requests: self.requests,
+            measured: self.measured,
         }))
     }
 }
@@ -65,6 +70,7 @@ struct Stream {
     configuration: String,
     panics_later: bool,
     requests: Option<u32>,
+    measured: Option<(u32, u32)>,
 }
 
 impl Context for Stream {
@@ -81,6 +87,11 @@ impl HttpContext for Stream {
             let _ = hostcalls::increment_metric(id, 1);
         }
         let path = self.get_http_request_header(":path").unwrap_or_default();
+        let number = path.strip_prefix("/measure/").and_then(|number| number.parse().ok());
+        if let (Some(number), Some((gauge, histogram))) = (number, self.measured) {
+            let _ = hostcalls::record_metric(gauge, number);
+            let _ = hostcalls::record_metric(histogram, number);
+        }
         match path.as_str() {
             "/panic" => panic!("asked to panic"),
             "/panic-response" => self.panics_later = true,

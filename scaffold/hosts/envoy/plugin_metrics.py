@@ -1,0 +1,125 @@
+"""The metrics that plugins define, as Envoy has them: counters, gauges and histograms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from scaffold.errors import HostError
+
+if TYPE_CHECKING:
+    from scaffold.hosts.envoy.admin import Admin
+
+_OF_PLUGINS, _OF_WASM = r"^wasmcustom\.", "^wasm"  # with the second, also Envoy's own about VMs and modules
+_QUANTILES = ("0", "50", "90", "95", "99", "100")  # those that are shown, in percent
+_NAMES = {"0": "min", "100": "max"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: `type` is "counter", "gauge" or "histogram".
+
+    The `value` of a histogram is how many were recorded; `sum` is theirs, as exact as Envoy's buckets, and
+    `quantiles` are by percent, "0" being the least and "100" the greatest.
+    """
+
+    name: str
+    type: str
+    value: int
+    sum: float = 0.0
+    quantiles: Mapping[str, float] = field(default_factory=dict)
+
+    def shown(self) -> str:
+        """Its value, in words."""
+        if self.type != "histogram":
+            return f"{self.value:,}"
+        known = {name: self.quantiles[name] for name in _QUANTILES if name in self.quantiles}
+        spread = [f"{_NAMES.get(name, f'p{name}')} {value:g}" for name, value in known.items()]
+        return ", ".join([f"{self.value:,} recorded", f"sum {self.sum:g}", *spread])
+
+
+class Metrics(tuple[Metric, ...]):
+    """The metrics of a deployment, by name."""
+
+    def summary(self) -> str:
+        """A table."""
+        widths = [max((len(getattr(each, name)) for each in self), default=0) for name in ("name", "type")]
+        return "\n".join(
+            f"{each.name:<{widths[0]}}  {each.type:<{widths[1]}}  {each.shown()}" for each in self
+        )
+
+
+@dataclass(frozen=True)
+class Change:
+    """A metric that has changed, by how much, and when, in seconds since 1970."""
+
+    time: float
+    metric: Metric
+    by: int
+
+    def summary(self) -> str:
+        """A line."""
+        from scaffold.core.times import shown
+
+        return f"{shown(self.time)} {self.metric.name} {self.by:+,}: {self.metric.shown()}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The line as `--json` prints it."""
+        from scaffold.core.times import utc
+
+        return {"time": utc(self.time), **vars(self.metric), "change": self.by}
+
+
+def read(admin: Admin, *, everything: bool = False) -> Metrics:
+    """The metrics that the plugins have defined; with `everything`, also Envoy's own about wasm."""
+    found: list[Metric] = []
+    for kind in ("Counters", "Gauges"):
+        stats = json.loads(_ask(admin, f"?format=json&type={kind}", everything))["stats"]
+        found += [Metric(_name(each), kind.lower()[:-1], each["value"]) for each in stats if "name" in each]
+    stats = json.loads(_ask(admin, "?format=json&type=Histograms&histogram_buckets=detailed", everything))
+    found += [each for part in stats["stats"] for each in _histograms(part.get("histograms", {}))]
+    return Metrics(sorted(found, key=lambda metric: metric.name))
+
+
+def prometheus(admin: Admin, *, everything: bool = False) -> str:
+    """The same in Prometheus's format, as Envoy writes it."""
+    return _ask(admin, "/prometheus?", everything)
+
+
+def changes(before: Sequence[Metric], after: Sequence[Metric], time: float) -> Iterator[Change]:
+    """What has changed between two readings; an Envoy that was restarted counts from 0 again."""
+    old = {metric.name: metric.value for metric in before}
+    for metric in after:
+        by = metric.value - old.get(metric.name, 0)
+        if by < 0 and metric.type != "gauge":
+            by = metric.value
+        if by:
+            yield Change(time, metric, by)
+
+
+def _ask(admin: Admin, query: str, everything: bool) -> str:
+    path = f"/stats{query}&filter={quote(_OF_WASM if everything else _OF_PLUGINS)}"
+    status, text = admin.ask(path)
+    if status != 200:
+        raise HostError(f"Envoy answered {status} when asked for its metrics: {text.strip()[:200]}")
+    return text
+
+
+def _histograms(part: Mapping[str, Any]) -> Iterator[Metric]:
+    names = [f"{percent:g}" for percent in part.get("supported_percentiles", [])]
+    for each in part.get("details", []):
+        totals = each["totals"]
+        middles = ((one["lower_bound"] + one["width"] / 2) * one["count"] for one in totals)
+        cumulative = (one["cumulative"] for one in each["percentiles"])
+        quantiles = {name: one for name, one in zip(names, cumulative, strict=True) if one is not None}
+        yield Metric(
+            _name(each), "histogram", sum(one["count"] for one in totals), round(sum(middles), 6), quantiles
+        )
+
+
+def _name(stat: Mapping[str, Any]) -> str:
+    """The name that the plugin gave it."""
+    return str(stat["name"]).removeprefix("wasmcustom.")

@@ -25,6 +25,10 @@ SECONDS = {"unit": 60 if PROFILE == "dev" else 600, "component": 600}
 os.environ.pop("PYTHONUNBUFFERED", None)
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(autouse=True)
 def signals_again() -> Iterator[None]:
     """A command that a signal ends ignores more of them: here, only until its test has ended."""

@@ -45,7 +45,7 @@ def taken(tmp_path: Path):
     def read(config: envoy_config.Config) -> None:
         path = tmp_path / "envoy.json"
         path.write_text(json.dumps(config))
-        envoy.validate(envoys.find(), path, "of the test")
+        assert envoy.validate(envoys.find(), path, "of the test") is None
 
     return read
 

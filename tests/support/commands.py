@@ -25,9 +25,6 @@ SCAFFOLD = (sys.executable, "-m", "scaffold")
 INVOKE = (sys.executable, "-m", "invoke")
 TASKS = "from scaffold.tasks import ns\n\n__all__ = ['ns']\n"
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background: children would inherit it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 @dataclass(frozen=True)
 class Ran:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,8 @@ class Guard:
 
 guard = Guard()
 sys.addaudithook(guard.audit)
+
+os.fsync = os.fstat  # nor does a test here wait for the disk; `support.power` is about that
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 import psutil
 import pytest
 from support.processes import FAMILY, STUBBORN, alive, eventually, gone, numbers
+from support.scripts import AS_ANOTHER_USER, finished
 
 from scaffold.core import process
 
@@ -58,7 +59,24 @@ def test_end_of_what_is_gone_is_nothing(tmp_path):
         process.end(leader, 1)
 
 
+def test_end_leaves_a_later_process_with_the_same_number_alone(tmp_path, monkeypatch):
+    """It heeds no SIGTERM, and begins, as far as we can see, when the one that was meant has ended."""
+    with orphan(tmp_path, STUBBORN) as both:
+        starts = iter([process.start_time(both[0])] * 2)
+        monkeypatch.setattr(process, "start_time", lambda _: next(starts, 1.0))
+        process.end(both[0], 0.2)
+        assert all(map(alive, both))
+
+
 # --- start_time
+
+
+def test_another_users_process_has_a_start(tmp_path):
+    """Though we may not send it a signal."""
+    body = (
+        f"from scaffold.core import process\n{AS_ANOTHER_USER}\nprint(process.start_time(int(sys.argv[1])))"
+    )
+    assert float(finished(body, os.getpid())) == process.start_time(os.getpid())
 
 
 def test_a_process_started_once():
@@ -100,12 +118,13 @@ def test_a_start_is_told_while_processes_come_and_go():
     """One that ends while we read what it is about is gone, not an error."""
     until = time.monotonic() + 0.2
     while time.monotonic() < until:
-        with subprocess.Popen(["true"]) as child:
-            for _ in range(20):
-                process.start_time(child.pid)
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+            told = [process.start_time(child.pid)]
+            child.stdin.close()
             threading.Thread(target=child.wait).start()
-            while process.start_time(child.pid) is not None:
-                pass
+            while told[-1] is not None:
+                told.append(process.start_time(child.pid))
+        assert len(set(told)) == 2, "one start while it ran, and then none"
 
 
 # --- find
@@ -123,6 +142,20 @@ def test_processes_are_found_by_the_end_of_their_line_and_their_folder(tmp_path)
         assert (found[here.pid], found[gone.pid]) == (tmp_path, tmp_path / "gone")
         assert other.pid not in found
     assert not {here.pid, gone.pid} & process.find("0300", "301").keys()
+
+
+def test_a_process_in_a_container_is_not_found(tmp_path):
+    """There, the same name is another folder."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can have another root")
+    inside = "import os, sys, time; os.chroot('/proc/self/root/usr'); print(1, flush=True); time.sleep(300)"
+    argv = [sys.executable, "-c", inside, "0300", "303"]
+    with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"1\n"
+        assert child.pid not in process.find("0300", "303")
+        child.kill()
+    with process.spawn(["sleep", "0300", "303"], cwd=tmp_path) as child:
+        assert child.pid in process.find("0300", "303")
 
 
 # --- port_owner

@@ -137,6 +137,12 @@ def shown(body, **options):
     return subprocess.run([sys.executable, "-c", PREAMBLE + body], capture_output=True, text=True, **options)
 
 
+def test_no_program_reads_what_was_meant_for_us():
+    run = "print(repr(process.run(['cat']).stdout), repr(process.show(['sh', '-c', 'cat >&2'])))"
+    ran = shown(run, input="for us")
+    assert (ran.stdout, ran.stderr) == ("'' 0\n", "")
+
+
 SPEAKS = "['sh', '-c', 'echo out; echo err >&2; exit 3']"
 
 
@@ -408,6 +414,17 @@ time.sleep(300)
         parent.kill()
         parent.wait()
         assert gone(*pids)
+
+
+def test_when_we_are_killed_a_program_still_has_a_moment_to_clean_up(tmp_path):
+    """A second, which the guard gives it: Envoy removes its sockets meanwhile."""
+    trap = 'trap "sleep 0.3; echo $$ >> \\"$1\\"; exit" TERM; echo $$ >> "$1"; while :; do sleep 0.05; done'
+    body = "with process.spawn(sys.argv[1:]):\n    time.sleep(300)\n"
+    with tool(body, "sh", "-c", trap, "sh", tmp_path / "pids") as parent:
+        (pid,) = numbers(tmp_path / "pids", 1)
+        parent.kill()
+        assert numbers(tmp_path / "pids", 2) == [pid, pid]
+        assert gone(pid)
 
 
 def test_a_fork_of_ours_has_a_guard_of_its_own(tmp_path):

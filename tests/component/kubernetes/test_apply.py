@@ -357,7 +357,9 @@ def test_it_waits_for_the_control_plane(here, tmp_path):
                 resource["status"] = step(resource)
 
     here.refuse = refuse
-    apply(tmp_path, policy(), "envoy-gateway", wait=30)
+    applied = apply(tmp_path, policy(), "envoy-gateway", wait=30)
+    assert next(answers, "none is left") == "none is left"
+    assert applied.checked
 
 
 def test_an_error_that_istio_reports_is_one(here, tmp_path):

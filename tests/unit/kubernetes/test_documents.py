@@ -537,3 +537,46 @@ def test_several_layers_load_since_istio_1_16(variant):
         kubernetes.documents("istio", pin, ClusterOptions(selector=APP, istio="1.15"))
     assert kubernetes.documents("istio", pin, ClusterOptions(selector=APP, istio="1.16"))
     assert kubernetes.documents("envoy-gateway", pin, ClusterOptions(target_ref=("Gateway/a",)))
+
+
+# --- limits, and directions
+
+
+def test_a_root_id_may_have_256_characters():
+    kept = {"istio": "1.30", "selector": APP}
+    (made,) = kubernetes.documents("istio", HTTP, ClusterOptions(root_id="r" * 256, **kept))
+    assert made["spec"]["pluginName"] == "r" * 256
+    with pytest.raises(UsageError, match="isn't one line of at most 256 characters"):
+        kubernetes.documents("istio", HTTP, ClusterOptions(root_id="r" * 257, **kept))
+
+
+def test_a_wasm_plugin_may_have_16_target_references():
+    refs = tuple(f"Gateway/g{number}" for number in range(17))
+    (made,) = kubernetes.documents("istio", HTTP, ClusterOptions(target_ref=refs[:16]))
+    assert len(made["spec"]["targetRefs"]) == 16
+    with pytest.raises(UsageError, match="17 target references are too many"):
+        kubernetes.documents("istio", HTTP, ClusterOptions(target_ref=refs))
+
+
+def test_traffic_to_a_server_comes_in_and_that_of_a_client_goes_out():
+    kept = {"istio": "1.30", "selector": APP, "url": URL}
+    for mode, contexts in (
+        ("server", ["SIDECAR_INBOUND"]),
+        ("client", ["SIDECAR_OUTBOUND", "GATEWAY"]),
+        ("both", ["ANY"]),
+    ):
+        options = ClusterOptions(match=(f"{mode}:80",), **kept)
+        (made,) = kubernetes.documents("istio-envoyfilter", HTTP, options)
+        matches = [each["match"] for each in made["spec"]["configPatches"] if "match" in each]
+        assert [each["context"] for each in matches] == contexts
+
+
+@pytest.mark.parametrize(("policy", "opens"), [("fail-closed", False), ("fail-open", True)])
+def test_a_plugin_that_fails_lets_traffic_pass_only_where_that_is_asked_for(policy, opens):
+    gateway = ClusterOptions(target_ref=("Gateway/public",), failure_policy=policy)
+    (made,) = kubernetes.documents("envoy-gateway", HTTP, gateway)
+    assert made["spec"]["wasm"][0]["failOpen"] is opens
+    early = ClusterOptions(istio="1.20", selector=APP, file="/a.wasm", failure_policy=policy)
+    (made,) = kubernetes.documents("istio-envoyfilter", HTTP, early)
+    (patch,) = made["spec"]["configPatches"]
+    assert patch["patch"]["value"]["typed_config"]["config"]["fail_open"] is opens

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from support import layers, wasm_asm
@@ -290,7 +291,9 @@ def test_a_promise_that_is_no_digest_is_not_kept(said):
 
 
 def test_nothing_promised_is_nothing_to_hold_a_module_against():
-    verify(image(WASM)[0], digest(MODULE))
+    bare, _ = image(WASM)
+    assert not bare.annotations
+    assert verify(bare, digest(OTHER)) is None
 
 
 # indexes
@@ -352,3 +355,13 @@ def test_the_image_that_istio_would_take_is_chosen_or_the_only_one(children):
 def test_an_index_without_such_an_image_names_what_it_has(index, says):
     with pytest.raises(ImageError, match=re.escape(says)):
         choose_child(index)
+
+
+def test_a_modules_layer_may_have_exactly_256_mib():
+    """The sizes that a manifest states; the blobs are small."""
+    for size, says in ((2**28, "its last layer is not gzip"), (2**28 + 1, "268,435,457 bytes: 256 MiB is")):
+        manifest, _ = image((TAR_GZIP, MODULE))
+        layout = layout_of(manifest)
+        layout = replace(layout, module=replace(layout.module, size=size))
+        with pytest.raises(ImageError, match=says):
+            read_contents(layout, io.BytesIO(MODULE))

@@ -23,6 +23,7 @@ from scaffold.oci.spec import (
     Manifest,
     digest,
     document,
+    is_digest,
     kind_of,
 )
 
@@ -426,3 +427,35 @@ def test_foreign_data_is_shown_in_a_line_that_can_be_printed(value):
 def test_image_errors_are_errors_of_the_module():
     assert ImageError.exit_code == 6
     assert issubclass(ImageError, ScaffoldError)
+
+
+# limits
+
+
+def test_a_manifest_may_have_exactly_4_mib():
+    raw = json.dumps(RECORD).encode()
+    assert Manifest.read(raw.ljust(4 * 2**20)).config.digest == CONFIG["digest"]
+    with pytest.raises(ImageError, match="has 4,194,305 bytes, more than registries accept"):
+        Manifest.read(raw.ljust(4 * 2**20 + 1))
+
+
+def test_a_tag_may_have_128_characters_and_a_name_255():
+    tag, name = "t" * 128, "n" * (255 - len("example.com/"))
+    assert str(Reference.parse(f"example.com/{name}:{tag}")) == f"example.com/{name}:{tag}"
+    for longer in (f"example.com/{name}n", f"a:{tag}t"):
+        with pytest.raises(UsageError, match="at most"):
+            Reference.parse(longer)
+
+
+@pytest.mark.parametrize("more", ["A", "g", "0", "\n"], ids=["upper case", "no digit", "longer", "a line"])
+def test_a_digest_is_64_digits_in_lower_case(more):
+    digits = "0123456789abcdef" * 4
+    assert is_digest(f"sha256:{digits}")
+    assert not is_digest(f"sha256:{digits[:-1]}{more}" if more in "Ag" else f"sha256:{digits}{more}")
+
+
+@pytest.mark.parametrize("field", ["layers", "config"])
+def test_an_image_that_claims_to_be_an_index_too_is_neither(field):
+    record = {key: value for key, value in RECORD.items() if key not in ("layers", "config", "mediaType")}
+    with pytest.raises(ImageError, match="claims to be both an image and an index"):
+        Manifest.read(json.dumps(record | {"manifests": [], field: RECORD[field]}).encode())

@@ -5,7 +5,6 @@ import io
 import itertools
 import tarfile
 import zlib
-from contextlib import suppress
 
 import pytest
 from hypothesis import assume, given
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from support import layers
 from support.layers import END, file, header, layer, pax
 
+from scaffold.oci import tar as tar_module
 from scaffold.oci.spec import ImageError
 from scaffold.oci.tar import Archive, Entry
 
@@ -230,6 +230,23 @@ def test_what_is_no_layer_is_refused(blob, says):
     assert says in refused(blob)
 
 
+def test_a_layer_may_have_exactly_what_its_limits_say(monkeypatch):
+    """Limits that are quicker to reach: 4 KiB unpacked, of which 512 bytes are a header and 1,024 the end."""
+    monkeypatch.setattr(tar_module, "BLOB_LIMIT", 4096)
+    monkeypatch.setattr(tar_module, "_HEADER_LIMIT", 512)
+    most = bytes(4096 - 512 - len(END))
+    assert read(layer(file("a", most))) == [("a", most)]
+    assert "unpacks to more than" in refused(layer(file("a", most), file("b", b"")))
+    path = "n" * (512 - len("512 path=\n"))
+    assert [name for name, _ in read(layer(pax({"path": path}), file("a", b"")))] == [path]
+    assert "an extended header of 513 bytes" in refused(layer(pax({"path": f"{path}n"}), file("a", b"")))
+
+
+@pytest.mark.parametrize(("size", "says"), [(2**28, "it is cut short"), (2**28 + 1, "256 MiB is the limit")])
+def test_a_file_may_have_256_mib(size, says):
+    assert says in refused(layer(header("a", size)))
+
+
 def test_a_thousand_files_are_read():
     assert len(entries(layer(*(header(str(at)) for at in range(1000))))) == 1000
 
@@ -294,5 +311,9 @@ def test_a_changed_gzip_is_refused_or_read_as_it_was(data):
 
 @given(st.binary() | st.binary().map(lambda content: gzip.compress(content)))
 def test_whatever_comes_is_read_or_refused(blob):
-    with suppress(ImageError):
-        read(blob)
+    try:
+        found = read(blob)
+    except ImageError as error:
+        assert "\n" not in error.message
+    else:
+        assert all(name and isinstance(content, bytes) for name, content in found)

@@ -246,6 +246,49 @@ def test_imports_and_exports_have_limits(read, number, kind):
         read(asm.module(asm.section(number, bytes(2**21 + 1))))
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 7, 10], ids=["type", "import", "function", "export", "code"])
+def test_a_section_that_comes_twice_is_out_of_place(read, number):
+    empty = asm.section(number, b"\0")
+    with pytest.raises(NotAPlugin, match="is out of place"):
+        read(asm.module(empty, empty))
+
+
+@pytest.mark.parametrize(("declared", "bodies"), [(1, 2), (2, 1), (0, 1), (1, 0)])
+def test_there_is_as_much_code_as_there_are_functions(read, declared, bodies):
+    parts = [asm.types(asm.signature()), asm.functions(*[0] * declared), asm.code(*[b""] * bodies)]
+    with pytest.raises(NotAPlugin, match=f"declares {declared} functions and has code for {bodies}"):
+        read(asm.module(*parts))
+
+
+def test_as_many_sections_are_read_as_a_module_may_have(tmp_path):
+    path = tmp_path / "many.wasm"
+    path.write_bytes(asm.module(*[asm.custom("a")] * 20_000))
+    assert len(WasmFile.read(path).sections) == 20_000
+    path.write_bytes(asm.module(*[asm.custom("a")] * 20_001))
+    with pytest.raises(NotAPlugin, match="more than 20,000 sections"):
+        WasmFile.read(path)
+
+
+@pytest.mark.parametrize("kind", ["import", "export"])
+def test_imports_and_exports_may_have_exactly_2_mib(tmp_path, monkeypatch, kind):
+    entry = {
+        "import": asm.imports(("env", "n" * 100, b"\0\0")),
+        "export": asm.exports(("n" * 100, asm.FUNCTION, 0)),
+    }[kind]
+    path = tmp_path / "a.wasm"
+    whole = {
+        "import": [asm.types(asm.signature()), entry],
+        "export": [asm.types(asm.signature()), asm.functions(0), entry, asm.code(b"")],
+    }[kind]
+    path.write_bytes(asm.module(*whole))
+    listed = next(each for each in WasmFile.read(path).sections if each.kind == kind)
+    monkeypatch.setattr("scaffold.wasm.module._LISTED_LIMIT", listed.size - 2)
+    assert WasmFile.read(path)
+    monkeypatch.setattr("scaffold.wasm.module._LISTED_LIMIT", listed.size - 3)
+    with pytest.raises(NotAPlugin, match=f"its section `{kind}` has"):
+        WasmFile.read(path)
+
+
 def test_what_is_larger_than_hosts_take_is_not_read(tmp_path):
     path = tmp_path / "large.wasm"
     path.write_bytes(asm.HEADER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 from support.deployments import edited, recorded
 
+from scaffold.core import process
 from scaffold.hosts.background import deployments
-from scaffold.hosts.background.target import forget
+from scaffold.hosts.background.target import attach, forget
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +39,52 @@ def test_a_supervisor_is_known_by_its_folder_and_ended_whatever_the_record_says(
         assert ours.wait(20) is not None
         assert (deployments.places(), strangers.poll()) == ([], None)
         strangers.kill()
+
+
+@pytest.fixture
+def stranger():
+    """A process that has got the number of a supervisor that ended."""
+    with subprocess.Popen(["sleep", "300"], start_new_session=True) as child:
+        yield child
+        child.kill()
+
+
+def test_a_process_that_has_got_a_supervisors_number_is_left_alone(tmp_path, stranger):
+    saved = recorded(tmp_path, pid=stranger.pid, started=1.0, restarts=True)
+    assert not saved.alive
+    attach(saved).restart()  # which would end it
+    forget(Path(saved.folder), saved)
+    assert stranger.poll() is None
+    assert process.start_time(stranger.pid) is not None
+
+
+def test_a_supervisor_of_an_earlier_version_is_not_sent_what_would_end_it(tmp_path, stranger):
+    saved = recorded(tmp_path, pid=stranger.pid, started=process.start_time(stranger.pid), restarts=False)
+    assert saved.alive
+    attach(saved).restart()
+    with pytest.raises(subprocess.TimeoutExpired):
+        stranger.wait(0.2)
+    forget(Path(saved.folder), saved)
+    assert stranger.wait(20) == -signal.SIGTERM
+
+
+def test_a_supervisor_in_another_home_is_not_ours(tmp_path):
+    """Its folder is called like one of ours."""
+    saved = recorded(tmp_path, pid=0)
+    other = tmp_path / "other/deployments" / Path(saved.folder).name
+    other.mkdir(parents=True)
+    words = [sys.executable, "-c", "import sys; sys.stdin.read()", "-m", deployments.SUPERVISOR]
+    with subprocess.Popen(words, cwd=other, stdin=subprocess.PIPE) as theirs:
+        assert deployments.supervisors() == {}
+        forget(Path(saved.folder), None)
+        assert theirs.poll() is None
+
+
+def test_two_commands_do_not_change_a_deployment_at_once(tmp_path):
+    place = deployments.folder(tmp_path)
+    code = "import sys; from pathlib import Path; from scaffold.hosts.background import deployments\n"
+    code += "with deployments.lock(Path(sys.argv[1])): print('locked', flush=True)"
+    with deployments.lock(place):
+        other = subprocess.Popen([sys.executable, "-c", code, place], stdout=subprocess.PIPE)
+        assert not process.readable(other.stdout, seconds=1.5)
+    assert other.communicate(timeout=30)[0] == b"locked\n"

@@ -30,8 +30,8 @@ from support.slow_servers import SLOW, answering, pouring
 from scaffold.core.events import Noted, listening
 from scaffold.errors import MachineError, ProjectError, ScaffoldError, ToolFailed, UsageError
 from scaffold.project.templates import git as git_module
+from scaffold.project.templates import render, zip_download
 from scaffold.project.templates import snapshot as snapshots
-from scaffold.project.templates import zip_download
 from scaffold.project.templates.source import bundled, fetched
 
 FILES = ["cookiecutter.json", INSIDE, f"{INSIDE}/Cargo.toml", f"{INSIDE}/src", f"{INSIDE}/src/lib.rs"]
@@ -912,6 +912,7 @@ def test_nothing_is_read_through_a_link_that_leads_out(aim, mine, tmp_path):
 def test_one_for_this_scaffold_is_taken(wanted, tmp_path):
     with fetched(str(template(tmp_path / "mine", _scaffold=wanted))) as found:
         found.check_fits()
+        assert render.variables(found.folder)["_scaffold"] == wanted
 
 
 def test_one_for_a_newer_scaffold_is_refused_with_both_versions(tmp_path):

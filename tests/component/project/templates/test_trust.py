@@ -630,6 +630,7 @@ def test_no_setting_of_a_template_is_a_bug_of_ours(key, value, tmp_path):
             trust.require(found)
         with suppress(UsageError, ProjectError):
             answers.settle(found, "a_filter", {}, no_input=True)
+    assert trust.trusted() == []
 
 
 def test_a_newer_scaffold_is_asked_for_before_trust_is(tmp_path, new, user, out):

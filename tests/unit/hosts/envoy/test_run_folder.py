@@ -168,3 +168,65 @@ def test_the_previous_filters_come_back_once(folder, tmp_path):
     assert not folder.revert()
     folder.write_filters([Plugin("p", "", module(tmp_path / "m.wasm", 4))], (1, 40))
     assert not folder.reverted.exists()
+
+
+def named(folder, place=0):
+    """The module that a filter names."""
+    config = json.loads(folder.filter(place).read_text())["resources"][0]["typed_config"]["config"]
+    return Path(config["vm_config"]["code"]["local"]["filename"]), config["vm_config"]["vm_id"]
+
+
+@pytest.mark.parametrize(("enclosed", "modes"), [(False, [0o700] * 2), (True, [0o755, 0o777])])
+def test_the_folders_of_an_envoy_are_its_users_alone_unless_it_runs_as_another(tmp_path, enclosed, modes):
+    folder = Folder(tmp_path, enclosed=enclosed)
+    before = os.umask(0)
+    try:
+        folder.make_folders()
+    finally:
+        os.umask(before)
+    assert [
+        stat.S_IMODE(each.stat().st_mode) for each in (folder.watched, folder.admin_socket.parent)
+    ] == modes
+
+
+def test_a_module_that_was_damaged_on_the_disk_is_written_again(folder, tmp_path):
+    read = module(tmp_path / "m.wasm", 1)
+    folder.write_filters([Plugin("p", "", read)], (1, 40))
+    named(folder)[0].write_bytes(b"damaged")
+    folder.write_filters([Plugin("p", "", read)], (1, 40))
+    assert named(folder)[0].read_bytes() == read.content
+
+
+def test_the_module_to_revert_to_is_kept_however_many_were_tried_meanwhile(folder, tmp_path):
+    for mark in (1, 2):
+        folder.write_filters([Plugin("p", "", module(tmp_path / "m.wasm", mark))], (1, 40))
+    for mark in range(3, 9):  # each was refused
+        with (
+            pytest.raises(ModuleError),
+            folder.staged([Plugin("p", "", module(tmp_path / "m.wasm", mark))], (1, 40)),
+        ):
+            raise ModuleError("refused")
+    assert folder.revert()
+    assert named(folder)[0].exists()
+
+
+def test_a_chain_of_which_one_has_no_previous_filter_is_not_reverted_in_part(folder, tmp_path):
+    both = [Plugin(name, "", module(tmp_path / f"{name}.wasm", 1)) for name in ("one", "two")]
+    for _ in range(2):
+        folder.write_filters(both, (1, 40))
+    (folder.previous / folder.filter(1).name).unlink()
+    before = [path.read_text() for path in folder.filters()]
+    assert not folder.revert()
+    assert [path.read_text() for path in folder.filters()] == before
+
+
+def test_a_fresh_plugin_gets_a_vm_of_its_own(folder, tmp_path):
+    plugin = Plugin("p", "", module(tmp_path / "m.wasm", 1))
+    seen = set()
+    for fresh in (False, True, True):
+        with folder.staged([plugin], (1, 40), fresh=fresh) as staged:
+            for file in staged:
+                file.take_effect()
+        seen.add(named(folder)[1])
+    assert len(seen) == 3
+    assert "" in seen

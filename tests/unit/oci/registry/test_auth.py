@@ -108,7 +108,7 @@ PUBLIC, PLAIN, LOCAL = "https://r.example", "http://r.example:5000", "http://127
     ],
 )
 def test_a_token_may_be_asked_for(base, realm):
-    check_realm(realm, base)
+    assert check_realm(realm, base) is None
 
 
 @pytest.mark.parametrize(

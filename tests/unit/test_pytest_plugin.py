@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from scaffold.core.files import digest
 from scaffold.errors import HostError, UsageError
+from scaffold.hosts.envoy.log import Log
 from scaffold.hosts.exchange import Exchange, Response
 from scaffold.hosts.plugin import Plugin
 from scaffold.project.config_validation import Schema
@@ -35,6 +36,7 @@ class Host:
     origin: None = None
     alive: bool = True
     url: str = "http://localhost:1"
+    log: Log = field(default_factory=lambda: Log(Path("none")))
     fresh: list[bool] = field(default_factory=list)
 
     def play(self, request, *, timeout):
@@ -58,14 +60,11 @@ class Host:
 class Hosts(list[Host]):
     """The hosts that were started, one after the other."""
 
-    def starting(self, *plugins):
-        @contextmanager
-        def start():
-            self.append(Host(plugins))
-            yield self[-1]
-            self[-1].alive = False
-
-        return start
+    @contextmanager
+    def start(self, plugins):
+        self.append(host := Host(tuple(plugins)))
+        yield host
+        host.alive = False
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def hosts():
 
 @pytest.fixture
 def proxy(hosts):
-    made = Proxy(hosts.starting(plugin()), [plugin()], [Schema("config.schema.json", SCHEMA)])
+    made = Proxy(hosts.start, [plugin()], [Schema("config.schema.json", SCHEMA)])
     made.begin()
     yield made
     made.close()
@@ -85,7 +84,7 @@ def proxy(hosts):
 @pytest.fixture
 def chain(hosts):
     plugins = plugin("first", b"1"), plugin("second", b"2")
-    made = Proxy(hosts.starting(*plugins), plugins, [None, None])
+    made = Proxy(hosts.start, plugins, [None, None])
     made.begin()
     return made
 
@@ -149,3 +148,35 @@ def test_of_a_chain_one_plugin_is_configured_by_name(chain):
     assert caught.value.hint == 'pass plugin="NAME"'
     with pytest.raises(UsageError, match="no plugin named `secnod`"):
         chain.configure("new", plugin="secnod")
+
+
+def test_a_service_gets_a_host_of_its_own_in_each_test(hosts):
+    """What it keeps in memory between two requests would be another test's."""
+    service = replace(plugin("timer"), type="service")
+    made = Proxy(hosts.start, [service], [None])
+    for _ in range(2):
+        made.begin()
+        made.end()
+    made.configure("new")
+    assert [host.alive for host in hosts] == [False, False, True]
+    assert [host.plugins[0].configuration for host in hosts] == [b"{}", b"{}", b"new"]
+    made.close()
+
+
+def test_a_line_of_the_log_is_waited_for_and_earlier_tests_lines_do_not_count(proxy, hosts, tmp_path):
+    path = tmp_path / "envoy.log"
+    hosts[0].log = Log(path)
+
+    def log(text):
+        with path.open("a") as file:
+            file.write(
+                json.dumps({"level": "info", "logger": "wasm", "message": f"wasm log gate: {text}"}) + "\n"
+            )
+
+    log("ready, earlier")
+    proxy.begin()
+    with pytest.raises(HostError, match=r"hasn't logged 'ready' within 0\.05 s"):
+        proxy.wait_for_log("ready", timeout=0.05)
+    log("ready now")
+    assert proxy.wait_for_log("ready") == "ready now"
+    assert list(proxy.logs) == ["ready now"]

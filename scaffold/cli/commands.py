@@ -88,12 +88,14 @@ def templates(**options: Any) -> object:
 @cli.command()
 @root_option
 @click.option("--dry-run", is_flag=True, help="Print the patch without writing anything.")
+@click.option("--no-check", is_flag=True, help="Write the changes without compiling them first.")
+@takes(build="BuildOptions", only=("rustc", "yes"))
 @json_option
 def adopt(**options: Any) -> object:
     """Turn an existing plugin crate into a scaffold project.
 
     Adds settings, tasks and a first test, and updates renamed dependencies, functions and targets. Nothing
-    else that exists is changed.
+    else that exists is changed, and nothing is written if the crate would no longer compile.
     """
     return scaffold.adopt(**options)
 

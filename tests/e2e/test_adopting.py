@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.repositories import commit
+from support.repositories import commit, contents
 
 from scaffold.wasm.module import WasmModule
 
@@ -104,6 +104,142 @@ def old(tmp_path: Path) -> Path:
         (root / path).write_text(text)
     commit(root)
     return root
+
+
+OLD = """\
+[package]
+name = "{name}"
+version = "0.1.0"
+edition = "2021"
+
+[lib]
+crate-type = ["cdylib"]
+
+[dependencies]
+proxy-wasm = {sdk}
+"""
+# a decorator of another context, and a test of it
+CALLER = """\
+use proxy_wasm::traits::*;
+use proxy_wasm::types::*;
+
+#[no_mangle]
+pub fn _start() {
+    proxy_wasm::set_http_context(|_, _| -> Box<dyn HttpContext> { Box::new(Outer::default()) });
+}
+
+#[derive(Default)]
+struct Inner(usize);
+
+impl Context for Inner {}
+
+impl HttpContext for Inner {
+    fn on_http_request_headers(&mut self, count: usize) -> Action {
+        self.0 = count;
+        Action::Continue
+    }
+}
+
+#[derive(Default)]
+struct Outer(Inner);
+
+impl Context for Outer {}
+
+impl HttpContext for Outer {
+    fn on_http_request_headers(&mut self, count: usize) -> Action {
+        self.0.on_http_request_headers(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts() {
+        let mut outer = Outer::default();
+        outer.on_http_request_headers(3);
+        assert_eq!(outer.0.0, 3);
+    }
+}
+"""
+# its trait has a function that proxy-wasm has too since 0.2
+CLASH = """\
+use proxy_wasm::traits::*;
+
+trait Configured: RootContext {
+    fn get_plugin_configuration(&self) -> Vec<u8> {
+        self.get_configuration().unwrap_or_default()
+    }
+}
+
+struct Root;
+impl Context for Root {}
+impl Configured for Root {}
+impl RootContext for Root {
+    fn on_configure(&mut self, _: usize) -> bool {
+        !self.get_plugin_configuration().is_empty()
+    }
+}
+
+#[no_mangle]
+pub fn _start() {
+    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root) });
+}
+"""
+
+
+def made(root: Path, **files: str) -> Path:
+    """A repository with these files, committed."""
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    commit(root)
+    return root
+
+
+def test_members_that_inherit_a_range_move_together_with_their_callers_and_the_lock(tmp_path, state, run):
+    files = {"Cargo.toml": '[workspace]\nmembers = ["one", "two"]\nresolver = "2"\n'}
+    files["Cargo.toml"] += '[workspace.dependencies]\nproxy-wasm = ">=0.1, <0.2"\n'
+    for name in ("one", "two"):
+        files |= {f"{name}/Cargo.toml": OLD.format(name=name, sdk="{ workspace = true }")}
+        files |= {f"{name}/src/lib.rs": CALLER}
+    root = made(tmp_path / "ws", **files)
+    assert run("cargo", "generate-lockfile", cwd=root).returncode == 0
+    commit(root)
+    ran = run("scaffold", "adopt", cwd=root / "one")
+    assert ran.returncode == 0, ran.stderr
+    assert {"../Cargo.lock", "../Cargo.toml", "../two/src/lib.rs"} <= set(ran.stdout.split())
+    assert not (root / "target").exists()
+    ran = run("cargo", "test", "--locked", cwd=root)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("1 passed") == 2
+    ran = run("cargo", "build", "--locked", "--target", "wasm32-wasip1", cwd=root)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_what_would_no_longer_compile_is_shown_and_not_written(tmp_path, state, run):
+    files = {"Cargo.toml": OLD.format(name="clash", sdk='"0.1.4"'), "src/lib.rs": CLASH}
+    root = made(tmp_path / "clash", **files)
+    before = contents(root)
+    ran = run("scaffold", "adopt", cwd=root)
+    assert ran.returncode == 5, ran.stderr
+    assert "error: clash compiles as it is, but not with these changes: nothing was written" in ran.stderr
+    assert "multiple applicable items in scope" in ran.stderr
+    assert contents(root) == before
+    assert not list((state / "cache/proxy-wasm-scaffold/scratch").iterdir())
+    ran = run("scaffold", "adopt", "--no-check", cwd=root)
+    assert ran.returncode == 0, ran.stderr
+    assert "get_plugin_configuration().unwrap_or_default()" in (root / "src/lib.rs").read_text()
+
+
+def test_a_crate_that_never_compiled_is_named_and_adopted_all_the_same(tmp_path, state, run):
+    files = {"Cargo.toml": OLD.format(name="broken", sdk='"0.2"'), "src/lib.rs": "fn main( {}\n"}
+    root = made(tmp_path / "broken", **files)
+    ran = run("scaffold", "adopt", cwd=root)
+    assert ran.returncode == 0, ran.stderr
+    assert "broken doesn't compile, and didn't before: the changes aren't checked" in ran.stderr
+    assert (root / "tasks.py").exists()
 
 
 def test_a_crate_of_the_sdk_0_1_builds_and_passes_its_first_test(old, state, run):

@@ -13,19 +13,6 @@ from support.repositories import commit, git, own
 
 OLDER = "0.0.9"
 CHANGED = ("README.md", "src/lib.rs", "tests/test_plugin.py")  # that the later release has otherwise
-SOURCE = "use proxy_wasm::traits::*;\npub fn _start() { proxy_wasm::set_http_context(|_, _| todo!()); }\n"
-MANIFEST = """\
-[package]
-name = "theirs"
-version = "0.0.1"
-edition = "2021"
-
-[lib]
-crate-type = ["cdylib"]
-
-[dependencies]
-proxy-wasm = "0.2"
-"""
 
 
 def killed(place: Place, root: Path, words: tuple[object, ...], numbers, times, chance):
@@ -75,12 +62,14 @@ def test_update(place, record, chance, numbers, times):
 
 
 @pytest.mark.faults("R2")
+@pytest.mark.parametrize("options", [(), ("--no-check",)], ids=["checked", "unchecked"])
 @SIGNALS
-def test_adopt(place, record, chance, numbers, times):
-    root = place.folder / "theirs"
-    (root / "src").mkdir(parents=True)
-    (root / "src/lib.rs").write_text(SOURCE)
-    (root / "Cargo.toml").write_text(MANIFEST)
+def test_adopt(place, record, chance, numbers, times, options):
+    root = place.tiny()
+    manifest = root / "Cargo.toml"
+    manifest.write_text(f"{manifest.read_text()}\n# compiles in no time, without proxy-wasm\n")
+    shutil.rmtree(root / "tests")
     commit(root)
-    outcomes, slowest = killed(place, root, ("adopt", "--root", root), numbers, times, chance)
-    record(told(numbers, times, "adopt", chance), seen(outcomes, slowest))
+    words = ("adopt", "--root", root, *options)
+    outcomes, slowest = killed(place, root, words, numbers, times, chance)
+    record(told(numbers, times, " ".join(["adopt", *options]), chance), seen(outcomes, slowest))

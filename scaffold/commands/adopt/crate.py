@@ -38,6 +38,7 @@ def test_a_request_is_answered(proxy: Proxy):
 '''
 # like every template: a small module, because Envoy compiles all of it before the first request
 _PROFILE = {"opt-level": "z", "lto": True, "codegen-units": 1, "panic": "abort", "strip": True}
+_RUST_TEST = re.compile(r"#\[(?:cfg\()?test\b")
 _STREAM_CONTEXT = re.compile(r"\bset_stream_context\b|\bContextType::StreamContext\b")
 _HTTP_CONTEXT = re.compile(r"\bset_http_context\b|\bContextType::HttpContext\b")
 
@@ -76,7 +77,7 @@ class Crate:
         path = root / FILE
         texts = committed.scratch.mentioning(committed.repository.tree, f"{CONCERNED}|{TRIPLES[1]}")
         migrated = migrate(texts, committed.entries.keys(), crate=committed.folder)
-        self._migrated, self.notes = migrated.contents, migrated.notes
+        self._migrated, self.notes, self.moved = migrated.contents, migrated.notes, migrated.moved
         self._texts = texts | dict(migrated.contents)
         if committed.is_link(committed.path(FILE)):
             raise ProjectError(
@@ -96,7 +97,8 @@ class Crate:
                 f"{self.name} can't move from proxy-wasm 0.1 to {SDK} before these lines change:{lines}",
                 hint="change them, commit, and run `scaffold adopt` again; nothing was written",
             )
-        build_files.check_pin(committed, self._triple())
+        self.triple = self._triple()
+        build_files.check_pin(committed, self.triple)
 
     def adopted(self) -> dict[str, str]:
         """The added and changed files: path in the repository -> content."""
@@ -105,7 +107,7 @@ class Crate:
         common = bundled()["http"] / "{{cookiecutter.name}}"
         for name in _COMMON:
             if not self._committed.own & {name, *_ALTERNATIVES.get(name, ())}:
-                contents[name] = (common / name).read_text().replace(TRIPLES[0], self._triple())
+                contents[name] = (common / name).read_text().replace(TRIPLES[0], self.triple)
         if not any(PurePosixPath(path).match("test_*.py") for path in self._committed.own):
             if "tests" in self._committed.own:  # a file, a link or a submodule
                 emit(Warned("tests isn't a folder of the crate's own, so no first test was added"))
@@ -113,6 +115,13 @@ class Crate:
                 contents["tests/test_plugin.py"] = _TEST
         contents |= self._ignoring()
         return {**self._migrated, **{self._committed.path(name): text for name, text in contents.items()}}
+
+    @property
+    def tested(self) -> frozenset[str]:
+        """The folders of the crates whose Rust tests may be affected by the changes."""
+        crates = {*self.moved, self._committed.folder}
+        changed = [path for path in self._migrated if _RUST_TEST.search(self._texts[path])]
+        return frozenset(each for each in crates for path in changed if path.startswith(each))
 
     def _ignoring(self) -> dict[str, str]:
         """The .gitignore with what it lacks, if it lacks anything."""
@@ -136,7 +145,7 @@ class Crate:
             raise ProjectError(f"{path} doesn't build a cdylib, the crate type of wasm modules", hint=hint)
 
     def _settings(self) -> dict[str, str]:
-        return {"type": self._type(), "root-id": self._root_id(), "triple": self._triple()}
+        return {"type": self._type(), "root-id": self._root_id(), "triple": self.triple}
 
     @property
     def _own_texts(self) -> dict[str, str]:

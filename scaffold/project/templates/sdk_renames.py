@@ -31,12 +31,14 @@ _SHOWN = 5  # files in a note
 class Migrated:
     """The changed files, path -> content, and notes on what was done or is left to do.
 
-    `stuck` are the lines, each "path:line: why", that keep the SDK at 0.1 until a person changes them.
+    `moved` are the folders of the crates that have today's SDK instead of 0.1. `stuck` are the lines, each
+    "path:line: why", that keep the SDK at 0.1 until a person changes them.
     """
 
     contents: Mapping[str, str]
     notes: tuple[str, ...]
     stuck: tuple[str, ...] = ()
+    moved: frozenset[str] = frozenset()
 
 
 def migrate(
@@ -64,9 +66,8 @@ def migrate(
                     changed[path] = new
                     notes.append("`_start` has become `proxy_wasm::main!`")
     notes = list(dict.fromkeys([*notes, *moved.notes]))
-    return Migrated(
-        {path: text for path, text in changed.items() if text != contents[path]}, (*notes,), moved.stuck
-    )
+    changed = {path: text for path, text in changed.items() if text != contents[path]}
+    return Migrated(changed, tuple(notes), moved.stuck, moved.crates)
 
 
 @dataclass(frozen=True)

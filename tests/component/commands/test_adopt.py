@@ -13,8 +13,8 @@ from support.repositories import commit, contents, git, own
 
 import scaffold
 from scaffold.commands.adopt.crate import _PROFILE
-from scaffold.core.events import Warned, listening
-from scaffold.errors import ProjectError, ScaffoldError, UsageError
+from scaffold.core.events import Noted, Warned, listening
+from scaffold.errors import MachineError, ProjectError, ScaffoldError, UsageError
 from scaffold.project.crate import Project
 from scaffold.project.templates.sdk_dependency import SDK
 
@@ -88,7 +88,7 @@ def settings(root):
 
 def test_an_example_of_the_sdk_becomes_a_project(crate, capsys):
     root = crate()
-    ran = entered(capsys, "adopt", "--root", root)
+    ran = entered(capsys, "adopt", "--no-check", "--root", root)
     assert ran.code == 0, ran.err
     assert ran.out.splitlines() == sorted([*NEW, "Cargo.toml", "src/filter.rs"])
     assert "`_start` has become `proxy_wasm::main!`" in ran.err
@@ -100,11 +100,11 @@ def test_an_example_of_the_sdk_becomes_a_project(crate, capsys):
     assert [line for line in text.splitlines() if line in kept and line] == [line for line in kept if line]
     assert "proxy_wasm::main! {{" in (root / "src/filter.rs").read_text()
     assert git(root, "diff", "--cached", "--name-only") == ""
-    again = entered(capsys, "adopt", "--root", root)
+    again = entered(capsys, "adopt", "--no-check", "--root", root)
     assert (again.code, again.out) == (0, ran.out), "seen from what is committed, it is the same"
     commit(root)
     assert (
-        entered(capsys, "adopt", "--root", root).out
+        entered(capsys, "adopt", "--no-check", "--root", root).out
         == "http_headers is already a project, nothing to change\n"
     )
 
@@ -112,7 +112,7 @@ def test_an_example_of_the_sdk_becomes_a_project(crate, capsys):
 def test_what_every_template_has_is_the_same_here(crate, tmp_path):
     made = scaffold.new("hello", output_dir=tmp_path, no_input=True).root
     root = crate()
-    scaffold.adopt(root)
+    scaffold.adopt(root, no_check=True)
     for name in ("Makefile", "pytest.ini", "tasks.py", ".gitignore"):
         assert (root / name).read_bytes() == (made / name).read_bytes(), name
     profile = tomllib.loads((made / "Cargo.toml").read_text())["profile"]["release"]
@@ -125,7 +125,7 @@ def test_bytes_that_are_no_text_stay(crate):
     commit(root)
     said = []
     with listening(said.append):
-        assert ".gitignore" not in scaffold.adopt(root).changed
+        assert ".gitignore" not in scaffold.adopt(root, no_check=True).changed
     assert (root / ".gitignore").read_bytes() == b"caf\xe9\n"
     assert any(isinstance(each, Warned) and "/target" in each.text for each in said)
 
@@ -142,7 +142,7 @@ def test_what_is_there_stays(crate):
     }
     root = crate(files=mine)
     before = own(root)
-    assert scaffold.adopt(root).changed == ("Cargo.toml",)
+    assert scaffold.adopt(root, no_check=True).changed == ("Cargo.toml",)
     assert {**own(root), "Cargo.toml": None} == {**before, "Cargo.toml": None}
     assert tomllib.loads((root / "Cargo.toml").read_text())["profile"]["release"] == {"lto": False}
 
@@ -151,7 +151,7 @@ def warnings_of(root):
     """What adopting a crate warns of."""
     said = []
     with listening(said.append):
-        scaffold.adopt(root)
+        scaffold.adopt(root, no_check=True)
     return [each.text for each in said if isinstance(each, Warned)]
 
 
@@ -197,13 +197,13 @@ def test_a_manifest_that_is_a_link_is_refused(crate, tmp_path):
     before = (tmp_path / "real.toml").read_text()
     commit(root)
     with pytest.raises(ProjectError, match=r"Cargo\.toml is a link, and adopt changes no file elsewhere"):
-        scaffold.adopt(root)
+        scaffold.adopt(root, no_check=True)
     assert (tmp_path / "real.toml").read_text() == before
 
 
 def test_a_manifest_as_windows_editors_write_it(crate):
     root = crate(files={"Cargo.toml": "\ufeff" + MANIFEST.replace("\n", "\r\n")})
-    scaffold.adopt(root)
+    scaffold.adopt(root, no_check=True)
     assert settings(root).root_id == "http_headers"
     assert tomllib.loads((root / "Cargo.toml").read_text())["dependencies"]["proxy-wasm"] == SDK
 
@@ -211,12 +211,12 @@ def test_a_manifest_as_windows_editors_write_it(crate):
 @pytest.mark.parametrize("name", ["makefile", "GNUmakefile"])
 def test_a_makefile_of_another_name_is_one(name, crate):
     root = crate(files={name: "all:\n"})
-    assert "Makefile" not in scaffold.adopt(root).changed
+    assert "Makefile" not in scaffold.adopt(root, no_check=True).changed
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "setup.cfg", "tox.ini"])
 def test_other_settings_of_pytest_are_not_hidden(name, crate):
-    assert "pytest.ini" not in scaffold.adopt(crate(files={name: ""})).changed
+    assert "pytest.ini" not in scaffold.adopt(crate(files={name: ""}), no_check=True).changed
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_other_settings_of_pytest_are_not_hidden(name, crate):
 )
 def test_the_type_is_seen_in_the_source(source, kind, crate):
     root = crate(files={"src/filter.rs": source})
-    scaffold.adopt(root)
+    scaffold.adopt(root, no_check=True)
     assert settings(root).type == kind
 
 
@@ -239,7 +239,7 @@ def test_a_filter_of_both_kinds_is_said(crate):
     root = crate(files={"src/more.rs": "use proxy_wasm; ContextType::StreamContext"})
     words = []
     with listening(lambda event: words.append(event)):
-        scaffold.adopt(root)
+        scaffold.adopt(root, no_check=True)
     assert Warned("the plugin has HTTP contexts and stream contexts; its `type` is set to http") in words
     assert settings(root).type == "http"
 
@@ -256,7 +256,7 @@ def test_the_root_id_is_the_one_that_wasme_was_told(record, root_id, warns, crat
     root = crate(files={"runtime-config.json": json.dumps(record)})
     words = []
     with listening(lambda event: words.append(event)):
-        scaffold.adopt(root)
+        scaffold.adopt(root, no_check=True)
     assert settings(root).root_id == root_id
     assert any(isinstance(event, Warned) for event in words) == warns
 
@@ -272,7 +272,7 @@ def test_the_root_id_is_the_one_that_wasme_was_told(record, root_id, warns, crat
 )
 def test_the_triple_is_the_one_that_the_crates_own_files_build(files, triple, crate):
     root = crate(files=files)
-    scaffold.adopt(root)
+    scaffold.adopt(root, no_check=True)
     assert settings(root).triple == triple
     assert f"TRIPLE := {triple}\n" in (root / "Makefile").read_text()
 
@@ -280,7 +280,7 @@ def test_the_triple_is_the_one_that_the_crates_own_files_build(files, triple, cr
 def test_a_member_of_a_workspace_gets_no_profile(crate, tmp_path):
     (tmp_path / "Cargo.toml").write_text('[workspace]\nmembers = ["http_headers"]\n')
     root = crate()
-    scaffold.adopt(root)
+    scaffold.adopt(root, no_check=True)
     assert "profile" not in tomllib.loads((root / "Cargo.toml").read_text())
 
 
@@ -310,7 +310,7 @@ def workspace(tmp_path):
 
 def test_a_version_inherited_from_the_workspace_moves_with_all_that_inherit_it(workspace, capsys):
     root = workspace()
-    ran = entered(capsys, "adopt", "--root", root / "one")
+    ran = entered(capsys, "adopt", "--no-check", "--root", root / "one")
     assert ran.code == 0, ran.err
     theirs = ["../Cargo.toml", "../two/src/filter.rs"]
     assert ran.out.splitlines() == sorted([*theirs, *NEW, "Cargo.toml", "src/filter.rs"])
@@ -329,14 +329,16 @@ def test_work_in_a_file_of_another_member_is_not_overwritten(workspace):
         file.write("// mine\n")
     before = contents(root)
     with pytest.raises(UsageError, match=r"uncommitted changes in two/src/filter\.rs would be lost"):
-        scaffold.adopt(root / "one")
+        scaffold.adopt(root / "one", no_check=True)
     assert contents(root) == before
 
 
 def test_a_patch_for_a_member_applies_from_anywhere(workspace, tmp_path, capsys):
     root = workspace()
-    (tmp_path / "patch").write_text(entered(capsys, "adopt", "--root", root / "one", "--dry-run").out)
-    scaffold.adopt(root / "one")
+    (tmp_path / "patch").write_text(
+        entered(capsys, "adopt", "--no-check", "--root", root / "one", "--dry-run").out
+    )
+    scaffold.adopt(root / "one", no_check=True)
     found = own(root)
     git(root, "checkout", "-q", ".")
     git(root, "clean", "-q", "-fd")
@@ -348,7 +350,7 @@ def test_lines_that_need_a_person_are_named_and_nothing_is_written(crate):
     root = crate(files={"src/more.rs": "use proxy_wasm;\n\nconst F: f = X::on_http_request_headers;\n"})
     before = contents(root)
     with pytest.raises(ProjectError) as caught:
-        scaffold.adopt(root)
+        scaffold.adopt(root, no_check=True)
     assert caught.value.message.splitlines()[0] == (
         f"http_headers can't move from proxy-wasm 0.1 to {SDK} before these lines change:"
     )
@@ -364,23 +366,42 @@ def test_a_rust_that_does_not_know_the_triple_is_named_and_nothing_is_written(na
     root = crate(files={name: text})
     before = contents(root)
     with pytest.raises(ProjectError, match=rf"{name} asks for Rust 1\.70.*, and wasm32-wasip1 needs 1\.78"):
-        scaffold.adopt(root)
+        scaffold.adopt(root, no_check=True)
     assert contents(root) == before
+
+
+def test_without_a_toolchain_the_way_on_is_named_and_nothing_is_written(crate, monkeypatch):
+    monkeypatch.setenv("RUSTC", "/nowhere/rustc")
+    root = crate()
+    before = contents(root)
+    with pytest.raises(MachineError) as caught:
+        scaffold.adopt(root)
+    assert caught.value.message == "the rustc named by $RUSTC, /nowhere/rustc, isn't there"
+    assert caught.value.hint.endswith(", or `scaffold adopt --no-check` does without")
+    assert contents(root) == before
+
+
+def test_a_lock_that_nobody_has_brought_up_to_date_is_named(crate):
+    root = crate(files={"Cargo.lock": '[[package]]\nname = "proxy-wasm"\nversion = "0.1.4"\n'})
+    said = []
+    with listening(said.append):
+        scaffold.adopt(root, no_check=True)
+    assert Noted("Cargo.lock has proxy-wasm 0.1 until the next build") in said
 
 
 def test_a_rust_that_knows_the_triple_is_fine(crate):
     root = crate(files={"rust-toolchain.toml": '[toolchain]\nchannel = "1.85"\ntargets = ["wasm32-wasi"]\n'})
-    assert "rust-toolchain.toml" in scaffold.adopt(root).changed
+    assert "rust-toolchain.toml" in scaffold.adopt(root, no_check=True).changed
     assert 'targets = ["wasm32-wasip1"]' in (root / "rust-toolchain.toml").read_text()
 
 
 def test_a_dry_run_prints_a_patch_that_does_the_same(crate, tmp_path, capsys):
     root = crate()
     before = contents(root)
-    ran = entered(capsys, "adopt", "--root", root, "--dry-run")
+    ran = entered(capsys, "adopt", "--no-check", "--root", root, "--dry-run")
     assert contents(root) == before
     (tmp_path / "patch").write_text(ran.out)
-    scaffold.adopt(root)
+    scaffold.adopt(root, no_check=True)
     found = own(root)
     git(root, "checkout", "-q", ".")
     git(root, "clean", "-q", "-fd")
@@ -396,7 +417,7 @@ def test_uncommitted_work_is_never_overwritten(path, crate):
         file.write("# mine\n")
     before = contents(root)
     with pytest.raises(UsageError) as caught:
-        scaffold.adopt(root)
+        scaffold.adopt(root, no_check=True)
     assert caught.value.message == f"uncommitted changes in {path} would be lost"
     assert contents(root) == before
 
@@ -415,7 +436,7 @@ def test_what_is_no_filters_crate_is_refused(manifest, message, crate):
     root = crate(files={"Cargo.toml": manifest})
     before = contents(root)
     with pytest.raises(ProjectError) as caught:
-        scaffold.adopt(root)
+        scaffold.adopt(root, no_check=True)
     assert message in caught.value.message
     assert contents(root) == before
 
@@ -423,7 +444,7 @@ def test_what_is_no_filters_crate_is_refused(manifest, message, crate):
 def test_a_runtime_config_that_is_none_is_said(crate):
     root = crate(files={"runtime-config.json": "{"})
     with pytest.raises(ScaffoldError) as caught:
-        scaffold.adopt(root)
+        scaffold.adopt(root, no_check=True)
     assert "runtime-config.json" in caught.value.message
 
 

@@ -109,6 +109,7 @@ def test_a_command_leaves_out_no_option():
         for kind in (scaffold.BuildOptions, scaffold.RunOptions, scaffold.ClusterOptions)
     )
     complete = {
+        "adopt": {"rustc", "yes"},
         "setup": {"rustc", "yes"},
         "doctor": {"rustc", "envoy"},
         "build": build,

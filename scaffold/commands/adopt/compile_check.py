@@ -1,0 +1,133 @@
+"""Compile what a crate would become before anything is written, with the toolchain that a build would use.
+
+cargo works in a copy of the repository that consists of links, apart from the changed files and the folders
+above them. It has its own target folder, so that nothing is left in the user's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaffold.core import files, foreign_files, process
+from scaffold.core.events import Warned, emit, step
+from scaffold.errors import MachineError, ToolFailed
+from scaffold.project.cargo_toml import FILE
+from scaffold.toolchain.find import find
+from scaffold.toolchain.options import BuildOptions
+from scaffold.toolchain.rustc import Toolchain
+
+LOCK = "Cargo.lock"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to compile in the repository at `top`: crates, by their folders there, and with whose tests.
+
+    `name` is the plugin's. `changes` are the files that would be written, path in the repository -> content.
+    """
+
+    name: str
+    top: Path
+    crates: Sequence[str]
+    tests: Sequence[str]
+    triple: str
+    changes: Mapping[str, str]
+
+
+def check(job: Job, options: BuildOptions) -> str | None:
+    """Compile the crates with the changes; returns what cargo made of Cargo.lock, or None if there is none.
+
+    Raises `ToolFailed` if they compile only without the changes, `MachineError` if there is no toolchain.
+    Warns if they don't compile without them either.
+    """
+    try:
+        tools = find(job.triple, root=job.top / job.crates[0], rustc=options.rustc, yes=options.yes)
+    except MachineError as error:
+        without = "`scaffold adopt --no-check` does without"
+        raise MachineError(
+            error.message, hint=f"{error.hint}, or {without}" if error.hint else without
+        ) from error
+    with files.scratch() as folder:
+        with step(f"Compiling {job.name} with the changes"):
+            changed = _copy(folder / "changed", job, job.changes)
+            passed = _compiles(changed, job, tools, folder / "target", shown=True)
+        if passed:
+            return _lock_of(changed / job.crates[0])
+        with step(f"Compiling {job.name} without the changes"):
+            as_it_is = _copy(folder / "before", job, {})
+            before = _compiles(as_it_is, job, tools, folder / "target", shown=False)
+    if before:
+        raise ToolFailed(
+            f"{job.name} compiles as it is, but not with these changes: nothing was written",
+            hint="change what the compiler names, commit, and try again; or `scaffold adopt --no-check`"
+            " writes the changes all the same",
+        )
+    emit(Warned(f"{job.name} doesn't compile, and didn't before: the changes aren't checked"))
+    return None
+
+
+def _compiles(top: Path, job: Job, tools: Toolchain, target: Path, *, shown: bool) -> bool:
+    """Whether everything compiles in a copy of the repository."""
+    env = {**os.environ, **tools.env, "CARGO_TARGET_DIR": str(target)}
+    plugin, *others = job.crates
+    build = ("build", "--target", job.triple)
+    test = ("check", "--tests", "--target", tools.host_triple)
+    calls: list[tuple[tuple[str, ...], str]] = [((*build, "--lib"), plugin)]
+    calls += [(build, each) for each in others]
+    calls += [(test, each) for each in job.tests]
+    for words, crate in calls:
+        argv: list[str | Path] = [tools.cargo, *words]
+        if shown:
+            code = process.show(argv, cwd=top / crate, env=env)
+        else:
+            code = process.run(argv, cwd=top / crate, env=env, guarded=True).code
+        if code:
+            return False
+    return True
+
+
+def _copy(place: Path, job: Job, changes: Mapping[str, str]) -> Path:
+    """A copy of the repository with these changes, and of all around it; returns where it is."""
+    contents = {job.top / path: text for path, text in changes.items()}
+    lock = next(filter(Path.is_file, (each / LOCK for each in _above(job.top / job.crates[0]))), None)
+    if lock:  # cargo may write to it
+        contents.setdefault(lock, foreign_files.read_text(lock))
+    folders = {folder for path in contents for folder in path.parents}
+    folders |= {folder for crate in job.crates for folder in _above(job.top / crate)}
+    for folder in sorted(folders):
+        made = _inside(place, folder)
+        made.mkdir()
+        for each in _entries(folder):
+            if each not in folders and each not in contents:
+                (made / each.name).symlink_to(each)
+    for path, text in contents.items():
+        _inside(place, path).write_text(text, encoding="utf-8", newline="")
+        if path.exists():
+            shutil.copymode(path, _inside(place, path))
+    return _inside(place, job.top)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder contains, without what cargo has built there, and what git would write to."""
+    left_out = {".git", "target"} if (folder / FILE).exists() else {".git"}
+    with suppress(OSError):  # the folder is new, or above the repository and closed to us
+        return [each for each in folder.iterdir() if each.name not in left_out]
+    return []
+
+
+def _inside(place: Path, path: Path) -> Path:
+    return place / path.relative_to(path.anchor)
+
+
+def _above(folder: Path) -> Sequence[Path]:
+    return folder, *folder.parents
+
+
+def _lock_of(crate: Path) -> str | None:
+    lock = next(filter(Path.is_file, (each / LOCK for each in _above(crate))), None)
+    return foreign_files.read_text(lock) if lock else None

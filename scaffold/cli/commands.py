@@ -165,7 +165,7 @@ def build(**options: Any) -> object:
     run="RunOptions",
     only=(
         *("config", "root_id", "env", "vm_config", "allow_stop_iteration"),
-        *("keep_host", "bootstrap", "envoy", "envoy_image", "docker_args"),
+        *("keep_host", "tls", "tls_cert", "tls_key", "bootstrap", "envoy", "envoy_image", "docker_args"),
     ),
     helps={
         "bootstrap": "Test in this Envoy configuration, whose cluster `upstream` becomes the built-in one.",

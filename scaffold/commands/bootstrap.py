@@ -17,14 +17,14 @@ from scaffold.hosts.envoy import run_folder as envoy_files
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy.binary_info import Binary
 from scaffold.hosts.envoy.resources import Chain, Config, static_filter
-from scaffold.hosts.options import OF_ONE, RunOptions, default_port
+from scaffold.hosts.options import OF_LISTENER, OF_ONE, RunOptions, default_port
 from scaffold.hosts.plugin import Plugin
 from scaffold.project.envoy_clusters import Address, addresses, parse_upstream
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.check import hint_about
 
 GENERATED = "that scaffold generated"
-OPTIONS = (*OF_ONE, "port", "upstream", "keep_host", "envoy", "bootstrap")
+OPTIONS = (*OF_ONE, "port", "upstream", *OF_LISTENER, "envoy", "bootstrap")
 
 
 def bootstrap(
@@ -81,4 +81,4 @@ def _bootstrap(plugins: Sequence[Plugin], options: RunOptions, version: Version)
     upstream = parse_upstream(options.upstream) if options.upstream else Address()
     clusters = addresses(upstream, settings.clusters)
     port = default_port() if options.port is None else options.port
-    return envoy_files.generated(port, clusters, chain, keep_host=options.keep_host)
+    return envoy_files.generated(port, clusters, chain, keep_host=options.keep_host, tls=settings.tls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def run(
                 emit(Noted(f"{name} runs beside the listener at {running.url}, whose requests don't pass it"))
             else:
                 emit(Noted(f"{name} answers at {running.url}"))
+            if authority := options.settings.authority:
+                emit(Noted(f"Trust its certificate: curl --cacert {shlex.quote(authority)} {running.url}"))
             emit(Noted(f"Ask Envoy: {curl(running.admin_address)}"))
             emit(Noted("Press Ctrl-C to stop"))
             for line in running.follow():

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from scaffold.errors import HostError, UsageError
 from scaffold.hosts.exchange import Headers, LogLines, Request, Response, Seen, Sides
@@ -50,7 +51,9 @@ class Connection:
             raise HostError(f"cannot send: {error}") from error
 
     def finish(self) -> None:
-        """Close the sending side; answers may still come."""
+        """Close the sending side; answers may still come. Over TLS it stays open."""
+        if hasattr(self._socket, "unwrap"):
+            return
         with suppress(OSError):  # it has ended already
             self._socket.shutdown(socket.SHUT_WR)
 
@@ -90,23 +93,32 @@ class Connection:
 
 
 @contextmanager
-def connected(port: int, timeout: float) -> Iterator[Connection]:
-    """A connection to a loopback port while the block runs. Raises `HostError` when nothing listens there."""
+def connected(port: int, timeout: float, certificate: Path | None = None) -> Iterator[Connection]:
+    """A connection to a loopback port while the block runs, over TLS if the server has a `certificate`.
+
+    Raises `HostError` when nothing listens there.
+    """
     try:
         opened = socket.create_connection(("127.0.0.1", port), timeout)
+        if certificate:
+            from scaffold.hosts.certificates import trusting
+
+            opened = trusting(certificate).wrap_socket(opened)
     except OSError as error:
         raise HostError(f"cannot connect to port {port}: {error}") from error
     with opened:
         yield Connection(opened, timeout)
 
 
-def send(port: int, request: Request, timeout: float) -> tuple[Response, int]:
-    """Send a request to a loopback port byte for byte, and read the whole answer.
+def send(
+    port: int, request: Request, timeout: float, certificate: Path | None = None
+) -> tuple[Response, int]:
+    """Send a request to a loopback port byte for byte, and read the whole answer; `certificate` as above.
 
     With `http.client`, since it neither normalises the target nor adds, drops or merges headers.
     Also returns the port that the request came from. Raises `HostError` without a whole answer.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    connection = _connection(port, timeout, certificate)
     try:
         connection.connect()
         own_port: int = connection.sock.getsockname()[1]
@@ -128,3 +140,11 @@ def send(port: int, request: Request, timeout: float) -> tuple[Response, int]:
         raise HostError(f"{request.method} {request.target} got no whole answer: {error!r}") from error
     finally:
         connection.close()
+
+
+def _connection(port: int, timeout: float, certificate: Path | None) -> http.client.HTTPConnection:
+    if certificate is None:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    from scaffold.hosts.certificates import trusting
+
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=trusting(certificate))

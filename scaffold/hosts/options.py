@@ -26,8 +26,10 @@ OF_ONE = ("config", "id", "root_id", "env", "vm_config", "allow_stop_iteration")
 # options for a run of the tests, which finds its own port and listens to everything
 OF_TESTS = (
     *("config", "root_id", "env", "vm_config", "allow_stop_iteration"),
-    *("keep_host", "bootstrap", "envoy", "envoy_image", "docker_args"),
+    *("keep_host", "tls", "tls_cert", "tls_key", "bootstrap", "envoy", "envoy_image", "docker_args"),
 )
+# options for our own listener, which the user's own configuration doesn't have
+OF_LISTENER = ("keep_host", "tls", "tls_cert", "tls_key")
 _HERE = "With envoy or docker"
 _ENVOY = "With envoy"
 _DOCKER = "With docker"
@@ -72,6 +74,15 @@ class RunOptions:
     )
     keep_host: bool = option(
         False, "Send the client's Host to an upstream that has a name of its own.", heading=_HERE
+    )
+    tls: bool = option(
+        False, "Serve HTTPS; the certificate is for localhost, unless --tls-cert has another.", heading=_HERE
+    )
+    tls_cert: Path | None = option(
+        None, "Certificate chain for HTTPS, in PEM.", metavar="FILE", is_path=True, heading=_HERE
+    )
+    tls_key: Path | None = option(
+        None, "Private key of --tls-cert, in PEM.", metavar="FILE", is_path=True, heading=_HERE
     )
     envoy: str | None = option(
         None,
@@ -126,11 +137,12 @@ class RunOptions:
             raise UsageError(
                 "--bootstrap and --upstream both set where the traffic goes", hint="pass one of them"
             )
-        if self.bootstrap and self.keep_host:
-            raise UsageError(
-                "--keep-host is for our own routes, and --bootstrap has others",
-                hint="leave it out: the routes in that file set the Host",
-            )
+        for name in OF_LISTENER if self.bootstrap else ():
+            if getattr(self, name):
+                raise UsageError(
+                    f"{flag(name)} is for our own listener, and --bootstrap has others",
+                    hint="leave it out, and write it into that file",
+                )
 
     def check_for_many(self, count: int) -> None:
         """Raise `UsageError` for an option of a single plugin if `count` plugins run."""
@@ -148,7 +160,7 @@ class RunOptions:
         if self.bootstrap or self.upstream:  # each replaces the other
             kept = {key: value for key, value in kept.items() if key not in ("bootstrap", "upstream")}
         if self.bootstrap:
-            kept.pop("keep_host", None)
+            kept = {key: value for key, value in kept.items() if key not in OF_LISTENER}
         if chain:
             kept = {key: value for key, value in kept.items() if key not in OF_ONE}
         return dataclasses.replace(self, **records.fields(type(self), kept))
@@ -156,8 +168,9 @@ class RunOptions:
     def record(self) -> dict[str, Any]:
         """The options as JSON values for a deployment's record, with absolute paths."""
         values = {name: getattr(self, name) for name in chosen(self)}
-        if self.bootstrap:
-            values["bootstrap"] = str(self.bootstrap.resolve())
+        for name in ("bootstrap", "tls_cert", "tls_key"):
+            if name in values:
+                values[name] = str(values[name].resolve())
         if self.envoy and os.sep in self.envoy:
             values["envoy"] = str(Path(self.envoy).resolve())
         for name in ("config", "vm_config"):
@@ -189,10 +202,13 @@ class RunOptions:
             parse_upstream(self.upstream)
         _ = self.configuration, self.vm_configuration  # reports an error before the build, not after
         envoy = self.envoy
+        certificates = self._certificates()
         return HostSettings(
             port=0 if self.bootstrap else default_port() if self.port is None else self.port,
             upstream=self.upstream,
             keep_host=self.keep_host,
+            tls=tuple(map(str, certificates)),
+            tls_digest=_digest(*certificates) if certificates else None,
             envoy=str(Path(envoy).resolve()) if envoy and os.sep in envoy else envoy,
             log_level=self.log_level or "info",
             bootstrap=str(self.bootstrap.resolve()) if self.bootstrap else None,
@@ -202,24 +218,39 @@ class RunOptions:
             docker_args=_words("docker_args", self.docker_args),
         )
 
+    def _certificates(self) -> tuple[Path, ...]:
+        """The files of the certificate and its key, made if need be; empty without TLS."""
+        if not (self.tls or self.tls_cert or self.tls_key):
+            return ()
+        from scaffold.hosts import certificates  # ssl is imported only where it is needed
+
+        if self.tls_cert is None and self.tls_key is None:
+            return (certificates.of_localhost(),) * 2
+        if self.tls_cert is None or self.tls_key is None:
+            raise UsageError("a certificate for HTTPS needs its key", hint="pass --tls-cert and --tls-key")
+        certificates.check(self.tls_cert, self.tls_key)
+        return self.tls_cert.resolve(), self.tls_key.resolve()
+
 
 @dataclass(frozen=True)
 class HostSettings:
     """How a host runs its plugins: the settings that can't change while it runs.
 
     `port` 0 is any free port; `upstream` is a URL, or None for the built-in origin; `keep_host` sends it the
-    client's Host even if it has a name. `envoy` is a path or a version. `bootstrap` is the path of the user's
-    Envoy configuration, which sets port and upstream itself; `bootstrap_digest` detects edits to it.
-    `envoy_image` is the container's image, `docker_args` are arguments for its `docker run`. `anywhere`
-    replaces the ports in the bootstrap by free ones; `adds_clusters` puts `clusters` and the upstream into
-    it, in place of those of the same names. `types` are the plugins' types, in the order in which they
-    process requests; `clusters` are those of all plugins. `names` are the plugins' where a bootstrap may have
-    them already.
+    client's Host even if it has a name. `tls` are the files of a certificate and its key. `envoy` is a path
+    or a version. `bootstrap` is the path of the user's Envoy configuration, which sets port and upstream
+    itself; `bootstrap_digest` detects edits to it. `envoy_image` is the container's image, `docker_args` are
+    arguments for its `docker run`. `anywhere` replaces the ports in the bootstrap by free ones;
+    `adds_clusters` puts `clusters` and the upstream into it, in place of those of the same names. `types` are
+    the plugins' types, in the order in which they process requests; `clusters` are those of all plugins.
+    `names` are the plugins' where a bootstrap may have them already.
     """
 
     port: int = 0
     upstream: str | None = None
     keep_host: bool = False
+    tls: tuple[str, ...] = ()
+    tls_digest: str | None = None
     envoy: str | None = None
     log_level: str = "info"
     bootstrap: str | None = None
@@ -232,6 +263,16 @@ class HostSettings:
     clusters: Mapping[str, str] = field(default_factory=dict)
     types: tuple[str, ...] = ("http",)
     names: tuple[str, ...] = ()
+
+    @property
+    def authority(self) -> str:
+        """The file of the certificate that clients have to trust; "" without TLS, or if it is the user's."""
+        if not self.tls:
+            return ""
+        from scaffold.hosts import certificates
+
+        ours = str(certificates.authority())
+        return ours if Path(self.tls[0]).parent == Path(ours).parent else ""
 
     @property
     def has_service(self) -> bool:
@@ -263,6 +304,11 @@ class HostSettings:
         )
 
 
+def url_at(port: int, *, tls: bool) -> str:
+    """Where a host answers."""
+    return f"http{'s' if tls else ''}://localhost:{port}"
+
+
 def default_port() -> int:
     """The port where `--port` isn't passed. Raises `UsageError` if the variable has no valid one."""
     text = os.environ.get(PORT_VARIABLE) or str(PORT)
@@ -278,11 +324,11 @@ def _words(name: str, line: str | None) -> tuple[str, ...]:
         raise UsageError(f"cannot read {flag(name)}: {error}") from error
 
 
-def _digest(bootstrap: Path) -> str | None:
+def _digest(*paths: Path) -> str | None:
     from scaffold.core.files import digest
     from scaffold.core.foreign_files import read_bytes
 
     try:
-        return digest(read_bytes(bootstrap))
+        return digest(b"".join(map(read_bytes, paths)))
     except OSError:  # reported when the file is read
         return None

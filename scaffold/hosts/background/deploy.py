@@ -31,6 +31,7 @@ from scaffold.project.projects import Named, chained
 
 TICK_SECONDS = 0.6  # that a plugin with a timer is watched; Envoy reports a stuck thread after 0.2
 PASS_SECONDS = 3.0  # that a network filter may hold back a request's bytes
+_ONLY_ROOT = "missing ContextType"  # the SDK's words, where a plugin has no context for a request
 _LABELS = {"types": "type"}
 
 
@@ -265,6 +266,8 @@ class _Verified:
                 f" defined: {known};"
                 ' add yours to Cargo.toml, such as `clusters = { NAME = "http://host:port" }`'
             )
+        if _ONLY_ROOT in exchange.logs:
+            return 'it has only a root context: write `type = "service"` into Cargo.toml if no request shall pass it'
         return "fix it and deploy again; --probe PATH sends another request"
 
 

@@ -19,7 +19,7 @@ from scaffold.core.text import age
 from scaffold.core.versions import Version
 from scaffold.errors import HostError
 from scaffold.hosts.host import HOSTS
-from scaffold.hosts.options import HostSettings, RunOptions
+from scaffold.hosts.options import HostSettings, RunOptions, url_at
 from scaffold.hosts.plugin import SERVICE, Plugin
 from scaffold.project.projects import chained
 
@@ -75,6 +75,11 @@ class Record:
         return chained(self.plugins)
 
     @property
+    def url(self) -> str:
+        """Where it answers."""
+        return url_at(self.port, tls=bool(self.settings.tls))
+
+    @property
     def alive(self) -> bool:
         """Whether its supervisor runs, be it in another container that shares the user's folders."""
         if self.is_visible:
@@ -98,7 +103,8 @@ class Status:
     """A deployment as the user sees it; `age` is in seconds since the last deploy.
 
     `running` is about its supervisor, `answers` about Envoy; `reverted` says that the version before
-    `plugins` runs, since they ended Envoy again and again. `is_service` says that no traffic meets them.
+    `plugins` runs, since they ended Envoy again and again. `is_service` says that no traffic meets them;
+    `authority` is the file of the certificate that clients have to trust, or "".
     `admin_address` is a socket's path or
     `HOST:PORT`.
     """
@@ -116,6 +122,7 @@ class Status:
     root: str
     envoy_image: str = ""
     is_service: bool = False
+    authority: str = ""
 
     @classmethod
     def of(
@@ -125,7 +132,7 @@ class Status:
         settings = record.settings
         return cls(
             name=record.name,
-            url=f"http://localhost:{record.port}",
+            url=record.url,
             admin_address=admin_address,
             running=record.alive,
             answers=answers,
@@ -137,6 +144,7 @@ class Status:
             root=record.root,
             envoy_image=settings.envoy_image or "",
             is_service=set(settings.types) == {SERVICE},
+            authority=settings.authority,
         )
 
     def summary(self) -> str:
@@ -154,6 +162,7 @@ class Status:
             *(line for plugin in self.plugins for line in self._lines(plugin)),
             f"  envoy     {self.envoy_version}{image}; ask it with `scaffold admin`",
             f"  upstream  {self.upstream}",
+            *([f"  trust     {self.authority}"] if self.authority else []),
             f"  project   {self.root}",
         ]
         return "\n".join(lines if self.running else [lines[0], lines[-1]])

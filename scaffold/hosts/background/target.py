@@ -48,7 +48,7 @@ def remove(roots: Sequence[Path] | None) -> Iterator[Stopped | None]:
             with failures.kept(), deployments.lock(place):
                 now = deployments.read(place)  # under the lock: a deploy may just have ended
                 forget(place, now)
-                yield Stopped(now.name, f"http://localhost:{now.port}", now.root) if now else None
+                yield Stopped(now.name, now.url, now.root) if now else None
     failures.end()
 
 

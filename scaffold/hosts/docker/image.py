@@ -82,6 +82,8 @@ def _check_wasm(daemon: Daemon, envoy: EnvoyImage) -> None:
         folder.mkdir()
         folder.chmod(0o755)
         words = envoy_binary.trial(folder, mounted(folder))
+        for path in folder.iterdir():
+            path.chmod(0o644)  # Envoy runs as another user, whatever the umask is here
         ran = daemon.run(envoy.image, [envoy.program, *words], folder)
     if not envoy_binary.passed(ran, mounted(Path(name)), f"the Envoy in {envoy.image.name}", _ANOTHER):
         raise MachineError(

@@ -302,6 +302,20 @@ def _listener(host: str, port: int, chain: list[Config]) -> Config:
     }
 
 
+def add_tls(listener: Config, certificate: str, key: str, *, http: bool) -> None:
+    """Have a listener speak TLS with the certificate and key at these paths; an HTTP one offers HTTP/2."""
+    pair = {"certificate_chain": {"filename": certificate}, "private_key": {"filename": key}}
+    common: Config = {"tls_certificates": [pair]}
+    if http:
+        common["alpn_protocols"] = ["h2", "http/1.1"]
+    kind = f"{EXTENSIONS}.transport_sockets.tls.v3.DownstreamTlsContext"
+    for chain in listener["filter_chains"]:
+        chain["transport_socket"] = {
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {"@type": kind, "common_tls_context": common},
+        }
+
+
 def http_manager(config: Config) -> Config:
     """The network filter that makes HTTP of a connection's bytes, which ends a chain of network filters."""
     typed_config = {"@type": HTTP_MANAGER} | config

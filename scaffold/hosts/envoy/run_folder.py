@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaffold.core import files
+from scaffold.core.foreign_files import read_bytes
 from scaffold.core.versions import Version
 from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
@@ -96,6 +97,8 @@ class Folder:
         self.access_log = self.logs / "access.log"
         self.access_pipe = path / "access.pipe"  # by which that comes from an Envoy that isn't enclosed
         self.authorities = path / "authorities.pem"
+        self.certificate = path / "certificate.pem"  # exists if the listener speaks TLS
+        self.key = path / "key.pem"
         self.watched = path if (path / "ecds.json").exists() else path / "filters"  # it was `path` once
         self.previous = path / "previous"  # the filters before those that Envoy reads
         self.reverted = (
@@ -151,13 +154,23 @@ class Folder:
                 envoy_config.add_clusters(made, seen)
             made = _elsewhere(made, self) if settings.anywhere else made
         else:
-            made = generated(settings.port, seen, chain, log=log, keep_host=settings.keep_host)
+            tls = self._certificates(settings)
+            made = generated(settings.port, seen, chain, log=log, keep_host=settings.keep_host, tls=tls)
             envoy_config.for_development(made)
         admin = envoy_bootstrap.admin(made, Path(settings.bootstrap or ""))
         if not admin.get("address"):  # an interface of the user's own stays where they put it
             ours = envoy_config.admin(self.within(self.admin_socket), self._socket_mode)
             made["admin"] = admin | ours
         return made
+
+    def _certificates(self, settings: HostSettings) -> tuple[str, ...]:
+        """The paths by which Envoy knows its certificate and its key: copies, which stay as they are."""
+        if not settings.tls:
+            return ()
+        for path, source in zip((self.certificate, self.key), settings.tls, strict=True):
+            if not path.exists():
+                files.write(path, read_bytes(Path(source)), mode=self.mode)
+        return self.within(self.certificate), self.within(self.key)
 
     def _slot(self, place: int, kind: str) -> Config:
         """A place of the chain; what is in a service's file Envoy reads when it starts, and never again."""
@@ -286,11 +299,13 @@ def generated(
     *,
     log: str | None = None,
     keep_host: bool = False,
+    tls: Sequence[str] = (),
 ) -> Config:
     """A complete bootstrap: one listener on loopback with `chain`, and the clusters behind it.
 
     The cluster `UPSTREAM` must be among them; if its address is empty, Envoy answers by itself. A cluster
-    whose host has a name gets that as the `host` of requests, unless `keep_host` is set.
+    whose host has a name gets that as the `host` of requests, unless `keep_host` is set. `tls` are the paths
+    of a certificate and its key.
     """
     others = [name for name, address in clusters.items() if address and name != UPSTREAM]
     hosts = {} if keep_host else {name: each.hosted_as for name, each in clusters.items() if each.hosted_as}
@@ -303,6 +318,8 @@ def generated(
         clusters=others,
         hosts=hosts,
     )
+    if tls:
+        envoy_config.add_tls(listener, *tls, http=chain.kind == "http")
     made = envoy_config.bootstrap(listeners=[listener], clusters=[])
     envoy_config.add_clusters(made, clusters)
     chain.add_services(made)

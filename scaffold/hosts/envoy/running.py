@@ -24,7 +24,7 @@ from scaffold.hosts.envoy.observation import Observer
 from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import FilterFile, Folder
 from scaffold.hosts.exchange import REQUEST_ID, Exchange, Headers, Request
-from scaffold.hosts.options import HostSettings
+from scaffold.hosts.options import HostSettings, url_at
 from scaffold.hosts.plugin import SERVICE, Plugin
 from scaffold.wasm.check import hint_about
 
@@ -138,7 +138,11 @@ class EnvoyHost:
     @property
     def url(self) -> str:
         """Where the plugin answers."""
-        return f"http://localhost:{self.port}"
+        return url_at(self.port, tls=self._certificate is not None)
+
+    @property
+    def _certificate(self) -> Path | None:
+        return self.folder.certificate if self.folder.certificate.exists() else None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -158,7 +162,7 @@ class EnvoyHost:
         request_id = headers.setdefault(REQUEST_ID, uuid.uuid4().hex)  # else Envoy would set one
         sent = Request(request.method, request.target, headers, request.body)
         seen = self._observer.begin()
-        response, port = client.send(self.port, sent, timeout)
+        response, port = client.send(self.port, sent, timeout, self._certificate)
         details = seen.await_end(request_id, port)
         return Exchange(sent, response, seen.logs, details, seen.trapped, seen)
 
@@ -168,7 +172,7 @@ class EnvoyHost:
         from scaffold.hosts import client
 
         seen = self._observer.begin()
-        with client.connected(self.port, timeout) as connection:
+        with client.connected(self.port, timeout, self._certificate) as connection:
             yield connection
         connection.details = seen.await_end(None, connection.port)
         connection.sides, connection.logs, connection.trapped = seen, seen.logs, seen.trapped

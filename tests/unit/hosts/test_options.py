@@ -86,10 +86,13 @@ def test_a_vm_configuration_that_is_neither_a_file_nor_json_is_named():
 
 def test_the_users_own_routes_say_which_host_goes_to_the_upstream():
     own = RunOptions(bootstrap=Path("envoy.yaml"))
-    assert own.over({"keep_host": True}) == own, "a deployment had it, and now has another configuration"
-    with pytest.raises(UsageError, match="--keep-host is for our own routes"):
+    kept = {"keep_host": True, "tls": True}
+    assert own.over(kept) == own, "a deployment had it, and now has another configuration"
+    with pytest.raises(UsageError, match="--keep-host is for our own listener"):
         replace(own, keep_host=True).check_for("envoy")
-    with pytest.raises(UsageError, match="--keep-host is for our own routes"):
+    with pytest.raises(UsageError, match="--tls-key is for our own listener"):
+        replace(own, tls_key=Path("key.pem")).check_for("envoy")
+    with pytest.raises(UsageError, match="--keep-host is for our own listener"):
         _ = RunOptions(keep_host=True).over(own.record()).settings
 
 

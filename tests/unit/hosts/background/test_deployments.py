@@ -57,7 +57,13 @@ def test_a_record_of_the_first_release_is_read(tmp_path):
     (folder / "deployment.json").write_text(json.dumps(written))
     record = deployments.load(tmp_path)
     assert record is not None
-    settings |= {"adds_clusters": False, "names": [], "keep_host": False}  # which came later
+    settings |= {
+        "adds_clusters": False,
+        "names": [],
+        "keep_host": False,
+        "tls": [],
+        "tls_digest": None,
+    }  # which came later
     assert json.loads(json.dumps(dataclasses.asdict(record))) == written | {"restarts": False}
 
 

@@ -82,7 +82,8 @@ ENVIRONMENT = {  # in the order of the table; the first group is read by scaffol
     "NO_PROXY": "the same",
 }
 FOLDERS = {  # read by platformdirs
-    "XDG_DATA_HOME": "the folder for toolchains, Envoys, images, trust and the certificate for `--tls`; default: `~/.local/share`",
+    "XDG_DATA_HOME": "the folder for toolchains, Envoys, images, trust and the certificate for `--tls`; "
+    "default: `~/.local/share`",
     "XDG_CACHE_HOME": "the folder for files that can be made again; default: `~/.cache`",
     "XDG_STATE_HOME": "the folder for deployments; default: `~/.local/state`",
 }

@@ -90,7 +90,7 @@ def test_a_service_that_crashes_or_hangs_is_named(crate_of_service, service):
 def test_a_service_that_is_declared_a_filter_is_recognised(root, service):
     with pytest.raises(TargetError) as deployed:
         scaffold.deploy(root, module=str(service.path), run=scaffold.RunOptions(port=0))
-    assert 'write `type = "service"` into Cargo.toml' in deployed.value.hint
+    assert 'set `type = "service"` in Cargo.toml' in deployed.value.hint
 
 
 def test_a_projects_tests_ask_its_log_and_its_metrics(crate_of_service, service, run):

@@ -267,7 +267,7 @@ class _Verified:
                 ' add yours to Cargo.toml, such as `clusters = { NAME = "http://host:port" }`'
             )
         if _ONLY_ROOT in exchange.logs:
-            return 'it has only a root context: write `type = "service"` into Cargo.toml if no request shall pass it'
+            return 'if no request shall pass it, set `type = "service"` in Cargo.toml'
         return "fix it and deploy again; --probe PATH sends another request"
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scaffold.commands.deploy import deploy
     from scaffold.commands.doctor.command import doctor
     from scaffold.commands.envoys import envoys
+    from scaffold.commands.history import history
     from scaffold.commands.images import images, rmi, tag
     from scaffold.commands.import_wasme import import_wasme
     from scaffold.commands.inspect import inspect
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from scaffold.commands.package import package
     from scaffold.commands.pull import pull
     from scaffold.commands.push import push
+    from scaffold.commands.rollback import rollback
     from scaffold.commands.run import run
     from scaffold.commands.setup import setup
     from scaffold.commands.status import status
@@ -59,6 +61,8 @@ OPERATIONS = {
     "deploy": "scaffold.commands.deploy",
     "status": "scaffold.commands.status",
     "logs": "scaffold.commands.logs",
+    "history": "scaffold.commands.history",
+    "rollback": "scaffold.commands.rollback",
     "metrics": "scaffold.commands.metrics",
     "admin": "scaffold.commands.admin",
     "undeploy": "scaffold.commands.undeploy",
@@ -100,6 +104,7 @@ __all__ = [
     "deploy",
     "doctor",
     "envoys",
+    "history",
     "images",
     "import_wasme",
     "inspect",
@@ -113,6 +118,7 @@ __all__ = [
     "pull",
     "push",
     "rmi",
+    "rollback",
     "run",
     "setup",
     "status",

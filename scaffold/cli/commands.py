@@ -29,7 +29,7 @@ _WIDTH = 100  # columns of help at most
 _HEADINGS = {
     "Start": "new templates adopt setup doctor",
     "Build and test": "build test clean",
-    "Run and deploy": "run deploy status logs undeploy envoys",
+    "Run and deploy": "run deploy status logs history rollback undeploy envoys",
     "Ship": "package push pull manifest ci login logout",
     "Look inside": "metrics admin inspect bootstrap images tags",
     "Maintain": "update tag rmi import-wasme completion",
@@ -189,6 +189,7 @@ def test(**options: Any) -> object:
 @cli.command()
 @root_option
 @click.option("--logs", is_flag=True, help="Remove the logs of what was deployed instead.")
+@click.option("--history", is_flag=True, help="Remove the history of what was deployed instead.")
 def clean(**options: Any) -> None:
     """Remove what cargo has built."""
     scaffold.clean(**options)
@@ -268,6 +269,27 @@ def logs(**options: Any) -> object:
     With --json each line is an object, with the time in UTC.
     """
     return scaffold.logs(**options)
+
+
+@cli.command()
+@root_option
+@json_option
+def history(**options: Any) -> object:
+    """List what was deployed, the last one first."""
+    return scaffold.history(**options)
+
+
+@cli.command()
+@click.argument("number", type=Between((1, None)), required=False)
+@root_option
+@json_option
+def rollback(**options: Any) -> object:
+    """Deploy again what was deployed before, module and configuration together.
+
+    NUMBER is one of those that `scaffold history` lists. Without it, the deploy before the one that runs is
+    brought back.
+    """
+    return scaffold.rollback(**options)
 
 
 @cli.command()

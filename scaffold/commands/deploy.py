@@ -52,7 +52,8 @@ def deploy(
     opened = [] if choice.is_built else choice.load(build)
     with deploying(choice.root, target, run, chain=choice.count > 1) as deployment:
         deployment.check()
-        return deployment.apply(opened or choice.load(build), probe)
+        sources = opened or choice.load(build)
+        return deployment.apply([source.plugin(deployment.options) for source in sources], probe)
 
 
 def _shared(target: str, run: RunOptions, cluster: ClusterOptions) -> ClusterOptions:

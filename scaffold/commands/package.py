@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scaffold.core import foreign_files, git
 from scaffold.core.events import Noted, emit, step
-from scaffold.errors import MachineError, ModuleError, UsageError, choose
+from scaffold.errors import ModuleError, UsageError, choose
 from scaffold.hosts.source import choose as choose_plugin
 from scaffold.hosts.source import open_image
 from scaffold.oci.plugin_info import PluginInfo, read_runtime_config
@@ -129,22 +129,11 @@ def _tag(version: str) -> str:
 
 
 def _revision(root: Path) -> str:
-    """The commit of the crate's repository; "" if there is none, or there are changes since.
-
-    Changes anywhere in the repository count: the crate may depend on other crates, and on a lock file.
-    """
-    env = {"GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        head = git.run("rev-parse", "--verify", "HEAD", cwd=root, env=env)
-        if head.code:
-            return ""
-        changed = git.run("status", "--porcelain", cwd=root, env=env)
-    except MachineError:  # git isn't installed
-        return ""
-    if changed.code or changed.stdout:
+    """The commit of the crate's repository; "" if there is none, or there are changes since."""
+    head = git.head(root)
+    if head and head.changed:
         emit(Noted("the image has no revision: the repository has uncommitted changes"))
-        return ""
-    return head.stdout.strip()
+    return head.commit if head and not head.changed else ""
 
 
 def _root_ids(path: Path) -> tuple[str, ...]:

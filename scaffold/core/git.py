@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold.core import files, process
@@ -58,6 +59,32 @@ def run(
     return process.run(
         [program(), *words], cwd=cwd, env=_with(env), input=text, timeout=timeout, guarded=guarded
     )
+
+
+@dataclass(frozen=True)
+class Head:
+    """A repository's commit, and whether anything has changed since."""
+
+    commit: str
+    changed: bool
+
+
+def head(root: Path) -> Head | None:
+    """The commit of the repository around a folder; None if there is none, or no git.
+
+    Changes anywhere in the repository count: a crate may depend on other crates, and on a lock file.
+    """
+    if not any((folder / ".git").exists() for folder in [root.resolve(), *root.resolve().parents]):
+        return None
+    env = {"GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        commit = run("rev-parse", "--verify", "HEAD", cwd=root, env=env)
+        if commit.code:
+            return None
+        changes = run("status", "--porcelain", cwd=root, env=env)
+    except MachineError:  # git isn't installed
+        return None
+    return Head(commit.stdout.strip(), bool(changes.code or changes.stdout))
 
 
 @contextmanager

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
 
 from scaffold.wasm.module import WasmModule
 
+_BYTES = ("configuration", "vm_configuration")  # the fields that JSON can't have as they are
 SERVICE = "service"  # the type of plugins that no traffic meets, and that start and end with their host
 
 
@@ -37,3 +40,15 @@ class Plugin:
     def is_service(self) -> bool:
         """Whether it runs beside the traffic, and is replaced with its host."""
         return self.type == SERVICE
+
+    def to_json(self) -> dict[str, Any]:
+        """It as JSON, with its module's path and digest: whoever reads it need not read the module."""
+        module = asdict(self.module) | {"path": str(self.module.path)}
+        return vars(self) | {"module": module} | {name: vars(self)[name].decode("latin-1") for name in _BYTES}
+
+    @classmethod
+    def from_json(cls, made: dict[str, Any]) -> Self:
+        """A plugin from what `to_json` made."""
+        module = made["module"] | {"path": Path(made["module"]["path"])}
+        content = {name: made[name].encode("latin-1") for name in _BYTES}
+        return cls(**made | content | {"module": WasmModule(**module), "env": tuple(made["env"])})

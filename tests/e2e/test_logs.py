@@ -89,6 +89,6 @@ def test_the_log_of_long_ago_is_forgotten_at_a_later_deploy(root, probe, monkeyp
     scaffold.deploy(root, module=probe.path, run=HERE)
     assert old.exists()
     scaffold.undeploy(root)
-    monkeypatch.setattr(deployments, "KEPT_LOGS", -1.0)
+    monkeypatch.setattr(deployments, "KEPT", -1.0)
     scaffold.deploy(root, module=probe.path, run=HERE)
     assert not old.exists()

@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.core import files, process
+from scaffold.core import files, process, records
 from scaffold.core.events import Noted, emit, step
 from scaffold.core.option_fields import supported_by
 from scaffold.errors import HostError, ModuleError, TargetError, UsageError
 from scaffold.hosts import host as hosts
-from scaffold.hosts.background import deployments, supervisor
+from scaffold.hosts.background import deployments, history, supervisor
 from scaffold.hosts.background.deployments import DeployedPlugin, Record, Status, check_free
 from scaffold.hosts.background.target import attach, end, forget
 from scaffold.hosts.envoy.clusters import reachable
@@ -25,7 +25,6 @@ from scaffold.hosts.envoy.run_folder import LOGS
 from scaffold.hosts.exchange import Exchange, LogLines, Request
 from scaffold.hosts.options import HostSettings, RunOptions
 from scaffold.hosts.plugin import Plugin
-from scaffold.hosts.source import Source
 from scaffold.project.envoy_clusters import UPSTREAM
 from scaffold.project.projects import Named, chained
 
@@ -64,13 +63,13 @@ class Deployment:
             if here and address.port in {self.settings.port, self._port} - {0}:
                 raise HostError(f"the upstream {self.settings.upstream} is where the plugin itself answers")
 
-    def apply(self, sources: Sequence[Source], probe: str | None) -> Status:
+    def apply(self, plugins: Sequence[Plugin], probe: str | None, *, again: int = 0) -> Status:
         """Deploy the plugins in the order of their chain, and send a request through them.
 
-        `probe` is the path to ask for. Raises `ModuleError` when the host refuses a plugin (the previous
-        version keeps serving), `TargetError` when they are deployed but don't answer.
+        `probe` is the path to ask for; `again` is the number of the deploy that is brought back. Raises
+        `ModuleError` when the host refuses a plugin (the previous version keeps serving), `TargetError` when
+        they are deployed but don't answer.
         """
-        plugins = [source.plugin(self.options) for source in sources]
         if probe is not None and all(plugin.is_service for plugin in plugins):
             raise UsageError("--probe sends a request, and none passes a service", hint="leave it out")
         settings, now = self.settings.serving(*plugins), self.record
@@ -82,6 +81,7 @@ class Deployment:
         assert self.record  # noqa: S101 - just saved
         modules = ", ".join(f"{each.name} ({each.module_digest})" for each in self.record.plugins)
         note(verified.host.folder.log, "info", f"deployed {modules}")
+        history.add(self.record, plugins, again=again)
         if verified.error:
             raise verified.error
         return Status.of(self.record, verified.host.admin_address)
@@ -285,6 +285,22 @@ def deploying(root: Path, target: str, typed: RunOptions, *, chain: bool) -> Ite
         fitting = {name: value for name, value in remembered if name in supported}
         options = typed.over(fitting, chain=chain)
         yield Deployment(root.resolve(), target, options, options.settings, record)
+
+
+@contextmanager
+def rolling_back(root: Path, entry: history.Deployed) -> Iterator[Deployment]:
+    """The same, with the options of an earlier deploy; one that runs keeps its port.
+
+    The plugins' configurations are in the entry: the files that they were read from may have changed.
+    """
+    folder = deployments.folder(root)
+    with deployments.lock(folder):
+        record = deployments.read(folder)
+        options = RunOptions(**records.fields(RunOptions, entry.options))
+        if record and record.alive and not options.bootstrap:
+            options = dataclasses.replace(options, port=record.port)
+        settings = dataclasses.replace(options, config=None, vm_config=None).settings
+        yield Deployment(root.resolve(), entry.target, options, settings, record)
 
 
 def _pass(host: hosts.Running) -> None:

@@ -26,7 +26,7 @@ from scaffold.project.projects import chained
 RECORD = "deployment.json"
 SUPERVISOR = "scaffold.hosts.background.supervisor"  # the module that runs in a deployment's folder
 STOP_SECONDS = 5.0
-KEPT_LOGS = 30 * 86400.0  # seconds for which the log of an ended deployment is kept
+KEPT = 30 * 86400.0  # seconds for which the log and the history of an ended deployment are kept
 RESTART = signal.SIGUSR1  # has a supervisor restart its host
 FORMER_SUPERVISOR = "scaffold.targets.supervisor"  # what it was called; one may still run
 CONTAINER = Path("envoy", "container")  # exists in a deployment's folder while it may have a container
@@ -197,15 +197,15 @@ def logs(folder: Path, *, make: bool = False) -> Path:
     place = files.state_dir() / "logs" / folder.name
     if make:
         files.private(place)
-        _forget_old_logs()
+        forget_old(place.parent)
     return place
 
 
-def _forget_old_logs() -> None:
-    """Remove the logs of which nothing is deployed, and to which nothing was written for long."""
-    for place in (files.state_dir() / "logs").iterdir():
+def forget_old(home: Path) -> None:
+    """Remove the folders in `home` whose deployment ended, and to which nothing was written for long."""
+    for place in home.iterdir():
         newest = max((each.stat().st_mtime for each in [place, *place.iterdir()]), default=0.0)
-        if time.time() - newest > KEPT_LOGS and not (_home() / place.name).exists():
+        if time.time() - newest > KEPT and not (_home() / place.name).exists():
             shutil.rmtree(place, ignore_errors=True)
 
 

@@ -30,7 +30,6 @@ from scaffold.hosts.envoy.log_files import note
 from scaffold.hosts.envoy.running import ABORTED, RUNS_AGAIN, died
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
-from scaffold.wasm.module import WasmModule
 
 START_SECONDS = 60.0
 _SOON = 5.0  # in which Envoy is ready, unless something is wrong
@@ -38,7 +37,6 @@ FIRST_PAUSE = 0.25  # seconds before Envoy is restarted; doubled each time
 LONGEST_PAUSE = 30.0
 MOST_ABORTS = 2  # after the first
 LONG_RUN = 60.0  # seconds after which the next pause is the first again
-_BYTES = ("configuration", "vm_configuration")  # the plugin's fields that JSON can't have as they are
 Start = AbstractContextManager[hosts.Running]
 
 # --- the command's side
@@ -101,7 +99,7 @@ def started(
         "host": host,
         "folder": str(own),
         "log": str(hosts.load(host).files_in(own).log),
-        "plugins": list(map(_order, plugins)),
+        "plugins": [plugin.to_json() for plugin in plugins],
         "settings": asdict(settings),
     }
     with (folder / "supervisor.log").open("wb") as log:
@@ -113,12 +111,6 @@ def started(
     except BaseException:
         supervisor.end()
         raise
-
-
-def _order(plugin: Plugin) -> dict[str, Any]:
-    """A plugin as JSON, with its module's digest: the supervisor need not read the module again."""
-    module = asdict(plugin.module) | {"path": str(plugin.module.path)}
-    return vars(plugin) | {"module": module} | {name: vars(plugin)[name].decode("latin-1") for name in _BYTES}
 
 
 # --- the supervisor's side
@@ -141,7 +133,7 @@ def _supervise() -> None:
     committed = threading.Event()
     threading.Thread(target=_wait_for_commit, args=(committed,), daemon=True).start()
     try:
-        port = _run_first(begin(*map(_plugin, order["plugins"]), settings=settings), committed, log)
+        port = _run_first(begin(*map(Plugin.from_json, order["plugins"]), settings=settings), committed, log)
     except ScaffoldError as error:
         _answer({"error": error.message, "hint": error.hint, "code": error.exit_code})
         raise
@@ -216,12 +208,6 @@ def _await_end(running: hosts.Running, log: Path) -> str:
 
 def _raise_restart(_number: int, _frame: object) -> None:
     raise _Restart
-
-
-def _plugin(order: dict[str, Any]) -> Plugin:
-    module = order["module"] | {"path": Path(order["module"]["path"])}
-    content = {name: order[name].encode("latin-1") for name in _BYTES}
-    return Plugin(**order | content | {"module": WasmModule(**module), "env": tuple(order["env"])})
 
 
 def _answer(answer: dict[str, Any]) -> None:

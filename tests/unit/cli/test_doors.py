@@ -228,6 +228,10 @@ def test_every_command_explains_that_there_is_no_project(name, tmp_path, capsys)
     ran = entered(capsys, name, *NEEDED.get(name, []), "--root", tmp_path)
     if name in ("status", "undeploy"):
         assert (ran.code, ran.err) == (0, f"nothing is deployed from {tmp_path}\n")
+    elif name == "history":
+        assert (ran.code, ran.err) == (0, f"nothing was deployed from {tmp_path}\n")
+    elif name == "rollback":
+        assert (ran.code, ran.err.splitlines()[0]) == (9, f"error: nothing was deployed from {tmp_path}")
     elif name in ("logs", "metrics", "admin"):
         assert (ran.code, ran.err.splitlines()[0]) == (9, "error: nothing is deployed from here")
     else:

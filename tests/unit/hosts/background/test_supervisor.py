@@ -175,4 +175,4 @@ def test_a_plugin_reaches_it_as_it_is():
     module = WasmModule(Path("/a.wasm"), 8, f"sha256:{'0' * 64}", "0.2.1", {"f": "function"}, True)
     odd = bytes(range(256))
     plugin = Plugin("p", "r", module, odd, {"beta": "upstream"}, env=("A=1", "B"), vm_configuration=odd[::-1])
-    assert supervisor._plugin(json.loads(json.dumps(supervisor._order(plugin)))) == plugin
+    assert Plugin.from_json(json.loads(json.dumps(plugin.to_json()))) == plugin

@@ -1,0 +1,92 @@
+"""`history`: list what was deployed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from scaffold.commands.deploy_targets import roots_of
+from scaffold.core.events import Noted, emit
+from scaffold.core.files import digest
+from scaffold.core.times import shown
+from scaffold.core.versions import Version
+from scaffold.hosts.background import deployments
+from scaffold.hosts.background import history as past
+from scaffold.hosts.background.deployments import DeployedPlugin
+from scaffold.hosts.background.history import Deployed
+from scaffold.project.projects import chained
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A deploy; `live` says whether it is what is deployed now. `since` is in seconds since 1970.
+
+    `config` says where the configurations came from, and has their digest, or is "" if there were none.
+    `commit` ends with a `+` if something had changed since it. `again` is the number of the deploy that a
+    rollback brought back, or 0.
+    """
+
+    number: int
+    live: bool
+    since: float
+    target: str
+    plugins: list[DeployedPlugin]
+    config: str
+    envoy_version: str
+    commit: str
+    again: int
+
+    @classmethod
+    def of(cls, deployed: Deployed, *, live: bool) -> Self:
+        """What users see of a deploy: not the configuration itself, which may hold a secret."""
+        return cls(
+            number=deployed.number,
+            live=live,
+            since=deployed.since,
+            target=deployed.target,
+            plugins=list(map(DeployedPlugin.of, deployed.chain)),
+            config=_config(deployed),
+            envoy_version=str(Version(deployed.envoy_version)),
+            commit=deployed.commit,
+            again=deployed.again,
+        )
+
+    def summary(self) -> str:
+        """A line, and a line for each detail."""
+        again = f", again what {self.again} was" if self.again else ""
+        details = {
+            "module": ", ".join(each.module_digest for each in self.plugins),
+            "image": ", ".join(each.image for each in self.plugins if each.image),
+            "config": self.config,
+            "envoy": f"{self.envoy_version}{'' if self.target == 'envoy' else f', {self.target}'}",
+            "commit": self.commit,
+        }
+        name = f"{chained(self.plugins)}{again}{' (live)' if self.live else ''}"
+        lines = [f"{self.number}  {shown(self.since)}  {name}"]
+        return "\n".join([*lines, *(f"     {name:<8}{value}" for name, value in details.items() if value)])
+
+
+def _config(deployed: Deployed) -> str:
+    given = str(deployed.options.get("config") or "")
+    source = given if given.startswith("/") else "given as text" if given else "of the project"
+    content = b"\n".join(plugin.configuration for plugin in deployed.chain)
+    return f"{source}, digest {digest(content)[:19]}" if content.strip() else ""
+
+
+def history(root: Path = Path()) -> list[Entry]:
+    """What was deployed from the project on this machine, the last one first."""
+    where = root_with_history(root)
+    entries = past.read(where) if where else []
+    record = deployments.load(where) if where else None
+    alive = record is not None and record.alive
+    if not entries:
+        emit(Noted(f"nothing was deployed from {root.resolve()}"))
+    return [Entry.of(each, live=alive and each is entries[-1]) for each in reversed(entries)]
+
+
+def root_with_history(root: Path) -> Path | None:
+    """The project's folder, or that of its workspace, whose chain was deployed; None if nothing was."""
+    roots = roots_of(root)
+    deployed = [each for each in roots if deployments.load(each)]
+    return next((each for each in [*deployed, *roots] if past.folder(each).is_dir()), None)

@@ -1,0 +1,118 @@
+"""What was deployed from a project before, with everything that is needed to deploy it again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from scaffold.core import files, git, records
+from scaffold.errors import ModuleError
+from scaffold.hosts.background import deployments
+from scaffold.hosts.background.deployments import Record
+from scaffold.hosts.plugin import Plugin
+
+MOST = 20  # deploys that are remembered
+_MODULES = "modules"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One deploy. `number` counts them; `since` is in seconds since 1970.
+
+    `plugins` are as `Plugin.to_json` makes them, with modules of ours; `options` are the user's, completed.
+    `commit` is the repository's, with a `+` if something had changed since. `again` is the number of the
+    deploy that a rollback brought back, or 0.
+    """
+
+    number: int
+    since: float
+    target: str
+    plugins: list[dict[str, Any]]
+    options: dict[str, Any]
+    envoy_version: list[int]
+    commit: str = ""
+    again: int = 0
+
+    @cached_property
+    def chain(self) -> list[Plugin]:
+        """The plugins in their order. Raises `DamagedRecord` if one isn't."""
+        return [Plugin.from_json(dict(each)) for each in self.plugins]
+
+    def check(self) -> None:
+        """Raise `ModuleError` if a module isn't there any more as it was."""
+        for plugin in self.chain:
+            path = plugin.module.path
+            if not path.is_file() or files.digest(path.read_bytes()) != plugin.module.digest:
+                message = f"the module of deploy {self.number} is gone, or was changed: {path}"
+                raise ModuleError(message, hint="`scaffold history` lists the other deploys")
+
+    @property
+    def what(self) -> tuple[object, ...]:
+        """What tells it from another deploy."""
+        return self.target, self.plugins, self.options, self.envoy_version
+
+
+def folder(root: Path) -> Path:
+    """Where the history of the project in `root` is."""
+    return files.state_dir() / "history" / deployments.folder(root).name
+
+
+def read(root: Path) -> list[Deployed]:
+    """What was deployed from a project, the oldest first."""
+    found = (records.read_or_warn(path, Deployed) for path in folder(root).glob("*.json"))
+    return sorted(filter(None, found), key=lambda each: each.number)
+
+
+def add(record: Record, plugins: Sequence[Plugin], *, again: int = 0) -> None:
+    """Remember a deploy, unless it is the last one once more. The caller holds the deployment's lock."""
+    root = Path(record.root)
+    place = folder(root)
+    before = read(root)
+    head = git.head(root)
+    made = Deployed(
+        number=before[-1].number + 1 if before else 1,
+        since=record.since,
+        target=record.target,
+        plugins=[_kept(plugin, place / _MODULES).to_json() for plugin in plugins],
+        options=record.options,
+        envoy_version=record.envoy_version,
+        commit=f"{head.commit[:12]}{'+' * head.changed}" if head else "",
+        again=again,
+    )
+    made = records.parse(Deployed, json.loads(json.dumps(asdict(made))))  # as it will be read
+    if before and not again and before[-1].what == made.what:
+        return
+    records.write(place / f"{made.number}.json", made)
+    deployments.forget_old(place.parent)
+    _prune(place, [*before, made])
+
+
+def forget(root: Path) -> None:
+    """Remove the history of a project."""
+    shutil.rmtree(folder(root), ignore_errors=True)
+
+
+def _kept(plugin: Plugin, place: Path) -> Plugin:
+    """The plugin, with a copy of its module that stays: a build replaces the file."""
+    path = place / f"{plugin.module.digest.removeprefix('sha256:')}.wasm"
+    if not path.exists():
+        files.private(place)
+        files.write(path, plugin.module.content, mode=0o600)
+    return replace(plugin, module=replace(plugin.module, path=path))
+
+
+def _prune(place: Path, entries: Sequence[Deployed]) -> None:
+    """Remove the oldest deploys, and modules that no other has."""
+    for each in entries[:-MOST]:
+        (place / f"{each.number}.json").unlink(missing_ok=True)
+    named = {plugin["module"]["path"] for each in entries[-MOST:] for plugin in each.plugins}
+    for path in (place / _MODULES).glob("*.wasm"):
+        if str(path) not in named:
+            with suppress(FileNotFoundError):
+                path.unlink()

@@ -1,0 +1,132 @@
+"""`scaffold history` and `scaffold rollback`, with a real Envoy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from support.places import get
+
+import scaffold
+from scaffold.errors import ModuleError, TargetError, UsageError
+from scaffold.hosts.background import deployments, history
+
+
+def deploy(root, module, config, **more):
+    return scaffold.deploy(root, module=module.path, run=scaffold.RunOptions(config=config, **more))
+
+
+def configured(url: str) -> str:
+    return get(url, "/")[1].get("x-configuration", "")
+
+
+def numbers(root):
+    return [(each.number, each.live) for each in scaffold.history(root)]
+
+
+def test_the_module_and_its_configuration_come_back_together(root, probe, hello, tmp_path):
+    config = tmp_path / "one.json"
+    config.write_text('"one"')
+    url = deploy(root, probe, str(config), port=0).url
+    deploy(root, probe, '"two"')
+    deploy(root, probe, '"two"')  # the same once more
+    assert numbers(root) == [(2, True), (1, False)]
+    scaffold.deploy(root, module=hello.path)
+    config.unlink()  # what was deployed is what counts
+    failures = []
+    ended = threading.Event()
+
+    def keep_asking():
+        while not ended.is_set():
+            if get(url)[0] != 200:
+                failures.append(time.monotonic())
+
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    try:
+        status = scaffold.rollback(1, root)
+    finally:
+        ended.set()
+        asking.join()
+    assert not failures
+    assert (status.url, status.plugins[0].module_digest) == (url, probe.digest)
+    assert configured(url) == '"one"'
+    assert numbers(root)[0] == (4, True)
+    assert scaffold.history(root)[0].again == 1
+    assert scaffold.rollback(root=root).plugins[0].module_digest == hello.digest, "back to where it was"
+
+
+def test_what_was_undeployed_comes_back(root, probe, run):
+    deploy(root, probe, '"one"', port=0)
+    deploy(root, probe, '"two"')
+    scaffold.undeploy(root)
+    assert numbers(root) == [(2, False), (1, False)]
+    assert configured(scaffold.rollback(root=root).url) == '"two"'
+    shown = run("scaffold", "history", "--root", root)
+    assert "probe, again what 2 was (live)" in shown.stdout
+    assert '"two"' not in run("scaffold", "history", "--root", root, "--json").stdout, "it may be a secret"
+    with pytest.raises(TargetError, match="still deployed"):
+        scaffold.clean(root, history=True)
+    scaffold.undeploy(root)
+    scaffold.clean(root, history=True)
+    with pytest.raises(TargetError, match="nothing was deployed from"):
+        scaffold.rollback(root=root)
+    assert scaffold.history(root) == []
+
+
+def test_one_that_envoy_refuses_changes_nothing(root, probe):
+    deploy(root, probe, '"one"', port=0)
+    url = deploy(root, probe, '"two"').url
+    path = history.folder(root) / "1.json"
+    made = json.loads(path.read_text())
+    made["plugins"][0]["configuration"] = '"refuse"'
+    path.write_text(json.dumps(made))
+    with pytest.raises(ModuleError, match="the previous version keeps serving"):
+        scaffold.rollback(root=root)
+    assert configured(url) == '"two"'
+    assert numbers(root) == [(2, True), (1, False)]
+    path.write_text("{")
+    assert numbers(root) == [(2, True)], "a damaged entry counts as none"
+    with pytest.raises(UsageError, match="nothing was deployed before"):
+        scaffold.rollback(root=root)
+
+
+def test_a_module_that_somebody_changed_is_not_deployed(root, probe, hello):
+    deploy(root, probe, '"one"', port=0)
+    scaffold.undeploy(root)
+    (kept,) = (history.folder(root) / "modules").glob(f"{probe.digest.removeprefix('sha256:')}.wasm")
+    kept.write_bytes(hello.content)
+    with pytest.raises(ModuleError, match="the module of deploy 1 is gone, or was changed"):
+        scaffold.rollback(root=root)
+
+
+def test_the_oldest_are_forgotten_with_their_modules(root, probe, hello, monkeypatch):
+    monkeypatch.setattr(history, "MOST", 2)
+    scaffold.deploy(root, module=hello.path, run=scaffold.RunOptions(port=0))
+    for config in ('"1"', '"2"'):
+        deploy(root, probe, config)
+    assert numbers(root) == [(3, True), (2, False)]
+    assert len(list((history.folder(root) / "modules").iterdir())) == 1
+    with pytest.raises(UsageError, match="deploy 1 isn't in the history, which has 2 to 3"):
+        scaffold.rollback(1, root)
+
+
+def test_two_rollbacks_at_once_take_turns(root, probe):
+    deploy(root, probe, '"one"', port=0)
+    url = deploy(root, probe, '"two"').url
+    words = [sys.executable, "-m", "scaffold", "rollback", "1", "--root", str(root)]
+    both = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [(each.wait(60), each.communicate()[1].count("error")) for each in both] == [(0, 0)] * 2
+    assert configured(url) == '"one"'
+    record = deployments.load(root)
+    assert record and record.alive
+
+
+def test_a_project_that_was_moved_has_no_history(root, probe, tmp_path):
+    deploy(root, probe, '"one"', port=0)
+    with pytest.raises(TargetError, match="nothing was deployed from"):
+        scaffold.rollback(root=tmp_path / "elsewhere")

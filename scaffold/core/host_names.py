@@ -6,6 +6,7 @@ import ipaddress
 import socket
 from urllib.parse import urlsplit
 
+_OF_CLUSTERS = (".svc", ".local", ".internal", ".consul")
 DOCKER_HUB = "docker.io"  # the registry of an image's name that names none
 
 
@@ -35,6 +36,14 @@ def is_own(host: str | None) -> bool:
     """Whether the address is this machine's or link-local, where clouds serve their secrets."""
     address = _address(host or "")
     return is_loopback(host) or bool(address and (address.is_link_local or address.is_unspecified))
+
+
+def is_of_containers(host: str) -> bool:
+    """Whether only containers know a name: it is a service of Docker Compose, or of a cluster."""
+    name = host.lower().rstrip(".")
+    if _address(name) or _is_localhost(name):
+        return False
+    return "." not in name or name.endswith(_OF_CLUSTERS)
 
 
 def _is_localhost(host: str) -> bool:

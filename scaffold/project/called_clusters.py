@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +21,12 @@ _CALL = re.compile(
 )
 _CONSTANT = re.compile(r'\b(?:const|static) (\w+): &(?:\'static )?str = "([^"\\]*)";')
 _COMMENT = re.compile(r"^\s*//.*$", re.MULTILINE)
+
+
+def names_in(text: str, names: Iterable[str]) -> set[str]:
+    """Those of some names that a source file has as a text, outside comments."""
+    code = _COMMENT.sub("", text)
+    return {name for name in names if f'"{name}"' in code}
 
 
 def missing(root: Path, clusters: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.repositories import commit, contents
 
+from scaffold.project.crate import Project
 from scaffold.wasm.module import WasmModule
 
 FILES = {
@@ -240,6 +241,146 @@ def test_a_crate_that_never_compiled_is_named_and_adopted_all_the_same(tmp_path,
     assert ran.returncode == 0, ran.stderr
     assert "broken doesn't compile, and didn't before: the changes aren't checked" in ran.stderr
     assert (root / "tasks.py").exists()
+
+
+# it refuses to have no configuration, asks a cluster, and answers with 503 by itself
+GUARD = """\
+use proxy_wasm::traits::*;
+use proxy_wasm::types::*;
+use std::time::Duration;
+
+struct Root(Vec<u8>);
+impl Context for Root {}
+impl RootContext for Root {
+    fn on_configure(&mut self, _: usize) -> bool {
+        self.0 = self.get_plugin_configuration().unwrap_or_default();
+        !self.0.is_empty()
+    }
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Guard))
+    }
+}
+
+struct Guard;
+impl Context for Guard {
+    fn on_http_call_response(&mut self, _: u32, _: usize, _: usize, _: usize) {
+        self.send_http_response(503, vec![], Some(b"closed for today"));
+    }
+}
+impl HttpContext for Guard {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        let headers = vec![(":method", "GET"), (":path", "/"), (":authority", "hours")];
+        self.dispatch_http_call("hours", headers, None, vec![], Duration::from_secs(5)).unwrap();
+        Action::Pause
+    }
+}
+
+proxy_wasm::main! {{
+    proxy_wasm::set_root_context(|_| Box::new(Root(vec![])));
+}}
+"""
+TYPE = "type.googleapis.com/envoy.extensions"
+GUARDS_ENVOY = f"""\
+static_resources:
+  listeners:
+    name: front
+    address: {{socket_address: {{address: 0.0.0.0, port_value: 10000}}}}
+    filter_chains:
+      filters:
+        name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": {TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: front
+          route_config:
+            virtual_hosts:
+              name: all
+              domains: "*"
+              routes: [{{match: {{prefix: /}}, route: {{cluster: web}}}}]
+          http_filters:
+          - name: envoy.filters.http.wasm
+            typed_config:
+              "@type": {TYPE}.filters.http.wasm.v3.Wasm
+              config:
+                root_id: guard_root
+                configuration:
+                  "@type": type.googleapis.com/google.protobuf.StringValue
+                  value: '{{"strict": true}}'
+                vm_config:
+                  runtime: envoy.wasm.runtime.v8
+                  code: {{local: {{filename: /plugins/guard.wasm}}}}
+          - name: envoy.filters.http.router
+            typed_config: {{"@type": {TYPE}.filters.http.router.v3.Router}}
+  clusters:
+  - name: web
+    type: STRICT_DNS
+    load_assignment:
+      cluster_name: web
+      endpoints:
+        lb_endpoints: {{endpoint: {{address: {{socket_address: {{address: web, port_value: 80}}}}}}}}
+  - name: hours
+    type: STRICT_DNS
+    load_assignment:
+      cluster_name: hours
+      endpoints:
+        lb_endpoints: {{endpoint: {{address: {{socket_address: {{address: hours, port_value: 9000}}}}}}}}
+"""
+NETWORK = """\
+use proxy_wasm::traits::*;
+use proxy_wasm::types::*;
+
+struct Connection;
+impl Context for Connection {}
+impl StreamContext for Connection {
+    fn on_new_connection(&mut self) -> Action {
+        Action::Continue
+    }
+}
+
+proxy_wasm::main! {{
+    proxy_wasm::set_stream_context(|_, _| Box::new(Connection));
+}}
+"""
+SERVICE = """\
+use proxy_wasm::traits::*;
+
+struct Root;
+impl Context for Root {}
+impl RootContext for Root {
+    fn on_vm_start(&mut self, _: usize) -> bool {
+        true
+    }
+}
+
+proxy_wasm::main! {{
+    proxy_wasm::set_root_context(|_| Box::new(Root));
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "envoy", "kind"),
+    [
+        ("guard", GUARD, GUARDS_ENVOY, "http"),
+        ("connections", NETWORK, None, "network"),
+        ("ticker", SERVICE, None, "service"),
+    ],
+)
+def test_what_the_repository_knows_makes_the_first_test_pass(name, source, envoy, kind, tmp_path, state, run):
+    files = {"Cargo.toml": OLD.format(name=name, sdk='"0.2"'), "src/lib.rs": source}
+    files |= {"envoy.yaml": envoy} if envoy else {}
+    root = made(tmp_path / name, **files)
+    ran = run("scaffold", "adopt", cwd=root)
+    assert ran.returncode == 0, ran.stderr
+    settings = Project.load(root).settings
+    assert settings.type == kind
+    if envoy:
+        assert (settings.root_id, settings.clusters) == ("guard_root", {"hours": "upstream"})
+    ran = run("scaffold", "test", cwd=root)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 passed" in ran.stdout + ran.stderr
 
 
 def test_a_crate_of_the_sdk_0_1_builds_and_passes_its_first_test(old, state, run):

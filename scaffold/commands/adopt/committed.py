@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from scaffold.project.cargo_toml import FILE
 from scaffold.project.templates.merge import LINK, Entry, Scratch, Worktree
 
 
@@ -41,6 +42,17 @@ class Committed:
             yield folder
             folder = posixpath.dirname(folder)
         yield ""
+
+    @cached_property
+    def _crates(self) -> frozenset[str]:
+        return frozenset(posixpath.dirname(path) for path in self.entries if posixpath.basename(path) == FILE)
+
+    def is_related(self, path: str) -> bool:
+        """Whether a file is the crate's, or beside or above it and of no other crate."""
+        folder = posixpath.dirname(path)
+        while folder and folder not in self._crates:
+            folder = posixpath.dirname(folder)
+        return not folder or self.prefix.startswith(f"{folder}/")
 
     def path(self, name: str) -> str:
         """The path in the repository of a file in the crate's folder."""

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from scaffold.commands.adopt import build_files
+from scaffold.commands.adopt import build_files, envoy_files, first_test
 from scaffold.commands.adopt.committed import Committed
 from scaffold.core.events import Warned, emit
 from scaffold.errors import ProjectError
 from scaffold.oci.plugin_info import RUNTIME_CONFIG_NAME, read_runtime_config
-from scaffold.project import misplaced_plugin
-from scaffold.project.cargo_toml import FILE, NAME, makes_cdylib, parse_manifest
+from scaffold.project import misplaced_plugin, rust_text
+from scaffold.project.cargo_toml import FILE, NAME, makes_cdylib, parse_manifest, table
 from scaffold.project.crate import TRIPLES
+from scaffold.project.templates.crates_of_sdk import Crates
 from scaffold.project.templates.sdk_dependency import SDK
 from scaffold.project.templates.sdk_renames import CONCERNED, migrate
 from scaffold.project.templates.source import bundled
@@ -26,24 +27,15 @@ _ALTERNATIVES = {  # files that a file of ours would hide
     "pytest.ini": ("pyproject.toml", "setup.cfg", "tox.ini"),
 }
 _IGNORED = ("/target", "__pycache__/", ".pytest_cache/")
-_TEST = '''\
-"""What the plugin does to real requests in a real host; run with `scaffold test`."""
-
-from scaffold.pytest_plugin import Proxy
-
-
-def test_a_request_is_answered(proxy: Proxy):
-    exchange = proxy.get("/")
-    assert exchange.status < 500
-'''
 # like every template: a small module, because Envoy compiles all of it before the first request
 _PROFILE = {"opt-level": "z", "lto": True, "codegen-units": 1, "panic": "abort", "strip": True}
 _RUST_TEST = re.compile(r"#\[(?:cfg\()?test\b")
-_STREAM_CONTEXT = re.compile(r"\bset_stream_context\b|\bContextType::StreamContext\b")
-_HTTP_CONTEXT = re.compile(r"\bset_http_context\b|\bContextType::HttpContext\b")
+_CONTEXT = r"\bset_{0}_context\b|\bfn create_{0}_context\b|\bContextType::{1}Context\b"
+_STREAM_CONTEXT = re.compile(_CONTEXT.format("stream", "Stream"))
+_HTTP_CONTEXT = re.compile(_CONTEXT.format("http", "Http"))
 
 
-def with_settings(text: str, settings: Mapping[str, str], *, profile: bool) -> str:
+def with_settings(text: str, settings: Mapping[str, Any], *, profile: bool) -> str:
     """Add what a Cargo.toml lacks: our settings and, with `profile`, a release profile for small modules."""
     import tomlkit
 
@@ -51,10 +43,13 @@ def with_settings(text: str, settings: Mapping[str, str], *, profile: bool) -> s
     package: Any = manifest["package"]
     metadata = package.setdefault("metadata", tomlkit.table(is_super_table=True))
     if NAME not in metadata:
-        table = tomlkit.table()
-        table.update(settings)
-        table.add(tomlkit.nl())
-        metadata[NAME] = table
+        ours = tomlkit.table()
+        for key, value in settings.items():
+            inline = tomlkit.inline_table()
+            inline.update(value if isinstance(value, dict) else {})
+            ours.add(key, inline if isinstance(value, dict) else value)
+        ours.add(tomlkit.nl())
+        metadata[NAME] = ours
     profiles: Any = manifest.get("profile", {})
     if profile and "release" not in profiles:
         if not profiles:
@@ -75,7 +70,8 @@ class Crate:
     def __init__(self, root: Path, committed: Committed) -> None:
         self._root, self._committed = root, committed
         path = root / FILE
-        texts = committed.scratch.mentioning(committed.repository.tree, f"{CONCERNED}|{TRIPLES[1]}")
+        pattern = "|".join((CONCERNED, *TRIPLES, envoy_files.MENTIONED))
+        texts = committed.scratch.mentioning(committed.repository.tree, pattern)
         migrated = migrate(texts, committed.entries.keys(), crate=committed.folder)
         self._migrated, self.notes, self.moved = migrated.contents, migrated.notes, migrated.moved
         self._texts = texts | dict(migrated.contents)
@@ -97,24 +93,31 @@ class Crate:
                 f"{self.name} can't move from proxy-wasm 0.1 to {SDK} before these lines change:{lines}",
                 hint="change them, commit, and run `scaffold adopt` again; nothing was written",
             )
-        self.triple = self._triple()
+        self.triple = build_files.triple(committed, self._texts)
+        self._users = Crates(self._texts, committed.entries.keys())
+        self._type = self._find_type()
         build_files.check_pin(committed, self.triple)
 
     def adopted(self) -> dict[str, str]:
         """The added and changed files: path in the repository -> content."""
+        settings, contents = self._settings()
         manifest = self._texts[self._committed.path(FILE)]
-        contents = {FILE: with_settings(manifest, self._settings(), profile=not self._is_member())}
+        contents[FILE] = with_settings(manifest, settings, profile=not self._is_member())
         common = bundled()["http"] / "{{cookiecutter.name}}"
         for name in _COMMON:
             if not self._committed.own & {name, *_ALTERNATIVES.get(name, ())}:
                 contents[name] = (common / name).read_text().replace(TRIPLES[0], self.triple)
-        if not any(PurePosixPath(path).match("test_*.py") for path in self._committed.own):
-            if "tests" in self._committed.own:  # a file, a link or a submodule
-                emit(Warned("tests isn't a folder of the crate's own, so no first test was added"))
-            else:
-                contents["tests/test_plugin.py"] = _TEST
-        contents |= self._ignoring()
+        contents |= self._tests() | self._ignoring()
         return {**self._migrated, **{self._committed.path(name): text for name, text in contents.items()}}
+
+    def _tests(self) -> dict[str, str]:
+        """A first test, if there is none."""
+        if any(PurePosixPath(path).match("test_*.py") for path in self._committed.own):
+            return {}
+        if "tests" in self._committed.own:  # a file, a link or a submodule
+            emit(Warned("tests isn't a folder of the crate's own, so no first test was added"))
+            return {}
+        return {"tests/test_plugin.py": first_test.text(self._type, self._sources())}
 
     @property
     def tested(self) -> frozenset[str]:
@@ -144,38 +147,51 @@ class Crate:
             hint = misplaced_plugin.hint(path.parent, self._manifest)
             raise ProjectError(f"{path} doesn't build a cdylib, the crate type of wasm modules", hint=hint)
 
-    def _settings(self) -> dict[str, str]:
-        return {"type": self._type(), "root-id": self._root_id(), "triple": self.triple}
+    def _settings(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """The settings, and the files that they name; none if Cargo.toml has settings."""
+        if NAME in table(table(self._manifest, "package"), "metadata"):
+            return {}, {}
+        lib = table(self._manifest, "lib").get("name")
+        names = [self.name, *([lib] if isinstance(lib, str) else [])]
+        alone = len(self._users.all) == 1
+        known = envoy_files.read(self._committed, self._texts, names, self._type, alone=alone)
+        found = envoy_files.settings(known, self._committed)
+        values = {"type": self._type, "root-id": self._root_id(known.slot.root_id), "triple": self.triple}
+        return values | dict(found.values), dict(found.files)
 
-    @property
-    def _own_texts(self) -> dict[str, str]:
-        return {path: text for path, text in self._texts.items() if path.startswith(self._committed.prefix)}
+    def _sources(self) -> list[str]:
+        """The code of the crate; if it has no contexts itself, also that of the crates it depends on."""
+        folder = self._committed.folder
+        paths = [path for path in self._texts if path.endswith(".rs")]
+        own = [self._texts[path] for path in paths if self._users.owner(path) == folder]
+        if any(_HTTP_CONTEXT.search(text) or _STREAM_CONTEXT.search(text) for text in own):
+            return own
+        group = {each.folder: each for each in self._users.connected(folder)}
+        neighbours = group[folder].neighbours & group.keys() if folder in group else ()
+        return own + [self._texts[path] for each in neighbours for path in group[each].sources]
 
-    def _type(self) -> str:
-        sources = [text for path, text in self._own_texts.items() if path.endswith(".rs")]
+    def _find_type(self) -> str:
+        sources = [rust_text.code(text) for text in self._sources()]
         requests = any(_HTTP_CONTEXT.search(text) for text in sources)
         connections = any(_STREAM_CONTEXT.search(text) for text in sources)
         if requests and connections:
             emit(Warned("the plugin has HTTP contexts and stream contexts; its `type` is set to http"))
         return "http" if requests else "network" if connections else "service"
 
-    def _root_id(self) -> str:
-        """The root id in wasme's runtime-config.json, or else the crate's name, as in our templates."""
+    def _root_id(self, in_envoy: str | None) -> str:
+        """The root id in wasme's runtime-config.json, or in Envoy's files, or else the crate's name."""
+        other = self.name if in_envoy is None else in_envoy
         if RUNTIME_CONFIG_NAME not in self._committed.own:
-            return self.name
+            return other
         if self._is_link(RUNTIME_CONFIG_NAME):
             emit(Warned("runtime-config.json is a link and wasn't read; `root-id` is the crate's name"))
-            return self.name
+            return other
         ids, _ = read_runtime_config(self._read(RUNTIME_CONFIG_NAME).encode())
         if len(ids) > 1:
             emit(Warned(f"runtime-config.json has the root ids {', '.join(ids)}; `root-id` is the first"))
-        return ids[0] if ids else self.name
-
-    def _triple(self) -> str:
-        """The triple that the crate's build files name; wasip1 if they name both or none."""
-        build = [text for path, text in self._own_texts.items() if not path.endswith((".rs", ".lock"))]
-        named = [triple for triple in TRIPLES if any(triple in text for text in build)]
-        return named[0] if named else TRIPLES[0]
+        elif ids and in_envoy not in (None, ids[0]):
+            emit(Warned(f"runtime-config.json and Envoy's files disagree; `root-id` is {ids[0]}"))
+        return ids[0] if ids else other
 
     def _is_member(self) -> bool:
         """Whether the crate is in a workspace: cargo reads profiles only in the workspace's manifest."""

@@ -18,23 +18,50 @@ from scaffold.hosts.envoy.resources import TYPES, Config
 
 @dataclass(frozen=True)
 class Slot:
-    """What a bootstrap says of a plugin; None where it says nothing that we can read."""
+    """What a bootstrap says of a plugin; None where it says nothing that we can read.
+
+    `env` are the variables of its VM, each "NAME=VALUE", or "NAME" for the proxy's own value.
+    """
 
     root_id: str | None
     configuration: bytes | None
+    vm_configuration: bytes | None = None
+    env: tuple[str, ...] = ()
 
 
 def find(chains: Iterator[list[Any]], kind: str, name: str) -> Slot | None:
     """The first slot of the plugin called `name` in chains of filters for plugins of that kind."""
+    return next((slot for names, slot in every(chains, kind) if plain(name) in names), None)
+
+
+def every(chains: Iterator[list[Any]], kind: str) -> Iterator[tuple[frozenset[str], Slot]]:
+    """Every slot of a plugin of that kind, with the names that it is known by, see `plain`."""
     for chain in chains:
         for each in chain:
             config = _config(each, kind)
-            if config is not None and _is(config, name):
-                root_id = config.get("root_id")
-                return Slot(
-                    root_id if isinstance(root_id, str) else None, _configuration(config.get("configuration"))
-                )
-    return None
+            if config is not None:
+                yield _names(config), _slot(config)
+
+
+def _slot(config: Config) -> Slot:
+    root_id, vm = config.get("root_id"), config.get("vm_config")
+    vm = vm if isinstance(vm, dict) else {}
+    return Slot(
+        root_id if isinstance(root_id, str) else None,
+        _configuration(config.get("configuration")),
+        _configuration(vm.get("configuration")),
+        _environment(vm.get("environment_variables")),
+    )
+
+
+def _environment(variables: Any) -> tuple[str, ...]:
+    variables = variables if isinstance(variables, dict) else {}
+    values, names = variables.get("key_values"), variables.get("host_env_keys")
+    own = [names] if isinstance(names, str) else names if isinstance(names, list) else []
+    return (
+        *(f"{name}={value}" for name, value in (values if isinstance(values, dict) else {}).items()),
+        *(name for name in own if isinstance(name, str)),
+    )
 
 
 def replace(chains: Iterator[list[Any]], kind: str, name: str, slot: Config) -> bool:
@@ -43,7 +70,7 @@ def replace(chains: Iterator[list[Any]], kind: str, name: str, slot: Config) -> 
     for chain in chains:
         for place, each in enumerate(chain):
             config = _config(each, kind)
-            if config is not None and _is(config, name):
+            if config is not None and plain(name) in _names(config):
                 chain[place] = slot
                 found = True
     return found
@@ -62,12 +89,13 @@ def _config(entry: Any, kind: str) -> Config | None:
     return config if is_wasm and isinstance(config, dict) else None
 
 
-def _is(config: Config, name: str) -> bool:
-    names = {config.get("name"), config.get("root_id"), PurePosixPath(_file(config)).stem}
-    return name != "" and _plain(name) in {_plain(each) for each in names if isinstance(each, str)}
+def _names(config: Config) -> frozenset[str]:
+    names = (config.get("name"), config.get("root_id"), PurePosixPath(_file(config)).stem)
+    return frozenset(plain(each) for each in names if isinstance(each, str) and each)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name as those compare that are written with `-` or `_`, or in capital letters."""
     return name.lower().replace("-", "_")
 
 

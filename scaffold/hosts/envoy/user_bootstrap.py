@@ -20,6 +20,7 @@ from scaffold.hosts.envoy import own_slot
 from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.hosts.envoy.own_slot import Slot
 from scaffold.hosts.envoy.resources import Chain, Config
+from scaffold.project.envoy_clusters import Address
 
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"
@@ -102,6 +103,66 @@ def _no_place(filters: Chain, source: Path) -> ProjectError:
 def slot_of(bootstrap: Config, kind: str, name: str) -> Slot | None:
     """What a bootstrap says of the plugin called `name`, if it runs that already."""
     return own_slot.find(_chains(copy.deepcopy(bootstrap), kind), kind, name)
+
+
+def slots(bootstrap: Config, kind: str) -> list[tuple[frozenset[str], Slot]]:
+    """Every place of a plugin of that kind, with the names that it is known by."""
+    return list(own_slot.every(_chains(copy.deepcopy(bootstrap), kind), kind))
+
+
+def clusters(bootstrap: Config) -> dict[str, Address]:
+    """The static clusters that lead to a host and a port, by name; the first endpoint of each.
+
+    `tls` isn't empty where the connection is encrypted.
+    """
+    found = {}
+    for cluster in _dicts(copy.deepcopy(bootstrap).get("static_resources"), "clusters"):
+        endpoint = next(_endpoints(cluster), None)
+        if endpoint and isinstance(cluster.get("name"), str):
+            host, port = endpoint
+            found[cluster["name"]] = Address(host, port, tls=_tls(cluster), http2=_http2(cluster))
+    return found
+
+
+def _endpoints(cluster: Config) -> Iterator[tuple[str, int]]:
+    for group in _dicts(cluster.get("load_assignment"), "endpoints"):
+        for each in _dicts(group, "lb_endpoints"):
+            value: Any = each
+            for key in ("endpoint", "address", "socket_address"):
+                value = value.get(key) if isinstance(value, dict) else None
+            host, port = (
+                (value.get("address"), str(value.get("port_value")))
+                if isinstance(value, dict)
+                else (None, "")
+            )
+            if isinstance(host, str) and host and port.isdecimal():
+                yield host, int(port)
+
+
+def upstreams(bootstrap: Config) -> set[str]:
+    """The names of the clusters that the listeners' own routes lead to."""
+    return set(_clusters_in((bootstrap.get("static_resources") or {}).get("listeners")))
+
+
+def _clusters_in(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from (each for each in [value.get("cluster")] if isinstance(each, str))
+        yield from (str(each.get("name")) for each in _dicts(value.get("weighted_clusters"), "clusters"))
+        for key, each in value.items():
+            if key != "http_filters":  # those have clusters of their own
+                yield from _clusters_in(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _clusters_in(each)
+
+
+def _tls(cluster: Config) -> str:
+    return "yes" if "UpstreamTlsContext" in str(cluster.get("transport_socket")) else ""
+
+
+def _http2(cluster: Config) -> bool:
+    options = cluster.get("typed_extension_protocol_options")
+    return "http2_protocol_options" in cluster or "'http2_protocol_options'" in str(options)
 
 
 def line_of(path: Path, text: str) -> int | None:

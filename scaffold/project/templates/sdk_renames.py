@@ -120,7 +120,7 @@ def _triples(texts: Mapping[str, str], crates: Crates, crate: str | None) -> tup
         if new == text or name.suffix in (".rs", ".lock"):
             continue
         owner = crates.owner(path)
-        if _BAZEL.fullmatch(name.name):
+        if is_bazels(path):
             bazel += [path] if crate in (None, owner) else []
         elif crate in (None, owner) or (_is_above(owner, crate) and _is_read_below(name)):
             changed[path] = new
@@ -145,6 +145,11 @@ def _is_above(folder: str | None, crate: str | None) -> bool:
 
 def _is_read_below(path: PurePosixPath) -> bool:
     return path.parts[-2:] in _CARGO_CONFIG or path.name in _RUSTUP
+
+
+def is_bazels(path: str) -> bool:
+    """Whether a file is one of Bazel's own, which name the triples of its rules."""
+    return bool(_BAZEL.fullmatch(PurePosixPath(path).name))
 
 
 def _is_history(path: PurePosixPath) -> bool:

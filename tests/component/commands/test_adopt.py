@@ -54,6 +54,7 @@ impl HttpContext for Filter {
     }
 }
 """
+UNKNOWN = "wasm32-unknown-unknown"
 NEW = (".gitignore", "Makefile", "pytest.ini", "tasks.py", "tests/test_plugin.py")
 
 
@@ -227,6 +228,8 @@ def test_other_settings_of_pytest_are_not_hidden(name, crate):
         ("proxy_wasm::set_stream_context(|_, _| x)", "network"),
         ("use proxy_wasm; Some(ContextType::StreamContext)", "network"),
         ("proxy_wasm::set_root_context(|_| x)", "service"),
+        ("use proxy_wasm; fn create_stream_context(&self, _: u32) -> Option<x> { y }", "network"),
+        ("use proxy_wasm; // not set_http_context\nproxy_wasm::set_stream_context(|_, _| x)", "network"),
     ],
 )
 def test_the_type_is_seen_in_the_source(source, kind, crate):
@@ -265,9 +268,24 @@ def test_the_root_id_is_the_one_that_wasme_was_told(record, root_id, warns, crat
     ("files", "triple"),
     [
         ({".cargo/config": '[build]\ntarget = "wasm32-wasi"\n'}, "wasm32-wasip1"),
-        ({".cargo/config.toml": '[build]\ntarget = "wasm32-unknown-unknown"\n'}, "wasm32-unknown-unknown"),
-        ({"go.sh": "cargo build --target wasm32-unknown-unknown"}, "wasm32-unknown-unknown"),
-        ({"go.sh": "wasm32-unknown-unknown", "Dockerfile": "wasm32-wasip1"}, "wasm32-wasip1"),
+        ({".cargo/config.toml": '[build]\ntarget = "wasm32-unknown-unknown"\n'}, UNKNOWN),
+        ({"go.sh": "cargo build --target wasm32-unknown-unknown"}, UNKNOWN),
+        ({"go.sh": UNKNOWN, "Dockerfile": "wasm32-wasip1"}, "wasm32-wasip1"),
+        ({"README.md": "wasm32-wasip1", "Dockerfile": UNKNOWN}, UNKNOWN),
+        (
+            {".cargo/config.toml": 'build.target = "wasm32-unknown-unknown"\n', "go.sh": "wasm32-wasip1"},
+            UNKNOWN,
+        ),
+        (
+            {".cargo/config.toml": "[target.wasm32-unknown-unknown]\n", "go.sh": "wasm32-wasip1"},
+            "wasm32-wasip1",
+        ),
+        (
+            {"rust-toolchain.toml": 'toolchain.targets = ["wasm32-unknown-unknown"]\n'},
+            UNKNOWN,
+        ),
+        ({"BUILD.bazel": "@rules_rust//rust/platform:wasm32-unknown-unknown\n"}, "wasm32-wasip1"),
+        ({"src/filter.rs": f"{SOURCE}// wasm32-unknown-unknown\n"}, "wasm32-wasip1"),
     ],
 )
 def test_the_triple_is_the_one_that_the_crates_own_files_build(files, triple, crate):
@@ -275,6 +293,27 @@ def test_the_triple_is_the_one_that_the_crates_own_files_build(files, triple, cr
     scaffold.adopt(root, no_check=True)
     assert settings(root).triple == triple
     assert f"TRIPLE := {triple}\n" in (root / "Makefile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "triple"),
+    [
+        ({"Makefile": "build:\n\tcargo build --target wasm32-unknown-unknown\n"}, UNKNOWN),
+        (
+            {"docker/Dockerfile": "RUN cargo build --target=wasm32-unknown-unknown\n"},
+            UNKNOWN,
+        ),
+        ({"two/Makefile": "cargo build --target wasm32-unknown-unknown\n"}, "wasm32-wasip1"),
+        (
+            {"one/go.sh": "wasm32-wasip1", "Makefile": "cargo build --target wasm32-unknown-unknown\n"},
+            "wasm32-wasip1",
+        ),
+    ],
+)
+def test_the_triple_of_a_member_may_be_named_above_it_but_not_in_another_member(files, triple, workspace):
+    root = workspace(**files) / "one"
+    scaffold.adopt(root, no_check=True)
+    assert settings(root).triple == triple
 
 
 def test_a_member_of_a_workspace_gets_no_profile(crate, tmp_path):
@@ -446,6 +485,185 @@ def test_a_runtime_config_that_is_none_is_said(crate):
     with pytest.raises(ScaffoldError) as caught:
         scaffold.adopt(root, no_check=True)
     assert "runtime-config.json" in caught.value.message
+
+
+# --- what Envoy's own configuration says
+
+WASM = "type.googleapis.com/envoy.extensions.filters.{}.wasm.v3.Wasm"
+MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+TEXT = "type.googleapis.com/google.protobuf.StringValue"
+
+
+def slot(kind="http", file="/etc/envoy/http_headers.wasm", **more):
+    vm = {"runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": file}}} | more.pop("vm", {})
+    config = {"name": "some_filter", "vm_config": vm} | more
+    typed = {"@type": WASM.format(kind), "config": config}
+    return {"name": f"envoy.filters.{kind}.wasm", "typed_config": typed}
+
+
+def cluster(name, host, port, **more):
+    socket = {"socket_address": {"address": host, "port_value": port}}
+    endpoints = {"lb_endpoints": {"endpoint": {"address": socket}}}
+    return {"name": name, "load_assignment": {"cluster_name": name, "endpoints": endpoints}} | more
+
+
+def bootstrap(*filters, clusters=()):
+    """A bootstrap with these filters before the router, which sends everything to the cluster `web`."""
+    routes = [{"match": {"prefix": "/"}, "route": {"cluster": "web"}}]
+    manager = {
+        "@type": f"type.googleapis.com/{MANAGER}",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+        "http_filters": [*filters, {"name": "envoy.filters.http.router"}],
+    }
+    chain = {"filters": {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}}
+    listener = {"name": "front", "filter_chains": chain}
+    return json.dumps({"static_resources": {"listeners": listener, "clusters": list(clusters)}})
+
+
+def test_root_id_configuration_and_environment_come_from_envoys_own_configuration(crate):
+    variables = {"key_values": {"STAGE": "test"}, "host_env_keys": ["HOME"]}
+    mine = slot(
+        root_id="add_header",
+        configuration={"@type": TEXT, "value": '{"header": "x-mine"}'},
+        vm={"configuration": {"@type": TEXT, "value": "plain"}, "environment_variables": variables},
+    )
+    root = crate(files={"deploy/envoy.yaml": bootstrap(mine)})
+    changed = scaffold.adopt(root, no_check=True).changed
+    assert {"config.json", "vm-config.txt"} <= set(changed)
+    project = Project.load(root)
+    assert project.settings.root_id == "add_header"
+    assert project.configuration() == b'{"header": "x-mine"}'
+    assert project.vm_configuration() == b"plain"
+    assert project.settings.env == ("STAGE=test", "HOME")
+
+
+def test_a_configuration_that_is_there_already_is_used_and_another_one_stays(crate):
+    mine = slot(configuration={"@type": TEXT, "value": '{"a": 1}'})
+    files = {"envoy.yaml": bootstrap(mine), "config.json": '{"a": 1}\n'}
+    root = crate(files=files)
+    assert "config.json" not in scaffold.adopt(root, no_check=True).changed
+    assert settings(root).configuration == "config.json"
+    git(root, "checkout", "-q", ".")
+    (root / "config.json").write_text("{}\n")
+    commit(root)
+    assert "envoy-config.json" in scaffold.adopt(root, no_check=True).changed
+    assert (root / "config.json").read_text() == "{}\n"
+    assert Project.load(root).configuration() == b'{"a": 1}'
+
+
+@pytest.mark.parametrize(
+    ("where", "cluster_", "place"),
+    [
+        ("authz", cluster("authz", "authz", 9001), "upstream"),
+        ("authz", cluster("authz", "authz.shop.svc.cluster.local", 9001), "upstream"),
+        ("authz", cluster("authz", "grpc", 9001, http2_protocol_options={}), "grpc://upstream"),
+        ("authz", cluster("authz", "127.0.0.1", 9001), "http://127.0.0.1:9001"),
+        ("authz", cluster("authz", "host.docker.internal", 9001), "http://127.0.0.1:9001"),
+        ("authz", cluster("authz", "::1", 9001, http2_protocol_options={}), "grpc://[::1]:9001"),
+        (
+            "authz",
+            cluster(
+                "authz",
+                "authz.example.com",
+                443,
+                transport_socket={"typed_config": {"@type": TLS}},
+            ),
+            "https://authz.example.com:443",
+        ),
+        ("web", cluster("other", "other", 1), "upstream"),
+        ("nowhere", cluster("authz", "authz", 9001), None),
+    ],
+)
+def test_the_clusters_that_the_source_calls_come_from_envoys_own_configuration(where, cluster_, place, crate):
+    source = SOURCE + f'fn f(&self) {{ self.dispatch_http_call("{where}", x, None, y, z); }}\n'
+    text = bootstrap(slot(), clusters=[cluster("web", "web", 8000), cluster_])
+    root = crate(files={"envoy.yaml": text, "src/filter.rs": source})
+    scaffold.adopt(root, no_check=True)
+    assert settings(root).clusters == ({where: place} if place else {})
+
+
+def test_a_cluster_may_be_named_by_the_configuration_and_who_stands_in_is_said(crate):
+    mine = slot(configuration={"@type": TEXT, "value": '{"cluster": "authz"}'})
+    clusters = [cluster("authz", "authz", 9001), cluster("web", "10.0.0.1", 8000)]
+    root = crate(files={"envoy.yaml": bootstrap(mine, clusters=clusters)})
+    said = []
+    with listening(said.append):
+        scaffold.adopt(root, no_check=True)
+    assert settings(root).clusters == {"authz": "upstream"}
+    notes = [each.text for each in said if isinstance(each, Noted)]
+    assert notes[-2:] == [
+        "envoy.yaml sends requests on to http://10.0.0.1:8000; `--upstream` takes that URL",
+        "envoy.yaml has the cluster `authz` at authz, which only containers know: the built-in upstream"
+        " stands in for it",
+    ]
+
+
+def test_another_plugins_place_is_not_this_ones(workspace):
+    files = {
+        "envoy.yaml": bootstrap(
+            slot(file="/etc/envoy/two.wasm", root_id="second"),
+            slot(file="/etc/envoy/one.wasm", root_id="first"),
+        ),
+        "two/envoy.yaml": bootstrap(slot(file="one.wasm", root_id="of two")),
+    }
+    root = workspace(**files)
+    for name, root_id in (("one", "first"), ("two", "second")):
+        scaffold.adopt(root / name, no_check=True)
+        assert settings(root / name).root_id == root_id
+        commit(root)
+
+
+def test_a_services_place_is_an_extension_of_the_bootstrap(crate):
+    typed = {
+        "@type": "type.googleapis.com/envoy.extensions.wasm.v3.WasmService",
+        "config": {"root_id": "theirs"},
+    }
+    extension = {"name": "envoy.bootstrap.wasm", "typed_config": typed}
+    text = json.dumps({"static_resources": {}, "bootstrap_extensions": extension})
+    root = crate(files={"envoy.json": text, "src/filter.rs": "proxy_wasm::set_root_context(|_| x)"})
+    scaffold.adopt(root, no_check=True)
+    assert (settings(root).type, settings(root).root_id) == ("service", "theirs")
+
+
+def test_the_only_plugin_may_have_any_name_in_envoys_configuration(crate):
+    root = crate(files={"envoy.yaml": bootstrap(slot(file="/etc/envoy/filter.wasm", root_id="theirs"))})
+    scaffold.adopt(root, no_check=True)
+    assert settings(root).root_id == "theirs"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "envoy.filters.http.wasm: {{ .Values.x }}",
+        "a: filters.http.wasm\n---\nb: 1\n",
+        "filters.http.wasm",
+        "static_resources: filters.http.wasm",
+        "static_resources: {listeners: [filters.http.wasm], clusters: 3}",
+    ],
+)
+def test_what_is_no_bootstrap_is_passed_over(text, crate):
+    root = crate(files={"envoy.yaml": text})
+    scaffold.adopt(root, no_check=True)
+    assert settings(root).root_id == "http_headers"
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("proxy_wasm::set_http_context(|_, _| x)", "assert exchange.status < 500"),
+        (
+            "proxy_wasm::set_http_context(|_, _| self.send_http_response(503, y, z))",
+            "assert not exchange.trapped",
+        ),
+        ("proxy_wasm::set_stream_context(|_, _| x)", "with proxy.connect() as connection:"),
+        ("proxy_wasm::set_root_context(|_| x)", 'assert proxy.get("/").status == 200'),
+    ],
+)
+def test_the_first_test_fits_the_plugin(source, line, crate):
+    root = crate(files={"src/filter.rs": source})
+    scaffold.adopt(root, no_check=True)
+    assert line in (root / "tests/test_plugin.py").read_text()
 
 
 PARTS = [

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 
+import pytest
+from support import wasm_asm
 from support.commands import run
+
+from scaffold.commands.test import Job, Outcome
+from scaffold.errors import UNDER_PYTEST
+from scaffold.hosts.envoy.log import Log
+from scaffold.hosts.exchange import Exchange, Response
+from scaffold.hosts.unix_http import UnixConnection
+from scaffold.hosts.upstream.control import Origin
+from scaffold.hosts.upstream.server import serve
+from scaffold.pytest_plugin import Proxy
 
 FAILS = r"""
 from scaffold.errors import HostError
@@ -43,3 +58,107 @@ def test_an_error_that_is_its_own_cause_ends_the_test_and_no_more(tmp_path):
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "scaffold.pytest_plugin", tmp_path]
     ran = run(*argv)
     assert (ran.code, "1 failed" in ran.out) == (1, True)
+
+
+# --- the upstream that a test sees
+
+
+@dataclass
+class Host:
+    """A host without a plugin: requests go to the built-in upstream as they are."""
+
+    origin: Origin
+    pipe: Path
+    log: Log
+    alive: bool = True
+
+    def play(self, request, *, timeout):
+        connection = UnixConnection(str(self.pipe), timeout)
+        connection.request(request.method, request.target, request.body)
+        answer = connection.getresponse()
+        made = Response(answer.status, body=answer.read())
+        connection.close()
+        return Exchange(request, made)
+
+
+@pytest.fixture
+def proxy():
+    with (
+        tempfile.TemporaryDirectory(prefix="up") as name,  # pytest's own paths are long for a socket's
+        serve(pipes={"upstream": Path(name, "pipe")}, control=Path(name, "control")) as origin,
+    ):
+        host = Host(origin, Path(name, "pipe"), Log(Path(name, "log")))
+        yield Proxy(lambda _: nullcontext(host), [])
+
+
+def test_a_test_sees_what_arrived_since_it_began_and_no_answer_of_an_earlier_one(proxy):
+    proxy.begin()
+    proxy.upstream.answer(201, "earlier")
+    proxy.upstream.answer(202, path="/there")
+    assert [proxy.get(target).status for target in ("/headers", "/there")] == [201, 202]
+    assert [each.target for each in proxy.upstream.requests] == ["/headers", "/there"]
+    proxy.end()
+    proxy.begin()
+    assert proxy.upstream.requests == []
+    assert [proxy.get(target).status for target in ("/headers", "/there")] == [200, 404]
+    assert [each.target for each in proxy.upstream.requests] == ["/headers", "/there"]
+
+
+# --- what `scaffold test` reads of a run
+
+COUNTED = """
+import pytest
+
+@pytest.fixture
+def broken():
+    raise RuntimeError
+
+@pytest.mark.parametrize("number", range(4))
+def test_passes(number): assert True
+@pytest.mark.parametrize("number", range(3))
+def test_fails(number): assert not True
+@pytest.mark.parametrize("number", range(2))
+def test_errs(number, broken): pass
+def test_skips(): pytest.skip()
+"""
+
+
+def ran_as_scaffold_test_does(folder, *words):
+    ours = ("-p", "scaffold.pytest_plugin", "-p", "no:cacheprovider")
+    return run(sys.executable, "-m", "pytest", "-q", *ours, *words, cwd=folder)
+
+
+def test_passed_failed_broken_and_skipped_tests_are_counted_apart(tmp_path):
+    (tmp_path / "test_it.py").write_text(COUNTED)
+    ran = ran_as_scaffold_test_does(tmp_path, f"--proxy-counts={tmp_path / 'counts'}")
+    assert ran.code == 1, ran.out
+    outcome = Job("plugin", tmp_path, "envoy", []).outcome(tmp_path / "counts", 1.5, None)
+    assert outcome == Outcome("envoy", passed=4, failed=3, errors=2, skipped=1, seconds=1.5, error=None)
+
+
+USES_IT = "def test_one(proxy): pass\n\ndef test_two(proxy): pass\n"
+CRATE = '[package]\nname = "{0}"\nversion = "0.1.0"\n[lib]\ncrate-type = ["cdylib"]\n'
+CRATE += '[dependencies]\nproxy-wasm = "0.2"\n'
+
+
+def test_what_keeps_tests_from_starting_is_said_once_with_our_exit_code(tmp_path):
+    (tmp_path / "test_it.py").write_text(USES_IT)
+    ran = ran_as_scaffold_test_does(tmp_path, "--proxy-module=none.wasm")
+    assert ran.code == UNDER_PYTEST + 6, ran.out
+    assert ran.out.count("error: cannot read the module none.wasm: No such file or directory") == 1
+    assert "Traceback" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_chain_needs_a_module_for_each_of_its_plugins(tmp_path, number):
+    chain = '[workspace]\nmembers = ["one", "two"]\n[workspace.metadata.proxy-wasm]\nchain = ["one", "two"]\n'
+    (tmp_path / "Cargo.toml").write_text(chain)
+    for name in ("one", "two"):
+        (tmp_path / name / "src").mkdir(parents=True)
+        (tmp_path / name / "src/lib.rs").touch()
+        (tmp_path / name / "Cargo.toml").write_text(CRATE.format(name))
+    (tmp_path / "plugin.wasm").write_bytes(wasm_asm.plugin())
+    (tmp_path / "test_it.py").write_text(USES_IT)
+    ran = ran_as_scaffold_test_does(tmp_path, *["--proxy-module=plugin.wasm"] * number, "--rootdir=.")
+    assert ran.code == UNDER_PYTEST + 2, ran.out
+    assert f"--proxy-module occurs {number} times, but the chain is one, two" in ran.out

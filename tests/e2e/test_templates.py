@@ -9,6 +9,7 @@ import socket
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,37 @@ def test_buckets_hold_over_all_workers_exactly(rendered, tmp_path):
         scaffold.undeploy(root)
     total = sum(seen, Counter())
     assert total == {503: 4000, 429: 2400}, total
+
+
+def test_a_bucket_that_is_new_to_all_workers_is_made_once(rendered, tmp_path):
+    """Sixteen connections ask for the same clients at once, each of which has a single request."""
+    root = rendered("ratelimit")
+    config = {"requests": 1, "seconds": 3600, "burst": 1, "client": {"header": "x-client"}}
+    scaffold.deploy(
+        root, run=scaffold.RunOptions(port=0, config=json.dumps(config), envoy_args="--concurrency 4")
+    )
+    deployment = deployments.load(root)
+    assert deployment
+    clients = [f"client-{number}" for number in range(300)]
+
+    def passed(_: int) -> list[str]:
+        """The clients whose request passed on one connection."""
+        with closing(http.client.HTTPConnection("127.0.0.1", deployment.port, timeout=10)) as connection:
+            seen = []
+            for client in clients:
+                connection.request("GET", "/headers", headers={"x-client": client})
+                answer = connection.getresponse()
+                answer.read()
+                seen += [client] if answer.status == 200 else []
+            return seen
+
+    try:
+        with ThreadPoolExecutor(16) as threads:
+            total = sum(map(Counter, threads.map(passed, range(16))), Counter())
+    finally:
+        scaffold.undeploy(root)
+    assert set(total.values()) == {1}
+    assert len(total) > 250, "some clients share a bucket"
 
 
 def test_two_limits_in_one_proxy_have_buckets_of_their_own(rendered, tmp_path):

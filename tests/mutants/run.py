@@ -99,6 +99,7 @@ class Copy:
             (own / "bin" / name).chmod(0o755)
         self.python = str(own / "bin/python")
         self.env = os.environ | {"PATH": f"{own / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(folder)}
+        self.env["SCAFFOLD_TESTS_TARGET"] = str(folder / "target")
 
     def pytest(self, *words: str, seconds: float | None = None) -> tuple[int, str]:
         """The exit code of pytest, and what it printed."""

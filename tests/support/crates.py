@@ -36,7 +36,8 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_STATE_HOME", str(folder / "state"))
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
-        patch.setenv("CARGO_TARGET_DIR", str(folder / "target"))
+        # `invoke dev.mutants` keeps what is compiled, and compiles the changed template alone
+        patch.setenv("CARGO_TARGET_DIR", os.environ.get("SCAFFOLD_TESTS_TARGET") or str(folder / "target"))
         patch.delenv("PYTEST_ADDOPTS", raising=False)
         yield folder
         scaffold.undeploy(everything=True)

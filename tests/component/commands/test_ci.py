@@ -470,3 +470,81 @@ def test_both_test_in_the_envoys_that_the_readme_names():
 def test_help_and_the_refusal_name_the_same_providers(provider, capsys):
     assert f"`{provider}`" in entered(capsys, "ci", "--help").out
     assert provider in entered(capsys, "new", "--help").out
+
+
+# --- which jobs of GitLab's run, and after which
+
+
+def gitlab():
+    """The workflow; what a job inherits is in it."""
+    text = workflows.render("gitlab")[Path(FILES["gitlab"])]
+    said = yaml.load(text, pipelines.Loader)
+    parents = {
+        name: said[job["extends"]] | job for name, job in said.items() if name in JOBS and "extends" in job
+    }
+    return said | parents
+
+
+JOBS = ("check", "build", "test", "package", "publish")
+TAG = {"if": "$CI_COMMIT_TAG =~ /^v/"}
+
+
+def test_gitlab_runs_for_merge_requests_the_default_branch_and_tags_alone():
+    """So that a merge request's branch has one pipeline, not two."""
+    assert gitlab()["workflow"]["rules"] == [
+        {"if": '$CI_PIPELINE_SOURCE == "merge_request_event"'},
+        {"if": "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"},
+        TAG,
+    ]
+
+
+def test_gitlab_publishes_a_tag_alone_once_all_else_has_passed_and_to_the_end():
+    jobs = gitlab()
+    assert jobs["publish"]["rules"] == [TAG]
+    assert [name for name in JOBS if "rules" in jobs[name]] == ["publish"]
+    assert set(jobs["publish"]["needs"]) == set(JOBS) - {"publish"}
+    assert (jobs["default"]["interruptible"], jobs["publish"]["interruptible"]) == (True, False)
+
+
+def test_gitlab_packages_what_was_tested_and_compares_it_in_each_job():
+    jobs = gitlab()
+    assert {name: jobs[name].get("needs") for name in JOBS[:4]} == {
+        "check": None,
+        "build": [],
+        "test": ["build"],
+        "package": ["build", "test"],
+    }
+    for name in ("test", "package", "publish"):
+        assert "sha256sum --check" in str(jobs[name]["before_script"]), name
+
+
+def test_github_packages_what_was_tested_in_a_shell_that_fails_with_its_pipes():
+    workflow = yaml.safe_load(workflows.render("github")[Path(FILES["github"])])
+    needs = {name: job.get("needs") for name, job in workflow["jobs"].items()}
+    assert {name: needs[name] for name in JOBS[:4]} == {
+        "check": None,
+        "build": None,
+        "test": "build",
+        "package": ["build", "test"],
+    }
+    assert workflow["permissions"] == {}
+    assert workflow["defaults"]["run"]["shell"] == "bash"
+
+
+@each_provider
+def test_what_is_published_is_built_without_a_cache_from_the_crates_of_the_lock_file(provider):
+    text = workflows.render(provider)[Path(FILES[provider])]
+    said = yaml.load(text, pipelines.Loader)
+    jobs = said.get("jobs", said)
+    cached = [name for name in JOBS if jobs[name].get("cache") or "actions/cache" in str(jobs[name])]
+    assert cached == ["check"]
+    (fetch,) = lines_with(provider, "cargo fetch")
+    assert fetch == "cargo fetch --locked"
+
+
+@each_provider
+def test_a_password_is_no_argument(provider):
+    """Every user of a machine sees those."""
+    (line,) = lines_with(provider, "scaffold login")
+    assert "--password-stdin <<<" in line
+    assert "--password " not in line

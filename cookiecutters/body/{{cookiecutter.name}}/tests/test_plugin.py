@@ -167,6 +167,17 @@ def test_a_chunked_request_that_is_too_long(proxy: Proxy):
     assert (exchange.status, exchange.upstream.body) == (200, LATE.encode())
 
 
+@pytest.mark.parametrize("framed", [True, False])
+def test_a_body_can_have_exactly_the_longest_length(proxy: Proxy, framed: bool):
+    proxy.configure({"request": {"remove": ["/debug"]}, "max_bytes": 50})
+    for length, status in ((50, 200), (51, 413)):
+        text = json.dumps({"debug": 1}).ljust(length)
+        headers, body = chunked(text) if framed else (JSON, text.encode())
+        exchange = proxy.post("/anything", body=body, headers=headers)
+        assert exchange.status == status
+    assert "it is too long" in exchange.logs
+
+
 def test_envoy_rejects_a_body_larger_than_its_buffer(proxy: Proxy):
     proxy.configure({"request": {"remove": ["/debug"]}, "max_bytes": 9_000_000})
     exchange = proxy.post("/anything", body=json.dumps({"pad": "x" * 3_000_000}), headers=JSON)

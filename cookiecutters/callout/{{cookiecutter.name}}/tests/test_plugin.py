@@ -87,6 +87,11 @@ def test_the_client_gets_the_negative_response(proxy: Proxy, status: int):
     assert exchange.metrics[REFUSED] == 1
 
 
+def test_the_body_of_a_negative_response_has_an_end(proxy: Proxy):
+    proxy.upstream.answer(403, "x" * 200_000, path=CHECK)
+    assert proxy.get("/headers").response.body == b"x" * 65_536
+
+
 @pytest.mark.parametrize("status", [302, 404, 500, 503, 504])
 def test_without_a_verdict_nothing_passes(proxy: Proxy, status: int):
     proxy.upstream.answer(status, path=CHECK)

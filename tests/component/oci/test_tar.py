@@ -32,3 +32,12 @@ def test_memory_doesnt_grow_with_what_a_layer_unpacks_to(blob):
         assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [None, 2**28 - 512, 2**27], ids=["no header", "almost all", "half"])
+def test_a_layer_that_unpacks_to_more_than_any_host_takes_is_refused(size):
+    """Here, since it takes a second each."""
+    before = b"" if size is None else gzip.compress(header("a", size))
+    with pytest.raises(ImageError, match="its last layer unpacks to more than 256 MiB"):
+        for _ in Archive(io.BytesIO(before + layers.zeros(257))).entries():
+            pass

@@ -28,12 +28,13 @@ def deploy(
     cluster: ClusterOptions = ClusterOptions(),
     build: BuildOptions = BuildOptions(),
     probe: str | None = None,
+    reset: bool = False,
 ) -> Status | Applied:
     """Run the plugin in the background, or replace the version that the project has deployed.
 
-    An option that isn't set keeps its deployed value. Returns once the host has loaded the plugin and a
-    request has passed through it, to the built-in upstream or to the path `probe` of the user's own. At a
-    workspace's root the chain of its plugins is deployed in one host.
+    An option that isn't set keeps its deployed value, or takes its default with `reset`. Returns once the
+    host has loaded the plugin and a request has passed through it, to the built-in upstream or to the path
+    `probe` of the user's own. At a workspace's root the chain of its plugins is deployed in one host.
     Raises `ModuleError` if the host refuses the plugin (the previous version keeps serving), `TargetError`
     if the plugin runs but doesn't answer.
 
@@ -42,6 +43,10 @@ def deploy(
     """
     _check(target)
     if target in CLUSTERS:
+        if reset:
+            raise UsageError(
+                f"--reset isn't supported for `{target}`: nothing is remembered there", hint="leave it out"
+            )
         return _to_cluster(target, module, root, _shared(target, run, cluster), build, probe)
     refuse(cluster, target, hint=f"leave it out, or choose a control plane: {', '.join(CLUSTERS)}")
     run.check_for(target)
@@ -50,7 +55,7 @@ def deploy(
 
     # a file or an image is opened first: if it is refused, the deployment stays untouched
     opened = [] if choice.is_built else choice.load(build)
-    with deploying(choice.root, target, run, chain=choice.count > 1) as deployment:
+    with deploying(choice.root, target, run, chain=choice.count > 1, reset=reset) as deployment:
         deployment.check()
         sources = opened or choice.load(build)
         return deployment.apply([source.plugin(deployment.options) for source in sources], probe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -130,3 +131,32 @@ def test_a_project_that_was_moved_has_no_history(root, probe, tmp_path):
     deploy(root, probe, '"one"', port=0)
     with pytest.raises(TargetError, match="nothing was deployed from"):
         scaffold.rollback(root=tmp_path / "elsewhere")
+
+
+def test_status_says_which_configuration_is_live_and_reset_forgets_it(root, probe, run):
+    config = root / "one.json"
+    config.write_text('"one"')
+    deploy(root, probe, str(config), port=0, log_level="debug", env=("TOKEN=secret",))
+    (status,) = scaffold.status(root)
+    assert status.config == f"--config {config}"
+    shown = run("scaffold", "status", "--root", root).stdout
+    assert re.search(r"log level +debug", shown)
+    assert re.search(r"env +TOKEN\n", shown)
+    assert "secret" not in shown
+    words = ["scaffold", "deploy", "envoy", probe.path, "--root", root]
+    again = run(*words)
+    assert f"--config {config} of an earlier deploy is kept; --reset forgets earlier options" in again.stderr
+    assert scaffold.status(root)[0].config == f"--config {config}, of an earlier deploy"
+    assert run(*words, "--reset", "--port", "0").returncode == 0
+    (status,) = scaffold.status(root)
+    assert (status.config, status.log_level, status.env) == ("", "info", [])
+
+
+def test_status_says_what_the_last_deploy_complained_about(root, probe):
+    run = scaffold.RunOptions(port=0)
+    with pytest.raises(TargetError):
+        scaffold.deploy(root, module=probe.path, run=run, probe="/panic")
+    (status,) = scaffold.status(root)
+    assert "a request got 503" in status.said
+    scaffold.deploy(root, module=probe.path)
+    assert scaffold.status(root)[0].said == ""

@@ -13,6 +13,7 @@ from pathlib import Path
 from scaffold.core import files, process, records
 from scaffold.core.events import Noted, emit, step
 from scaffold.core.option_fields import supported_by
+from scaffold.core.text import escaped
 from scaffold.errors import HostError, ModuleError, TargetError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments, history, supervisor
@@ -39,7 +40,8 @@ class Deployment:
     """What a deploy of one project holds.
 
     `target` is a host's name; `record` is what was deployed before, if anything. `options` are the user's,
-    completed by those of that record as far as they fit the target.
+    completed by those of that record as far as they fit the target; `keeps_config` says that `config` is one
+    of those.
     """
 
     root: Path
@@ -47,6 +49,7 @@ class Deployment:
     options: RunOptions
     settings: HostSettings
     record: Record | None
+    keeps_config: bool = False
 
     @property
     def folder(self) -> Path:
@@ -83,6 +86,8 @@ class Deployment:
         note(verified.host.folder.log, "info", f"deployed {modules}")
         history.add(self.record, plugins, again=again)
         if verified.error:
+            said = verified.error.message.splitlines()[-1]
+            deployments.save(dataclasses.replace(self.record, said=said))
             raise verified.error
         return Status.of(self.record, verified.host.admin_address)
 
@@ -165,8 +170,19 @@ class Deployment:
             plugins=list(map(DeployedPlugin.of, plugins)),
             options=self.options.record() | {"port": record.port},
             since=time.time(),
+            config=self._config(plugins),
+            said="",
         )
         deployments.save(self.record)
+
+    def _config(self, plugins: Sequence[Plugin]) -> str:
+        """Where the configuration of the plugins comes from; "" if they have none."""
+        if self.options.config is not None:
+            earlier = ", of an earlier deploy" if self.keeps_config else ""
+            return f"--config {escaped(str(self.options.config))}{earlier}"
+        if not any(plugin.configuration for plugin in plugins):
+            return ""
+        return "the image's" if any(plugin.image for plugin in plugins) else "the project's"
 
     def _validate(self, plugins: Sequence[Plugin], settings: HostSettings) -> None:
         """Try the plugins in another Envoy, before the one that serves is ended for them."""
@@ -272,19 +288,26 @@ class _Verified:
 
 
 @contextmanager
-def deploying(root: Path, target: str, typed: RunOptions, *, chain: bool) -> Iterator[Deployment]:
+def deploying(
+    root: Path, target: str, typed: RunOptions, *, chain: bool, reset: bool = False
+) -> Iterator[Deployment]:
     """A deploy of the project in `root`, which keeps others from changing its deployment meanwhile.
 
-    `typed` are the user's options; of a `chain` those of a single plugin aren't remembered.
+    `typed` are the user's options, completed by those of the last deploy unless this is a `reset`; of a
+    `chain` those of a single plugin aren't remembered.
     """
     folder = deployments.folder(root)
     with deployments.lock(folder):
         record = deployments.read(folder)
-        remembered = (record.options if record else {}).items()
+        remembered = (record.options if record and not reset else {}).items()
         supported = supported_by(RunOptions, target)
         fitting = {name: value for name, value in remembered if name in supported}
         options = typed.over(fitting, chain=chain)
-        yield Deployment(root.resolve(), target, options, options.settings, record)
+        kept = typed.config is None and options.config is not None
+        if kept:
+            config = escaped(str(options.config))
+            emit(Noted(f"--config {config} of an earlier deploy is kept; --reset forgets earlier options"))
+        yield Deployment(root.resolve(), target, options, options.settings, record, kept)
 
 
 @contextmanager

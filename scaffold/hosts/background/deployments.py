@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -53,7 +53,8 @@ class Record:
     `root` is the real folder of the project or workspace; `folder` is the deployment's own. `pid` is the
     supervisor's; `started` tells it from a later process with that pid (`process.start_time`).
     `options` is what the user typed (`RunOptions.record`). `since` is in seconds since 1970. `restarts` says
-    whether the supervisor understands `RESTART`; those of earlier versions would end.
+    whether the supervisor understands `RESTART`; those of earlier versions would end. `config` says where the
+    plugins' configuration came from, `said` what the last deploy complained about.
     """
 
     root: str
@@ -68,6 +69,8 @@ class Record:
     started: float
     since: float
     restarts: bool = False
+    config: str = ""
+    said: str = ""
 
     @property
     def name(self) -> str:
@@ -104,9 +107,9 @@ class Status:
 
     `running` is about its supervisor, `answers` about Envoy; `reverted` says that the version before
     `plugins` runs, since they ended Envoy again and again. `is_service` says that no traffic meets them;
-    `authority` is the file of the certificate that clients have to trust, or "".
-    `admin_address` is a socket's path or
-    `HOST:PORT`.
+    `authority` is the file of the certificate that clients have to trust, or "". `admin_address` is a
+    socket's path or `HOST:PORT`. `config` says where the configuration came from, `said` what the last deploy
+    complained about; of `env` there are the names. `trouble` is the last line of the log if Envoy is silent.
     """
 
     name: str
@@ -123,10 +126,22 @@ class Status:
     envoy_image: str = ""
     is_service: bool = False
     authority: str = ""
+    config: str = ""
+    log_level: str = ""
+    env: list[str] = field(default_factory=list)
+    envoy_args: list[str] = field(default_factory=list)
+    said: str = ""
+    trouble: str = ""
 
     @classmethod
     def of(
-        cls, record: Record, admin_address: str, *, answers: bool = True, reverted: bool = False
+        cls,
+        record: Record,
+        admin_address: str,
+        *,
+        answers: bool = True,
+        reverted: bool = False,
+        trouble: str = "",
     ) -> Status:
         """The deployment's status now."""
         settings = record.settings
@@ -145,6 +160,12 @@ class Status:
             envoy_image=settings.envoy_image or "",
             is_service=set(settings.types) == {SERVICE},
             authority=settings.authority,
+            config=record.config,
+            log_level=settings.log_level,
+            env=[str(each).partition("=")[0] for each in record.options.get("env", ())],
+            envoy_args=list(settings.envoy_args),
+            said=record.said,
+            trouble=trouble,
         )
 
     def summary(self) -> str:
@@ -153,16 +174,25 @@ class Status:
         place = f"beside the listener at {self.url}" if self.is_service else self.url
         where = f"{place}, deployed {age(self.age)} ago" if self.running else ended
         image = f" in {self.envoy_image}" if self.envoy_image else ""
-        silent = [] if self.answers else ["  Envoy doesn't answer now; `scaffold logs` may say why"]
+        trouble = f": {self.trouble}" if self.trouble else "; `scaffold logs` may say why"
+        silent = [] if self.answers else [f"  Envoy doesn't answer now{trouble}"]
         if self.reverted:
             silent.append("  the previous version runs instead: this one ended Envoy again and again")
+        details = {
+            "config": self.config,
+            "log level": "" if self.log_level == "info" else self.log_level,
+            "env": ", ".join(self.env),
+            "arguments": " ".join(self.envoy_args),
+            "trust": self.authority,
+            "said": self.said,
+        }
         lines = [
             f"{self.name}: {where}",
             *silent,
             *(line for plugin in self.plugins for line in self._lines(plugin)),
             f"  envoy     {self.envoy_version}{image}; ask it with `scaffold admin`",
             f"  upstream  {self.upstream}",
-            *([f"  trust     {self.authority}"] if self.authority else []),
+            *(f"  {name:<10}{value}" for name, value in details.items() if value),
             f"  project   {self.root}",
         ]
         return "\n".join(lines if self.running else [lines[0], lines[-1]])

@@ -19,7 +19,7 @@ from scaffold.errors import TargetError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import RESTART, STOP_SECONDS, Record, Status, Stopped
-from scaffold.hosts.envoy.log import Log, Wanted
+from scaffold.hosts.envoy.log import OURS, Log, Wanted
 from scaffold.hosts.envoy.run_folder import LOG
 from scaffold.project.workspace import choices
 
@@ -36,7 +36,10 @@ def status(roots: Sequence[Path] | None) -> list[Status]:
 def _status(record: Record) -> Status:
     host = attach(record)
     reverted = host.folder.reverted.exists()
-    return Status.of(record, host.admin_address, answers=record.alive and host.alive, reverted=reverted)
+    answers = record.alive and host.alive
+    lines = [] if answers else [line.text for line in host.log.since(0) if line.logger == OURS]
+    trouble = lines[-1].partition("\n")[0] if lines else ""
+    return Status.of(record, host.admin_address, answers=answers, reverted=reverted, trouble=trouble)
 
 
 def remove(roots: Sequence[Path] | None) -> Iterator[Stopped | None]:

@@ -57,6 +57,7 @@ class Upstream:
         body: bytes | str = b"",
         headers: HeaderInput = None,
         *,
+        trailers: HeaderInput = None,
         path: str | None = None,
         after: float = 0,
         cut: bool = False,
@@ -66,7 +67,7 @@ class Upstream:
         It is given `after` seconds. With `cut`, the connection ends one byte too early.
         """
         content = body.encode() if isinstance(body, str) else body
-        response = Response(status, Headers(headers or {}), content)
+        response = Response(status, Headers(headers or {}), content, Headers(trailers))
         self._origin.answer(response, path=path, after=after, cut=cut)
 
     @property
@@ -133,11 +134,12 @@ class Proxy:
         *,
         headers: HeaderInput = None,
         body: bytes | str = b"",
+        trailers: HeaderInput = None,
         timeout: float = 10,
     ) -> Exchange:
         """Send a request through the plugin. Raises `HostError` without a complete answer."""
         content = body.encode() if isinstance(body, str) else body
-        request = Request(method, target, Headers(headers or {}), content)
+        request = Request(method, target, Headers(headers or {}), content, trailers=Headers(trailers))
         changed, self._changed = self._changed, True  # if it fails, the next test needs a fresh plugin
         exchange = self._host.play(request, timeout=timeout)
         self._changed = changed or exchange.trapped

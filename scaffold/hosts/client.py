@@ -128,11 +128,15 @@ def send(
             connection.putheader("host", f"localhost:{port}")
         for name, value in request.headers.iteritems():
             connection.putheader(name, value.encode("latin-1"))
-        if request.body and not names & {"content-length", "transfer-encoding"}:
+        if request.trailers and not names & {"content-length", "transfer-encoding"}:
+            connection.putheader("transfer-encoding", "chunked")
+        elif request.body and not names & {"content-length", "transfer-encoding"}:
             connection.putheader("content-length", str(len(request.body)))
-        connection.endheaders(request.body or None)
+        connection.endheaders(_chunked(request) if request.trailers else request.body or None)
         answer = connection.getresponse()
-        response = Response(answer.status, Headers(answer.getheaders()), answer.read())
+        body = answer.read()
+        trailers = Headers(getattr(answer, "trailers", None))
+        response = Response(answer.status, Headers(answer.getheaders()), body, trailers)
         return response, own_port
     except (ValueError, http.client.InvalidURL) as error:
         raise UsageError(f"{request.method} {request.target!r} can't be sent: {error}") from error
@@ -142,9 +146,30 @@ def send(
         connection.close()
 
 
+def _chunked(request: Request) -> bytes:
+    """The body in one chunk, and the trailers."""
+    trailers = b"".join(
+        b"%b: %b\r\n" % (name.encode("ascii"), value.encode("latin-1"))
+        for name, value in request.trailers.iteritems()
+    )
+    chunk = b"%x\r\n%b\r\n" % (len(request.body), request.body) if request.body else b""
+    return b"%b0\r\n%b\r\n" % (chunk, trailers)
+
+
+class _Answer(http.client.HTTPResponse):
+    """A response that keeps its trailers, which the library reads to throw them away."""
+
+    def _read_and_discard_trailer(self) -> None:
+        self.trailers = http.client.parse_headers(self.fp).items()
+
+
 def _connection(port: int, timeout: float, certificate: Path | None) -> http.client.HTTPConnection:
     if certificate is None:
-        return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-    from scaffold.hosts.certificates import trusting
+        made = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    else:
+        from scaffold.hosts.certificates import trusting
 
-    return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=trusting(certificate))
+        context = trusting(certificate)
+        made = http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
+    made.response_class = _Answer
+    return made

@@ -87,6 +87,7 @@ class Request:
     headers: Headers = field(default_factory=Headers)
     body: bytes = b""
     cluster: str = ""
+    trailers: Headers = field(default_factory=Headers)
 
     @property
     def path(self) -> str:
@@ -105,11 +106,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """An answer: `headers` keeps repeats, `body` is complete."""
+    """An answer: `headers` keeps repeats, `body` is complete; `trailers` came after it."""
 
     status: int = 200
     headers: Headers = field(default_factory=Headers)
     body: bytes = b""
+    trailers: Headers = field(default_factory=Headers)
 
     @property
     def text(self) -> str:

@@ -366,15 +366,16 @@ def cluster(name: str, address: Address) -> Config:
         },
     }
     if address.http2:
-        kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-        options = {
-            "@type": f"type.googleapis.com/{kind}",
-            "explicit_http_config": {"http2_protocol_options": {}},
-        }
-        made["typed_extension_protocol_options"] = {kind: options}
+        made["typed_extension_protocol_options"] = _http_options("http2_protocol_options", {})
     if address.tls:
         made["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": _tls(address)}
     return made
+
+
+def _http_options(name: str, options: Config) -> Config:
+    """How a cluster speaks HTTP; the options' name says which version."""
+    kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    return {kind: {"@type": f"type.googleapis.com/{kind}", "explicit_http_config": {name: options}}}
 
 
 def for_development(bootstrap: Config) -> None:
@@ -382,13 +383,20 @@ def for_development(bootstrap: Config) -> None:
 
     Every cluster has as many connections and requests at once as clients want: none gets a 503. The main
     thread, which compiles a megabyte of a module in about a second, is ended if it is stuck for a minute.
+    Trailers pass over HTTP/1 too, and so reach the plugin.
     """
     bootstrap["stats_flush_interval"] = "1s"  # a histogram shows what was recorded before the last one
     minute = dict.fromkeys(("miss_timeout", "megamiss_timeout", "kill_timeout"), "60s")
     bootstrap["watchdogs"]["main_thread_watchdog"] = minute
     limits = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), MANY)
+    trailers = {"enable_trailers": True}
     for each in bootstrap["static_resources"]["clusters"]:
         each["circuit_breakers"] = {"thresholds": [limits]}
+        each.setdefault("typed_extension_protocol_options", _http_options("http_protocol_options", trailers))
+    for listener in bootstrap["static_resources"]["listeners"]:
+        for each in listener["filter_chains"][0]["filters"]:
+            if each.get("typed_config", {}).get("@type") == HTTP_MANAGER:
+                each["typed_config"]["http_protocol_options"] = trailers
 
 
 def _tls(address: Address) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import time
@@ -160,7 +161,7 @@ class EnvoyHost:
 
         headers = Headers(request.headers)
         request_id = headers.setdefault(REQUEST_ID, uuid.uuid4().hex)  # else Envoy would set one
-        sent = Request(request.method, request.target, headers, request.body)
+        sent = dataclasses.replace(request, headers=headers)
         seen = self._observer.begin()
         response, port = client.send(self.port, sent, timeout, self._certificate)
         details = seen.await_end(request_id, port)

@@ -40,7 +40,7 @@ class Origin:
     def requests(self, request_id: str | None = None, since: int = 0) -> list[Request]:
         """The requests that arrived completely, oldest first: the last 1,000, and at most 64 MiB.
 
-        Bodies are cut after 1 MiB. With `request_id`, only those with this `x-request-id`.
+        Bodies are cut after 10 MiB. With `request_id`, only those with this `x-request-id`.
         """
         query = {"since": since} | ({} if request_id is None else {"request_id": request_id})
         return [_request(each) for each in self._ask("GET", f"/requests?{urlencode(query)}")]
@@ -51,13 +51,14 @@ class Origin:
         """From now on, give this answer: for requests to `path`, whatever their query, or to any path.
 
         The latest matching answer is given, `after` seconds. `content-length` is always the body's; with
-        `transfer-encoding: chunked`, each line of the body is a chunk. With `cut`, the connection ends one
-        byte too early. Raises `UsageError` for what HTTP can't carry, such as a status below 200.
+        `transfer-encoding: chunked`, each line of the body is a chunk, as with trailers. With `cut`, the
+        connection ends one byte too early. Raises `UsageError` for what HTTP can't carry, such as a status
+        below 200.
         """
-        headers = list(Headers(response.headers).iteritems())
+        headers, trailers = (list(each.iteritems()) for each in (response.headers, response.trailers))
         body = base64.b64encode(response.body).decode()
-        answer = {"path": path, "status": response.status, "headers": headers, "body": body}
-        self._ask("PUT", "/answer", json.dumps(answer | {"after": after, "cut": cut}).encode())
+        answer = {"path": path, "status": response.status, "headers": headers, "trailers": trailers}
+        self._ask("PUT", "/answer", json.dumps(answer | {"body": body, "after": after, "cut": cut}).encode())
 
     def forget_answers(self) -> None:
         """Give the built-in answers again."""
@@ -80,9 +81,6 @@ class Origin:
 
 
 def _request(shown: dict[str, Any]) -> Request:
-    headers = Headers()
-    for name, value in shown["headers"]:
-        headers.add(name, value)
-    return Request(
-        shown["method"], shown["target"], headers, base64.b64decode(shown["body"]), shown["cluster"]
-    )
+    headers, trailers = (Headers(map(tuple, shown[name])) for name in ("headers", "trailers"))
+    body = base64.b64decode(shown["body"])
+    return Request(shown["method"], shown["target"], headers, body, shown["cluster"], trailers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -33,7 +33,7 @@ class Record:
         """Record a request."""
         self.count += 1
         size = len(received.body) + len(received.target) + _OBJECTS
-        for name, value in received.headers:
+        for name, value in (*received.headers, *received.trailers):
             size += len(name) + len(value) + _OBJECTS
         self._size += size
         self._kept.append((self.count, size, received))
@@ -96,11 +96,12 @@ class Recorder:
         path: str | None,
         status: int,
         headers: list[tuple[str, str]],
+        trailers: list[tuple[str, str]],
         body: str,
         after: float = 0.0,
         cut: bool = False,
     ) -> None:
-        answer = routes.reply(status, headers, base64.b64decode(body))
+        answer = routes.reply(status, headers, base64.b64decode(body), trailers)
         answer = answer._replace(after=routes.seconds(after), cut=cut)
         if path is None:
             self._answers.clear()  # the latest one counts, even before those for single paths
@@ -111,7 +112,12 @@ def _shown(received: Received) -> dict[str, Any]:
     return {
         "method": received.method.decode("latin-1"),
         "target": received.target.decode("latin-1"),
-        "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in received.headers],
+        "headers": _texts(received.headers),
+        "trailers": _texts(received.trailers),
         "body": base64.b64encode(received.body).decode(),
         "cluster": received.cluster,
     }
+
+
+def _texts(fields: Iterable[tuple[bytes, bytes]]) -> list[list[str]]:
+    return [[name.decode("latin-1"), value.decode("latin-1")] for name, value in fields]

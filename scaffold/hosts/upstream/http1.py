@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import NamedTuple, cast
 
 import httptools
 
 HEAD_LIMIT = 64 * 1024  # bytes: request line, header names and values
-BODY_LIMIT = 1024 * 1024  # bytes of a body that are kept
+BODY_LIMIT = 10 * 1024 * 1024  # bytes of a body that are kept
 LINGER = 1.0  # seconds in which a client may read our last answer before the connection is closed
 _ONE_WRITE = 64 * 1024  # bytes: below this, joining head and body costs less than two writes
 
@@ -24,6 +24,7 @@ class Received(NamedTuple):
     headers: list[tuple[bytes, bytes]]
     body: bytes
     cluster: str = ""
+    trailers: Sequence[tuple[bytes, bytes]] = ()
 
     def header(self, name: bytes) -> bytes | None:
         """The value of the first header called `name`, which must be in lower case."""
@@ -33,8 +34,8 @@ class Received(NamedTuple):
 class Reply(NamedTuple):
     """An answer: `fields` are its header lines, each with its CRLF, without those of the framing.
 
-    With `chunked`, each line of the body is a chunk. `close` ends the connection, `cut` ends it one byte
-    too early. `after` is a delay in seconds.
+    With `chunked`, each line of the body is a chunk; so it is with `trailers`, which are lines like `fields`.
+    `close` ends the connection, `cut` ends it one byte too early. `after` is a delay in seconds.
     """
 
     status: int
@@ -44,6 +45,7 @@ class Reply(NamedTuple):
     close: bool = False
     cut: bool = False
     after: float = 0.0
+    trailers: bytes = b""
 
 
 Handler = Callable[[Received], Reply]
@@ -109,6 +111,7 @@ class _Parser:
         self._head = 0  # bytes
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._trailers: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._room = self._body_limit
 
@@ -120,8 +123,7 @@ class _Parser:
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head += len(name) + len(value) + len(": \r\n")
         self._check(self._head)
-        if self._in_head:  # otherwise it is a trailer
-            self._headers.append((name, value))
+        (self._headers if self._in_head else self._trailers).append((name, value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -145,7 +147,8 @@ class _Parser:
             self._again = self._without_offer(method)
             return
         headers, self._offered = self._offered or self._headers, []
-        received = Received(method, self._target, headers, b"".join(self._body))
+        body = b"".join(self._body)
+        received = Received(method, self._target, headers, body, trailers=self._trailers)
         modern, last = parser.get_http_version() == "1.1", not parser.should_keep_alive()
         self._turns.append(_Turn(received, modern, last))
 
@@ -275,7 +278,7 @@ def _framed(reply: Reply, *, head: bool = False, modern: bool = True, close: boo
     """The answer as bytes, one item per write: status line, headers with the framing, body."""
     lines = _STATUS_LINES[reply.status] + reply.fields
     empty = reply.status in (204, 304)
-    chunked = reply.chunked and modern and not empty
+    chunked = (reply.chunked or bool(reply.trailers)) and modern and not empty
     if chunked:
         lines += b"transfer-encoding: chunked\r\n"
     elif not empty:
@@ -289,5 +292,9 @@ def _framed(reply: Reply, *, head: bool = False, modern: bool = True, close: boo
         return [lines]
     if chunked:
         parts = reply.body.splitlines(keepends=True)
-        return [lines, *(b"%x\r\n%b\r\n" % (len(part), part) for part in parts), b"0\r\n\r\n"]
+        return [
+            lines,
+            *(b"%x\r\n%b\r\n" % (len(part), part) for part in parts),
+            b"0\r\n%b\r\n" % reply.trailers,
+        ]
     return [lines + reply.body] if len(reply.body) < _ONE_WRITE else [lines, reply.body]

@@ -49,8 +49,10 @@ def path_of(received: Received) -> str:
     return target.partition(b"?")[0].decode("latin-1")
 
 
-def reply(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Reply:
-    """An answer with any status, headers and body. Raises `Impossible` when HTTP can't carry it.
+def reply(
+    status: int, headers: Iterable[tuple[str, str]], body: bytes, trailers: Iterable[tuple[str, str]] = ()
+) -> Reply:
+    """An answer with any status, headers, body and trailers. Raises `Impossible` when HTTP can't carry it.
 
     `content-length` is always the body's; with `transfer-encoding: chunked`, each line of the body is a
     chunk; `connection: close` closes the connection.
@@ -59,21 +61,27 @@ def reply(status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Reply
         raise Impossible(f"{status} isn't the status of an answer, which is from 200 to 599")
     lines, framing = [], set()
     for name, value in headers:
-        if not _TOKEN.fullmatch(name):
-            raise Impossible(f"{name!r} isn't a valid header name")
-        if _UNSENDABLE.search(value):
-            raise Impossible(f"the header {name} can't carry {value!r}")
+        line = _line(name, value)
         if name.lower() in ("content-length", "transfer-encoding", "connection"):
             framing.add((name.lower(), value.lower()))
         else:
-            lines.append(f"{name}: {value}\r\n")
+            lines.append(line)
     return Reply(
         status,
         "".join(lines).encode("latin-1"),
         body,
         chunked=("transfer-encoding", "chunked") in framing,
         close=("connection", "close") in framing,
+        trailers="".join(_line(*each) for each in trailers).encode("latin-1"),
     )
+
+
+def _line(name: str, value: str) -> str:
+    if not _TOKEN.fullmatch(name):
+        raise Impossible(f"{name!r} isn't a valid header name")
+    if _UNSENDABLE.search(value):
+        raise Impossible(f"the header {name} can't carry {value!r}")
+    return f"{name}: {value}\r\n"
 
 
 def seconds(value: str | float) -> float:
@@ -111,8 +119,12 @@ def _headers_route(received: Received, rest: str) -> Reply:
 
 
 def _headers(received: Received) -> dict[str, str]:
+    return _joined(received.headers)
+
+
+def _joined(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     joined: dict[str, str] = {}
-    for raw_name, raw_value in received.headers:
+    for raw_name, raw_value in fields:
         name, value = raw_name.decode("latin-1").title(), raw_value.decode("latin-1")
         joined[name] = f"{joined[name]},{value}" if name in joined else value
     return joined
@@ -131,6 +143,8 @@ def _anything(received: Received, rest: str) -> Reply:
         "method": received.method.decode("latin-1"),
         "url": _url(target, headers),
     }
+    if received.trailers:
+        shown["trailers"] = _joined(received.trailers)
     try:
         return json_reply(shown | {"json": json.loads(body)}) if body else json_reply(shown)
     except (ValueError, RecursionError):  # it isn't JSON, or can't be shown as JSON

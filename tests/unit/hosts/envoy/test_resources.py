@@ -12,6 +12,7 @@ from scaffold.hosts.envoy.resources import (
     cluster,
     ecds_filter,
     ecds_response,
+    for_development,
     listener,
     socket_address,
     tcp_listener,
@@ -214,3 +215,19 @@ def test_http_2_is_spoken_where_it_is_asked_for(http2):
     options = cluster("a", Address("h", 80, http2=http2)).get("typed_extension_protocol_options", {})
     spoken = [each["explicit_http_config"] for each in options.values()]
     assert spoken == ([{"http2_protocol_options": {}}] if http2 else [])
+
+
+def test_trailers_pass_over_http1_on_a_developers_machine_alone():
+    made = bootstrap(
+        listeners=[listener(host="127.0.0.1", port=0, filters=[])],
+        clusters=[cluster("a", Address("a", 1)), cluster("b", Address("b", 1, http2=True))],
+    )
+    manager = made["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    assert "http_protocol_options" not in manager
+    for_development(made)
+    assert manager["http_protocol_options"] == {"enable_trailers": True}
+    protocols = [
+        next(iter(each["typed_extension_protocol_options"].values()))["explicit_http_config"]
+        for each in made["static_resources"]["clusters"]
+    ]
+    assert protocols == [{"http_protocol_options": {"enable_trailers": True}}, {"http2_protocol_options": {}}]

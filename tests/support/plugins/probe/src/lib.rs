@@ -2,7 +2,8 @@
 //!
 //! The request's path chooses: `/panic`, `/panic-response`, `/loop`, `/eat` (memory), `/local` (answers by itself),
 //! `/strip` (takes the request id away), `/hold` (pauses until a callout has come back), `/vm` (answers with
-//! what its VM has got), `/measure/NUMBER` (sets a gauge, and records it in a histogram), `/metadata` (tells the upstream the node's and the route's), `/wait-for-body` (holds the headers back until the body has come). The
+//! what its VM has got), `/measure/NUMBER` (sets a gauge, and records it in a histogram), `/metadata` (tells the upstream the node's and the route's), `/wait-for-body` (holds the headers back until the body has come).
+//! Where there are trailers, one is added. The
 //! configuration `refuse` is refused, `panic` panics; any other comes back in `x-configuration`.
 
 use log::{error, info};
@@ -130,6 +131,16 @@ impl HttpContext for Stream {
             }
             _ => info!("saw {path}"),
         }
+        Action::Continue
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        self.add_http_request_trailer("x-added", "by the plugin");
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        self.add_http_response_trailer("x-added", "by the plugin");
         Action::Continue
     }
 

@@ -66,6 +66,7 @@ class Source:
             plugin,
             name=options.id or plugin.name,
             root_id=next(each for each in root_ids if each is not None),
+            type=slot.kind if slot else plugin.type,
             ticks=self.module.ticks and (self.project is None or self.project.sets_timer),
             env=options.env or plugin.env,
             vm_configuration=plugin.vm_configuration

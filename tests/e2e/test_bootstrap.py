@@ -311,3 +311,39 @@ def test_another_plugins_module_that_is_not_there_is_named_with_its_line(probe, 
         scaffold.bootstrap(tmp_path, module=probe.path, options=scaffold.RunOptions(bootstrap=mine))
     line = next(n for n, text in enumerate(mine.read_text().splitlines(), 1) if file in text)
     assert caught.value.hint == f"line {line} names {file}, which isn't there: correct it, or take it out"
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["it runs the plugin already", "it doesn't"])
+def test_a_router_without_a_type_gets_the_one_of_the_hint(probe, mine, tmp_path, is_there):
+    """As files have it that were written for early Envoys."""
+    content = yaml.safe_load(mine.read_text())
+    del content["static_resources"]["listeners"][1]
+    manager = content["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    router = manager["http_filters"][-1]
+    del router["typed_config"]
+    router["name"] = "envoy.filters.http.router"
+    mine.write_text(yaml.safe_dump(content))
+    if is_there:
+        with_wasm(mine, "probe")
+    options = scaffold.RunOptions(bootstrap=mine)
+    with pytest.raises(ProjectError) as caught:
+        scaffold.bootstrap(tmp_path, module=probe.path, options=options)
+    hint = caught.value.hint or ""
+    content = yaml.safe_load(mine.read_text())
+    manager = content["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["http_filters"][-1] |= yaml.safe_load(hint.partition("`")[2].removesuffix("`"))
+    mine.write_text(yaml.safe_dump(content))
+    assert "name: probe" in scaffold.bootstrap(tmp_path, module=probe.path, options=options)
+
+
+def test_a_plugin_is_of_the_type_that_the_bootstrap_runs_it_as(probe, mine, tmp_path):
+    """One without contexts for requests is a service for us, but its author may run it as a filter."""
+    with_wasm(mine, "probe", '"from the file"')
+    plain = '[package]\nname = "probe"\n[lib]\ncrate-type = ["cdylib"]\n[package.metadata.proxy-wasm]\n'
+    (tmp_path / "Cargo.toml").write_text(f'{plain}type = "service"\n')
+    text = scaffold.bootstrap(tmp_path, module=probe.path, options=scaffold.RunOptions(bootstrap=mine))
+    made = yaml.safe_load(text)
+    assert "bootstrap_extensions" not in made
+    first = made["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    filters = [each["typed_config"].get("config", {}).get("name") for each in first["http_filters"]]
+    assert filters == ["probe", None]

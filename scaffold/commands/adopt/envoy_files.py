@@ -28,7 +28,7 @@ class Known:
     """What a bootstrap says of a plugin. `path` is the file; `clusters` is like the setting."""
 
     path: str = ""
-    slot: Slot = field(default_factory=lambda: Slot(None, None))
+    slot: Slot = field(default_factory=lambda: Slot("", None, None))
     clusters: Mapping[str, str] = field(default_factory=dict)
 
 

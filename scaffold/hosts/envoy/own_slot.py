@@ -18,20 +18,16 @@ from scaffold.hosts.envoy.resources import TYPES, Config
 
 @dataclass(frozen=True)
 class Slot:
-    """What a bootstrap says of a plugin; None where it says nothing that we can read.
+    """What a bootstrap says of a plugin that it runs as `kind`; None where it says nothing that we can read.
 
     `env` are the variables of its VM, each "NAME=VALUE", or "NAME" for the proxy's own value.
     """
 
+    kind: str
     root_id: str | None
     configuration: bytes | None
     vm_configuration: bytes | None = None
     env: tuple[str, ...] = ()
-
-
-def find(chains: Iterator[list[Any]], kind: str, name: str) -> Slot | None:
-    """The first slot of the plugin called `name` in chains of filters for plugins of that kind."""
-    return next((slot for names, slot in every(chains, kind) if plain(name) in names), None)
 
 
 def every(chains: Iterator[list[Any]], kind: str) -> Iterator[tuple[frozenset[str], Slot]]:
@@ -40,13 +36,14 @@ def every(chains: Iterator[list[Any]], kind: str) -> Iterator[tuple[frozenset[st
         for each in chain:
             config = _config(each, kind)
             if config is not None:
-                yield _names(config), _slot(config)
+                yield _names(config), _slot(config, kind)
 
 
-def _slot(config: Config) -> Slot:
+def _slot(config: Config, kind: str) -> Slot:
     root_id, vm = config.get("root_id"), config.get("vm_config")
     vm = vm if isinstance(vm, dict) else {}
     return Slot(
+        kind,
         root_id if isinstance(root_id, str) else None,
         _configuration(config.get("configuration")),
         _configuration(vm.get("configuration")),

@@ -426,8 +426,18 @@ def check_accepted(ran: process.Completed, name: str) -> None:
     if ran.code:
         words = [line for line in (ran.stderr + ran.stdout).splitlines() if line.strip()]
         kind = ModuleError if any(_REFUSED in line for line in words) else ProjectError
-        missing = re.search(r"Invalid path: (\S+)", "\n".join(words))
-        line = user_bootstrap.line_of(Path(name), missing[1]) if missing else None
-        wrong = f"line {line} names {missing[1]}, which isn't there" if missing and line else ""
-        hint = f"{wrong}: correct it, or take it out" if wrong else None
-        raise kind("\n".join([*words[-8:], f"Envoy refuses the configuration {name}"]), hint=hint)
+        message = "\n".join([*words[-8:], f"Envoy refuses the configuration {name}"])
+        raise kind(message, hint=_hint_about(Path(name), "\n".join(words)))
+
+
+def _hint_about(path: Path, words: str) -> str | None:
+    """What to change in the file of a bootstrap that Envoy refuses in these words; None if it is unknown."""
+    missing = re.search(r"Invalid path: (\S+)", words)
+    untyped = re.search(r"implementation for '(\S+)' with type URL: ''", words)
+    text = next((found[1] for found in (missing, untyped) if found), "")
+    line = user_bootstrap.line_of(path, text) if text else None
+    if line is None:
+        return None
+    if missing:
+        return f"line {line} names {text}, which isn't there: correct it, or take it out"
+    return user_bootstrap.without_type(f"line {line}", text)

@@ -24,6 +24,7 @@ from scaffold.project.envoy_clusters import Address
 
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"
+ROUTER_NAME = "envoy.filters.http.router"
 FIRST_PORT = 10000  # for listeners on any port; Envoy's own examples use it
 _V2_NAMES = ("envoy.http_connection_manager", "envoy.router")
 
@@ -101,13 +102,16 @@ def _no_place(filters: Chain, source: Path) -> ProjectError:
 
 
 def slot_of(bootstrap: Config, kind: str, name: str) -> Slot | None:
-    """What a bootstrap says of the plugin called `name`, if it runs that already."""
-    return own_slot.find(_chains(copy.deepcopy(bootstrap), kind), kind, name)
+    """What a bootstrap says of the plugin called `name`, if it runs that already, as `kind` or as another."""
+    plain = own_slot.plain(name)
+    return next((slot for names, slot in slots(bootstrap, kind) if plain in names), None)
 
 
 def slots(bootstrap: Config, kind: str) -> list[tuple[frozenset[str], Slot]]:
-    """Every place of a plugin of that kind, with the names that it is known by."""
-    return list(own_slot.every(_chains(copy.deepcopy(bootstrap), kind), kind))
+    """Every place of a plugin, with the names that it is known by; those that run it as `kind` are first."""
+    kinds = sorted(envoy_config.TYPES, key=lambda each: each != kind)
+    read = copy.deepcopy(bootstrap)
+    return [slot for each in kinds for slot in own_slot.every(_chains(read, each), each)]
 
 
 def clusters(bootstrap: Config) -> dict[str, Address]:
@@ -171,6 +175,12 @@ def line_of(path: Path, text: str) -> int | None:
         lines = read_text(path, yaml_text.LARGEST).splitlines()
         return next((number for number, line in enumerate(lines, 1) if text in line), None)
     return None
+
+
+def without_type(where: str, name: str) -> str:
+    """The hint for a filter without `typed_config`, which today's Envoy requires."""
+    kind = f"type.googleapis.com/{ROUTER}" if name == ROUTER_NAME else "…"
+    return f'{where} has {name} without its type: add `typed_config: {{"@type": {kind}}}`'
 
 
 def _replaced(bootstrap: Config, filters: Chain, names: Sequence[str]) -> Chain:
@@ -306,9 +316,11 @@ def _insert(manager: Config, filters: list[Config], source: Path) -> None:
             chain[place:place] = copy.deepcopy(filters)
             return
     name = manager.get("stat_prefix", "unnamed")
+    hint = f"a filter goes before `{ROUTER_NAME}`, which ends every chain"
+    if any(each.get("name") == ROUTER_NAME for each in _dicts(manager, "http_filters")):
+        hint = without_type("the file", ROUTER_NAME)
     raise ProjectError(
-        f"the HTTP connection manager `{name}` of {source} has no router among its http_filters",
-        hint="a filter goes before `envoy.filters.http.router`, which ends every chain",
+        f"the HTTP connection manager `{name}` of {source} has no router among its http_filters", hint=hint
     )
 
 

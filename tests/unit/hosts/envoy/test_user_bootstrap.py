@@ -249,6 +249,14 @@ def test_what_it_says_there_is_read(configuration, content):
     assert isinstance(given["static_resources"]["listeners"], dict), "what was given is as it was"
 
 
+@pytest.mark.parametrize("kind", ["http", "service", "network"])
+def test_the_file_says_as_what_it_runs(kind):
+    """A plugin without contexts for requests, for example, is a service for us."""
+    given = {"static_resources": {"listeners": [with_filters(wasm(name="my_plugin"))]}}
+    found = envoy_bootstrap.slot_of(given, kind, "my_plugin")
+    assert found and found.kind == "http"
+
+
 def test_a_network_plugin_keeps_its_place_too():
     own = {"name": "w", "typed_config": {"@type": envoy_config.TYPES["network"], "config": {"name": "mine"}}}
     listener = {"filter_chains": [{"filters": [own, *chain("rbac", envoy_config.TCP_PROXY)["filters"]]}]}

@@ -27,11 +27,11 @@ from scaffold.core.events import Noted, Started, Warned, listening
 from scaffold.errors import MachineError, ProjectError, UsageError
 from scaffold.project.crate import Project
 from scaffold.project.template_record import Rendered
-from scaffold.project.templates import answers
+from scaffold.project.templates import answers, trust
 from scaffold.project.templates import merge as worktree
 from scaffold.project.templates import workspace_member as members
 from scaffold.project.templates.git import NoTemplate
-from scaffold.project.templates.source import Template
+from scaffold.project.templates.source import Template, fetched
 
 HTTP = ROOT / "cookiecutters" / "http"
 CI = HTTP.parent.parent / "ci"
@@ -761,6 +761,24 @@ def test_a_foreign_template_is_followed_by_its_commits(foreign):
     commit(root)
     scaffold.update(root, to=first)
     assert "Istio" in (root / "README.md").read_text()
+
+
+@pytest.mark.parametrize("trusted", ["newer", "older"])
+def test_both_states_of_a_foreign_template_must_be_trusted(foreign, trusted):
+    """An update renders both of them, and each can run any code."""
+    folder, root, newest = foreign
+    first = git(folder, "rev-parse", "HEAD~").strip()
+    if trusted == "newer":
+        trust.forget(first)
+        with fetched(str(folder), checkout=newest) as template:
+            trust.require(template, trust=True)
+    assert [each.pin for each in trust.trusted()] == [newest if trusted == "newer" else first]
+    refused = refusal(UsageError, root)
+    assert "the template mine is not trusted" in refused.message
+    assert f"`scaffold update --to {newest} --trust`" in refused.hint
+    assert "Istio" in (root / "README.md").read_text()
+    scaffold.update(root, to=newest, trust=True)
+    assert "any host" in (root / "README.md").read_text()
 
 
 def test_an_answer_that_was_allowed_once_is_named_and_can_be_given_anew(foreign, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 
 import pytest
@@ -9,6 +10,7 @@ from support import wasm_asm
 from support.power import disk
 
 from scaffold.commands import images as stored
+from scaffold.core import locks
 from scaffold.core.files import digest
 from scaffold.errors import MachineError, UsageError
 from scaffold.oci.plugin_info import PluginInfo
@@ -326,3 +328,49 @@ def test_an_image_cannot_be_tagged_onto_a_digest(store):
         store.tag(ref("hello:1"), ref(pin))
     assert caught.value.hint == "use a tag"
     assert [entry.name for entry in store.entries()] == ["hello:1"]
+
+
+def test_a_damaged_image_gets_no_other_name(store):
+    made = image()
+    store.add(made, ref("hello:1"))
+    store.blobs.path(made.manifest.digest).write_bytes(b"damaged")
+    with pytest.raises(MachineError, match="is damaged"):
+        store.tag(ref("hello:1"), ref("hello:2"))
+    assert [entry.name for entry in store.entries()] == ["hello:1"]
+
+
+def test_an_image_is_whole_as_long_as_the_index_names_it(store, monkeypatch):
+    """However a removal ends: here, when the index can't be written."""
+    made = image()
+    store.add(made, ref("hello:1"))
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scaffold.oci.store.files.write", full)
+        with pytest.raises(OSError, match="No space left"):
+            store.remove([ref("hello:1")])
+    assert store.find(ref("hello:1")) == made.manifest
+    assert blobs(store) == members(made)
+    store.remove([ref("hello:1")])
+    assert blobs(store) == set()
+
+
+@pytest.mark.parametrize("change", ["add", "tag", "remove"])
+def test_who_changes_the_images_waits_for_who_is_at_it(store, change):
+    store.add(image(), ref("hello:1"))
+    does = {
+        "add": lambda: store.add(image(2), ref("hello:2")),
+        "tag": lambda: store.tag(ref("hello:1"), ref("hello:2")),
+        "remove": lambda: store.remove([ref("hello:1")]),
+    }[change]
+    before = (store.folder / "index.json").read_bytes()
+    thread = threading.Thread(target=does)
+    with locks.lock(store.folder.with_suffix(".lock"), doing="testing"):
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        assert (store.folder / "index.json").read_bytes() == before
+    thread.join(20)
+    assert (store.folder / "index.json").read_bytes() != before

@@ -171,7 +171,7 @@ def test_an_identity_token_is_posted_and_never_in_a_url(server, other):
     with Client(server.name, credentials=Credentials(identity_token="me"), timeouts=QUICK) as client:
         read(client)
     (asked,) = other.seen
-    assert asked.method == "POST"
+    assert (asked.method, asked.path) == ("POST", "/token?x=1")
     form = {key: value for key, (value,) in parse_qs(asked.body.decode()).items()}
     assert form == {
         "grant_type": "refresh_token",
@@ -312,3 +312,23 @@ def test_a_secret_that_comes_back_in_an_error_is_not_shown(server):
     assert "***" in told
     assert "sesame" not in told
     assert ALICE_BASIC.removeprefix("Basic ") not in told
+
+
+@pytest.mark.parametrize(("password", "shown"), [("sesame", "alice ***"), ("short", "alice short")])
+def test_a_secret_so_short_that_its_gaps_would_give_it_away_stays(server, password, shown):
+    refusal = error(401, "UNAUTHORIZED", f"alice {password}", WWW_Authenticate="Basic")
+    server.on("GET", "/v2/$", refusal)
+    client = Client(server.name, credentials=Credentials("alice", password), timeouts=QUICK)
+    with client, pytest.raises(RegistryError) as caught:
+        client.ping()
+    assert caught.value.message.endswith(f": {shown}")
+
+
+def test_where_both_are_offered_a_token_is_asked_for(server, other):
+    """So that the password goes to the token server alone, once."""
+    bearer = f'Bearer realm="http://{other.name}/token",service="s"'
+    Tokens(server, other, challenge=f'Basic realm="r", {bearer}')
+    server.blobs[BLOB.digest] = b"content"
+    with Client(server.name, credentials=ALICE, timeouts=QUICK) as client:
+        assert read(client) == b"content"
+    assert not any(seen.headers.get("Authorization") == ALICE_BASIC for seen in server.seen)

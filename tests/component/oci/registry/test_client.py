@@ -695,6 +695,14 @@ def test_a_registry_elsewhere_cannot_send_us_to_this_machine(server, other, monk
     assert (len(other.seen), server.seen) == (1, [])
 
 
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_an_upload_does_not_follow_what_would_make_it_a_get(server, client, status):
+    server.on("POST", "/uploads/", Reply(status, headers={"Location": "/elsewhere"}))
+    with pytest.raises(RegistryError, match=f"refused to push to a, {status} "):
+        client.upload("a", BLOB, io.BytesIO(CONTENT))
+    assert server.asked("", "/elsewhere") == []
+
+
 def test_a_redirect_may_lead_through_five_places_and_no_more(server, client, reference):
     for step in range(5):
         server.on("GET", f"/step{step}$", Reply(308, headers={"Location": f"/step{step + 1}"}))

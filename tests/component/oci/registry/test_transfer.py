@@ -127,7 +127,7 @@ def test_what_is_no_module_is_neither_pulled_nor_pushed(server):
 def test_a_blob_is_mounted_from_the_images_other_names_in_that_registry_alone(server):
     name = f"{server.name}/acme/hello:1"
     keep(name)
-    for other in (f"{server.name}/acme/base:1", "r.example/acme/elsewhere:1", "local:1"):
+    for other in ("r.example/acme/elsewhere:1", "local:1", f"{server.name}/acme/base:1"):
         Store().tag(Reference.parse(name), Reference.parse(other))
     push(name)
     sources = {seen.path.partition("from=")[2] for seen in server.asked("POST", "mount=")}

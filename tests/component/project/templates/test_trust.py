@@ -617,6 +617,26 @@ def test_a_hook_that_fails_or_leads_out_leaves_nothing(text, code, why, mine, ne
         assert listing(out / "a_filter") == ["Cargo.toml", "src"]
 
 
+@pytest.mark.parametrize("evil", ["../evil", "../../evil", "src/../../evil", "{place}/evil"])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_no_file_is_written_outside_the_project(evil, kind, tmp_path, new, user, out):
+    """However the name of a file or folder in the template is made up."""
+    evil = evil.format(place=tmp_path)
+    mine = template(tmp_path / "mine", evil=evil)
+    path = mine / INSIDE / "{{ cookiecutter.evil }}"
+    if kind == "folder":
+        path.mkdir()
+        path /= "file"
+    path.write_text("x")
+    before = listing(tmp_path / "mine")
+    ran = new(mine, "--trust")
+    assert ran.code == 3, ran.err
+    assert "error: the template would write {{ cookiecutter.evil }}" in ran.err
+    assert ran.err.rstrip().endswith("outside the project")
+    assert (left(user, out), listing(tmp_path / "mine")) == ([], before)
+    assert list(tmp_path.rglob("evil")) == []
+
+
 @pytest.mark.parametrize(
     "key", ["_extensions", "_jinja2_env_vars", "_copy_without_render", "__prompts__", "more"]
 )

@@ -244,3 +244,17 @@ def test_an_upstream_with_a_name_gets_it_as_host_once_the_plugin_has_seen_the_cl
         assert headers["x-hello"] == "Hello world from shop.example"
         assert headers["host"] == ("shop.example" if keeps else url.removeprefix("http://"))
         assert headers.get("x-forwarded-host") == (None if keeps else "shop.example")
+
+
+def test_a_client_is_external_and_its_path_stays_as_it_is(probe, tmp_path):
+    """As docs/how-to/second-envoy.md says of the local listener."""
+    claimed = {
+        "x-forwarded-proto": "https",
+        "x-envoy-upstream-rq-timeout-ms": "1",
+        "x-envoy-internal": "true",
+    }
+    with hosts.find("envoy")(Plugin("probe", "", probe), folder=tmp_path) as host:
+        upstream = host.play(Request("GET", "/b/..//headers", Headers(claimed))).upstream
+    assert upstream.target == "/b/..//headers"
+    assert upstream.headers["x-forwarded-proto"] == "http"
+    assert not {"x-envoy-upstream-rq-timeout-ms", "x-envoy-internal"} & set(upstream.headers)

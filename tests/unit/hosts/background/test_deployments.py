@@ -64,7 +64,11 @@ def test_a_record_of_the_first_release_is_read(tmp_path):
         "tls": [],
         "tls_digest": None,
     }  # which came later
-    assert json.loads(json.dumps(dataclasses.asdict(record))) == written | {"restarts": False, "config": "", "said": ""}
+    assert json.loads(json.dumps(dataclasses.asdict(record))) == written | {
+        "restarts": False,
+        "config": "",
+        "said": "",
+    }
 
 
 def test_the_image_that_is_deployed_is_named(saved):

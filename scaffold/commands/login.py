@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 
@@ -56,7 +57,8 @@ def login(
         raise UsageError(f"{username!r} isn't a valid user name", hint="--username NAME")
     password = _read_password() if password_stdin else prompt("Password", hidden=True)
     if not password:
-        raise UsageError("the password is empty", hint="pipe it into `scaffold login --password-stdin`")
+        command = f"scaffold login {name} --username {shlex.quote(username)} --password-stdin"
+        raise UsageError("the password is empty", hint=f"pipe it into `{command}`")
     from scaffold.oci.registry.client import Client
     from scaffold.oci.registry.errors import Refused
 

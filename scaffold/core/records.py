@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,9 @@ class DamagedRecord(MachineError):
     """A record isn't what it should be: somebody edited it, or the disk lost a part of it."""
 
     def __init__(self, path: Path, why: object) -> None:
-        super().__init__(f"{path} is damaged: {why}", hint=f"`rm {path}` forgets what it records")
+        super().__init__(
+            f"{path} is damaged: {why}", hint=f"`rm {shlex.quote(str(path))}` forgets what it records"
+        )
 
 
 def write(path: Path, record: object, *, mode: int = 0o600) -> None:

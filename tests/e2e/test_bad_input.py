@@ -200,7 +200,7 @@ def test_a_port_that_a_stranger_has(run, place, hello, listener):
     "R15", injected="a port that another deployment has", seen="exit code 8, names the project"
 )
 def test_a_port_that_our_own_deployment_has(run, place, hello, tmp_path):
-    other = tmp_path / "other"
+    other = tmp_path / "the other"
     other.mkdir()
     served = json.loads(
         run(*SCAFFOLD, "deploy", "envoy", hello.path, "--root", other, "--port=0", "--json").stdout
@@ -210,7 +210,7 @@ def test_a_port_that_our_own_deployment_has(run, place, hello, tmp_path):
         for words in PLACES:
             ran = run(*SCAFFOLD, *words, hello.path, "--root", place, "--port", port)
             assert (ran.returncode, ran.stdout) == (8, "")
-            hint = f"--port 0 takes any free one; `scaffold undeploy --root {other}` ends that deployment"
+            hint = f"--port 0 takes any free one; `scaffold undeploy --root '{other}'` ends that deployment"
             assert ran.stderr.endswith(error(f"port {port} is taken by the deployment of {other}", hint))
         assert b"Hello world" in urllib.request.urlopen(f"{served['url']}/headers", timeout=10).read()
     finally:

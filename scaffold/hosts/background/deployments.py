@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -340,8 +341,8 @@ def check_free(port: int) -> None:
     if is_free(port):
         return
     if deployment := at(port):
-        root = deployment.root
-        hint = f"--port 0 takes any free one; `scaffold undeploy --root {root}` ends that deployment"
-        raise HostError(f"port {port} is taken by the deployment of {root}", hint=hint)
+        end = f"scaffold undeploy --root {shlex.quote(deployment.root)}"
+        hint = f"--port 0 takes any free one; `{end}` ends that deployment"
+        raise HostError(f"port {port} is taken by the deployment of {deployment.root}", hint=hint)
     owner = process.port_owner(port) or "another process"
     raise HostError(f"port {port} is taken by {owner}", hint="--port 0 takes any free one")

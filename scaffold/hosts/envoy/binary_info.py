@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ def _check_runnable(path: Path) -> None:
     if path.is_dir():
         raise MachineError(f"{path} is a folder", hint="name the program in it")
     if not os.access(path, os.X_OK):
-        raise MachineError(f"{path} isn't executable", hint=f"`chmod +x {path}`")
+        raise MachineError(f"{path} isn't executable", hint=f"`chmod +x {shlex.quote(str(path))}`")
 
 
 def _run(path: Path, *words: str | Path) -> process.Completed:

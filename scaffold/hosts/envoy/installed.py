@@ -6,6 +6,7 @@ A version is installed on demand into a folder of its own in the user's data, wi
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -226,7 +227,7 @@ def _check_unused(envoy: Envoy) -> None:
         if named and deployment.alive:
             raise UsageError(
                 f"Envoy {envoy.version} runs the deployment of {deployment.root}",
-                hint=f"`scaffold undeploy --root {deployment.root}` ends it",
+                hint=f"`scaffold undeploy --root {shlex.quote(deployment.root)}` ends it",
             )
 
 

@@ -11,6 +11,7 @@ import binascii
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -282,7 +283,8 @@ def _from_entries(path: Path, record: dict[str, Any], registry: str, repository:
             if path.stat().st_mode & 0o004:
                 emit(
                     Warned(
-                        f"every user of this machine can read the credentials in {path}: `chmod 600 {path}`"
+                        f"every user of this machine can read the credentials in {path}:"
+                        f" `chmod 600 {shlex.quote(str(path))}`"
                     )
                 )
             return credentials

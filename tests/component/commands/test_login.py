@@ -118,8 +118,10 @@ def test_nobody_is_there_to_answer(server):
     with pytest.raises(UsageError) as caught:
         login(server.name)
     assert caught.value.hint == "--username NAME"
-    with pytest.raises(UsageError, match="the password is empty"):
+    with pytest.raises(UsageError, match="the password is empty") as caught:
         login(server.name, username="alice")
+    command = f"scaffold login {server.name} --username alice --password-stdin"
+    assert caught.value.hint == f"pipe it into `{command}`"
     with pytest.raises(UsageError, match="--password-stdin needs --username"):
         login(server.name, password_stdin=True)
     with pytest.raises(UsageError, match="isn't a valid user name"):

@@ -69,13 +69,13 @@ def test_a_later_version_may_know_more_and_an_earlier_one_less(tmp_path):
     ],
 )
 def test_a_damaged_record_names_the_file_and_the_field(tmp_path, change, why):
-    path = tmp_path / "record.json"
+    path = tmp_path / "a record.json"
     records.write(path, WHOLE)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(records.DamagedRecord) as caught:
         records.read(path, Whole)
     assert caught.value.message == f"{path} is damaged: {why}"
-    assert caught.value.hint == f"`rm {path}` forgets what it records"
+    assert caught.value.hint == f"`rm '{path}'` forgets what it records"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"[" * 100_000, b"\xff"])

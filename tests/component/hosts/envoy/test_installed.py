@@ -208,11 +208,14 @@ UNFIT = {
 @pytest.mark.parametrize("kind", UNFIT)
 def test_what_is_no_envoy_for_this_machine_is_explained(tmp_path, kind):
     make, message = UNFIT[kind]
-    make(tmp_path / "mine")
+    path = tmp_path / "my own"
+    make(path)
     with pytest.raises(MachineError) as caught:
-        envoys.find(str(tmp_path / "mine"))
-    assert caught.value.message.startswith(message.format(tmp_path / "mine"))
+        envoys.find(str(path))
+    assert caught.value.message.startswith(message.format(path))
     assert caught.value.hint
+    if kind == "data":
+        assert caught.value.hint == f"`chmod +x '{path}'`"
 
 
 def test_a_name_that_is_neither_a_program_nor_a_version(capsys):

@@ -50,6 +50,10 @@ SETTINGS = {  # by the field's name: what it is, and what it may be
         "the clusters that the plugin calls or routes to, in addition to the upstream",
         "a table of names; each value is `upstream` or a URL, for gRPC `grpc://upstream` or `grpc://host:port`",
     ),
+    "probe": (
+        "the request that shows after a deploy whether the plugin works, and the statuses expected of it",
+        "a table with `path`, `method`, `headers`, `body`, `statuses`; or `false`, which sends none",
+    ),
     "template": ("the template that the project was made from", "a table that `scaffold new` writes"),
 }
 ENVIRONMENT = {  # in the order of the table; the first group is read by scaffold's own code

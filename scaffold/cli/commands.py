@@ -220,6 +220,7 @@ def run(**options: Any) -> None:
     metavar="PATH",
     help="Path to request from --upstream to verify the deployment; for a control plane, a whole URL.",
 )
+@click.option("--no-probe", is_flag=True, help="Deploy without sending a request through the plugin.")
 @click.option("--reset", is_flag=True, help="Forget the options of earlier deploys.")
 @takes(
     run="RunOptions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from scaffold.hosts import source as plugins
 from scaffold.hosts.background.deployments import Status
 from scaffold.hosts.host import HOSTS
 from scaffold.hosts.options import RunOptions
+from scaffold.hosts.source import Source
 from scaffold.kubernetes.applied import Applied
 from scaffold.kubernetes.options import CLUSTERS, ClusterOptions
 from scaffold.project.cargo_toml import locate
+from scaffold.project.probe_request import Probe, check_path
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
 
@@ -28,13 +31,15 @@ def deploy(
     cluster: ClusterOptions = ClusterOptions(),
     build: BuildOptions = BuildOptions(),
     probe: str | None = None,
+    no_probe: bool = False,
     reset: bool = False,
 ) -> Status | Applied:
     """Run the plugin in the background, or replace the version that the project has deployed.
 
     An option that isn't set keeps its deployed value, or takes its default with `reset`. Returns once the
     host has loaded the plugin and a request has passed through it, to the built-in upstream or to the path
-    `probe` of the user's own. At a workspace's root the chain of its plugins is deployed in one host.
+    `probe` of the user's own; with `no_probe` none is sent. At a workspace's root the chain of its plugins is
+    deployed in one host.
     Raises `ModuleError` if the host refuses the plugin (the previous version keeps serving), `TargetError`
     if the plugin runs but doesn't answer.
 
@@ -43,10 +48,8 @@ def deploy(
     """
     _check(target)
     if target in CLUSTERS:
-        if reset:
-            raise UsageError(
-                f"--reset isn't supported for `{target}`: nothing is remembered there", hint="leave it out"
-            )
+        for flag in [*["--reset"] * reset, *["--no-probe"] * no_probe]:
+            raise UsageError(f"{flag} isn't supported for `{target}`", hint="leave it out")
         return _to_cluster(target, module, root, _shared(target, run, cluster), build, probe)
     refuse(cluster, target, hint=f"leave it out, or choose a control plane: {', '.join(CLUSTERS)}")
     run.check_for(target)
@@ -58,7 +61,19 @@ def deploy(
     with deploying(choice.root, target, run, chain=choice.count > 1, reset=reset) as deployment:
         deployment.check()
         sources = opened or choice.load(build)
-        return deployment.apply([source.plugin(deployment.options) for source in sources], probe)
+        request = _request(probe, no_probe, sources)
+        return deployment.apply([source.plugin(deployment.options) for source in sources], request)
+
+
+def _request(path: str | None, no_probe: bool, sources: Sequence[Source]) -> Probe | None:
+    """The probe of the options, or of the first project that has one; None if nobody says anything."""
+    if no_probe and path is not None:
+        raise UsageError("--probe and --no-probe exclude each other", hint="pass one of them")
+    if no_probe:
+        return Probe(sent=False)
+    probes = (each.project.settings.probe for each in sources if each.project)
+    own = next((each for each in probes if each), None)
+    return own if path is None else replace(own or Probe(), path=check_path(path), sent=True)
 
 
 def _shared(target: str, run: RunOptions, cluster: ClusterOptions) -> ClusterOptions:

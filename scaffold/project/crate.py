@@ -14,6 +14,7 @@ from scaffold.project import envoy_clusters as clusters
 from scaffold.project import misplaced_plugin
 from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, read_manifest, settings_in
 from scaffold.project.config_validation import Schema, content_of
+from scaffold.project.probe_request import Probe
 from scaffold.project.template_record import Rendered
 from scaffold.project.vm_environment import parse_variables
 from scaffold.project.workspace import Workspace, choices, inherits, strings
@@ -38,6 +39,7 @@ class Settings:
     features: tuple[str, ...] = ()  # cargo features that every build has
     default_features: bool = True
     clusters: Mapping[str, str] = field(default_factory=dict)  # name -> a URL, or "upstream"
+    probe: Probe | None = None  # the request that shows whether a deploy works
     template: Rendered | None = None
 
 
@@ -171,6 +173,8 @@ def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:
             clusters.check(value, where)
         elif key == "template":
             table = table | {key: Rendered.parse(value, path)}
+        elif key == "probe":
+            table = table | {key: Probe.parse(value, where)}
         elif key == "env":
             table = table | {key: _variables(value, where)}
         elif key == "features":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,24 +14,21 @@ from scaffold.core import files, process, records
 from scaffold.core.events import Noted, emit, step
 from scaffold.core.option_fields import supported_by
 from scaffold.core.text import escaped
-from scaffold.errors import HostError, ModuleError, TargetError, UsageError
+from scaffold.errors import HostError, ModuleError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments, history, supervisor
 from scaffold.hosts.background.deployments import DeployedPlugin, Record, Status, check_free
 from scaffold.hosts.background.target import attach, end, forget
+from scaffold.hosts.background.verification import Verification
 from scaffold.hosts.envoy.clusters import reachable
-from scaffold.hosts.envoy.log import OURS, Log
+from scaffold.hosts.envoy.log import Log
 from scaffold.hosts.envoy.log_files import note
 from scaffold.hosts.envoy.run_folder import LOGS
-from scaffold.hosts.exchange import Exchange, LogLines, Request
 from scaffold.hosts.options import HostSettings, RunOptions
 from scaffold.hosts.plugin import Plugin
-from scaffold.project.envoy_clusters import UPSTREAM
+from scaffold.project.probe_request import Probe
 from scaffold.project.projects import Named, chained
 
-TICK_SECONDS = 0.6  # that a plugin with a timer is watched; Envoy reports a stuck thread after 0.2
-PASS_SECONDS = 3.0  # that a network filter may hold back a request's bytes
-_ONLY_ROOT = "missing ContextType"  # the SDK's words, where a plugin has no context for a request
 _LABELS = {"types": "type"}
 
 
@@ -66,19 +63,19 @@ class Deployment:
             if here and address.port in {self.settings.port, self._port} - {0}:
                 raise HostError(f"the upstream {self.settings.upstream} is where the plugin itself answers")
 
-    def apply(self, plugins: Sequence[Plugin], probe: str | None, *, again: int = 0) -> Status:
+    def apply(self, plugins: Sequence[Plugin], probe: Probe | None, *, again: int = 0) -> Status:
         """Deploy the plugins in the order of their chain, and send a request through them.
 
-        `probe` is the path to ask for; `again` is the number of the deploy that is brought back. Raises
-        `ModuleError` when the host refuses a plugin (the previous version keeps serving), `TargetError` when
-        they are deployed but don't answer.
+        `probe` is the one that the user chose; `again` is the number of the deploy that is brought back.
+        Raises `ModuleError` when the host refuses a plugin (the previous version keeps serving),
+        `TargetError` when they are deployed but don't answer.
         """
-        if probe is not None and all(plugin.is_service for plugin in plugins):
+        if probe and probe.sent and all(plugin.is_service for plugin in plugins):
             raise UsageError("--probe sends a request, and none passes a service", hint="leave it out")
         settings, now = self.settings.serving(*plugins), self.record
         host = attach(now) if now and self._fits(now, plugins, settings) else None
         if now and host and host.alive:
-            verified = self._swap(_Verified(host, plugins, probe), now)
+            verified = self._swap(Verification(host, plugins, probe), now)
         else:
             verified = self._start(plugins, settings, probe)
         assert self.record  # noqa: S101 - just saved
@@ -113,14 +110,14 @@ class Deployment:
             if self._port or not (left or (self.folder / deployments.CONTAINER).exists()):
                 raise
 
-    def _swap(self, verified: _Verified, now: Record) -> _Verified:
+    def _swap(self, verified: Verification, now: Record) -> Verification:
         name = chained(verified.plugins)
         with step(f"Replacing the plugin in the running Envoy with {name}"), _keeps_serving():
             verified.host.replace(*verified.plugins, check=verified.check)
         self._save(now, verified.plugins)
         return verified
 
-    def _start(self, plugins: Sequence[Plugin], settings: HostSettings, probe: str | None) -> _Verified:
+    def _start(self, plugins: Sequence[Plugin], settings: HostSettings, probe: Probe | None) -> Verification:
         now = self.record
         if now and now.alive:
             self._validate(plugins, settings)
@@ -156,7 +153,7 @@ class Deployment:
                     started=process.start_time(child.pid) or 0.0,
                 )
                 self._save(record, plugins)
-                verified = _Verified(attach(record), plugins, probe, begun)
+                verified = Verification(attach(record), plugins, probe, begun)
                 verified.check()
                 child.commit()
         except BaseException:
@@ -190,101 +187,6 @@ class Deployment:
             trial = dataclasses.replace(settings, port=0, anywhere=True)
             with _keeps_serving(), hosts.find(self.target)(*plugins, folder=folder, settings=trial):
                 pass
-
-
-@dataclass
-class _Verified:
-    """A request through deployed plugins; to the user's own upstream only if there is a `probe`, its path.
-
-    `begun` is where the log was when Envoy started; `error` is what went wrong although they are deployed.
-    """
-
-    host: hosts.Running
-    plugins: Sequence[Plugin]
-    probe: str | None
-    begun: int = 0
-    error: TargetError | None = None
-
-    def check(self) -> None:
-        """Send it. Raises `ModuleError` if a plugin loops, and can't stay."""
-        if not self._services and self.host.origin is None and self.probe is None:
-            emit(Noted("not verified: this is your own upstream; pass --probe PATH"))
-            return
-        mark = self.host.log.size()
-        is_stuck = self.host.is_stuck() if any(plugin.ticks for plugin in self.plugins) else None
-        try:
-            if not self._services:
-                self._send()
-            if is_stuck:
-                self._await_tick(is_stuck)
-        except HostError as error:
-            if loop := self.host.find_loop(self.plugins):
-                raise loop from error
-            words = self._words(mark)
-            name = chained(self.plugins)
-            self.error = TargetError(
-                "\n".join([*words, f"{name} is deployed, but doesn't answer: {error.message}"]),
-                hint="does it loop, or wait for something?"
-                + ("" if self._services else " --probe PATH sends another request"),
-            )
-        if self._services and not self.error:
-            self._check_services()
-
-    @property
-    def _services(self) -> bool:
-        """Whether no request passes any of the plugins."""
-        return all(plugin.is_service for plugin in self.plugins)
-
-    def _check_services(self) -> None:
-        """See whether services have crashed."""
-        lines = LogLines(line.text for line in self.host.log.since(self.begun) if line.of_plugin)
-        if lines.trapped:
-            self.error = TargetError(
-                "\n".join([*lines[-5:], f"{chained(self.plugins)} is deployed, but crashed"]),
-                hint="fix it and deploy again: Envoy starts a crashed service only when it starts itself",
-            )
-
-    def _words(self, mark: int) -> list[str]:
-        lines = self.host.log.since(mark)
-        return [line.text for line in lines if line.is_shown][-5:]
-
-    def _await_tick(self, is_stuck: Callable[[], bool]) -> None:
-        """Give a timer the time for a first call. Raises `HostError` when Envoy gets stuck."""
-        deadline = time.monotonic() + TICK_SECONDS
-        while time.monotonic() < deadline:
-            if is_stuck():
-                raise HostError("it got stuck" + ("" if self._services else " after the first request"))
-            time.sleep(0.05)
-
-    def _send(self) -> None:
-        if self.probe is None and all(plugin.type != "http" for plugin in self.plugins):
-            _pass(self.host)
-            return
-        exchange = self.host.play(Request("GET", self.probe or "/"))
-        if exchange.status < 500 or exchange.upstream is not None:
-            return
-        if not exchange.details and not exchange.trapped:  # Envoy has a word for each answer of its own
-            emit(Noted(f"{chained(self.plugins)} answered the request itself, with {exchange.status}"))
-            return
-        words = [*exchange.logs, exchange.response.text.strip(), exchange.details]
-        why = f"{chained(self.plugins)} is deployed, but a request got"
-        self.error = TargetError(
-            "\n".join([*dict.fromkeys(filter(None, words)), f"{why} {exchange.status}"]),
-            hint=self._hint(exchange),
-        )
-
-    def _hint(self, exchange: Exchange) -> str:
-        """What to do about a request that failed."""
-        if "BadArgument" in exchange.logs and self.host.origin:
-            known = ", ".join(dict.fromkeys([UPSTREAM, *(n for each in self.plugins for n in each.clusters)]))
-            return (
-                "did it call a cluster? a call to one that isn't defined fails with BadArgument;"
-                f" defined: {known};"
-                ' add yours to Cargo.toml, such as `clusters = { NAME = "http://host:port" }`'
-            )
-        if _ONLY_ROOT in exchange.logs:
-            return 'if no request shall pass it, set `type = "service"` in Cargo.toml'
-        return "fix it and deploy again; --probe PATH sends another request"
 
 
 @contextmanager
@@ -324,22 +226,6 @@ def rolling_back(root: Path, entry: history.Deployed) -> Iterator[Deployment]:
             options = dataclasses.replace(options, port=record.port)
         settings = dataclasses.replace(options, config=None, vm_config=None).settings
         yield Deployment(root.resolve(), entry.target, options, settings, record)
-
-
-def _pass(host: hosts.Running) -> None:
-    """Send a request's bytes through network filters, which may hold or refuse them, but not crash."""
-    received = b""
-    mark = host.log.size()
-    with host.connect(timeout=PASS_SECONDS) as connection, suppress(HostError):
-        connection.send("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-        connection.finish()
-        received = connection.receive()
-    if connection.trapped:
-        raise HostError("it crashed when a connection came")
-    if ended := [line.text for line in host.log.since(mark) if line.logger == OURS]:
-        raise HostError(ended[0])
-    if not received:
-        emit(Noted("the plugin let no HTTP request through; --probe PATH asks for an answer"))
 
 
 @contextmanager

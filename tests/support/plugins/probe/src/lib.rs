@@ -1,7 +1,7 @@
 //! A plugin that shows everything a test wants to see, and fails in every way one asks it to.
 //!
 //! The request's path chooses: `/panic`, `/panic-response`, `/loop`, `/eat` (memory), `/local` (answers by itself),
-//! `/strip` (takes the request id away), `/hold` (pauses until a callout has come back), `/vm` (answers with
+//! `/close` (ends the stream), `/strip` (takes the request id away), `/hold` (pauses until a callout has come back), `/vm` (answers with
 //! what its VM has got), `/measure/NUMBER` (sets a gauge, and records it in a histogram), `/metadata` (tells the upstream the node's and the route's), `/wait-for-body` (holds the headers back until the body has come).
 //! Where there are trailers, one is added. The
 //! configuration `refuse` is refused, `panic` panics; any other comes back in `x-configuration`.
@@ -121,6 +121,10 @@ impl HttpContext for Stream {
                 let route = self.get_property(vec!["xds", "route_metadata", "filter_metadata", "app", "plan"]);
                 let text = |value: Option<Vec<u8>>| String::from_utf8(value.unwrap_or_default()).unwrap_or_default();
                 self.set_http_request_header("x-metadata", Some(&format!("{} {}", text(node), text(route))));
+            }
+            "/close" => {
+                self.reset_http_request();
+                return Action::Pause;
             }
             "/wait-for-body" => return Action::Pause,
             "/strip" => self.set_http_request_header("x-request-id", None),

@@ -1,0 +1,162 @@
+"""See whether deployed plugins work: a request through them, a look at their timers and their log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from scaffold.core.events import Noted, emit
+from scaffold.errors import HostError, TargetError
+from scaffold.hosts import host as hosts
+from scaffold.hosts.envoy.log import OURS
+from scaffold.hosts.exchange import Exchange, Headers, LogLines, Request
+from scaffold.hosts.plugin import Plugin
+from scaffold.project.envoy_clusters import UPSTREAM
+from scaffold.project.probe_request import Probe
+from scaffold.project.projects import chained
+
+TICK_SECONDS = 0.6  # that a plugin with a timer is watched; Envoy reports a stuck thread after 0.2
+PASS_SECONDS = 3.0  # that a network filter may hold back a request's bytes
+_ONLY_ROOT = "missing ContextType"  # the SDK's words, where a plugin has no context for a request
+
+
+@dataclass
+class Verification:
+    """A request through deployed plugins; to the user's own upstream only if the user says which: a `probe`.
+
+    `begun` is where the log was when Envoy started; `error` is what went wrong although they are deployed.
+    """
+
+    host: hosts.Running
+    plugins: Sequence[Plugin]
+    probe: Probe | None
+    begun: int = 0
+    error: TargetError | None = None
+
+    def check(self) -> None:
+        """Send it. Raises `ModuleError` if a plugin loops, and can't stay."""
+        if not self._services and self.host.origin is None and self.probe is None:
+            emit(Noted("not verified: this is your own upstream; pass --probe PATH"))
+            return
+        if self.probe and not self.probe.sent:
+            emit(Noted("not verified: no request was sent"))
+        mark = self.host.log.size()
+        is_stuck = self.host.is_stuck() if any(plugin.ticks for plugin in self.plugins) else None
+        try:
+            if not self._services:
+                self._send()
+            if is_stuck:
+                self._await_tick(is_stuck)
+        except HostError as error:
+            if self._closed(error, mark):
+                emit(Noted(f"{chained(self.plugins)} closed the request's connection itself"))
+                return
+            if loop := self.host.find_loop(self.plugins):
+                raise loop from error
+            words = self._words(mark)
+            name = chained(self.plugins)
+            self.error = TargetError(
+                "\n".join([*words, f"{name} is deployed, but doesn't answer: {error.message}"]),
+                hint="does it loop, or wait for something?"
+                + ("" if self._services else " --probe PATH sends another request"),
+            )
+        if self._services and not self.error:
+            self._check_services()
+
+    @property
+    def _services(self) -> bool:
+        """Whether no request passes any of the plugins."""
+        return all(plugin.is_service for plugin in self.plugins)
+
+    def _check_services(self) -> None:
+        """See whether services have crashed."""
+        lines = LogLines(line.text for line in self.host.log.since(self.begun) if line.of_plugin)
+        if lines.trapped:
+            self.error = TargetError(
+                "\n".join([*lines[-5:], f"{chained(self.plugins)} is deployed, but crashed"]),
+                hint="fix it and deploy again: Envoy starts a crashed service only when it starts itself",
+            )
+
+    def _words(self, mark: int) -> list[str]:
+        lines = self.host.log.since(mark)
+        return [line.text for line in lines if line.is_shown][-5:]
+
+    def _await_tick(self, is_stuck: Callable[[], bool]) -> None:
+        """Give a timer the time for a first call. Raises `HostError` when Envoy gets stuck."""
+        deadline = time.monotonic() + TICK_SECONDS
+        while time.monotonic() < deadline:
+            if is_stuck():
+                raise HostError("it got stuck" + ("" if self._services else " after the first request"))
+            time.sleep(0.05)
+
+    def _closed(self, error: HostError, mark: int) -> bool:
+        """Whether the plugin ended the connection, and not Envoy's end."""
+        words = LogLines(self._words(mark))
+        ended = any(line.logger == OURS for line in self.host.log.since(mark))
+        return (
+            isinstance(error.__cause__, ConnectionError) and self.host.alive and not (words.trapped or ended)
+        )
+
+    def _send(self) -> None:
+        probe = self.probe or Probe()
+        if not probe.sent:
+            return
+        if self.probe is None and all(plugin.type != "http" for plugin in self.plugins):
+            _pass(self.host)
+            return
+        headers = Headers(probe.headers)
+        exchange = self.host.play(Request(probe.method, probe.path, headers, probe.body.encode()))
+        if probe.statuses:
+            self._expect(probe, exchange)
+            return
+        if exchange.status < 500 or exchange.upstream is not None:
+            return
+        if not exchange.details and not exchange.trapped:  # Envoy has a word for each answer of its own
+            emit(Noted(f"{chained(self.plugins)} answered the request itself, with {exchange.status}"))
+            return
+        words = [*exchange.logs, exchange.response.text.strip(), exchange.details]
+        why = f"{chained(self.plugins)} is deployed, but a request got"
+        self.error = TargetError(
+            "\n".join([*dict.fromkeys(filter(None, words)), f"{why} {exchange.status}"]),
+            hint=self._hint(exchange),
+        )
+
+    def _expect(self, probe: Probe, exchange: Exchange) -> None:
+        if not probe.accepts(exchange.status):
+            expected = " or ".join(map(str, probe.statuses))
+            why = f"answered the probe with {exchange.status} instead of {expected}"
+            self.error = TargetError(
+                "\n".join([*exchange.logs, f"{chained(self.plugins)} is deployed, but {why}"]),
+                hint="the probe is in [package.metadata.proxy-wasm] of Cargo.toml",
+            )
+
+    def _hint(self, exchange: Exchange) -> str:
+        """What to do about a request that failed."""
+        if "BadArgument" in exchange.logs and self.host.origin:
+            known = ", ".join(dict.fromkeys([UPSTREAM, *(n for each in self.plugins for n in each.clusters)]))
+            return (
+                "did it call a cluster? a call to one that isn't defined fails with BadArgument;"
+                f" defined: {known};"
+                ' add yours to Cargo.toml, such as `clusters = { NAME = "http://host:port" }`'
+            )
+        if _ONLY_ROOT in exchange.logs:
+            return 'if no request shall pass it, set `type = "service"` in Cargo.toml'
+        return "fix it and deploy again; --probe PATH sends another request"
+
+
+def _pass(host: hosts.Running) -> None:
+    """Send a request's bytes through network filters, which may hold or refuse them, but not crash."""
+    received = b""
+    mark = host.log.size()
+    with host.connect(timeout=PASS_SECONDS) as connection, suppress(HostError):
+        connection.send("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        connection.finish()
+        received = connection.receive()
+    if connection.trapped:
+        raise HostError("it crashed when a connection came")
+    if ended := [line.text for line in host.log.since(mark) if line.logger == OURS]:
+        raise HostError(ended[0])
+    if not received:
+        emit(Noted("the plugin let no HTTP request through; --probe PATH asks for an answer"))

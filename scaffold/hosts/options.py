@@ -243,7 +243,7 @@ class HostSettings:
     arguments for its `docker run`. `anywhere` replaces the ports in the bootstrap by free ones;
     `adds_clusters` puts `clusters` and the upstream into it, in place of those of the same names. `types` are
     the plugins' types, in the order in which they process requests; `clusters` are those of all plugins.
-    `names` are the plugins' where a bootstrap may have them already.
+    `names` are the plugins' if the bootstrap has them already, or else "".
     """
 
     port: int = 0
@@ -294,7 +294,7 @@ class HostSettings:
                         hint="use the same address in both, or rename one",
                     )
         types = tuple(plugin.type for plugin in plugins)
-        names = tuple(plugin.name for plugin in plugins) if self.bootstrap else ()
+        names = tuple(each.name if each.in_bootstrap else "" for each in plugins) if self.bootstrap else ()
         return dataclasses.replace(self, clusters=clusters, types=types, names=names)
 
     def fit(self, running: HostSettings, port: int) -> bool:

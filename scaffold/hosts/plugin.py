@@ -21,7 +21,8 @@ class Plugin:
     "http", "network" or "service"; `clusters` are those that it may call or route to, beside the upstream.
     `ticks` says whether it may have a timer. `env` is its VM's environment, each "NAME=VALUE", or "NAME" for
     Envoy's own value; `vm_configuration` is what its VM is started with. `allow_stop_iteration` sets Envoy's
-    `allow_on_headers_stop_iteration`.
+    `allow_on_headers_stop_iteration`. If the plugin is `in_bootstrap`, the user's own, it takes that place,
+    and keeps its VM's id and `more` of Envoy's fields.
     """
 
     name: str
@@ -35,6 +36,9 @@ class Plugin:
     env: tuple[str, ...] = ()
     vm_configuration: bytes = b""
     allow_stop_iteration: bool = False
+    vm_id: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    in_bootstrap: bool = False
 
     @property
     def is_service(self) -> bool:

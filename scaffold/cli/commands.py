@@ -86,13 +86,16 @@ def templates(**options: Any) -> object:
 
 
 @cli.command()
+@click.argument("file", type=FILE, required=False)
 @root_option
 @click.option("--dry-run", is_flag=True, help="Print the patch without writing anything.")
 @click.option("--no-check", is_flag=True, help="Write the changes without compiling them first.")
 @takes(build="BuildOptions", only=("rustc", "yes"))
 @json_option
 def adopt(**options: Any) -> object:
-    """Turn an existing plugin crate into a scaffold project.
+    """Turn an existing plugin crate, or a Rust file, into a scaffold project.
+
+    FILE is a plugin's source that has no crate: it gets one, in a folder of its name.
 
     Adds settings, tasks and a first test, and updates renamed dependencies, functions and targets. Nothing
     else that exists is changed, and nothing is written if the crate would no longer compile.

@@ -157,10 +157,14 @@ def check_name(name: str) -> None:
         reason = "it needs a letter"
     else:
         return
-    near = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")[: LONGEST - 7].lstrip("0123456789-_")
-    near = near if near and near not in KEYWORDS | RESERVED else f"{near or 'my'}_plugin"
     message = f"`{escaped(name)}` isn't a valid crate name: {reason}"
-    raise UsageError(message, hint=f"try `scaffold new {near}`")
+    raise UsageError(message, hint=f"try `scaffold new {valid_name(name)}`")
+
+
+def valid_name(text: str) -> str:
+    """A valid crate name that is close to a text."""
+    near = re.sub(r"[^a-z0-9_-]+", "_", text.lower()).strip("_-")[: LONGEST - 7].lstrip("0123456789-_")
+    return near if near and near not in KEYWORDS | RESERVED else f"{near or 'my'}_plugin"
 
 
 def _set_modes(root: Path) -> None:

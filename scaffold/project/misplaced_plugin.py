@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +24,7 @@ def hint(root: Path, manifest: dict[str, Any]) -> str:
     if (root / "src/lib.rs").is_file() and _holds_plugin(root / "src/lib.rs"):
         return _LIB
     if examples := list(_targets(root, manifest, "example", "examples")):
-        return _of_examples(examples)
+        return _of_examples(root, examples)
     for _, source in _targets(root, manifest, "bin", "src/bin"):
         return f"the plugin is a binary: move {source} to src/lib.rs, without its `fn main`, and {_LIB}"
     if (root / "src/main.rs").is_file() and not (root / "src/lib.rs").exists():
@@ -30,15 +32,13 @@ def hint(root: Path, manifest: dict[str, Any]) -> str:
     return _LIB
 
 
-def _of_examples(examples: list[tuple[str, str]]) -> str:
+def _of_examples(root: Path, examples: list[tuple[str, str]]) -> str:
     name, source = examples[0]
     if len(examples) == 1:
         return f"the plugin is the example `{name}`: move {source} to src/lib.rs, and {_LIB}"
     names = ", ".join(name for name, _ in examples[:_LISTED]) + (", …" if len(examples) > _LISTED else "")
-    return (
-        f"its examples are plugins ({names}), and a project has one: for each, make a crate,"
-        f" `scaffold new {name.lower()} --template empty`, and copy its source, {source}, to src/lib.rs there"
-    )
+    command = f"scaffold adopt {shlex.quote(os.path.relpath(root / source))}"
+    return f"its examples are plugins ({names}): `{command}` makes a crate of the first"
 
 
 def _targets(root: Path, manifest: dict[str, Any], kind: str, folder: str) -> Iterator[tuple[str, str]]:

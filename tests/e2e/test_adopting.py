@@ -360,6 +360,22 @@ proxy_wasm::main! {{
 """
 
 
+def test_a_file_without_a_crate_gets_one_with_the_crates_that_it_uses(tmp_path, state, run):
+    source = CALLER.replace("use proxy_wasm::types::*;", "use proxy_wasm::types::*;\nuse itoa::Buffer;")
+    (tmp_path / "gate.rs").write_text(
+        f"{source}\npub fn shown(x: u8) -> String {{ Buffer::new().format(x).into() }}\n"
+    )
+    ran = run("scaffold", "adopt", "gate.rs", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gate", "gate.rs"]
+    assert Project.load(tmp_path / "gate").manifest["dependencies"]["itoa"].startswith("1.")
+    (tmp_path / "broken.rs").write_text("use proxy_wasm::nothing;\n")
+    ran = run("scaffold", "adopt", "broken.rs", cwd=tmp_path)
+    assert ran.returncode == 5
+    assert "error: broken doesn't compile: nothing was written" in ran.stderr
+    assert not (tmp_path / "broken").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "source", "envoy", "kind"),
     [

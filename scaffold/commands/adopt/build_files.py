@@ -50,6 +50,14 @@ def _of_build(path: PurePosixPath, text: str) -> tuple[int, str]:
     return 1 if _SCRIPTS.fullmatch(path.name) else 2 if path.name in _PINS else 3, text
 
 
+def is_of_build(path: str) -> bool:
+    """Whether a file, by its path from a folder, may say how the source there is built or run."""
+    name = PurePosixPath(path)
+    if len(name.parts) > 1:
+        return name.parts[0] == ".cargo" and name.name in _CONFIGS
+    return bool(_SCRIPTS.fullmatch(name.name)) or name.name in _PINS or name.suffix == ".json"
+
+
 def check_pin(committed: Committed, triple: str) -> None:
     """Raise `ProjectError` if the repository pins a Rust that is too old for the triple."""
     for folder in committed.folders():

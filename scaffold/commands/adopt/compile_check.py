@@ -37,6 +37,7 @@ class Job:
     tests: Sequence[str]
     triple: str
     changes: Mapping[str, str]
+    is_new: bool = False  # then there is no state before the changes
 
 
 def check(job: Job, options: BuildOptions) -> str | None:
@@ -48,23 +49,23 @@ def check(job: Job, options: BuildOptions) -> str | None:
     try:
         tools = find(job.triple, root=job.top / job.crates[0], rustc=options.rustc, yes=options.yes)
     except MachineError as error:
-        without = "`scaffold adopt --no-check` does without"
-        raise MachineError(
-            error.message, hint=f"{error.hint}, or {without}" if error.hint else without
-        ) from error
+        hints = [*([error.hint] if error.hint else []), "`scaffold adopt --no-check` does without"]
+        raise MachineError(error.message, hint=", or ".join(hints)) from error
     with files.scratch() as folder:
-        with step(f"Compiling {job.name} with the changes"):
+        with step(f"Compiling {job.name}{'' if job.is_new else ' with the changes'}"):
             changed = _copy(folder / "changed", job, job.changes)
             passed = _compiles(changed, job, tools, folder / "target", shown=True)
         if passed:
             return _lock_of(changed / job.crates[0])
-        with step(f"Compiling {job.name} without the changes"):
-            as_it_is = _copy(folder / "before", job, {})
-            before = _compiles(as_it_is, job, tools, folder / "target", shown=False)
-    if before:
+        if not job.is_new:
+            with step(f"Compiling {job.name} without the changes"):
+                as_it_is = _copy(folder / "before", job, {})
+                before = _compiles(as_it_is, job, tools, folder / "target", shown=False)
+    if job.is_new or before:
+        why = "doesn't compile" if job.is_new else "compiles as it is, but not with these changes"
         raise ToolFailed(
-            f"{job.name} compiles as it is, but not with these changes: nothing was written",
-            hint="change what the compiler names, commit, and try again; or `scaffold adopt --no-check`"
+            f"{job.name} {why}: nothing was written",
+            hint="change what the compiler names, and try again; or `scaffold adopt --no-check`"
             " writes the changes all the same",
         )
     emit(Warned(f"{job.name} doesn't compile, and didn't before: the changes aren't checked"))

@@ -69,6 +69,25 @@ def test_what_the_vm_gets_here_alone_is_named(module, tmp_path, said):
     assert said == []
 
 
+WASM_PLUGIN = ("spec", "pluginConfig")
+OBJECTS = {
+    "istio": ({"selector": ("app=web",)}, WASM_PLUGIN),
+    "higress": ({"whole_namespace": True}, WASM_PLUGIN),
+    "envoy-gateway": ({"target_ref": ("Gateway/web",)}, ("spec", "wasm", 0, "config")),
+}
+
+
+@pytest.mark.parametrize("target", OBJECTS)
+def test_a_configuration_in_yaml_is_the_object_that_a_control_plane_takes(module, tmp_path, target):
+    where, place = OBJECTS[target]
+    (tmp_path / "c.yaml").write_text("realm: shop  # whose keys\nkeys: [a, b]\n")
+    options = ClusterOptions(**where, url="https://a.example/a.wasm", config=str(tmp_path / "c.yaml"))
+    found = yaml.safe_load(manifest(target, str(module), options=options))
+    for key in place:
+        found = found[key]
+    assert found == {"realm": "shop", "keys": ["a", "b"]}
+
+
 def test_it_goes_into_a_file(module, tmp_path):
     text = manifest("envoy", str(module), options=ClusterOptions(file="/a.wasm"))
     assert (

@@ -123,6 +123,10 @@ class OneOf(click.Choice[str]):
         except click.BadParameter as error:
             raise not_among(_called(param), value, self.choices) from error
 
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        """Nothing: the help has the words."""
+        return ""
+
 
 class Between(click.IntRange):
     """A number between two, both included, or from one up. The error names them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -53,6 +54,8 @@ def deploy(
         return _to_cluster(target, module, root, _shared(target, run, cluster), build, probe)
     refuse(cluster, target, hint=f"leave it out, or choose a control plane: {', '.join(CLUSTERS)}")
     run.check_for(target)
+    if probe is not None and not probe.startswith("/"):
+        raise UsageError(f"--probe {probe} isn't a path", hint="write it like /headers")
     choice = plugins.choose(module, root, run)
     from scaffold.hosts.background.deploy import deploying
 
@@ -109,6 +112,7 @@ def _check(name: str) -> None:
         if Path(name).is_file():
             WasmModule.read(Path(name))  # the hint must work; otherwise this says what the file is
         raise UsageError(
-            f"`{name}` is a module or an image, not a target", hint=f"run `scaffold deploy envoy {name}`"
+            f"`{name}` is a module or an image, not a target",
+            hint=f"run `scaffold deploy envoy {shlex.quote(name)}`",
         )
     raise UsageError(f"no target named `{name}`", hint=nearest(name, TARGETS))

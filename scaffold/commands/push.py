@@ -19,14 +19,14 @@ def push(image: str, *, plain_http: bool = False) -> Transferred:
     module, `RegistryError` if the registry can't be reached, refuses, or stores other bytes than we sent.
     """
     reference, store = Reference.parse(image), Store()
+    with foreign_images.named(image):
+        manifest = _find(store, reference)
     if reference.local:
         short = f"{reference.repository.removeprefix('library/')}:{reference.tag or 'latest'}"
         raise UsageError(
             f"`{reference}` doesn't name a registry",
             hint=f"run `scaffold tag {short} REGISTRY/{short}`, then push that name",
         )
-    with foreign_images.named(image):
-        manifest = _find(store, reference)
     try:
         read_verified(manifest, store.blobs.open)
     except MachineError:

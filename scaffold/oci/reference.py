@@ -113,11 +113,10 @@ def _check_name(text: str, registry: str, repository: str) -> None:
     if len(registry) + len(repository) + 1 > _NAME_LIMIT:
         raise UsageError(f"`{text}`: a name has at most {_NAME_LIMIT} characters")
     if repository != repository.lower():
-        where = f"{registry}/" if registry != DOCKER_HUB else ""
-        lower = where + repository.removeprefix("library/").lower()
-        raise UsageError(
-            f"`{text}`: a repository's name must be in lower case", hint=f"did you mean `{lower}`?"
-        )
+        name = repository.removeprefix("library/")
+        before, _, after = text.partition(name)  # a tag may have capital letters
+        hint = f"did you mean `{before}{name.lower()}{after}`?"
+        raise UsageError(f"`{text}`: a repository's name must be in lower case", hint=hint)
     for part in repository.split("/"):
         if not _COMPONENT.fullmatch(part):
             raise UsageError(

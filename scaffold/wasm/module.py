@@ -268,7 +268,8 @@ def _content(path: Path) -> bytes:
             return read_opened(file, path, SIZE_LIMIT)
     except OSError as error:
         message = f"cannot read the module {path}: {error.strerror}"
-        raise NotAPlugin(message, hint=remedy(error)) from error
+        hint = other_files.BUILD if isinstance(error, FileNotFoundError) else remedy(error)
+        raise NotAPlugin(message, hint=hint) from error
 
 
 def _check_header(header: bytes, path: Path, *, on_disk: bool = False) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 HEAD = 512  # bytes that tell
 
-_BUILD = "`scaffold build` compiles for wasm, and prints where the module is"
+BUILD = "`scaffold build` compiles for wasm, and prints where the module is"
 _NATIVE = (b"\x7fELF", b"MZ", b"!<arch>", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 
 
@@ -21,7 +21,7 @@ class OtherFile:
     hint: str
 
 
-_LIBRARY = OtherFile("a program or library for this kind of machine, not for wasm", _BUILD)
+_LIBRARY = OtherFile("a program or library for this kind of machine, not for wasm", BUILD)
 _TAR = OtherFile(
     "a tar archive, such as `docker save` writes",
     "take the module out: `docker load -i {path}`, then"

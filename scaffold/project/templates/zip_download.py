@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -43,7 +44,8 @@ def content(address: Address) -> bytes:
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         deadline.remaining()
         # not its message: that may contain the whole address
-        raise MachineError(f"{address.url} can't be downloaded: {_reason(error)}") from error
+        hint = f"`curl -I {shlex.quote(address.url)}` asks for the same file"
+        raise MachineError(f"{address.url} can't be downloaded: {_reason(error)}", hint=hint) from error
     return bytes(body)
 
 

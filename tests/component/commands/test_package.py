@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from support import wasm_asm
-from support.commands import entered
+from support.commands import entered, error
 from support.odd_modules import build
 from support.repositories import commit
 
@@ -333,6 +333,8 @@ def test_a_pushed_name_needs_a_registry(module, capsys):
     for command in ("push", "pull"):
         ran = entered(capsys, command, "x:1")
         assert (ran.code, "doesn't name a registry" in ran.err) == (2, True)
+    ran = entered(capsys, "push", "none:1")  # not to be tagged first
+    assert ran.err == error("there is no local image `none:1`", "`scaffold images` lists the local images")
 
 
 WASME = {

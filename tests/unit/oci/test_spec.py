@@ -93,6 +93,21 @@ def test_where_an_image_is(text, registry, repository, name):
     assert reference.local == (repository == "library/hello")
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("Hello", "hello"),
+        ("Acme/Hello:V1", "acme/hello:V1"),
+        ("example.com/Acme/hello:1", "example.com/acme/hello:1"),
+        (f"example.com/A@{PIN}", f"example.com/a@{PIN}"),
+    ],
+)
+def test_the_hint_for_capital_letters_keeps_the_rest(text, meant):
+    with pytest.raises(UsageError) as caught:
+        Reference.parse(text)
+    assert caught.value.hint == f"did you mean `{meant}`?"
+
+
 def test_a_digest_pins_and_is_kept_beside_the_tag():
     reference = Reference.parse("example.com/hello:0.1.0")
     assert str(reference.pinned(PIN)) == f"example.com/hello:0.1.0@{PIN}"

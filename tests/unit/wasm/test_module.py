@@ -163,10 +163,14 @@ def test_what_is_no_module_is_called_what_it_is(read, tmp_path, content, message
 
 
 def test_what_cannot_be_read(tmp_path):
-    for path, why in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
+    build = "`scaffold build` compiles for wasm, and prints where the module is"
+    for path, why, hint in (
+        (tmp_path / "none", "No such file or directory", build),
+        (tmp_path, "Is a directory", "name a file in it"),
+    ):
         with pytest.raises(NotAPlugin) as caught:
             WasmModule.read(path)
-        assert caught.value.message == f"cannot read the module {path}: {why}"
+        assert (caught.value.message, caught.value.hint) == (f"cannot read the module {path}: {why}", hint)
 
 
 LIMITS = {

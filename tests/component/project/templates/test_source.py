@@ -558,6 +558,7 @@ def test_what_breaks_off_is_said(tmp_path):
             pass
         thread.join()
     assert caught.value.message == f"{url} can't be downloaded: its host can't be reached, or hung up"
+    assert caught.value.hint == f"`curl -I {url}` asks for the same file"
 
 
 def test_broken_settings_of_the_users_are_said_in_gits_words(mine, cache):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,6 +99,21 @@ def test_it_says_its_size_and_asks(machine, debian):
         assert "download 3 MB, 7 MB on disk" in asked[0]
         assert toolchain.find(WASI, yes=True)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("free", "why"),
+    [(50_000_000, "3 MB don't fit into "), (3_000_000 + 64_000_000, "10 MB don't fit into ")],
+    ids=["not even the download", "not what is unpacked"],
+)
+def test_a_disk_that_is_too_small_is_said_before_the_download(machine, debian, monkeypatch, free, why):
+    log = debian()
+    monkeypatch.setattr(private.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    error = refusal(yes=True)
+    assert why in error.message
+    assert "make room" in error.hint
+    assert lying_about() == [".lock"]
+    assert not log.exists()
 
 
 def test_progress_is_in_bytes(machine, debian):

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from scaffold.hosts.background import supervisor
 from scaffold.hosts.background.deployments import RESTART
 from scaffold.hosts.envoy.log import Log
 from scaffold.hosts.envoy.running import ABORTED
+from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
 from scaffold.wasm.module import WasmModule
 
@@ -25,7 +26,7 @@ from scaffold.wasm.module import WasmModule
 @pytest.fixture(autouse=True)
 def handlers():
     """The supervisor's signals, as they were before."""
-    before = {number: signal.getsignal(number) for number in (RESTART, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (RESTART, signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -176,3 +177,53 @@ def test_a_plugin_reaches_it_as_it_is():
     odd = bytes(range(256))
     plugin = Plugin("p", "r", module, odd, {"beta": "upstream"}, env=("A=1", "B"), vm_configuration=odd[::-1])
     assert Plugin.from_json(json.loads(json.dumps(plugin.to_json()))) == plugin
+
+
+@pytest.fixture
+def ordered(tmp_path, monkeypatch, capsys):
+    """Gives a supervisor its order, and lets its Envoys crash; returns what they were started with."""
+
+    def ordered(fails=None):
+        clock, path, started = Clock(2), tmp_path / "envoy.log", []
+
+        @contextmanager
+        def start(*plugins, folder, settings):
+            if fails:
+                raise fails
+            started.append((plugins, folder, settings))
+            envoy = Envoy(clock, Log(path), 0.1, -11)
+            envoy.port, envoy.version = settings.port or 4711, (1, 40, 0)
+            yield envoy
+
+        order = {"host": "envoy", "folder": str(tmp_path), "log": str(path), "plugins": []}
+        order["settings"] = asdict(HostSettings(port=0, log_level="info"))
+        monkeypatch.setattr(supervisor, "time", clock)
+        monkeypatch.setattr(supervisor.hosts, "find", lambda _: start)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(order) + "\ncommit\n"))
+        with pytest.raises(type(fails) if fails else Enough):
+            supervisor._supervise()
+        return started, json.loads(capsys.readouterr().out)
+
+    return ordered
+
+
+def test_an_envoy_keeps_its_port_and_its_settings_when_it_is_restarted(ordered):
+    started, answer = ordered()
+    assert answer == {"port": 4711, "envoy_version": [1, 40, 0]}
+    assert [(settings.port, settings.log_level) for _, _, settings in started] == [
+        (0, "info"),
+        (4711, "info"),
+        (4711, "info"),
+    ]
+    assert len({folder for _, folder, _ in started}) == 1
+
+
+@pytest.mark.parametrize(
+    ("fails", "code"),
+    [(HostError("the port is taken", hint="choose"), 8), (KeyError("x"), 70)],
+    ids=["ours", "a bug"],
+)
+def test_what_keeps_it_from_starting_is_told_to_the_command(ordered, fails, code):
+    started, answer = ordered(fails)
+    assert (started, answer["code"], answer["hint"]) == ([], code, "choose" if code == 8 else None)
+    assert answer["error"] == ("the port is taken" if code == 8 else "a bug in scaffold: KeyError('x')")

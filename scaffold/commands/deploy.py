@@ -54,8 +54,8 @@ def deploy(
         return _to_cluster(target, module, root, _shared(target, run, cluster), build, probe)
     refuse(cluster, target, hint=f"leave it out, or choose a control plane: {', '.join(CLUSTERS)}")
     run.check_for(target)
-    if probe is not None and not probe.startswith("/"):
-        raise UsageError(f"--probe {probe} isn't a path", hint="write it like /headers")
+    if probe is not None:
+        check_path(probe)
     choice = plugins.choose(module, root, run)
     from scaffold.hosts.background.deploy import deploying
 
@@ -76,7 +76,7 @@ def _request(path: str | None, no_probe: bool, sources: Sequence[Source]) -> Pro
         return Probe(sent=False)
     probes = (each.project.settings.probe for each in sources if each.project)
     own = next((each for each in probes if each), None)
-    return own if path is None else replace(own or Probe(), path=check_path(path), sent=True)
+    return own if path is None else replace(own or Probe(), path=path, sent=True)
 
 
 def _shared(target: str, run: RunOptions, cluster: ClusterOptions) -> ClusterOptions:

@@ -49,11 +49,10 @@ class Probe:
         return not self.statuses or status in self.statuses
 
 
-def check_path(path: str) -> str:
-    """The path of --probe. Raises `UsageError` if a request can't have it."""
+def check_path(path: str) -> None:
+    """Raise `UsageError` if no request can have the path of --probe."""
     if not _is_path(path):
         raise UsageError(f"--probe {path!r} isn't the path of a request", hint="such as `--probe /health`")
-    return path
 
 
 def _is_path(value: Any) -> bool:

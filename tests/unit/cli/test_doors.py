@@ -264,7 +264,7 @@ MISTAKES = [
     ("run --port 65536", "--port can't be `65536`", "pass a number from 0 to 65535"),
     ("run --port http", "--port can't be `http`", "pass a number from 0 to 65535"),
     ("completion", "missing argument 'SHELL'\n", "run `scaffold completion --help`"),
-    ("deploy --probe headers", "--probe headers isn't a path", "write it like /headers"),
+    ("deploy --probe health", "--probe 'health' isn't the path of a request", "such as `--probe /health`"),
     ("deploy a:1", "`a:1` is a module or an image", "run `scaffold deploy envoy a:1`"),
     ("logs --tail -1", "--tail can't be `-1`", "pass a number from 0 up"),
     ("deploy --log-level inof", "--log-level can't be `inof`", "did you mean `info`?"),

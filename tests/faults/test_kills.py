@@ -43,6 +43,34 @@ def test_new(place, record, chance, numbers, times):
 
 @pytest.mark.faults("R1")
 @SIGNALS
+def test_adopt_a_file(place, record, chance, numbers, times):
+    out = place.folder / "out-of-it"
+    out.mkdir()
+    source = place.folder / "gate.rs"
+    source.write_text("proxy_wasm::main! {{ proxy_wasm::set_http_context(|_, _| todo!()); }}\n")
+    words = ("adopt", "--no-check", source)
+    place.well(*words, cwd=place.folder)
+    model = tree(place.folder / "gate")
+
+    def look() -> str:
+        there = names(out)
+        assert there in ([], ["gate"])
+        assert not there or tree(out / "gate") == model
+        return "new" if there else "absent"
+
+    def prepare() -> None:
+        if names(out):
+            (out / "gate").rename(place.folder / f"old-{time.monotonic_ns()}")
+
+    command = Command(lambda: place.start(*words, cwd=out), look, place.left, prepare, said=place.said)
+    outcomes, slowest = kill(command, numbers, times, chance)
+    assert names(place.cache / "staging") == names(place.cache / "scratch") == []
+    assert place.temporary() == []
+    record(told(numbers, times, "adopt FILE", chance), seen(outcomes, slowest))
+
+
+@pytest.mark.faults("R1")
+@SIGNALS
 def test_new_in_a_workspace(place, record, chance, numbers, times):
     """The workspace never names a folder that is missing or half; one that it doesn't name yet is whole."""
     root = place.folder / "workspace"

@@ -20,6 +20,9 @@ _CONFIGS = ("config", "config.toml")  # cargo's, in a folder .cargo
 _SCRIPTS = re.compile(
     r"(GNU)?[Mm]akefile(\.toml)?|.*\.(mk|sh|bash|ps1|py|ya?ml)|[Jj]ustfile|.*Dockerfile.*|Containerfile|package\.json"
 )
+_RUST = re.compile(  # of an image, of a workflow's step, of a command
+    r"""(?:\brust:|\btoolchain["']?\s*[:=]\s*["']?|\brustup\s+(?:default|toolchain\s+install)\s+)(1\.\d+(?:\.\d+)?)"""
+)
 _NUMBERED = re.compile(r"\d+\.\d+(\.\d+)?")
 
 
@@ -48,6 +51,18 @@ def _of_build(path: PurePosixPath, text: str) -> tuple[int, str]:
         target = build.get("target") if isinstance(build, dict) else None
         return (0, str(target)) if target else (3, text)
     return 1 if _SCRIPTS.fullmatch(path.name) else 2 if path.name in _PINS else 3, text
+
+
+def old_rusts(committed: Committed, texts: Mapping[str, str]) -> list[str]:
+    """Which scripts, workflows and images build the crate with a Rust without wasip1: sentences."""
+    found = []
+    for path, text in sorted(texts.items()):
+        if _SCRIPTS.fullmatch(PurePosixPath(path).name) and committed.is_related(path) and TRIPLES[0] in text:
+            old = [each for each in _RUST.findall(text) if Version.find(each) < OLDEST]
+            found += [
+                f"{path} uses Rust {each}, and {TRIPLES[0]} needs {OLDEST} or later" for each in old[:1]
+            ]
+    return found
 
 
 def is_of_build(path: str) -> bool:

@@ -97,6 +97,8 @@ class Crate:
         self._users = Crates(self._texts, committed.entries.keys())
         self._type = self._find_type()
         build_files.check_pin(committed, self.triple)
+        for sentence in build_files.old_rusts(committed, self._texts):
+            emit(Warned(sentence))
 
     def adopted(self) -> dict[str, str]:
         """The added and changed files: path in the repository -> content."""

@@ -20,6 +20,7 @@ CONCERNED = f"workspace *= *true|wasm32[-_]wasi|WASM32_WASI|proxy[-_]wasm|{sdk_s
 _HISTORY = ("changelog", "changes", "history", "news")  # describe the past
 # not clang's triple, in paths such as /usr/lib/wasm32-wasi
 _TRIPLE = re.compile(r"(?<!lib/)(?<!include/)(?<!\w)wasm32-wasi(?![\w-])")
+_SDK = re.compile(r"proxy[-_]wasm")
 _BAZEL = re.compile(r"BUILD|WORKSPACE|\.bazelrc|.*\.(bazel|bzl|BUILD)|MODULE\.bazel\.lock")
 _CARGO_CONFIG = ((".cargo", "config"), (".cargo", "config.toml"))
 _RUSTUP = ("rust-toolchain", "rust-toolchain.toml")
@@ -66,6 +67,9 @@ def migrate(
                     changed[path] = new
                     notes.append("`_start` has become `proxy_wasm::main!`")
     notes = list(dict.fromkeys([*notes, *moved.notes]))
+    pinned = [path for path, text in texts.items() if is_bazels(path) and _SDK.search(text)]
+    if moved.crates and pinned:
+        notes.append(f"Bazel's own files have proxy-wasm 0.1 until you repin their crates: {_few(pinned)}")
     changed = {path: text for path, text in changed.items() if text != contents[path]}
     return Migrated(changed, tuple(notes), moved.stuck, moved.crates)
 

@@ -409,6 +409,21 @@ def test_a_rust_that_does_not_know_the_triple_is_named_and_nothing_is_written(na
     assert contents(root) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "version"),
+    [
+        ("Dockerfile", "FROM rust:1.70-slim\nRUN cargo build --target wasm32-wasi\n", "1.70"),
+        (".github/workflows/ci.yml", 'with: {toolchain: "1.65.0", targets: wasm32-wasi}\n', "1.65.0"),
+        ("go.sh", "rustup default 1.77\ncargo build --target wasm32-wasi\n", "1.77"),
+        ("Dockerfile", "FROM rust:1.85\nRUN cargo build --target wasm32-wasi\n", None),
+        ("Dockerfile", "FROM rust:1.70\nRUN cargo build --target wasm32-unknown-unknown\n", None),
+    ],
+)
+def test_a_build_file_whose_rust_does_not_know_the_new_triple_is_named(name, text, version, crate):
+    said = f"{name} uses Rust {version}, and wasm32-wasip1 needs 1.78 or later"
+    assert warnings_of(crate(files={name: text})) == ([said] if version else [])
+
+
 def test_without_a_toolchain_the_way_on_is_named_and_nothing_is_written(crate, monkeypatch):
     monkeypatch.setenv("RUSTC", "/nowhere/rustc")
     root = crate()

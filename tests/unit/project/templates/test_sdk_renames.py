@@ -410,6 +410,15 @@ def test_bazels_files_and_vendored_crates_stay():
     assert any("stays in Bazel's own files: BUILD.bazel" in note for note in migrated.notes)
 
 
+def test_bazels_pins_of_the_sdk_are_named_when_it_moves():
+    pins = {"MODULE.bazel": 'crate.spec(package = "proxy-wasm", version = "0.1.4")\n'}
+    note = "Bazel's own files have proxy-wasm 0.1 until you repin their crates: MODULE.bazel"
+    migrated = migrate({"Cargo.toml": OLD} | pins)
+    assert migrated.contents.keys() == {"Cargo.toml"}
+    assert note in migrated.notes
+    assert note not in migrate({"Cargo.toml": NEW} | pins).notes
+
+
 def test_above_a_crate_only_what_cargo_and_rustup_read_changes():
     files = {
         "one/Cargo.toml": NEW,

@@ -15,7 +15,8 @@ import pytest
 TESTS = Path(__file__).parent.parent / "tests" / "faults"
 FILES = ("test_kills.py", "test_kills_of_edits.py", "test_images.py")
 COMMANDS = """
-new new_in_a_workspace build deploy_and_undeploy deploy_again run test package push pull rmi update adopt adopt_a_file
+new new_in_a_workspace build deploy_and_undeploy deploy_again run test package push pull rmi update adopt
+adopt_a_file
 """.split()
 
 

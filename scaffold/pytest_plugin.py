@@ -136,21 +136,33 @@ class Proxy:
         body: bytes | str = b"",
         trailers: HeaderInput = None,
         timeout: float = 10,
+        strict: bool = True,
     ) -> Exchange:
-        """Send a request through the plugin. Raises `HostError` without a complete answer."""
+        """Send a request through the plugin. Raises `HostError` without a complete answer.
+
+        An answer whose body is longer than its content-length fails the test, unless it isn't `strict`.
+        """
+        __tracebackhide__ = True
         content = body.encode() if isinstance(body, str) else body
         request = Request(method, target, Headers(headers or {}), content, trailers=Headers(trailers))
         changed, self._changed = self._changed, True  # if it fails, the next test needs a fresh plugin
-        exchange = self._host.play(request, timeout=timeout)
+        try:
+            exchange = self._host.play(request, timeout=timeout)
+        except HostError as error:
+            raise HostError(error.message, hint=error.hint) from None  # without our frames
         self._changed = changed or exchange.trapped
+        if strict and exchange.response.surplus:
+            pytest.fail(_surplus(exchange))
         return exchange
 
     def get(self, target: str = "/", **options: Any) -> Exchange:
         """GET; see `request`."""
+        __tracebackhide__ = True
         return self.request("GET", target, **options)
 
     def post(self, target: str = "/", **options: Any) -> Exchange:
         """POST; see `request`."""
+        __tracebackhide__ = True
         return self.request("POST", target, **options)
 
     @contextmanager
@@ -297,6 +309,17 @@ def proxy(_proxy: Proxy, request: pytest.FixtureRequest) -> Iterator[Proxy]:
         _proxy.begin()
     yield _proxy
     _proxy.end()
+
+
+def _surplus(exchange: Exchange) -> str:
+    """Why a test fails whose answer is longer than it says."""
+    response, request = exchange.response, exchange.request
+    size, announced = len(response.body) + response.surplus, response.headers["content-length"]
+    return (
+        f"the answer to {request.method} {request.target} says content-length: {announced}, but its body has"
+        f" {size} bytes; a plugin that changes the body has to remove that header before (a test of just this"
+        " passes `strict=False`)"
+    )
 
 
 def _add_option(group: pytest.OptionGroup, field: Field[Any]) -> None:

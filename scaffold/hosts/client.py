@@ -134,16 +134,38 @@ def send(
             connection.putheader("content-length", str(len(request.body)))
         connection.endheaders(_chunked(request) if request.trailers else request.body or None)
         answer = connection.getresponse()
-        body = answer.read()
+        body = _body(answer)
         trailers = Headers(getattr(answer, "trailers", None))
         response = Response(answer.status, Headers(answer.getheaders()), body, trailers)
         return response, own_port
     except (ValueError, http.client.InvalidURL) as error:
         raise UsageError(f"{request.method} {request.target!r} can't be sent: {error}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise HostError(f"{request.method} {request.target} got no whole answer: {error!r}") from error
+        told = f": {error}" if isinstance(error, _CutOff) else f": {error!r}"
+        why = f" within {timeout:g} s" if isinstance(error, TimeoutError) else told
+        raise HostError(f"{request.method} {request.target} got no whole answer{why}") from error
     finally:
         connection.close()
+
+
+class _CutOff(http.client.HTTPException):
+    """A body isn't complete."""
+
+
+def _body(answer: http.client.HTTPResponse) -> bytes:
+    """The whole body. Raises `_CutOff` that says how much of it came."""
+    parts: list[bytes] = []
+    announced, why = answer.getheader("content-length"), "the connection ended"
+    try:
+        while part := answer.read1(_CHUNK):
+            parts.append(part)
+    except (OSError, http.client.IncompleteRead) as error:
+        why = "no more came in time" if isinstance(error, TimeoutError) else why
+    else:
+        if not answer.length:
+            return b"".join(parts)
+    of = f"of the {announced} bytes that its content-length announces" if announced else "bytes of its body"
+    raise _CutOff(f"{len(b''.join(parts))} {of} came, and {why}")
 
 
 def _chunked(request: Request) -> bytes:

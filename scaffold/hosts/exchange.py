@@ -106,12 +106,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """An answer: `headers` keeps repeats, `body` is complete; `trailers` came after it."""
+    """An answer: `headers` keeps repeats, `body` is complete; `trailers` came after it.
+
+    `surplus` is how many bytes of a body came after those that its content-length announces: a client takes
+    them for the beginning of the next answer.
+    """
 
     status: int = 200
     headers: Headers = field(default_factory=Headers)
     body: bytes = b""
     trailers: Headers = field(default_factory=Headers)
+    surplus: int = 0
 
     @property
     def text(self) -> str:

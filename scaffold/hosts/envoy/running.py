@@ -21,7 +21,7 @@ from scaffold.errors import HostError, ModuleError, ProjectError, ScaffoldError
 from scaffold.hosts.envoy import clusters as envoy_clusters
 from scaffold.hosts.envoy import user_bootstrap
 from scaffold.hosts.envoy.log import OURS, Line, Log
-from scaffold.hosts.envoy.observation import Observer
+from scaffold.hosts.envoy.observation import Observation, Observer
 from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import FilterFile, Folder
 from scaffold.hosts.exchange import REQUEST_ID, Exchange, Headers, Request
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 VALIDATE = ("--mode", "validate", "-l", "error", "--log-format", "%v")  # the bare messages
 ABORTED = -6  # the exit code of an Envoy that its watchdog has ended
 RUNS_AGAIN = "Envoy runs again"  # in the supervisor's line in the log
+_BAD_ARGUMENT = "BadArgument"  # the SDK's word, where a plugin logs why a call failed
 _REFUSED = "Unable to create Wasm"
 _CONFIGURING = re.compile(r"Failed to configure|proxy_on_configure")  # Envoy's words for who refused
 _CONFIGURE = (
@@ -163,9 +164,33 @@ class EnvoyHost:
         request_id = headers.setdefault(REQUEST_ID, uuid.uuid4().hex)  # else Envoy would set one
         sent = dataclasses.replace(request, headers=headers)
         seen = self._observer.begin()
-        response, port = client.send(self.port, sent, timeout, self._certificate)
+        try:
+            response, port = client.send(self.port, sent, timeout, self._certificate)
+        except HostError as error:
+            if why := self._why(error, seen, request_id):
+                raise HostError(f"{error.message}; {why[0]}", hint=why[1]) from error
+            raise
         details = seen.await_end(request_id, port)
+        if seen.sent is not None and "content-length" in response.headers:
+            response = dataclasses.replace(response, surplus=max(0, seen.sent - len(response.body)))
         return Exchange(sent, response, seen.logs, details, seen.trapped, seen)
+
+    def _why(self, error: HostError, seen: Observation, request_id: str) -> tuple[str, str] | None:
+        """Why a request got no whole answer, as far as that can be told, and what to do about it."""
+        if seen.trapped:
+            return "the plugin crashed", "its log has the panic"
+        if not self.pulse.live():
+            return "Envoy doesn't run any more, or doesn't answer: does a callback loop?", "make it return"
+        if _BAD_ARGUMENT in seen.logs:
+            why = f"the plugin waits for a call that failed with {_BAD_ARGUMENT}: is the cluster defined?"
+            return why, 'in Cargo.toml, such as `clusters = { NAME = "upstream" }`'
+        if self.origin is None or not isinstance(error.__cause__, TimeoutError):
+            return None
+        if self.origin.requests(request_id):
+            why = "it reached the upstream: is that slow, or did the plugin pause the answer for good?"
+            return why, "call `resume_http_response()`, or return `Action::Continue`"
+        why = "it never reached the upstream: the plugin paused the request, and nothing resumed it"
+        return why, "call `resume_http_request()`, or return `Action::Continue`"
 
     @contextmanager
     def connect(self, *, timeout: float = 10) -> Iterator[Connection]:

@@ -1,7 +1,8 @@
 //! A plugin that shows everything a test wants to see, and fails in every way one asks it to.
 //!
 //! The request's path chooses: `/panic`, `/panic-response`, `/loop`, `/eat` (memory), `/local` (answers by itself),
-//! `/close` (ends the stream), `/strip` (takes the request id away), `/hold` (pauses until a callout has come back), `/vm` (answers with
+//! `/close` (ends the stream), `/pause` and `/pause-response` (for ever), `/lengthen` (the body, and not its
+//! content-length), `/strip` (takes the request id away), `/hold` (pauses until a callout has come back), `/vm` (answers with
 //! what its VM has got), `/measure/NUMBER` (sets a gauge, and records it in a histogram), `/metadata` (tells the upstream the node's and the route's), `/wait-for-body` (holds the headers back until the body has come).
 //! Where there are trailers, one is added. The
 //! configuration `refuse` is refused, `panic` panics; any other comes back in `x-configuration`.
@@ -60,6 +61,8 @@ impl RootContext for Root {
             vm_configuration: self.vm_configuration.clone(),
             configuration: self.configuration.clone(),
             panics_later: false,
+            pauses_later: false,
+            lengthens: false,
             requests: self.requests,
             measured: self.measured,
         }))
@@ -70,6 +73,8 @@ struct Stream {
     vm_configuration: String,
     configuration: String,
     panics_later: bool,
+    pauses_later: bool,
+    lengthens: bool,
     requests: Option<u32>,
     measured: Option<(u32, u32)>,
 }
@@ -122,6 +127,9 @@ impl HttpContext for Stream {
                 let text = |value: Option<Vec<u8>>| String::from_utf8(value.unwrap_or_default()).unwrap_or_default();
                 self.set_http_request_header("x-metadata", Some(&format!("{} {}", text(node), text(route))));
             }
+            "/pause" => return Action::Pause,
+            "/pause-response" => self.pauses_later = true,
+            "/lengthen" => self.lengthens = true,
             "/close" => {
                 self.reset_http_request();
                 return Action::Pause;
@@ -151,6 +159,16 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         assert!(!self.panics_later, "asked to panic on the way back");
         self.set_http_response_header("x-configuration", Some(&self.configuration));
+        if self.pauses_later {
+            return Action::Pause;
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if self.lengthens && end_of_stream {
+            self.set_http_response_body(size, 0, b"0123456789");
+        }
         Action::Continue
     }
 

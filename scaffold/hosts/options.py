@@ -130,6 +130,11 @@ class RunOptions:
             self, host, instead={name: f"leave it out, or choose `{home}`" for name, home in homes.items()}
         )
         self._check_bootstrap()
+        if self.bootstrap and self.port:  # 0 is any: the file's, too
+            raise UsageError(
+                "--port is for our own listener, and --bootstrap has others",
+                hint="leave it out, and write it into that file",
+            )
 
     def _check_bootstrap(self) -> None:
         """Raise `UsageError` for an option that says what the user's own Envoy configuration says."""

@@ -92,6 +92,9 @@ def test_the_users_own_routes_say_which_host_goes_to_the_upstream():
         replace(own, keep_host=True).check_for("envoy")
     with pytest.raises(UsageError, match="--tls-key is for our own listener"):
         replace(own, tls_key=Path("key.pem")).check_for("envoy")
+    with pytest.raises(UsageError, match="--port is for our own listener"):
+        replace(own, port=8080).check_for("envoy")
+    replace(own, port=0).check_for("envoy")
     with pytest.raises(UsageError, match="--keep-host is for our own listener"):
         _ = RunOptions(keep_host=True).over(own.record()).settings
 

@@ -5,6 +5,7 @@ Source: file(1)'s magic; POSIX, pax, for tar.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 HEAD = 512  # bytes that tell
@@ -22,11 +23,14 @@ class OtherFile:
 
 
 _LIBRARY = OtherFile("a program or library for this kind of machine, not for wasm", BUILD)
-_TAR = OtherFile(
-    "a tar archive, such as `docker save` writes",
+_TAR = OtherFile("a tar archive", "unpack it: `tar -xf {path}`")
+_IMAGE = OtherFile(
+    "an image in a tar archive, as `docker save` writes it",
     "take the module out: `docker load -i {path}`, then"
     ' `docker cp "$(docker create IMAGE x)":/plugin.wasm .`, with the name that `docker load` prints',
 )
+# what such an archive begins with: files named by their digest, or OCI's
+_OF_IMAGE = re.compile(rb"[0-9a-f]{64}[./]|(?:\./)?(?:blobs/|(?:manifest|index)\.json|oci-layout)")
 _GZIP = OtherFile("compressed with gzip", "unpack it: `gzip -dc {path} > plugin.wasm`, or `tar -xzf {path}`")
 _ZSTD = OtherFile("compressed with zstd", "unpack it: `zstd -d {path} -o plugin.wasm`")
 _ZIP = OtherFile("a zip archive", "unpack it: `unzip {path}`")
@@ -47,6 +51,6 @@ _BEGINNINGS = (
 def recognise(head: bytes) -> OtherFile | None:
     """The kind of file that begins with these bytes, `HEAD` of them or fewer; None for an unknown kind."""
     if head[257:262] == b"ustar":
-        return _TAR
+        return _IMAGE if _OF_IMAGE.match(head) else _TAR
     begins = head.lstrip().lower() if head[:1] in b" \t\r\n<(" else head
     return next((kind for magic, kind in _BEGINNINGS if begins.startswith(magic)), None)

@@ -62,7 +62,9 @@ def test_what_docker_save_wrote_is_named_and_its_module_comes_here(docker, image
     with (tmp_path / "an image.tar").open("wb") as file:
         for block in docker.images.get(image).save(named=True):
             file.write(block)
-    with pytest.raises(NotAPlugin, match="it is a tar archive, such as `docker save` writes") as caught:
+    with pytest.raises(
+        NotAPlugin, match="it is an image in a tar archive, as `docker save` writes it"
+    ) as caught:
         scaffold.inspect(str(tmp_path / "an image.tar"))
     load, copy, _ = commands(caught.value.hint or "")
     run_here(load, tmp_path)

@@ -14,10 +14,10 @@ from scaffold.wasm.module import NotAPlugin, WasmFile
 from scaffold.wasm.other_files import recognise
 
 
-def tar(mode):
+def tar(mode, first="plugin.wasm"):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as archive:
-        archive.addfile(tarfile.TarInfo("manifest.json"))
+        archive.addfile(tarfile.TarInfo(first))
     return buffer.getvalue()
 
 
@@ -31,7 +31,10 @@ def zipped():
 @pytest.mark.parametrize(
     ("content", "what", "hint"),
     [
-        (tar("w"), "a tar archive, such as `docker save` writes", "docker load -i {path}"),
+        (tar("w"), "a tar archive", "tar -xf {path}"),
+        (tar("w", "manifest.json"), "an image in a tar archive, as `docker save`", "docker load -i {path}"),
+        (tar("w", f"{'0a' * 32}/VERSION"), "an image in a tar archive", "docker load -i {path}"),
+        (tar("w", "blobs/sha256"), "an image in a tar archive", "docker load -i {path}"),
         (tar("w:gz"), "compressed with gzip", "tar -xzf {path}"),
         (gzip.compress(b"\0asm"), "compressed with gzip", "gzip -dc {path} > plugin.wasm"),
         (zipped(), "a zip archive", "unzip {path}"),
@@ -40,7 +43,19 @@ def zipped():
         (b"\n  (module (func))", "WebAssembly's text format", "wat2wasm {path}"),
         (b"<!DOCTYPE html><html>", "an HTML page", "download the file itself"),
     ],
-    ids=["tar", "tar.gz", "gz", "zip", "Mach-O", "ar", "wat", "html"],  # the bytes hold the time
+    ids=[
+        "tar",
+        "image",
+        "an early image",
+        "an image of OCI",
+        "tar.gz",
+        "gz",
+        "zip",
+        "Mach-O",
+        "ar",
+        "wat",
+        "html",
+    ],  # the bytes hold the time
 )
 def test_another_kind_of_file_is_named_for_what_it_is(tmp_path, content, what, hint):
     path = tmp_path / "a module.wasm"

@@ -23,6 +23,7 @@ from scaffold.project.templates import answers, render, scaffold_releases
 from scaffold.project.templates import workspace_member as members
 from scaffold.project.templates.git import NoTemplate
 from scaffold.project.templates.merge import Change, Merge, Scratch, Worktree, scratch
+from scaffold.project.templates.sdk_dependency import SDK
 from scaffold.project.templates.sdk_renames import CONCERNED, migrate
 from scaffold.project.templates.source import Template, fetched
 from scaffold.project.templates.trust import require as require_trust
@@ -132,7 +133,7 @@ def _merge(
         emit(Noted(note))
     if migrated.stuck:
         lines = "".join(f"\n  {line}" for line in migrated.stuck)
-        emit(Warned(f"proxy-wasm stays at 0.1 until you have changed these lines:{lines}"))
+        emit(Warned(f"the crate can't move from proxy-wasm 0.1 to {SDK} before these lines change:{lines}"))
     yours = repository.amended(work.tree, migrated.contents)
     with files.scratch() as folder:
         base, theirs = folder / "before" / name, folder / "after" / name

@@ -107,13 +107,14 @@ class Crates:
             return None  # a copy of the SDK itself
         workspace = self._workspace(folder)
         entries = sdk.shared(self._manifests.get(workspace, {})) if workspace is not None else {}
-        own, pairs, effective = [], [], []
+        own, pairs = [], []
+        effective: list[tuple[str, Dependency | None]] = []  # with the folder that its paths begin at
         for each in sdk.dependencies(manifest):
             entry = entries.get(each.key) if each.inherited else each
             if not sdk.is_sdk((entry or each).package):
                 continue
             own.append(each)
-            effective.append(entry)
+            effective.append((folder if entry is each else workspace or "", entry))
             if entry and each.inherited:
                 pairs.append((_join(workspace or "", FILE), entry))
         if not own:
@@ -123,16 +124,16 @@ class Crates:
             folder,
             own[0].key.replace("-", "_"),
             sources,
-            tuple(each for each in own if not each.inherited or "features" in each.details),
+            tuple(own),
             tuple(pairs),
             frozenset(self._neighbours(folder, manifest, workspace, entries)),
         )
         return self._judged(crate, effective)
 
-    def _judged(self, crate: Crate, dependencies: list[Dependency | None]) -> Crate:
+    def _judged(self, crate: Crate, dependencies: list[tuple[str, Dependency | None]]) -> Crate:
         """The crate, with what its dependencies say of the SDK's version; None is one that nobody knows."""
-        ages = {self._age(crate, each) for each in dependencies}
-        reasons = [self._stays(crate.folder, each) for each in dependencies]
+        ages = {self._age(crate, each, base) for base, each in dependencies}
+        reasons = [self._stays(crate.folder, each) for _, each in dependencies]
         return replace(
             crate,
             is_old="old" in ages or ("" in ages and self._is_written_for_0_1(crate)),
@@ -140,13 +141,15 @@ class Crates:
             stays=next(filter(None, reasons), ""),
         )
 
-    def _age(self, crate: Crate, dependency: Dependency | None) -> str:
+    def _age(self, crate: Crate, dependency: Dependency | None, base: str) -> str:
         """Which SDK a dependency brings, "old" (0.1) or "new"; "" if that isn't known."""
         if dependency is None:
             return ""
         ages = sdk.ages(dependency.requirement)
-        in_folder = "path" in dependency.details
-        version = (self._version_in if in_folder else self._locked)(crate.folder, dependency)
+        if "path" in dependency.details:
+            version = self._version_in(base, dependency)
+        else:
+            version = self._locked(crate.folder, dependency)
         if len(ages) == 1:
             return ages.pop()
         if version and ages:

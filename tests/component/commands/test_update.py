@@ -31,6 +31,7 @@ from scaffold.project.templates import answers, trust
 from scaffold.project.templates import merge as worktree
 from scaffold.project.templates import workspace_member as members
 from scaffold.project.templates.git import NoTemplate
+from scaffold.project.templates.sdk_dependency import SDK
 from scaffold.project.templates.source import Template, fetched
 
 HTTP = ROOT / "cookiecutters" / "http"
@@ -732,6 +733,19 @@ def test_the_fields_renames_are_done(older, tmp_path, said):
     assert Project.load(root).settings.triple == "wasm32-wasip1"
     assert (update.conflicts, "wasm32-wasi\n" in (root / "Makefile").read_text()) == ((), False)
     assert "the triple wasm32-wasi is now called wasm32-wasip1" in said
+
+
+def test_a_line_that_needs_a_person_keeps_the_sdk_and_is_named(older, tmp_path, said):
+    root = rendered(older, tmp_path / "hello")
+    edit(root / "Cargo.toml", f'proxy-wasm = "{SDK}"', 'proxy-wasm = "0.1.4"')
+    (root / "src/more.rs").write_text("\nconst F: f = X::on_http_request_headers;\n")
+    commit(root)
+    scaffold.update(root)
+    assert 'proxy-wasm = "0.1.4"' in (root / "Cargo.toml").read_text()
+    warned = (
+        f"the crate can't move from proxy-wasm 0.1 to {SDK} before these lines change:\n  src/more.rs:2: "
+    )
+    assert any(each.startswith(warned) for each in said)
 
 
 # --- foreign templates

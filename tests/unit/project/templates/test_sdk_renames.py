@@ -307,6 +307,12 @@ def test_whoever_inherits_the_sdk_moves_with_it():
     assert migrate(WORKSPACE).contents.keys() == WORKSPACE.keys() - {"b/Cargo.toml"}
 
 
+def test_a_feature_that_is_gone_is_gone_from_a_members_features_too():
+    manifest = f'{WORKSPACE["b/Cargo.toml"]}[features]\nsmall = ["proxy-wasm/wee-alloc"]\n'
+    contents = migrate(WORKSPACE | {"b/Cargo.toml": manifest}, crate="b").contents
+    assert contents["b/Cargo.toml"] == manifest.replace('"proxy-wasm/wee-alloc"', "")
+
+
 def test_what_needs_a_person_in_one_crate_keeps_all_that_share_the_sdk():
     files = WORKSPACE | {"b/src/lib.rs": "let f = X::on_http_request_headers;\n"}
     migrated = migrate(files, crate="a")
@@ -378,6 +384,9 @@ def test_a_copy_of_the_sdk_in_the_repository_says_which_it_is():
     files = {"a/Cargo.toml": package("a", 'proxy-wasm = { path = "../sdk" }'), "a/src/lib.rs": ENTRY}
     assert migrate(files | {"sdk/Cargo.toml": copy.format("0.2.4")}).contents == {"a/src/lib.rs": MAIN}
     assert migrate(files | {"sdk/Cargo.toml": copy.format("0.1.4")}).contents == {}
+    workspace = '[workspace]\n[workspace.dependencies]\nproxy-wasm = { path = "sdk" }\n'
+    files |= {"Cargo.toml": workspace, "a/Cargo.toml": package("a", "proxy-wasm.workspace = true")}
+    assert migrate(files | {"sdk/Cargo.toml": copy.format("0.2.4")}).contents == {"a/src/lib.rs": MAIN}
 
 
 def test_a_crate_inside_another_is_a_crate_of_its_own():

@@ -239,7 +239,7 @@ def test_a_crate_that_never_compiled_is_named_and_adopted_all_the_same(tmp_path,
     root = made(tmp_path / "broken", **files)
     ran = run("scaffold", "adopt", cwd=root)
     assert ran.returncode == 0, ran.stderr
-    assert "broken doesn't compile, and didn't before: the changes aren't checked" in ran.stderr
+    assert "broken doesn't compile, and didn't before: the changes there aren't checked" in ran.stderr
     assert (root / "tasks.py").exists()
 
 
@@ -358,6 +358,19 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| Box::new(Root));
 }}
 """
+
+
+def test_tests_that_never_compiled_are_named_and_the_plugin_is_checked(tmp_path, state, run):
+    source = CALLER.replace("outer.0.0", "outer.nothing")
+    files = {"Cargo.toml": OLD.format(name="untested", sdk='"0.1.4"'), "src/lib.rs": source}
+    root = made(tmp_path / "untested", **files)
+    assert run("cargo", "generate-lockfile", cwd=root).returncode == 0
+    commit(root)
+    ran = run("scaffold", "adopt", cwd=root)
+    assert ran.returncode == 0, ran.stderr
+    assert "warning: the tests of untested, or of a crate that shares its proxy-wasm, don't" in ran.stderr
+    ran = run("cargo", "build", "--locked", "--target", "wasm32-wasip1", cwd=root)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_a_file_without_a_crate_gets_one_with_the_crates_that_it_uses(tmp_path, state, run):

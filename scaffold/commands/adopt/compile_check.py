@@ -51,45 +51,66 @@ def check(job: Job, options: BuildOptions) -> str | None:
     except MachineError as error:
         hints = [*([error.hint] if error.hint else []), "`scaffold adopt --no-check` does without"]
         raise MachineError(error.message, hint=", or ".join(hints)) from error
+    calls = _calls(job, tools)
     with files.scratch() as folder:
         with step(f"Compiling {job.name}{'' if job.is_new else ' with the changes'}"):
             changed = _copy(folder / "changed", job, job.changes)
-            passed = _compiles(changed, job, tools, folder / "target", shown=True)
-        if passed:
-            return _lock_of(changed / job.crates[0])
+            failed = _failing(calls, changed, tools, folder / "target", shown=True)
+        lock = None if calls[0] in failed else _lock_of(changed / job.crates[0])
+        if not failed:
+            return lock
+        before: list[_Call] = []
         if not job.is_new:
             with step(f"Compiling {job.name} without the changes"):
                 as_it_is = _copy(folder / "before", job, {})
-                before = _compiles(as_it_is, job, tools, folder / "target", shown=False)
-    if job.is_new or before:
+                before = _failing(failed, as_it_is, tools, folder / "target", shown=False)
+    if before != failed:
         why = "doesn't compile" if job.is_new else "compiles as it is, but not with these changes"
         raise ToolFailed(
             f"{job.name} {why}: nothing was written",
             hint="change what the compiler names, and try again; or `scaffold adopt --no-check`"
             " writes the changes all the same",
         )
-    emit(Warned(f"{job.name} doesn't compile, and didn't before: the changes aren't checked"))
-    return None
+    rest = f"the tests of {job.name}, or of a crate that shares its proxy-wasm, don't"
+    what = f"{job.name} doesn't" if calls[0] in failed else rest
+    emit(Warned(f"{what} compile, and didn't before: the changes there aren't checked"))
+    return lock
 
 
-def _compiles(top: Path, job: Job, tools: Toolchain, target: Path, *, shown: bool) -> bool:
-    """Whether everything compiles in a copy of the repository."""
-    env = {**os.environ, **tools.env, "CARGO_TARGET_DIR": str(target)}
+@dataclass(frozen=True)
+class _Call:
+    """A call of cargo: its arguments, and the crate's folder in the repository."""
+
+    words: tuple[str, ...]
+    crate: str
+
+
+def _calls(job: Job, tools: Toolchain) -> list[_Call]:
     plugin, *others = job.crates
     build = ("build", "--target", job.triple)
     test = ("check", "--tests", "--target", tools.host_triple)
-    calls: list[tuple[tuple[str, ...], str]] = [((*build, "--lib"), plugin)]
-    calls += [(build, each) for each in others]
-    calls += [(test, each) for each in job.tests]
-    for words, crate in calls:
-        argv: list[str | Path] = [tools.cargo, *words]
+    return [
+        _Call((*build, "--lib"), plugin),
+        *(_Call(build, each) for each in others),
+        *(_Call(test, each) for each in job.tests),
+    ]
+
+
+def _failing(
+    calls: Sequence[_Call], top: Path, tools: Toolchain, target: Path, *, shown: bool
+) -> list[_Call]:
+    """The calls that fail in a copy of the repository."""
+    env = {**os.environ, **tools.env, "CARGO_TARGET_DIR": str(target)}
+    failing = []
+    for call in calls:
+        argv: list[str | Path] = [tools.cargo, *call.words]
+        cwd = top / call.crate
         if shown:
-            code = process.show(argv, cwd=top / crate, env=env)
+            code = process.show(argv, cwd=cwd, env=env)
         else:
-            code = process.run(argv, cwd=top / crate, env=env, guarded=True).code
-        if code:
-            return False
-    return True
+            code = process.run(argv, cwd=cwd, env=env, guarded=True).code
+        failing += [call] if code else []
+    return failing
 
 
 def _copy(place: Path, job: Job, changes: Mapping[str, str]) -> Path:

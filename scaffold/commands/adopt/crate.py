@@ -126,7 +126,7 @@ class Crate:
         """The folders of the crates whose Rust tests may be affected by the changes."""
         crates = {*self.moved, self._committed.folder}
         changed = [path for path in self._migrated if _RUST_TEST.search(self._texts[path])]
-        return frozenset(each for each in crates for path in changed if path.startswith(each))
+        return frozenset(owner for path in changed if (owner := self._users.owner(path)) in crates)
 
     def _ignoring(self) -> dict[str, str]:
         """The .gitignore with what it lacks, if it lacks anything."""

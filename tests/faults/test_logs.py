@@ -54,7 +54,7 @@ def memory(place: Place, *words: object) -> float:
 
 
 @pytest.mark.faults("R5")
-@pytest.mark.parametrize(("path", "named"), [("/flood", "100 MB"), ("/huge", "a line of 100 MB")])
+@pytest.mark.parametrize(("path", "named"), [("/flood", "100 MB"), ("/huge", "a line of 20 MB")])
 def test_a_plugin_that_logs_without_end_fills_no_disk(place, probe, record, path, named):
     """The bound holds while the request is being answered, too."""
     root = place.project()

@@ -27,7 +27,7 @@ from support.processes import heed_hangups
 
 SCAFFOLD = (sys.executable, "-m", "scaffold")
 GONE_WITHIN = 3.0  # seconds in which all must be gone that a command started
-OTHERWISE_HUNG = 90.0  # seconds after which a command counts as one that never ends
+OTHERWISE_HUNG = 300.0  # seconds after which a command counts as one that never ends
 
 # compiles in 0.1 s: what matters here is how a build ends, not what is built
 TINY = {

@@ -112,7 +112,7 @@ impl HttpContext for Stream {
                 }
             }
             "/flood" => (0..1000).for_each(|number| info!("{number} {}", "x".repeat(100_000))),
-            "/huge" => info!("{}", "x".repeat(100_000_000)),
+            "/huge" => info!("{}", "x".repeat(20_000_000)),
             "/hostile" => info!("\u{1b}]0;x\u{7}\u{1b}[2J\nerror: forged\n::stop-commands::x"),
             "/local" => self.send_http_response(418, vec![("x-local", "yes")], Some(b"short and stout")),
             "/vm" => {

@@ -32,7 +32,10 @@ SOURCES = HERE.parent / "scaffold"
 CONTRIBUTING = HERE.parent / "CONTRIBUTING.md"
 
 SETTINGS = {  # by the field's name: what it is, and what it may be
-    "type": ("what kind of plugin it is", ", ".join(f"`{each}`" for each in TYPES)),
+    "type": (
+        "what kind of plugin it is: for requests, for connections, or beside them",
+        ", ".join(f"`{each}`" for each in TYPES),
+    ),
     "root_id": ("the name that tells the plugins in a module apart", "any text"),
     "triple": ("what the crate is compiled for", ", ".join(f"`{each}`" for each in TRIPLES)),
     "features": ("cargo features that every build of the plugin has, like `--features`", "a list of names"),

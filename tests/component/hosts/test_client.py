@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -89,3 +91,54 @@ def test_a_connection_that_is_gone(ends):
 def test_a_size_or_an_end_not_both(ends):
     with pytest.raises(UsageError):
         ends[0].receive(3, until=b"x")
+
+
+@contextmanager
+def answering(answer):
+    """A server that answers one request; its port, and what it received."""
+    received = []
+
+    def serve():
+        connection, _ = server.accept()
+        with connection:
+            received.append(connection.recv(65536))
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1], received
+        thread.join(5)
+
+
+def test_a_request_is_sent_byte_for_byte_and_its_answer_keeps_repeats():
+    headers = Headers([("X-A", "1"), ("x-b", "caf\xe9"), ("x-a", "2")])
+    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nContent-Length: 2\r\n\r\nok"
+    with answering(answer) as (port, received):
+        response, _ = client.send(port, Request("GET", "//a/../b//?q=%2F", headers), 5)
+    assert received == [
+        b"GET //a/../b//?q=%2F HTTP/1.1\r\n"
+        + f"host: localhost:{port}\r\n".encode()
+        + b"X-A: 1\r\nx-b: caf\xe9\r\nx-a: 2\r\n\r\n"
+    ]
+    assert (response.status, response.body) == (200, b"ok")
+    assert response.headers.getlist("set-cookie") == ["a=1", "b=2"]
+
+
+def test_a_connection_whose_bytes_drip_is_given_up_when_its_time_is_over(ends):
+    connection, other = ends
+    over = threading.Event()
+
+    def drip():
+        for _ in range(100):
+            other.sendall(b"x")
+            if over.wait(0.05):
+                return
+        other.close()
+
+    thread = threading.Thread(target=drip, daemon=True)
+    thread.start()
+    with pytest.raises(HostError, match=r"nothing more arrived within 0\.3 s, after b'x+'"):
+        connection.receive(until=b"never")
+    over.set()
+    thread.join(5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from support.deployments import edited, recorded
 
 from scaffold.core import process
+from scaffold.errors import HostError
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.target import attach, forget
 
@@ -88,3 +90,16 @@ def test_two_commands_do_not_change_a_deployment_at_once(tmp_path):
         other = subprocess.Popen([sys.executable, "-c", code, place], stdout=subprocess.PIPE)
         assert not process.readable(other.stdout, seconds=1.5)
     assert other.communicate(timeout=30)[0] == b"locked\n"
+
+
+def test_a_port_that_another_program_has_is_not_free(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert not deployments.is_free(port)
+        with pytest.raises(HostError, match=f"port {port} is taken by ") as caught:
+            deployments.check_free(port)
+        assert caught.value.hint == "--port 0 takes any free one"
+        recorded(tmp_path, port=port)
+        with pytest.raises(HostError, match=f"port {port} is taken by the deployment of {tmp_path}"):
+            deployments.check_free(port)
+    assert deployments.is_free(port)

@@ -8,13 +8,16 @@ without it, the folders of the file's package. `known` says why nothing has to n
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import re
 import shutil
 import signal
 import site
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tomllib
 import venv
@@ -28,6 +31,7 @@ from queue import SimpleQueue
 import psutil
 
 TIERS = ("unit", "component", "e2e")
+STOPPED = threading.Event()  # by Ctrl-C or SIGTERM: an exception in a handler may be lost
 FAILED, TOO_LONG = 1, -1  # pytest's exit code when a test failed; ours when it took too long
 NOT_COPIED = (".git", ".venv", ".*_cache", ".hypothesis", "target", "__pycache__", "dist")
 PYTEST = ("-m", "pytest", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider", "--hypothesis-seed=0")
@@ -77,14 +81,16 @@ def mutants(root: Path, only: str) -> list[Mutant]:
     return found
 
 
+class Stopped(Exception):
+    """Somebody has interrupted us."""
+
+
 class Copy:
     """A copy of the repository, with an environment in which `scaffold` is that copy."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.tree, own = folder / "tree", folder / "venv"
         folder.mkdir(mode=0o755)  # some tests are another user's
-        self.child: subprocess.Popen[str] | None = None
-        self.stopped = False
         shutil.copytree(root, self.tree, ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
         venv.create(own, symlinks=True)
         theirs = f"import site; site.addsitedir({site.getsitepackages()[0]!r})"
@@ -101,32 +107,30 @@ class Copy:
         self.env = os.environ | {"PATH": f"{own / 'bin'}:{os.environ['PATH']}", "TMPDIR": str(folder)}
         self.env["SCAFFOLD_TESTS_TARGET"] = str(folder / "target")
 
-    def pytest(self, *words: str, seconds: float | None = None) -> tuple[int, str]:
-        """The exit code of pytest, and what it printed."""
-        argv = [self.python, *PYTEST, *words]
+    def pytest(self, *words: str, seconds: float = math.inf) -> tuple[int, str]:
+        """The exit code of pytest, and what it printed. Raises `Stopped`."""
+        argv, deadline = [self.python, *PYTEST, *words], time.monotonic() + seconds
         with tempfile.TemporaryFile("w+") as out:
-            self.child = subprocess.Popen(
+            child = subprocess.Popen(
                 argv, cwd=self.tree, env=self.env, stdout=out, stderr=out, text=True, start_new_session=True
             )
-            try:
-                code = TOO_LONG if self.stopped else self.child.wait(seconds)
-            except subprocess.TimeoutExpired:
-                code = TOO_LONG
-            self.end()
+            while child.poll() is None and time.monotonic() < deadline and not STOPPED.is_set():
+                time.sleep(0.05)
+            code = TOO_LONG if child.poll() is None else child.returncode
+            self._end(child)
+            if STOPPED.is_set():
+                raise Stopped
             out.seek(0)
             return code, out.read()
 
-    def end(self) -> None:
+    def _end(self, child: subprocess.Popen[str]) -> None:
         """End pytest, with what it started: some bugs let a process live on in a group of its own."""
         for number, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 60.0)):
-            try:
-                if self.child:
-                    os.killpg(self.child.pid, number)
-                    self.child.wait(seconds)
-            except (ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
-                continue
+            with suppress(ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
+                os.killpg(child.pid, number)
+                child.wait(seconds)
         for left in psutil.process_iter():
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, OSError):
                 if left.environ().get("TMPDIR") == self.env["TMPDIR"]:
                     left.kill()
 
@@ -143,8 +147,8 @@ class Copy:
                     if code not in (0, FAILED, TOO_LONG):
                         raise ValueError(f"{mutant.name}: pytest ended with {code}:\n{output[-800:]}")
                     if code:
-                        lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-                        return tier, (lines or ["it took too long"])[0].partition(" - ")[0]
+                        told = re.search(r"^(FAILED|ERROR) tests/.*?(?= - |$)", output, re.MULTILINE)
+                        return tier, told[0] if told else "it took too long"
             return "", "nothing noticed"
         finally:
             path.write_text(text)
@@ -167,23 +171,20 @@ def run(
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(jobs) as pool:
         Path(folder).chmod(0o755)
         copies = [Copy(root, Path(folder) / str(number)) for number in range(jobs)]
+        for tier in tiers if checked else ():
+            tests = sorted({test for mutant in chosen for test in mutant.of_tier(tier, root)})
+            code, output = copies[0].pytest(f"-n{jobs}", *tests) if tests else (0, "")
+            if code:
+                raise ValueError(f"a test of {tier}/ fails without any bug:\n{output[-2000:]}")
+        for copy in copies:
+            idle.put(copy)
+        futures = {pool.submit(one, mutant): mutant.name for mutant in chosen}
         try:
-            for tier in tiers if checked else ():
-                tests = sorted({test for mutant in chosen for test in mutant.of_tier(tier, root)})
-                code, output = copies[0].pytest(f"-n{jobs}", *tests) if tests else (0, "")
-                if code:
-                    raise ValueError(f"a test of {tier}/ fails without any bug:\n{output[-2000:]}")
-            for copy in copies:
-                idle.put(copy)
-            futures = {pool.submit(one, mutant): mutant.name for mutant in chosen}
             for future in as_completed(futures):
                 seen[futures[future]], test = future.result()
                 print(f"{futures[future]}: {test}", flush=True)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            for copy in copies:
-                copy.stopped = True
-                copy.end()
     return seen
 
 
@@ -196,8 +197,8 @@ def main() -> int:
     parser.add_argument("--unchecked", action="store_true", help="don't run the tests without a bug first")
     parser.add_argument("--root", default=Path(__file__).parents[2], type=Path, help="the repository")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: STOPPED.set())
     tiers = TIERS[: TIERS.index(args.tier) + 1]
     try:
         chosen = mutants(args.root, args.only)
@@ -205,7 +206,7 @@ def main() -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except Stopped:
         return 130
     unseen = [mutant for mutant in chosen if not seen[mutant.name]]
     later = [mutant for mutant in unseen if not any(mutant.of_tier(tier, args.root) for tier in tiers)]

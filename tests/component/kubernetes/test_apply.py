@@ -555,6 +555,18 @@ def test_a_context_that_means_another_cluster_now_is_left_alone(here, home, tmp_
     assert len(applied.load(tmp_path)) == 1
 
 
+def test_what_cannot_be_removed_keeps_no_other_from_being_removed(here, tmp_path):
+    apply(tmp_path)
+    (first,) = applied.load(tmp_path)
+    applied.forget(tmp_path, first)
+    applied.add(tmp_path, replace(first, server="https://elsewhere.example"))
+    apply(tmp_path, istio(name="other"))
+    with pytest.raises(TargetError, match=r"was applied to https://elsewhere\.example"):
+        remove(tmp_path)
+    assert [each.name for each in applied.load(tmp_path)] == ["hello-world"]
+    assert [path.rpartition("/")[2] for path in here.objects if "wasmplugins" in path] == ["hello-world"]
+
+
 def test_a_plugin_that_was_applied_from_another_image_says_so(here, tmp_path, said):
     apply(tmp_path)
     moved = replace(HTTP, image=replace(HTTP.image, manifest_digest="sha256:" + "3" * 64))

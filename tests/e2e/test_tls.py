@@ -16,7 +16,6 @@ from support.network_plugins import tap
 
 import scaffold
 from scaffold.core import files
-from scaffold.errors import UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.options import RunOptions
 from scaffold.hosts.plugin import Plugin
@@ -98,16 +97,3 @@ def test_tests_send_their_requests_over_https(copy, probe, run):
     (copy / "tests/test_https.py").write_text(TESTS)
     ran = run("scaffold", "test", "--root", copy, "--module", probe.path, "--tls")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-
-
-def test_what_is_no_pair_is_refused_by_name(tmp_path):
-    for name in ("one", "two"):
-        made = trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem
-        made.write_to_path(str(tmp_path / f"{name}.pem"))
-    one, two = tmp_path / "one.pem", tmp_path / "two.pem"
-    with pytest.raises(UsageError, match=r"one.pem and .*two.pem aren't a certificate and its key: KEY_VAL"):
-        _ = RunOptions(tls_cert=one, tls_key=two).settings
-    with pytest.raises(UsageError, match="No such file"):
-        _ = RunOptions(tls_cert=one, tls_key=tmp_path / "none.pem").settings
-    with pytest.raises(UsageError, match="a certificate for HTTPS needs its key"):
-        _ = RunOptions(tls_cert=one).settings

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trustme
 
 from scaffold.errors import UsageError
 from scaffold.hosts.options import RunOptions
@@ -103,3 +104,16 @@ def test_the_users_own_routes_say_which_host_goes_to_the_upstream():
 def test_what_one_plugin_gets_isnt_for_a_chain(options):
     with pytest.raises(UsageError, match="is for a single plugin"):
         RunOptions(**options).check_for_many(2)
+
+
+def test_https_takes_a_certificate_and_its_key(tmp_path):
+    one, two = tmp_path / "one.pem", tmp_path / "two.pem"
+    for path in (one, two):
+        trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
+    assert RunOptions(tls_cert=one, tls_key=one).settings.tls == (str(one), str(one))
+    with pytest.raises(UsageError, match=r"one.pem and .*two.pem aren't a certificate and its key: KEY_VAL"):
+        _ = RunOptions(tls_cert=one, tls_key=two).settings
+    with pytest.raises(UsageError, match="No such file"):
+        _ = RunOptions(tls_cert=one, tls_key=tmp_path / "none.pem").settings
+    with pytest.raises(UsageError, match="a certificate for HTTPS needs its key"):
+        _ = RunOptions(tls_cert=one).settings

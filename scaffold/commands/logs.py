@@ -11,7 +11,7 @@ from scaffold.core import times
 from scaffold.core.events import Logged, Noted, emit, until_interrupted
 from scaffold.errors import UsageError, nearest
 from scaffold.hosts.background import target as here
-from scaffold.hosts.envoy.log import OURS, Wanted
+from scaffold.hosts.envoy.log import OURS, Wanted, nothing_logged
 from scaffold.hosts.options import LEVELS
 
 
@@ -43,15 +43,6 @@ def logs(
         raise nothing_deployed(roots)
     is_empty = wanted == Wanted() and _is_empty(_lines(roots, wanted) or ())
     return _until_interrupted(lines, [nothing_logged("deploy")] if is_empty else [])
-
-
-def nothing_logged(command: str) -> Noted:
-    """What may be the reason that the log is empty, for a plugin that a command runs."""
-    return Noted(
-        "the plugin has logged nothing yet; if it should have: the SDK logs nothing without"
-        " `proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);` in `proxy_wasm::main!`,"
-        f" and `scaffold {command} --log-level debug` shows more"
-    )
 
 
 def _lines(roots: list[Path], wanted: Wanted, follow: bool = False) -> Iterator[Logged] | None:

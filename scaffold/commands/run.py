@@ -6,7 +6,6 @@ import shlex
 from contextlib import ExitStack
 from pathlib import Path
 
-from scaffold.commands.logs import nothing_logged
 from scaffold.core import files
 from scaffold.core.events import Noted, emit, step, until_interrupted
 from scaffold.hosts import source as plugins
@@ -14,6 +13,7 @@ from scaffold.hosts.background.deployments import check_free
 from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy import local as host
 from scaffold.hosts.envoy.admin import curl
+from scaffold.hosts.envoy.log import nothing_logged
 from scaffold.hosts.options import RunOptions
 from scaffold.project.projects import chained
 from scaffold.toolchain.options import BuildOptions

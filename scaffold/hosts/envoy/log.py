@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from scaffold.core.events import Logged
+from scaffold.core.events import Logged, Noted
 from scaffold.hosts.options import LEVELS
 
 BLOCK = 1 << 20  # bytes that are read at once; more than the longest line
@@ -99,6 +99,15 @@ class Wanted:
         """Those of a log's lines that are to be shown."""
         fitting = filter(self, lines)
         return fitting if self.tail is None else deque(fitting, maxlen=self.tail)
+
+
+def nothing_logged(command: str) -> Noted:
+    """What may be the reason that the log is empty, for a plugin that a command runs."""
+    return Noted(
+        "the plugin has logged nothing yet; if it should have: the SDK logs nothing without"
+        " `proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);` in `proxy_wasm::main!`,"
+        f" and `scaffold {command} --log-level debug` shows more"
+    )
 
 
 def lines_from(path: Path, position: int) -> tuple[list[bytes], int]:

@@ -13,8 +13,8 @@ import pytest
 from support import wasm_asm
 from support.commands import run
 
-from scaffold.commands.test import Job, Outcome
-from scaffold.errors import UNDER_PYTEST
+from scaffold.commands.test import Job, Outcome, _in_parallel
+from scaffold.errors import UNDER_PYTEST, ProjectError
 from scaffold.hosts.envoy.log import Log
 from scaffold.hosts.exchange import Exchange, Response
 from scaffold.hosts.unix_http import UnixConnection
@@ -162,3 +162,28 @@ def test_a_chain_needs_a_module_for_each_of_its_plugins(tmp_path, number):
     ran = ran_as_scaffold_test_does(tmp_path, *["--proxy-module=plugin.wasm"] * number, "--rootdir=.")
     assert ran.code == UNDER_PYTEST + 2, ran.out
     assert f"--proxy-module occurs {number} times, but the chain is one, two" in ran.out
+
+
+# --- several runs at once
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """The tests of two plugins, of which `-k WORD` selects some."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "test_it.py").write_text(f"def test_{name}(): pass\n\ndef test_both(): pass\n")
+    return lambda word: [Job(name, tmp_path / name, "envoy", ["-q", "-k", word]) for name in ("one", "two")]
+
+
+@pytest.mark.parametrize(("word", "passed"), [("both", [1, 1]), ("one", [1, 0]), ("two", [0, 1])])
+def test_a_plugin_without_any_of_the_selected_tests_does_not_fail_the_others(jobs, word, passed):
+    reports = _in_parallel(jobs(word), some=True)
+    assert [report.plugin for report in reports] == ["one", "two"]
+    assert [report.outcomes[0].passed for report in reports] == passed
+    assert reports.exit_code == 0
+
+
+def test_where_no_plugin_has_any_of_them_that_is_an_error(jobs):
+    with pytest.raises(ProjectError, match="no tests ran"):
+        _in_parallel(jobs("none"), some=True)

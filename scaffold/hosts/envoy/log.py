@@ -70,8 +70,8 @@ class Line:
 
     @property
     def serious(self) -> bool:
-        """Whether it is about something that went wrong."""
-        return self.level in SERIOUS
+        """Whether it is about something that went wrong; of a crash, only the line that says what it was."""
+        return self.level in SERIOUS and (self.logger != "backtrace" or self.text.startswith("Caught "))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from support.odd_modules import build
 
 from scaffold.core.versions import Version
 from scaffold.hosts.envoy import running
-from scaffold.hosts.envoy.log import Log
+from scaffold.hosts.envoy.log import Line, Log
 from scaffold.hosts.plugin import Plugin
 from scaffold.wasm.module import WasmModule
 
@@ -76,3 +76,17 @@ def test_a_plugin_that_refuses_to_have_no_configuration(tmp_path, words, configu
     assert ("which has no configuration" in error.message) is hinted
     assert ("--config FILE" in (error.hint or "")) is hinted
     assert ("`configuration = " in (error.hint or "")) is hinted
+
+
+def test_a_crash_is_one_line_without_the_addresses():
+    texts = [
+        "Caught Segmentation fault, suspect faulting address 0x2fa0",
+        "Backtrace (use tools/stack_decode.py)",
+    ]
+    lines = [Line("critical", "backtrace", text) for text in [*texts, "#0: [0x7f7c750b4050]", "#1: [0x55a5]"]]
+    lines.insert(0, Line("error", "wasm", "Function: proxy_on_request_headers failed"))
+    assert running.died(-11, lines).message.splitlines() == [
+        "Envoy ended by signal 11",
+        "Function: proxy_on_request_headers failed",
+        "Caught Segmentation fault, suspect faulting address 0x2fa0",
+    ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from scaffold.core.text import indented
+from scaffold.errors import UsageError
 
 REQUEST_ID = "x-request-id"  # the header that tells a request from all others
 
@@ -147,6 +148,11 @@ class Sides(Protocol):
     """What a host can say of an exchange or a connection; a look may cost it a question."""
 
     @property
+    def knows_upstream(self) -> bool:
+        """Whether the traffic goes to the built-in upstream, which records what it receives."""
+        ...
+
+    @property
     def upstream(self) -> Request | None:
         """The request as the upstream received it; None when it never arrived there."""
         ...
@@ -169,6 +175,7 @@ class Seen:
     upstream: Request | None = None
     requests: list[Request] = field(default_factory=list)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    knows_upstream: bool = True
 
 
 @dataclass(frozen=True, repr=False)
@@ -188,8 +195,11 @@ class Exchange:
     _sides: Sides = field(default_factory=Seen)
 
     def __repr__(self) -> str:
-        names = ("request", "response", "upstream", "logs", "details", "trapped")
-        return f"Exchange({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+        parts = {
+            name: repr(getattr(self, name)) for name in ("request", "response", "logs", "details", "trapped")
+        }
+        parts["upstream"] = repr(self._sides.upstream) if self._sides.knows_upstream else "(not recorded)"
+        return f"Exchange({', '.join(f'{name}={text}' for name, text in parts.items())})"
 
     @property
     def status(self) -> int:
@@ -198,7 +208,15 @@ class Exchange:
 
     @property
     def upstream(self) -> Request | None:
-        """The request as the upstream received it; None when it never arrived there."""
+        """The request as the built-in upstream received it; None when it never arrived there.
+
+        Raises `UsageError` when the traffic goes to another upstream, which records nothing for us.
+        """
+        if not self._sides.knows_upstream:
+            raise UsageError(
+                "what your own upstream received isn't known: only the built-in one records it",
+                hint="leave out --upstream and --bootstrap, or look at the response alone",
+            )
         return self._sides.upstream
 
     @property

@@ -111,7 +111,7 @@ class Verification:
         if probe.statuses:
             self._expect(probe, exchange)
             return
-        if exchange.status < 500 or exchange.upstream is not None:
+        if exchange.status < 500 or (self.host.origin and exchange.upstream is not None):
             return
         if not exchange.details and not exchange.trapped:  # Envoy has a word for each answer of its own
             emit(Noted(f"{chained(self.plugins)} answered the request itself, with {exchange.status}"))

@@ -94,6 +94,11 @@ class Observation:
             _ = self.requests if self._request_id is None else self.upstream
             self._observer.unsettled.discard(self)
 
+    @property
+    def knows_upstream(self) -> bool:
+        """Whether there is a built-in upstream."""
+        return self._observer.origin is not None
+
     @cached_property
     def requests(self) -> list[Request]:
         """What arrived at the built-in upstream."""

@@ -1,6 +1,7 @@
 import pytest
 
-from scaffold.hosts.exchange import Exchange, Headers, LogLines, Request, Response
+from scaffold.errors import UsageError
+from scaffold.hosts.exchange import Exchange, Headers, LogLines, Request, Response, Seen
 
 
 def test_the_path_is_the_target_without_its_query():
@@ -109,3 +110,11 @@ def test_an_exchange_answers_with_its_response():
 def test_what_a_failed_test_shows_of_the_log_commands_no_terminal():
     shown = repr(LogLines(["a\x1b[2J\nE   forged", "b"]))
     assert shown == "logs:\n  a\ufffd[2J\n  E   forged\n  b"
+
+
+def test_what_another_upstream_received_is_not_known():
+    exchange = Exchange(Request("GET", "/"), Response(), _sides=Seen(knows_upstream=False))
+    with pytest.raises(UsageError, match="only the built-in one records it"):
+        _ = exchange.upstream
+    assert "upstream=(not recorded)" in repr(exchange)
+    assert "upstream=None" in repr(Exchange(Request("GET", "/"), Response()))

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support import wasm_asm
+from support.processes import gone
 
 from scaffold.hosts.envoy.admin import Admin
 
@@ -84,8 +85,7 @@ def test_it_prints_where_and_what_is_logged_and_ends_when_asked(crate, number, c
         run.until(r"\[info\] Got \d+ HTTP headers in #2\.")
         children = psutil.Process(run.process.pid).children(recursive=True)
         assert run.end(number) == code
-        _, alive = psutil.wait_procs(children, 3)
-        assert not alive
+        assert gone(*[child.pid for child in children])
 
 
 def test_a_plugin_that_logged_nothing_is_told_of_at_the_end(probe, tmp_path):
@@ -109,8 +109,7 @@ def test_kill_9_takes_envoy_along(probe, tmp_path):
         children = psutil.Process(run.process.pid).children(recursive=True)
         assert any(child.name() == "envoy" for child in children)
         run.end(signal.SIGKILL)
-        _, alive = psutil.wait_procs(children, 3)
-        assert not alive
+        assert gone(*[child.pid for child in children])
 
 
 def test_a_module_runs_without_a_project(probe, tmp_path):

@@ -23,7 +23,7 @@ import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
-from support.commands import listing
+from support.commands import listing, terminal
 from support.foreign_templates import INSIDE, commit, git, hook, served, template, zipped
 from support.slow_servers import SLOW, answering, pouring
 
@@ -337,6 +337,32 @@ def test_a_filter_of_the_users_isnt_run_by_a_repositorys_attributes(
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("setting", ["templateDir", "hooksPath"])
+def test_no_hook_of_the_users_runs_in_a_repository_that_was_fetched(setting, mine, tmp_path, cache):
+    """`git init` would copy those of a template folder, and a checkout run them."""
+    mark, hooks = tmp_path / "ran", tmp_path / "theirs/hooks"
+    hooks.mkdir(parents=True)
+    for name in ("post-checkout", "post-index-change"):
+        hook(hooks.parent, f"#!/bin/sh\ntouch {mark}\n", name).joinpath("hooks", name).chmod(0o755)
+    section, folder = ("init", hooks.parent) if setting == "templateDir" else ("core", hooks)
+    commit(mine)
+    (cache / ".gitconfig").write_text(f"[{section}]\n\t{setting} = {folder}\n")
+    assert len(state(url(mine))[0]) == 40
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("scheme", ["file", "https"])
+def test_no_setting_turns_an_address_into_another_transport(scheme, mine, tmp_path, cache):
+    """Such as `ext`, which runs a program."""
+    mark = tmp_path / "ran"
+    address = url(mine) if scheme == "file" else "https://127.0.0.1:1/mine.git"
+    settings = f'[url "ext::touch {mark} "]\n\tinsteadOf = {address}\n[protocol "ext"]\n\tallow = always\n'
+    (cache / ".gitconfig").write_text(settings)
+    with pytest.raises((UsageError, ToolFailed)), fetched(address):
+        pass
+    assert not mark.exists()
+
+
 @pytest.mark.parametrize(
     "source", ["ext::sh -c 'touch ran'", "fd::1/x", "--upload-pack=touch/ran", "hg+https://x/y"]
 )
@@ -365,6 +391,17 @@ def repository(tmp_path):
     git(tmp_path / "served", "clone", "-q", "--bare", "mine", "mine.git")
     zipped(mine, tmp_path / "served" / "mine.zip")
     return tmp_path / "served", pin
+
+
+def test_nobody_is_asked_for_a_password_at_a_terminal_either(repository, tmp_path):
+    folder, _ = repository
+    code = "import sys; from scaffold.__main__ import main; sys.argv[0] = 'scaffold'; main()"
+    with served(folder, "secret") as place:
+        words = ("new", "a_filter", "--template", f"http://{place}/mine.git", "--no-input")
+        with terminal(sys.executable, "-c", code, *words, cwd=tmp_path) as shown:
+            assert shown.end() == 2, shown.seen
+    assert "asks for a password or a key" in shown.seen
+    assert "Username" not in shown.seen
 
 
 @pytest.mark.parametrize("user", ["", "user@", "user:wrong-secret@"])

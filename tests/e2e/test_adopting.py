@@ -208,6 +208,9 @@ def test_members_that_inherit_a_range_move_together_with_their_callers_and_the_l
     root = made(tmp_path / "ws", **files)
     assert run("cargo", "generate-lockfile", cwd=root).returncode == 0
     commit(root)
+    before = contents(root)
+    assert run("scaffold", "adopt", "--dry-run", cwd=root / "one").returncode == 0
+    assert contents(root) == before
     ran = run("scaffold", "adopt", cwd=root / "one")
     assert ran.returncode == 0, ran.stderr
     assert {"../Cargo.lock", "../Cargo.toml", "../two/src/lib.rs"} <= set(ran.stdout.split())

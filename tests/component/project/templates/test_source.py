@@ -565,6 +565,35 @@ def test_the_body_of_a_redirect_is_not_read(mine, tmp_path):
 
 
 @pytest.mark.faults("R22", injected="a template's zip file without an end", seen="exit code 3 after 64 MB")
+def replying(status, headers="", body=b""):
+    """A server that gives every request this answer."""
+
+    def answer(client, over):
+        client.recv(65536)
+        head = f"HTTP/1.1 {status}\r\n{headers}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        client.sendall(head.encode() + body)
+
+    return answering(answer)
+
+
+def test_redirects_without_an_end_are_given_up():
+    with replying("302 Found", "Location: /mine.zip\r\n") as place:
+        with pytest.raises(MachineError) as caught, fetched(f"http://{place}/mine.zip"):
+            pass
+        assert caught.value.message == f"http://{place}/mine.zip redirects in circles"
+
+
+@pytest.mark.parametrize("status", ["500 Broken", "203 Other", "404 None", "403 No"])
+def test_what_comes_with_another_status_is_not_unpacked(status, mine, tmp_path):
+    """Though it might be a template."""
+    page = zipped(mine, tmp_path / "mine.zip").read_bytes()
+    with replying(status, body=page) as place:
+        with pytest.raises((MachineError, UsageError)) as caught, fetched(f"http://{place}/mine.zip"):
+            pass
+        told = {"404": "there is nothing at", "403": "asks for a password"}
+        assert told.get(status[:3], f"answers {status[:3]}, not with a file") in caught.value.message
+
+
 def test_a_zip_file_without_an_end(tmp_path):
     sent = []
     with answering(pouring(b"HTTP/1.1 200 OK\r\n\r\n", sent)) as place:

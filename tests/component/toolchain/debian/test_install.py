@@ -189,11 +189,12 @@ def test_it_is_removed_with_all_that_belongs_to_it(machine, debian):
     debian()
     toolchain.find(WASI)
     (home() / ".debian-half").mkdir()
+    (home() / "mine").mkdir()  # not ours
     downloads = files.cache_dir() / "toolchains/archives"
     downloads.mkdir(parents=True)
     (downloads / "rust.deb").write_bytes(bytes(5000))
     assert setup(remove=True) is None
-    assert lying_about() == [".lock"]
+    assert lying_about() == [".lock", "mine"]
     assert not downloads.exists()
     assert any(note.startswith(f"removed {private.folder()} (") for note in machine.notes())
     assert "removed the remains of an unfinished installation (5 kB)" in machine.notes()

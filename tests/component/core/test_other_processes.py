@@ -151,9 +151,11 @@ def test_a_process_in_a_container_is_not_found(tmp_path):
     inside = "import os, sys, time; os.chroot('/proc/self/root/usr'); print(1, flush=True); time.sleep(300)"
     argv = [sys.executable, "-c", inside, "0300", "303"]
     with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE) as child:
-        assert child.stdout.readline() == b"1\n"
-        assert child.pid not in process.find("0300", "303")
-        child.kill()
+        try:
+            assert child.stdout.readline() == b"1\n"
+            assert child.pid not in process.find("0300", "303")
+        finally:
+            child.kill()
     with process.spawn(["sleep", "0300", "303"], cwd=tmp_path) as child:
         assert child.pid in process.find("0300", "303")
 

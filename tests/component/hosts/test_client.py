@@ -113,7 +113,7 @@ def answering(answer):
 
 def test_a_request_is_sent_byte_for_byte_and_its_answer_keeps_repeats():
     headers = Headers([("X-A", "1"), ("x-b", "caf\xe9"), ("x-a", "2")])
-    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nContent-Length: 2\r\n\r\nok"
+    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 2\r\n\r\nok"
     with answering(answer) as (port, received):
         response, _ = client.send(port, Request("GET", "//a/../b//?q=%2F", headers), 5)
     assert received == [

@@ -106,3 +106,17 @@ def test_text_is_utf_8_and_nothing_is_changed_in_it(tmp_path):
     path.write_bytes(b"\xff")
     with pytest.raises(UnicodeDecodeError):
         read_text(path)
+
+
+def test_a_file_that_becomes_a_pipe_once_it_was_looked_at_is_refused(tmp_path, monkeypatch):
+    path, opens = tmp_path / "file", os.open
+    path.write_text("regular")
+
+    def swapped(name, flags):
+        path.unlink()
+        os.mkfifo(path)
+        return opens(name, flags)
+
+    monkeypatch.setattr(os, "open", swapped)
+    with pytest.raises(foreign_files.Unreadable, match="it is a pipe, not a regular file"):
+        foreign_files.open_regular(path)

@@ -24,7 +24,7 @@ from scaffold.cli.commands import cli
 from scaffold.cli.group import Operation
 from scaffold.core import option_fields as options
 from scaffold.hosts import client, exchange
-from scaffold.hosts.upstream import routes
+from scaffold.hosts.upstream import httpbin
 from scaffold.project.crate import TABLE, TRIPLES, TYPES, Settings
 
 HERE = Path(__file__).parent
@@ -277,7 +277,7 @@ def _upstream() -> Iterator[str]:
     told = {"this page": "a page that lists these"}
     rows = (
         [f"`{path}{route.rest}`", told.get(route.about, route.about)]
-        for path, route in routes._ROUTES.items()
+        for path, route in httpbin._ROUTES.items()
     )
     yield from _table("path | answer", rows)
 

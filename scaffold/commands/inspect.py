@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scaffold.core.text import escaped
 from scaffold.hosts import source as plugins
-from scaffold.hosts.docker import foreign_images
+from scaffold.hosts.docker import image_hint
 from scaffold.oci.consumers import Consumer, Packed, consumers
 from scaffold.oci.module_layer import OpenBlob, unpack
 from scaffold.oci.plugin_info import PluginInfo
@@ -80,12 +80,12 @@ def inspect(target: str, *, remote: bool = False, plain_http: bool = False) -> M
     if not remote and plugins.is_file(target):
         return report(WasmFile.read(Path(target)))
     reference, store = Reference.parse(target), Store()
-    with foreign_images.named(target):
+    with image_hint.named(target):
         manifest = None if remote else store.find(reference) if reference.local else store.get(reference)
     if manifest:
         return _report(reference, "the local images", manifest, store.blobs.open)
     remote_image = transfer.fetched(reference, store, plain_http=plain_http)
-    with foreign_images.named(target), remote_image as (manifest, ingest):
+    with image_hint.named(target), remote_image as (manifest, ingest):
         return _report(reference, reference.registry, manifest, ingest.open)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scaffold.errors import UsageError
-from scaffold.hosts.docker import foreign_images
+from scaffold.hosts.docker import image_hint
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer
 from scaffold.oci.registry.transfer import Transferred
@@ -18,5 +18,5 @@ def pull(image: str, *, plain_http: bool = False) -> Transferred:
     reference = Reference.parse(image)
     if reference.local:
         raise UsageError(f"`{reference}` doesn't name a registry", hint="write REGISTRY/NAME:TAG")
-    with foreign_images.named(image):
+    with image_hint.named(image):
         return Transferred.of(reference, transfer.download(reference, Store(), plain_http=plain_http))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scaffold.errors import MachineError, UsageError
-from scaffold.hosts.docker import foreign_images
+from scaffold.hosts.docker import image_hint
 from scaffold.oci.module_layer import read_verified
 from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer
@@ -19,7 +19,7 @@ def push(image: str, *, plain_http: bool = False) -> Transferred:
     module, `RegistryError` if the registry can't be reached, refuses, or stores other bytes than we sent.
     """
     reference, store = Reference.parse(image), Store()
-    with foreign_images.named(image):
+    with image_hint.named(image):
         manifest = _find(store, reference)
     if reference.local:
         short = f"{reference.repository.removeprefix('library/')}:{reference.tag or 'latest'}"

@@ -27,7 +27,7 @@ _UNUSED = 30 * 86400.0  # seconds until an unused module is removed
 _IN_USE = 3600.0  # seconds in which a command may still be about to read a module
 
 if TYPE_CHECKING:
-    from scaffold.hosts.envoy.own_slot import Slot
+    from scaffold.hosts.envoy.user_filter import Slot
     from scaffold.oci.plugin_info import PluginInfo
     from scaffold.oci.reference import Reference
     from scaffold.oci.spec import Manifest
@@ -256,13 +256,13 @@ def open_image(name: str) -> OpenedImage:
 
     Raises `UsageError` for an image that is missing and doesn't name a registry.
     """
-    from scaffold.hosts.docker import foreign_images
+    from scaffold.hosts.docker import image_hint
     from scaffold.oci.module_layer import unpack
     from scaffold.oci.reference import Reference
     from scaffold.oci.store import Store
 
     reference, store = Reference.parse(name), Store()
-    with foreign_images.named(name):
+    with image_hint.named(name):
         manifest = store.get(reference) or _downloaded(name, reference, store)
     unpacked = unpack(manifest, reference, store.blobs.open)
     return OpenedImage(reference, manifest, unpacked.info, _cached(unpacked.module, unpacked.wasm.digest))

@@ -14,7 +14,7 @@ from scaffold.errors import UsageError, choose
 from scaffold.kubernetes.options import ClusterOptions, resource_name
 from scaffold.kubernetes.pinned_plugin import Pin
 from scaffold.oci.plugin_info import MODULE_DIGEST
-from scaffold.wasm import envoy_versions as versions
+from scaffold.wasm import proxy_features as versions
 
 if TYPE_CHECKING:
     import yaml

@@ -18,7 +18,7 @@ from scaffold.kubernetes.options import ClusterOptions, resource_name
 from scaffold.kubernetes.pinned_plugin import HttpSource, Pin, module_source
 from scaffold.oci.spec import dump
 from scaffold.project.envoy_clusters import UPSTREAM, Address, parse_upstream
-from scaffold.wasm import envoy_versions as versions
+from scaffold.wasm import proxy_features as versions
 
 TARGET = "envoy"
 PORT = 8080

@@ -15,7 +15,7 @@ from scaffold.kubernetes import wasm_filter as wasm
 from scaffold.kubernetes.documents import Document, check_type, require_scope, resource_metadata
 from scaffold.kubernetes.options import ClusterOptions
 from scaffold.kubernetes.pinned_plugin import FileSource, HttpSource, Pin, module_source
-from scaffold.wasm import envoy_versions as versions
+from scaffold.wasm import proxy_features as versions
 
 TARGET = "istio-envoyfilter"
 NAMESPACE = "default"

@@ -19,7 +19,7 @@ from scaffold.kubernetes.documents import (
 )
 from scaffold.kubernetes.options import MODES, PHASES, ClusterOptions
 from scaffold.kubernetes.pinned_plugin import HttpSource, Pin, hexadecimal, image_source
-from scaffold.wasm import envoy_versions as versions
+from scaffold.wasm import proxy_features as versions
 
 TARGET = "istio"
 NAMESPACE = "default"

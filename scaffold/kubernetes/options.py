@@ -18,7 +18,7 @@ from scaffold.core.versions import Version
 from scaffold.errors import UsageError, choose
 from scaffold.project.envoy_clusters import parse_upstream
 from scaffold.project.vm_environment import Variable, parse_variables
-from scaffold.wasm import envoy_versions as versions
+from scaffold.wasm import proxy_features as versions
 
 PHASES = {"authn": "AUTHN", "authz": "AUTHZ", "stats": "STATS"}
 MODES = {"client": "CLIENT", "server": "SERVER", "both": "CLIENT_AND_SERVER"}

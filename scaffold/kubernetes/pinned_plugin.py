@@ -11,7 +11,7 @@ from scaffold.kubernetes.options import ClusterOptions
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import ImageError
-from scaffold.wasm import envoy_versions as versions
+from scaffold.wasm import proxy_features as versions
 
 ManifestDigest = NewType("ManifestDigest", str)  # "sha256:" and 64 hexadecimal digits, as is the other
 ModuleDigest = NewType("ModuleDigest", str)

@@ -9,7 +9,7 @@ from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.kubernetes.documents import Document, configuration, root_id
 from scaffold.kubernetes.options import FAILURE_POLICIES, ClusterOptions
 from scaffold.kubernetes.pinned_plugin import FileSource, HttpSource, Pin, hexadecimal
-from scaffold.wasm import envoy_versions as versions
+from scaffold.wasm import proxy_features as versions
 
 DOWNLOAD_TIMEOUT = "30s"
 _TRIES = 5  # Envoy's default is two, after which it never tries again

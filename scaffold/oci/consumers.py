@@ -25,7 +25,7 @@ from scaffold.oci.spec import (
     Manifest,
 )
 from scaffold.wasm import check as abi
-from scaffold.wasm import envoy_versions as versions
+from scaffold.wasm import proxy_features as versions
 from scaffold.wasm.module import WasmFile
 
 _IMAGE_CONFIGS = (IMAGE_CONFIG, "application/vnd.docker.container.image.v1+json")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.errors import ProjectError, UsageError, nearest
+from scaffold.project import cdylib_hint
 from scaffold.project import envoy_clusters as clusters
-from scaffold.project import misplaced_plugin
 from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, read_manifest, settings_in
 from scaffold.project.config_validation import Schema, content_of
 from scaffold.project.probe_request import Probe
@@ -77,7 +77,7 @@ class Project:
             raise ProjectError(message, hint=_root_hint(root, manifest))
         if not makes_cdylib(manifest):
             is_workspace = "workspace" in manifest
-            hint = _root_hint(root, manifest) if is_workspace else misplaced_plugin.hint(root, manifest)
+            hint = _root_hint(root, manifest) if is_workspace else cdylib_hint.hint(root, manifest)
             raise ProjectError(f"{path} doesn't build a cdylib, the crate type of wasm modules", hint=hint)
         table = settings_in(package.get("metadata"), "package.metadata", path)
         settings = _settings(table, path, package["name"])

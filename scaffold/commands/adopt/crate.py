@@ -12,7 +12,7 @@ from scaffold.commands.adopt.committed import Committed
 from scaffold.core.events import Warned, emit
 from scaffold.errors import ProjectError
 from scaffold.oci.plugin_info import RUNTIME_CONFIG_NAME, read_runtime_config
-from scaffold.project import misplaced_plugin, rust_text
+from scaffold.project import cdylib_hint, rust_text
 from scaffold.project.cargo_toml import FILE, NAME, makes_cdylib, parse_manifest, table
 from scaffold.project.crate import TRIPLES
 from scaffold.project.templates.crates_of_sdk import Crates
@@ -146,7 +146,7 @@ class Crate:
         if not isinstance(self._manifest.get("package"), dict):
             raise no_package(path)
         if not makes_cdylib(self._manifest):
-            hint = misplaced_plugin.hint(path.parent, self._manifest)
+            hint = cdylib_hint.hint(path.parent, self._manifest)
             raise ProjectError(f"{path} doesn't build a cdylib, the crate type of wasm modules", hint=hint)
 
     def _settings(self) -> tuple[dict[str, Any], dict[str, str]]:

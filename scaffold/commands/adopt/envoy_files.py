@@ -10,9 +10,9 @@ from typing import Any
 from scaffold.commands.adopt.committed import Committed
 from scaffold.core import host_names, yaml_text
 from scaffold.core.events import Noted, Warned, emit
-from scaffold.hosts.envoy import own_slot, user_bootstrap
-from scaffold.hosts.envoy.own_slot import Slot
+from scaffold.hosts.envoy import user_bootstrap, user_filter
 from scaffold.hosts.envoy.resources import Config
+from scaffold.hosts.envoy.user_filter import Slot
 from scaffold.project.called_clusters import names_in
 from scaffold.project.envoy_clusters import GRPC, NAME, UPSTREAM, Address
 
@@ -40,7 +40,7 @@ def read(
     `names` are what it may be called there; one that is `alone` in the repository may have any name. The
     sources among the texts say which clusters it calls.
     """
-    plain = {own_slot.plain(name) for name in names}
+    plain = {user_filter.plain(name) for name in names}
     for path, bootstrap in _bootstraps(committed, texts):
         slots = user_bootstrap.slots(bootstrap, kind)
         named = [slot for known, slot in slots if known & plain]

@@ -18,7 +18,7 @@ from scaffold.errors import UsageError
 from scaffold.hosts.exchange import REQUEST_ID
 from scaffold.project.envoy_clusters import UPSTREAM, Address
 from scaffold.project.vm_environment import Variable
-from scaffold.wasm import envoy_versions
+from scaffold.wasm import proxy_features
 
 Config = dict[str, Any]
 
@@ -126,7 +126,7 @@ def reloading(version: Version) -> Config:
 
     Otherwise every later request gets a 503.
     """
-    if not envoy_versions.has(envoy_versions.FAILURE_POLICY, version):
+    if not proxy_features.has(proxy_features.FAILURE_POLICY, version):
         return {}
     return {"failure_policy": "FAIL_RELOAD", "reload_config": {"backoff": {"base_interval": "0.1s"}}}
 
@@ -134,7 +134,7 @@ def reloading(version: Version) -> Config:
 def environment(variables: Sequence[Variable], version: Version) -> Config:
     """The environment variables of a VM. Raises `UsageError` for an Envoy that has none."""
     if variables:
-        envoy_versions.require(envoy_versions.ENVIRONMENT, version)
+        proxy_features.require(proxy_features.ENVIRONMENT, version)
     host = [one.name for one in variables if one.value is None]
     own = {one.name: one.value for one in variables if one.value is not None}
     return ({"host_env_keys": host} if host else {}) | ({"key_values": own} if own else {})
@@ -147,7 +147,7 @@ def stop_iteration(kind: str, version: Version) -> Config:
     """
     if kind != "http":
         raise UsageError(f"--allow-stop-iteration is for HTTP plugins, and this is a {_CALLED[kind]}")
-    envoy_versions.require(envoy_versions.STOP_ITERATION, version)
+    proxy_features.require(proxy_features.STOP_ITERATION, version)
     return {"allow_on_headers_stop_iteration": True}
 
 

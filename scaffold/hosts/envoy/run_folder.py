@@ -16,8 +16,8 @@ from scaffold.core.foreign_files import read_bytes
 from scaffold.core.versions import Version
 from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
-from scaffold.hosts.envoy.own_slot import FAILURES
 from scaffold.hosts.envoy.resources import Chain, Config
+from scaffold.hosts.envoy.user_filter import FAILURES
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import SERVICE, Plugin
 from scaffold.project.envoy_clusters import UPSTREAM, Address

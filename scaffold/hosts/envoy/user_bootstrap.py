@@ -16,10 +16,10 @@ from typing import Any
 from scaffold.core import yaml_text
 from scaffold.core.foreign_files import read_text, remedy
 from scaffold.errors import ProjectError
-from scaffold.hosts.envoy import own_slot
 from scaffold.hosts.envoy import resources as envoy_config
-from scaffold.hosts.envoy.own_slot import Slot
+from scaffold.hosts.envoy import user_filter
 from scaffold.hosts.envoy.resources import Chain, Config
+from scaffold.hosts.envoy.user_filter import Slot
 from scaffold.project.envoy_clusters import Address
 
 MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -103,7 +103,7 @@ def _no_place(filters: Chain, source: Path) -> ProjectError:
 
 def slot_of(bootstrap: Config, kind: str, name: str) -> Slot | None:
     """What a bootstrap says of the plugin called `name`, if it runs that already, as `kind` or as another."""
-    plain = own_slot.plain(name)
+    plain = user_filter.plain(name)
     return next((slot for names, slot in slots(bootstrap, kind) if plain in names), None)
 
 
@@ -111,7 +111,7 @@ def slots(bootstrap: Config, kind: str) -> list[tuple[frozenset[str], Slot]]:
     """Every place of a plugin, with the names that it is known by; those that run it as `kind` are first."""
     kinds = sorted(envoy_config.TYPES, key=lambda each: each != kind)
     read = copy.deepcopy(bootstrap)
-    return [slot for each in kinds for slot in own_slot.every(_chains(read, each), each)]
+    return [slot for each in kinds for slot in user_filter.every(_chains(read, each), each)]
 
 
 def clusters(bootstrap: Config) -> dict[str, Address]:
@@ -191,7 +191,7 @@ def _replaced(bootstrap: Config, filters: Chain, names: Sequence[str]) -> Chain:
         return [
             slot
             for slot in slots
-            if not own_slot.replace(_chains(bootstrap, kind), kind, named.get(slot["name"], ""), slot)
+            if not user_filter.replace(_chains(bootstrap, kind), kind, named.get(slot["name"], ""), slot)
         ]
 
     by_kind = {"http": filters.http, "network": filters.network, "service": filters.services}

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from scaffold.hosts.exchange import REQUEST_ID
-from scaffold.hosts.upstream import routes
+from scaffold.hosts.upstream import httpbin
 from scaffold.hosts.upstream.http1 import Received, Reply
 
 MOST_REQUESTS = 1000
@@ -59,10 +59,10 @@ class Recorder:
         """Record a request, and give the answer that was set for it, or else the built-in one."""
         self._record.add(received._replace(cluster=cluster))
         if self._answers:
-            answer = self._answers.get(routes.path_of(received)) or self._answers.get(None)
+            answer = self._answers.get(httpbin.path_of(received)) or self._answers.get(None)
             if answer:
                 return answer
-        return routes.answer(received)
+        return httpbin.answer(received)
 
     def control(self, received: Received) -> Reply:
         """Answer a request on the control socket; an invalid one gets a 400 with a sentence."""
@@ -70,7 +70,7 @@ class Recorder:
         question = f"{received.method.decode('latin-1')} {path}"
         try:
             if question == "GET /about":
-                return routes.json_reply({"count": self._record.count})
+                return httpbin.json_reply({"count": self._record.count})
             if question == "GET /requests":
                 return self._requests(**dict(parse_qsl(query, keep_blank_values=True)))
             if question == "PUT /answer":
@@ -78,10 +78,10 @@ class Recorder:
             elif question == "DELETE /answers":
                 self._answers.clear()
             else:
-                return routes.json_reply({"error": f"unknown: {question}"}, status=404)
+                return httpbin.json_reply({"error": f"unknown: {question}"}, status=404)
         except (ValueError, TypeError) as error:
-            return routes.json_reply({"error": str(error)}, status=400)
-        return routes.json_reply({})
+            return httpbin.json_reply({"error": str(error)}, status=400)
+        return httpbin.json_reply({})
 
     def _requests(self, since: str = "0", request_id: str | None = None) -> Reply:
         requests = self._record.newest_first(int(since))
@@ -101,8 +101,8 @@ class Recorder:
         after: float = 0.0,
         cut: bool = False,
     ) -> None:
-        answer = routes.reply(status, headers, base64.b64decode(body), trailers)
-        answer = answer._replace(after=routes.seconds(after), cut=cut)
+        answer = httpbin.reply(status, headers, base64.b64decode(body), trailers)
+        answer = answer._replace(after=httpbin.seconds(after), cut=cut)
         if path is None:
             self._answers.clear()  # the latest one counts, even before those for single paths
         self._answers[path] = answer

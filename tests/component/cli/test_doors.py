@@ -162,7 +162,7 @@ def test_it_starts_light(words):
         "scaffold.core.versions",
         "scaffold.project.envoy_clusters",
         "scaffold.project.vm_environment",
-        "scaffold.wasm.envoy_versions",
+        "scaffold.wasm.proxy_features",
     }
     assert words == "deploy --help" or not modules & options
     modules = cli | options | read_by_these | {"scaffold.errors"}

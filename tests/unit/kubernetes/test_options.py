@@ -6,7 +6,7 @@ from scaffold.errors import UsageError
 from scaffold.kubernetes import options as names
 from scaffold.kubernetes.options import ClusterOptions, Match
 from scaffold.project.vm_environment import Variable
-from scaffold.wasm import envoy_versions as versions
+from scaffold.wasm import proxy_features as versions
 
 LONG = "a" * 63
 

@@ -4,7 +4,7 @@ import select
 import pytest
 
 from scaffold.hosts.upstream.http1 import Received
-from scaffold.hosts.upstream.routes import answer
+from scaffold.hosts.upstream.httpbin import answer
 
 
 def test_headers_are_shown_as_httpbin_does(ask, say):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scaffold.errors import ProjectError
-from scaffold.project import misplaced_plugin
+from scaffold.project import cdylib_hint
 from scaffold.project.crate import Project
 
 PACKAGE = '[package]\nname = "filters"\nversion = "0.1.0"\n[dependencies]\nproxy-wasm = "0.2.5"\n'
@@ -76,4 +76,4 @@ def test_an_example_without_a_plugin_is_passed_over(crate):
 
 @pytest.mark.parametrize("odd", ["example = 3", "example = [3]", '[[example]]\npath = "../../etc/passwd"'])
 def test_an_odd_manifest(tmp_path, odd):
-    assert misplaced_plugin.hint(tmp_path, tomllib.loads(odd)).startswith("add `[lib]`")
+    assert cdylib_hint.hint(tmp_path, tomllib.loads(odd)).startswith("add `[lib]`")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from support.power import disk
 
 from scaffold.core import files
+from scaffold.errors import UsageError
 
 __all__ = ["disk"]
 
@@ -118,6 +119,33 @@ def test_a_scratch_folder_is_for_its_user_alone():
     finally:
         os.umask(before)
     assert modes == [0o700] * 4
+
+
+def test_a_folder_of_ours_that_others_may_even_enter_is_closed():
+    folder = files.cache_dir() / "ours"
+    files.private(folder)
+    folder.chmod(0o711)
+    files.private(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_write_that_fails_leaves_nothing_beside_the_file(monkeypatch):
+    folder = files.cache_dir() / "ours"
+    files.private(folder)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write(folder / "file", "x")
+    assert names(folder) == []
+
+
+def test_a_pipe_is_not_replaced_by_an_output(tmp_path):
+    os.mkfifo(tmp_path / "out")
+    with pytest.raises(UsageError, match="it isn't a regular file"):
+        files.check_out(tmp_path / "out")
 
 
 # --- tree

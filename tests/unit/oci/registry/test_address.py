@@ -53,6 +53,7 @@ def test_any_text_is_this_machine_or_it_isnt(host):
     [
         "https://user@ghcr.io/",
         "https://ghcr.io\\@evil.example/",
+        "https://ghcr.io/a\\b",
         "https://ghcr.io /",
         "https://ghcr.io/\r\nX: y",
         "https://ghcr.io:99999/",

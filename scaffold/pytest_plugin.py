@@ -36,6 +36,8 @@ from scaffold.wasm.module import WasmModule
 Start = Callable[[Sequence[Plugin]], AbstractContextManager[hosts.Running]]
 
 # ends pytest, which prints the class's name, and its module unless that is built in: "error: …"
+_PROXY = pytest.StashKey["Proxy"]()  # of a test that has one
+_MOST_LINES = 50  # of the plugin's log that a failed test shows
 _Refused = type("error", (pytest.exit.Exception,), {"__module__": "builtins"})
 
 
@@ -120,6 +122,7 @@ class Proxy:
 
         Raises `HostError` when that doesn't happen within `timeout` seconds.
         """
+        __tracebackhide__ = True
         deadline = time.monotonic() + timeout
         while not (found := [line for line in self.logs if text in line]):
             if time.monotonic() > deadline:
@@ -256,8 +259,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
-    """Make an error of ours safe before a report shows it: it may quote the plugin, or a server."""
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Make an error of ours safe before a report shows it: it may quote the plugin, or a server.
+
+    A failed test's report gets what the plugin has logged.
+    """
     error = call.excinfo.value if call.excinfo else None
     seen: set[int] = set()  # a cause may lead back to its effect
     while error and id(error) not in seen:
@@ -266,6 +272,12 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
             error.args = (indented(error.message),)
             error.__notes__ = [indented(note) for note in getattr(error, "__notes__", ())]
         error = error.__cause__ or error.__context__
+    proxy = item.stash.get(_PROXY, None)
+    if call.excinfo and proxy and not call.excinfo.errisinstance(pytest.skip.Exception):
+        lines = [f"  {indented(line)}" for line in proxy.logs]
+        item.add_report_section(
+            call.when, "log of the plugin", "\n".join(lines[-_MOST_LINES:]) or "  (empty)"
+        )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -307,6 +319,7 @@ def proxy(_proxy: Proxy, request: pytest.FixtureRequest) -> Iterator[Proxy]:
     """The plugin in its host: `proxy.get("/headers")` returns an `Exchange`."""
     with _reported(request.config):
         _proxy.begin()
+    request.node.stash[_PROXY] = _proxy
     yield _proxy
     _proxy.end()
 

@@ -263,7 +263,9 @@ def status(**options: Any) -> object:
 @cli.command()
 @root_option
 @click.option("-f", "--follow", is_flag=True, help="Follow the log until Ctrl-C.")
-@click.option("--since", metavar="TIME", help="Start at a time (14:30), or that long ago (10m).")
+@click.option(
+    "--since", metavar="TIME", help="Start at a time (14:30, 2026-01-31) or that long ago (10m, 2d)."
+)
 @click.option("--tail", type=Between((0, None)), metavar="NUMBER", help="Only so many lines, the last.")
 @click.option("--level", metavar="LEVEL", help="Lowest level to show, such as warning.")
 @click.option("--grep", metavar="REGEX", help="Only lines whose text has this.")
@@ -287,6 +289,12 @@ def history(**options: Any) -> object:
 @cli.command()
 @click.argument("number", type=Between((1, None)), required=False)
 @root_option
+@click.option(
+    "--port",
+    type=Between((0, 65535)),
+    metavar="NUMBER",
+    help="Port to listen on; 0 picks a free one.  [default: as deployed]",
+)
 @json_option
 def rollback(**options: Any) -> object:
     """Deploy again what was deployed before, module and configuration together.

@@ -9,6 +9,8 @@ from typing import Self
 from scaffold.commands.deploy_targets import roots_of
 from scaffold.core.events import Noted, emit
 from scaffold.core.files import digest
+from scaffold.core.option_fields import flag
+from scaffold.core.text import escaped
 from scaffold.core.times import shown
 from scaffold.core.versions import Version
 from scaffold.hosts.background import deployments
@@ -22,9 +24,9 @@ from scaffold.project.projects import chained
 class Entry:
     """A deploy; `live` says whether it is what is deployed now. `since` is in seconds since 1970.
 
-    `config` says where the configurations came from, and has their digest, or is "" if there were none.
-    `commit` ends with a `+` if something had changed since it. `again` is the number of the deploy that a
-    rollback brought back, or 0.
+    `options` are its other options, without the values of environment variables. `config` says where the
+    configurations came from, and has their digest, or is "" if there were none. `commit` ends with a `+` if
+    something had changed since it. `again` is the number of the deploy that a rollback brought back, or 0.
     """
 
     number: int
@@ -32,6 +34,7 @@ class Entry:
     since: float
     target: str
     plugins: list[DeployedPlugin]
+    options: str
     config: str
     envoy_version: str
     commit: str
@@ -46,6 +49,7 @@ class Entry:
             since=deployed.since,
             target=deployed.target,
             plugins=list(map(DeployedPlugin.of, deployed.chain)),
+            options=_options(deployed),
             config=_config(deployed),
             envoy_version=str(Version(deployed.envoy_version)),
             commit=deployed.commit,
@@ -58,6 +62,7 @@ class Entry:
         details = {
             "module": ", ".join(each.module_digest for each in self.plugins),
             "image": ", ".join(each.image for each in self.plugins if each.image),
+            "options": self.options,
             "config": self.config,
             "envoy": f"{self.envoy_version}{'' if self.target == 'envoy' else f', {self.target}'}",
             "commit": self.commit,
@@ -65,6 +70,17 @@ class Entry:
         name = f"{chained(self.plugins)}{again}{' (live)' if self.live else ''}"
         lines = [f"{self.number}  {shown(self.since)}  {name}"]
         return "\n".join([*lines, *(f"     {name:<8}{value}" for name, value in details.items() if value)])
+
+
+def _options(deployed: Deployed) -> str:
+    """How its options are typed, apart from the configuration."""
+    words = []
+    for name, value in deployed.options.items():
+        for each in value if isinstance(value, list) else [value]:
+            text = str(each).partition("=")[0] if name == "env" else str(each)
+            if name not in ("config", "vm_config") and each is not False:
+                words.append(flag(name) if each is True else f"{flag(name)} {escaped(text)}")
+    return " ".join(words)
 
 
 def _config(deployed: Deployed) -> str:

@@ -12,11 +12,12 @@ from scaffold.hosts.background.deployments import Status
 from scaffold.hosts.background.history import Deployed
 
 
-def rollback(number: int | None = None, root: Path = Path()) -> Status:
+def rollback(number: int | None = None, root: Path = Path(), *, port: int | None = None) -> Status:
     """Deploy again what was deployed before: the module and its configuration, without losing a request.
 
     `number` is one that `history` lists; without it, the deploy before the one that runs, or the last one if
-    none does. Raises `UsageError` for a number that isn't there, and like `deploy`.
+    none does. It answers at `port`, or else at the port of what runs, or at the one that it had.
+    Raises `UsageError` for a number that isn't there, and like `deploy`.
     """
     from scaffold.hosts.background.deploy import rolling_back
 
@@ -29,7 +30,7 @@ def rollback(number: int | None = None, root: Path = Path()) -> Status:
     record = deployments.load(where)
     entry = _chosen(entries, number, alive=record is not None and record.alive)
     entry.check()
-    with rolling_back(where, entry) as deployment:
+    with rolling_back(where, entry, port) as deployment:
         deployment.check()
         return deployment.apply(entry.chain, None, again=entry.number)
 

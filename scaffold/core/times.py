@@ -19,7 +19,7 @@ def parse(text: str, what: str, now: float | None = None) -> float:
     `what` is the option that has it. Raises `UsageError` for anything else.
     """
     now = time.time() if now is None else now
-    text = text.strip()
+    given, text = text, text.strip()
     if ago := _AGO.fullmatch(text):
         return now - float(ago[1]) * _SECONDS[ago[2]]
     if _CLOCK.fullmatch(text):
@@ -28,7 +28,7 @@ def parse(text: str, what: str, now: float | None = None) -> float:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
         raise UsageError(
-            f"{what} isn't a time: {text!r}", hint="such as `10m` (ago), `14:30`, or `2026-01-31 14:30`"
+            f"{what} isn't a time: {given!r}", hint="such as `10m` (ago), `14:30`, or `2026-01-31 14:30`"
         ) from None
 
 

@@ -41,6 +41,7 @@ class Headers(MutableMapping[str, str]):
         return iter(self._fields)
 
     def __getitem__(self, name: str) -> str:
+        __tracebackhide__ = True
         if values := self.getlist(name):
             return ", ".join(values)
         raise KeyError(name)

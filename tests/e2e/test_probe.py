@@ -69,3 +69,23 @@ def test_a_plugin_that_ends_the_stream_works(root, probe):
     assert "probe closed the request's connection itself" in deploy(root, probe, probe="/close")
     deploy(root, probe, probe="/second")
     logged(root, "saw /second")
+
+
+def test_an_answer_that_is_longer_than_it_says_is_a_warning(root, probe):
+    said = deploy(root, probe, probe="/lengthen")
+    assert any(
+        "made the answer's body 10 bytes longer, but its content-length is still" in line for line in said
+    )
+
+
+def test_what_went_wrong_comes_first_and_rollback_is_named(root, probe):
+    deploy(root, probe)
+    with pytest.raises(TargetError) as caught:
+        deploy(root, probe, probe="/panic")
+    first, *log = caught.value.message.splitlines()
+    assert first == "probe is deployed, but a request got 503"
+    assert any("asked to panic" in line for line in log)
+    assert "`scaffold rollback` brings the previous version back" in (caught.value.hint or "")
+    with pytest.raises(TargetError, match="the plugin paused the request, and nothing resumed it") as caught:
+        deploy(root, probe, probe="/pause")
+    assert "call `resume_http_request()`" in (caught.value.hint or "")

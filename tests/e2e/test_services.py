@@ -77,7 +77,7 @@ def test_a_deployed_service_ticks_and_is_replaced_with_its_envoy(crate_of_servic
 
 def test_a_service_that_crashes_or_hangs_is_named(crate_of_service, service):
     try:
-        with pytest.raises(TargetError, match=r"(?s)asked to panic.*service is deployed, but crashed"):
+        with pytest.raises(TargetError, match=r"(?s)^service is deployed, but crashed.*asked to panic"):
             deploy(crate_of_service, service, '"panic"')
         with pytest.raises(ModuleError, match="the plugin service doesn't return from on_tick"):
             deploy(crate_of_service, service, '"loop"')

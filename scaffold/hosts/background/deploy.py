@@ -83,8 +83,12 @@ class Deployment:
         note(verified.host.folder.log, "info", f"deployed {modules}")
         history.add(self.record, plugins, again=again)
         if verified.error:
-            said = verified.error.message.splitlines()[-1]
+            said = verified.error.message.partition("\n")[0]
             deployments.save(dataclasses.replace(self.record, said=said))
+            if now:
+                verified.error.hint = (
+                    f"{verified.error.hint}; `scaffold rollback` brings the previous version back"
+                )
             raise verified.error
         return Status.of(self.record, verified.host.admin_address)
 
@@ -213,8 +217,8 @@ def deploying(
 
 
 @contextmanager
-def rolling_back(root: Path, entry: history.Deployed) -> Iterator[Deployment]:
-    """The same, with the options of an earlier deploy; one that runs keeps its port.
+def rolling_back(root: Path, entry: history.Deployed, port: int | None) -> Iterator[Deployment]:
+    """The same, with the options of an earlier deploy; one that runs keeps its port unless there is another.
 
     The plugins' configurations are in the entry: the files that they were read from may have changed.
     """
@@ -222,8 +226,9 @@ def rolling_back(root: Path, entry: history.Deployed) -> Iterator[Deployment]:
     with deployments.lock(folder):
         record = deployments.read(folder)
         options = RunOptions(**records.fields(RunOptions, entry.options))
-        if record and record.alive and not options.bootstrap:
-            options = dataclasses.replace(options, port=record.port)
+        kept = record.port if record and record.alive and not options.bootstrap else None
+        if port is not None or kept is not None:
+            options = dataclasses.replace(options, port=kept if port is None else port)
         settings = dataclasses.replace(options, config=None, vm_config=None).settings
         yield Deployment(root.resolve(), entry.target, options, settings, record)
 

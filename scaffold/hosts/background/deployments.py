@@ -185,7 +185,7 @@ class Status:
             "env": ", ".join(self.env),
             "arguments": " ".join(self.envoy_args),
             "trust": self.authority,
-            "said": self.said,
+            "problem": self.said,
         }
         lines = [
             f"{self.name}: {where}",

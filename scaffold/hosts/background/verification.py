@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from scaffold.core.events import Noted, emit
+from scaffold.core.events import Noted, Warned, emit
 from scaffold.errors import HostError, TargetError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.envoy.log import OURS
@@ -55,12 +55,11 @@ class Verification:
                 return
             if loop := self.host.find_loop(self.plugins):
                 raise loop from error
-            words = self._words(mark)
-            name = chained(self.plugins)
-            self.error = TargetError(
-                "\n".join([*words, f"{name} is deployed, but doesn't answer: {error.message}"]),
-                hint="does it loop, or wait for something?"
-                + ("" if self._services else " --probe PATH sends another request"),
+            hint = error.hint or "does it loop, or wait for something?"
+            self._fail(
+                f"doesn't answer: {error.message}",
+                self._words(mark),
+                hint if self._services else f"{hint}; --probe PATH sends another request",
             )
         if self._services and not self.error:
             self._check_services()
@@ -74,10 +73,13 @@ class Verification:
         """See whether services have crashed."""
         lines = LogLines(line.text for line in self.host.log.since(self.begun) if line.of_plugin)
         if lines.trapped:
-            self.error = TargetError(
-                "\n".join([*lines[-5:], f"{chained(self.plugins)} is deployed, but crashed"]),
-                hint="fix it and deploy again: Envoy starts a crashed service only when it starts itself",
-            )
+            hint = "fix it and deploy again: Envoy starts a crashed service only when it starts itself"
+            self._fail("crashed", lines[-5:], hint)
+
+    def _fail(self, why: str, lines: Iterable[str], hint: str) -> None:
+        """Note that they don't work: the reason, and below it what the log has."""
+        text = f"{chained(self.plugins)} is deployed, but {why}"
+        self.error = TargetError("\n".join([text, *dict.fromkeys(filter(None, lines))]), hint=hint)
 
     def _words(self, mark: int) -> list[str]:
         lines = self.host.log.since(mark)
@@ -108,6 +110,11 @@ class Verification:
             return
         headers = Headers(probe.headers)
         exchange = self.host.play(Request(probe.method, probe.path, headers, probe.body.encode()))
+        if surplus := exchange.response.surplus:
+            size = len(exchange.response.body)
+            longer = f"{chained(self.plugins)} made the answer's body {surplus} bytes longer"
+            why = f"its content-length is still {size}, and clients see it cut off"
+            emit(Warned(f"{longer}, but {why}: remove that header before the body changes"))
         if probe.statuses:
             self._expect(probe, exchange)
             return
@@ -117,20 +124,13 @@ class Verification:
             emit(Noted(f"{chained(self.plugins)} answered the request itself, with {exchange.status}"))
             return
         words = [*exchange.logs, exchange.response.text.strip(), exchange.details]
-        why = f"{chained(self.plugins)} is deployed, but a request got"
-        self.error = TargetError(
-            "\n".join([*dict.fromkeys(filter(None, words)), f"{why} {exchange.status}"]),
-            hint=self._hint(exchange),
-        )
+        self._fail(f"a request got {exchange.status}", words, self._hint(exchange))
 
     def _expect(self, probe: Probe, exchange: Exchange) -> None:
         if not probe.accepts(exchange.status):
             expected = " or ".join(map(str, probe.statuses))
             why = f"answered the probe with {exchange.status} instead of {expected}"
-            self.error = TargetError(
-                "\n".join([*exchange.logs, f"{chained(self.plugins)} is deployed, but {why}"]),
-                hint="the probe is in [package.metadata.proxy-wasm] of Cargo.toml",
-            )
+            self._fail(why, exchange.logs, "the probe is in [package.metadata.proxy-wasm] of Cargo.toml")
 
     def _hint(self, exchange: Exchange) -> str:
         """What to do about a request that failed."""

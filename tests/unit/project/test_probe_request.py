@@ -33,7 +33,7 @@ def test_it_is_a_table_or_false(value, probe):
         (True, "`probe` in .* is neither a table nor false"),
         ("/", "`probe` in .* is neither a table nor false"),
         ({"sent": False}, "unknown key `sent` in `probe`"),
-        ({"paht": "/"}, "unknown key `paht` in `probe`"),
+        ({"pathh": "/"}, "unknown key `pathh` in `probe`"),
         ({"path": "health"}, "`path` of `probe` in .* isn't valid: 'health'"),
         ({"path": "/a b"}, "`path` of `probe`"),
         ({"path": 1}, "`path` of `probe`"),
@@ -57,7 +57,7 @@ def test_anything_else_is_refused_by_name(value, message):
 
 def test_a_typo_is_recognised():
     with pytest.raises(ProjectError) as caught:
-        Probe.parse({"paht": "/"}, WHERE)
+        Probe.parse({"pathh": "/"}, WHERE)
     assert caught.value.hint == "did you mean `path`?"
 
 

@@ -266,12 +266,12 @@ def status(**options: Any) -> object:
 @click.option(
     "--since", metavar="TIME", help="Start at a time (14:30, 2026-01-31) or that long ago (10m, 2d)."
 )
-@click.option("--tail", type=Between((0, None)), metavar="NUMBER", help="Only so many lines, the last.")
+@click.option("--tail", type=Between((0, None)), metavar="NUMBER", help="Show only the last NUMBER lines.")
 @click.option("--level", metavar="LEVEL", help="Lowest level to show, such as warning.")
-@click.option("--grep", metavar="REGEX", help="Only lines whose text has this.")
+@click.option("--grep", metavar="REGEX", help="Show only lines that match.")
 @json_option
 def logs(**options: Any) -> object:
-    """Print the log of the deployed plugin, or of the last one that was.
+    """Print the log of the deployed plugin, or of the last deployment.
 
     With --json each line is an object, with the time in UTC.
     """
@@ -297,10 +297,10 @@ def history(**options: Any) -> object:
 )
 @json_option
 def rollback(**options: Any) -> object:
-    """Deploy again what was deployed before, module and configuration together.
+    """Deploy again what was deployed before: module, configuration and options.
 
-    NUMBER is one of those that `scaffold history` lists. Without it, the deploy before the one that runs is
-    brought back.
+    NUMBER is one of those that `scaffold history` lists. Without it, the last one before what runs that had
+    no problem is brought back.
     """
     return scaffold.rollback(**options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -25,8 +26,8 @@ def clean(root: Path = Path(), *, logs: bool = False, history: bool = False) -> 
     roots = roots_of(root)
     for each in roots:
         if deployments.load(each):
-            hint = f"run `scaffold undeploy --root {each}` first"
-            raise TargetError("they belong to a plugin that is still deployed", hint=hint)
+            hint = f"run `scaffold undeploy --root {shlex.quote(str(each))}` first"
+            raise TargetError("the plugin is still deployed, and writes them", hint=hint)
     for each in roots:
         if logs:
             shutil.rmtree(deployments.logs(deployments.folder(each)), ignore_errors=True)

@@ -54,6 +54,8 @@ def deploy(
         return _to_cluster(target, module, root, _shared(target, run, cluster), build, probe)
     refuse(cluster, target, hint=f"leave it out, or choose a control plane: {', '.join(CLUSTERS)}")
     run.check_for(target)
+    if probe is not None and no_probe:
+        raise UsageError("--probe and --no-probe exclude each other", hint="pass one of them")
     if probe is not None:
         check_path(probe)
     choice = plugins.choose(module, root, run)
@@ -70,8 +72,6 @@ def deploy(
 
 def _request(path: str | None, no_probe: bool, sources: Sequence[Source]) -> Probe | None:
     """The probe of the options, or of the first project that has one; None if nobody says anything."""
-    if no_probe and path is not None:
-        raise UsageError("--probe and --no-probe exclude each other", hint="pass one of them")
     if no_probe:
         return Probe(sent=False)
     probes = (each.project.settings.probe for each in sources if each.project)

@@ -39,6 +39,7 @@ class Entry:
     envoy_version: str
     commit: str
     again: int
+    said: str
 
     @classmethod
     def of(cls, deployed: Deployed, *, live: bool) -> Self:
@@ -54,11 +55,12 @@ class Entry:
             envoy_version=str(Version(deployed.envoy_version)),
             commit=deployed.commit,
             again=deployed.again,
+            said=deployed.said,
         )
 
     def summary(self) -> str:
         """A line, and a line for each detail."""
-        again = f", again what {self.again} was" if self.again else ""
+        notes = [*([f"rollback to {self.again}"] if self.again else []), *["live"] * self.live]
         details = {
             "module": ", ".join(each.module_digest for each in self.plugins),
             "image": ", ".join(each.image for each in self.plugins if each.image),
@@ -66,8 +68,9 @@ class Entry:
             "config": self.config,
             "envoy": f"{self.envoy_version}{'' if self.target == 'envoy' else f', {self.target}'}",
             "commit": self.commit,
+            "problem": self.said,
         }
-        name = f"{chained(self.plugins)}{again}{' (live)' if self.live else ''}"
+        name = chained(self.plugins) + (f" ({', '.join(notes)})" if notes else "")
         lines = [f"{self.number}  {shown(self.since)}  {name}"]
         return "\n".join([*lines, *(f"     {name:<8}{value}" for name, value in details.items() if value)])
 
@@ -84,8 +87,8 @@ def _options(deployed: Deployed) -> str:
 
 
 def _config(deployed: Deployed) -> str:
-    given = str(deployed.options.get("config") or "")
-    source = given if given.startswith("/") else "given as text" if given else "of the project"
+    image = any(plugin.image for plugin in deployed.chain)
+    source = deployments.shown_config(deployed.options) or ("the image's" if image else "the project's")
     content = b"\n".join(plugin.configuration for plugin in deployed.chain)
     return f"{source}, digest {digest(content)[:19]}" if content.strip() else ""
 
@@ -95,10 +98,10 @@ def history(root: Path = Path()) -> list[Entry]:
     where = root_with_history(root)
     entries = past.read(where) if where else []
     record = deployments.load(where) if where else None
-    alive = record is not None and record.alive
     if not entries:
         emit(Noted(f"nothing was deployed from {root.resolve()}"))
-    return [Entry.of(each, live=alive and each is entries[-1]) for each in reversed(entries)]
+    live = record.number if record and record.alive else 0
+    return [Entry.of(each, live=each.number == live) for each in reversed(entries)]
 
 
 def root_with_history(root: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -26,22 +27,24 @@ def logs(
 ) -> Iterator[Logged]:
     """What the deployed plugin has logged, line by line; with `follow`, new lines too, until Ctrl-C.
 
-    Where nothing is deployed any more, the log of what was. `since` is a time, or how long ago: `10m`.
-    `level` is the lowest, `grep` a regular expression; of the lines that fit come the last `tail`.
+    Where nothing is deployed any more, the log of the last deployment. `since` is a time, or how long ago:
+    `10m`. `level` is the lowest, `grep` a regular expression; of the lines that fit come the last `tail`.
     """
     if level is not None and level not in LEVELS:
         raise UsageError(f"--level can't be `{level}`", hint=nearest(level, LEVELS))
+    if tail is not None and tail < 0:
+        raise UsageError(f"--tail can't be {tail}", hint="0 shows none, and 10 the last ten lines")
     start = None if since is None else times.parse(since, "--since")
     wanted = Wanted(start, level or LEVELS[0], _pattern(grep), tail)
     roots = roots_of(root)
-    lines = _lines(roots, wanted, follow)
+    lines, all_lines = _lines(roots, wanted, follow), _lines(roots, Wanted())
     if lines is None and not follow:
-        lines = here.kept_log_lines(roots, wanted)
+        lines, all_lines = (here.kept_log_lines(roots, each) for each in (wanted, Wanted()))
         if lines is not None:
-            emit(Noted("nothing is deployed now; this is the log of what was"))
+            emit(Noted("nothing is deployed now; this is the log of the last deployment"))
     if lines is None:
         raise nothing_deployed(roots)
-    is_empty = wanted == Wanted() and _is_empty(_lines(roots, wanted) or ())
+    is_empty = wanted == Wanted() and _is_empty(all_lines or ())
     return _until_interrupted(lines, [nothing_logged("deploy")] if is_empty else [])
 
 
@@ -60,7 +63,7 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
     try:
         return None if text is None else re.compile(text)
     except re.error as error:
-        hint = f"for the text itself: --grep '{re.escape(text or '')}'"
+        hint = f"for the text itself: --grep {shlex.quote(re.escape(text or ''))}"
         raise UsageError(f"--grep isn't a regular expression: {error}", hint=hint) from None
 
 

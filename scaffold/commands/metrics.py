@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scaffold.commands.deploy_targets import nothing_deployed, roots_of
 from scaffold.core.events import Noted, emit, until_interrupted
-from scaffold.errors import HostError, TargetError, UsageError
+from scaffold.errors import HostError, UsageError
 from scaffold.hosts.background import target as here
 from scaffold.hosts.background.deployments import Record
 from scaffold.hosts.envoy import plugin_metrics
@@ -49,13 +49,13 @@ def _followed(record: Record, admin: Admin, before: tuple[Metric, ...], everythi
     """What changes from now on; an Envoy that is being restarted is waited for."""
     with until_interrupted():
         emit(Noted("Press Ctrl-C to stop"))
-        while record.alive:
+        while True:
             time.sleep(_SECONDS)
             try:
                 now = plugin_metrics.read(admin, everything=everything)
             except HostError:
+                record = record if record.alive else here.renewed(record)
                 admin = Admin(here.attach(record).admin_address)
                 continue
             yield from plugin_metrics.changes(before, now, time.time())
             before = now
-        raise TargetError("the deployment has ended", hint="run `scaffold deploy`")

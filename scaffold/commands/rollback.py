@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from scaffold.commands.history import root_with_history
-from scaffold.errors import TargetError, UsageError
-from scaffold.hosts.background import deployments, history
-from scaffold.hosts.background.deployments import Status
+from scaffold.errors import ScaffoldError, TargetError, UsageError
+from scaffold.hosts.background import history
+from scaffold.hosts.background.deployments import Record, Status
 from scaffold.hosts.background.history import Deployed
+from scaffold.project.crate import Project
 
 
 def rollback(number: int | None = None, root: Path = Path(), *, port: int | None = None) -> Status:
-    """Deploy again what was deployed before: the module and its configuration, without losing a request.
+    """Deploy again what was deployed before: the modules, their configurations and the options.
 
-    `number` is one that `history` lists; without it, the deploy before the one that runs, or the last one if
-    none does. It answers at `port`, or else at the port of what runs, or at the one that it had.
+    `number` is one that `history` lists; without it, the last one before what runs that had no problem. It
+    answers at `port`, or else at the port of what runs, or at the one that it had.
     Raises `UsageError` for a number that isn't there, and like `deploy`.
     """
     from scaffold.hosts.background.deploy import rolling_back
@@ -27,24 +29,29 @@ def rollback(number: int | None = None, root: Path = Path(), *, port: int | None
         raise TargetError(
             f"nothing was deployed from {root.resolve()}", hint="run `scaffold deploy`, or pass --root"
         )
-    record = deployments.load(where)
-    entry = _chosen(entries, number, alive=record is not None and record.alive)
-    entry.check()
-    with rolling_back(where, entry, port) as deployment:
+    probe = None
+    with suppress(ScaffoldError):  # the project may be broken now, which is why somebody rolls back
+        probe = Project.load(where).settings.probe
+
+    def choose(record: Record | None) -> Deployed:
+        return _chosen(history.read(where), number, record)
+
+    with rolling_back(where, choose, port) as (deployment, entry):
         deployment.check()
-        return deployment.apply(entry.chain, None, again=entry.number)
+        return deployment.apply(entry.chain, probe, again=entry.number)
 
 
-def _chosen(entries: Sequence[Deployed], number: int | None, *, alive: bool) -> Deployed:
+def _chosen(entries: Sequence[Deployed], number: int | None, record: Record | None) -> Deployed:
+    """The deploy with that number, or the last one before what runs that had no problem."""
     hint = "`scaffold history` lists what there is"
     if number is None:
-        if len(entries) == 1 and alive:
-            raise UsageError("nothing was deployed before the version that runs", hint=hint)
-        return entries[-2 if alive else -1]
+        live = record.number if record and record.alive else 0
+        before = [each for each in entries if (not live or each.number < live) and not each.said]
+        if not before:
+            raise UsageError("nothing that worked was deployed before the version that runs", hint=hint)
+        return before[-1]
     found = next((each for each in entries if each.number == number), None)
     if found is None:
-        raise UsageError(
-            f"deploy {number} isn't in the history, which has {entries[0].number} to {entries[-1].number}",
-            hint=hint,
-        )
+        known = f"{entries[0].number} to {entries[-1].number}" if entries else "none"
+        raise UsageError(f"deploy {number} isn't in the history, which has {known}", hint=hint)
     return found

@@ -14,7 +14,7 @@ _CLOCK = re.compile(r"\d\d?:\d\d(:\d\d)?")
 
 
 def parse(text: str, what: str, now: float | None = None) -> float:
-    """A moment in seconds since 1970: `10m` before `now`, a time of today, or a date and time.
+    """A moment in seconds since 1970: `10m` before `now`, the last such time of day, or a date and time.
 
     `what` is the option that has it. Raises `UsageError` for anything else.
     """
@@ -22,10 +22,12 @@ def parse(text: str, what: str, now: float | None = None) -> float:
     given, text = text, text.strip()
     if ago := _AGO.fullmatch(text):
         return now - float(ago[1]) * _SECONDS[ago[2]]
-    if _CLOCK.fullmatch(text):
+    is_clock = _CLOCK.fullmatch(text)
+    if is_clock:
         text = f"{datetime.fromtimestamp(now):%Y-%m-%d} {text.zfill(5 if text.count(':') == 1 else 8)}"
     try:
-        return datetime.fromisoformat(text).timestamp()
+        moment = datetime.fromisoformat(text).timestamp()
+        return moment - _SECONDS["d"] if is_clock and moment > now else moment
     except (ValueError, OverflowError):
         raise UsageError(
             f"{what} isn't a time: {given!r}", hint="such as `10m` (ago), `14:30`, or `2026-01-31 14:30`"

@@ -13,6 +13,7 @@ import pytest
 from support.places import get
 
 import scaffold
+from scaffold.core import events
 from scaffold.errors import ModuleError, TargetError, UsageError
 from scaffold.hosts.background import deployments, history
 
@@ -68,7 +69,7 @@ def test_what_was_undeployed_comes_back(root, probe, run):
     assert numbers(root) == [(2, False), (1, False)]
     assert configured(scaffold.rollback(root=root).url) == '"two"'
     shown = run("scaffold", "history", "--root", root)
-    assert "probe, again what 2 was (live)" in shown.stdout
+    assert "probe (rollback to 2, live)" in shown.stdout
     assert '"two"' not in run("scaffold", "history", "--root", root, "--json").stdout, "it may be a secret"
     with pytest.raises(TargetError, match="still deployed"):
         scaffold.clean(root, history=True)
@@ -92,7 +93,7 @@ def test_one_that_envoy_refuses_changes_nothing(root, probe):
     assert numbers(root) == [(2, True), (1, False)]
     path.write_text("{")
     assert numbers(root) == [(2, True)], "a damaged entry counts as none"
-    with pytest.raises(UsageError, match="nothing was deployed before"):
+    with pytest.raises(UsageError, match="nothing that worked was deployed before"):
         scaffold.rollback(root=root)
 
 
@@ -160,3 +161,48 @@ def test_status_says_what_the_last_deploy_complained_about(root, probe):
     assert "a request got 503" in status.said
     scaffold.deploy(root, module=probe.path)
     assert scaffold.status(root)[0].said == ""
+
+
+def test_one_that_did_not_work_is_passed_over(root, probe):
+    url = deploy(root, probe, '"one"', port=0).url
+    with pytest.raises(TargetError):
+        scaffold.deploy(root, module=probe.path, run=scaffold.RunOptions(config='"two"'), probe="/panic")
+    deploy(root, probe, '"three"')
+    assert [bool(each.said) for each in scaffold.history(root)] == [False, True, False]
+    scaffold.rollback(root=root)
+    assert configured(url) == '"one"'
+
+
+def test_no_stray_file_and_no_damaged_entry_keeps_anyone_from_deploying(root, probe):
+    url = deploy(root, probe, '"one"', port=0).url
+    for home in (history.folder(root).parent, deployments.logs(deployments.folder(root)).parent):
+        (home / ".DS_Store").write_text("x")
+    path = history.folder(root) / "1.json"
+    made = json.loads(path.read_text())
+    path.write_text(json.dumps(made | {"plugins": [{"surprise": 1}]}))
+    deploy(root, probe, '"two"', log_level="debug")  # restarts
+    assert configured(url) == '"two"'
+    assert [each.live for each in scaffold.history(root)] == [True]
+
+
+def test_a_history_that_cannot_be_written_is_a_warning(root, probe):
+    home = history.folder(root)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    home.write_text("not a folder")
+    warnings = []
+    try:
+        with events.listening(lambda event: warnings.append(getattr(event, "text", ""))):
+            assert configured(deploy(root, probe, '"one"', port=0).url) == '"one"'
+    finally:
+        home.unlink()
+    assert any(text.startswith("this deploy isn't in the history: ") for text in warnings)
+
+
+def test_a_configuration_given_as_text_is_never_shown(root, probe, run):
+    deploy(root, probe, '"s3cr3t"', port=0)
+    shown = [
+        run("scaffold", *words, "--root", root) for words in (["status"], ["status", "--json"], ["history"])
+    ]
+    again = run("scaffold", "deploy", "envoy", probe.path, "--root", root)
+    assert "--config (given as text) of an earlier deploy is kept" in again.stderr
+    assert not [ran for ran in [*shown, again] if "s3cr3t" in ran.stdout + ran.stderr]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 
 import pytest
@@ -39,6 +40,9 @@ def test_the_log_outlives_restarts_and_the_deployment(root, probe, hello, run):
     ran = run("scaffold", "logs", "--root", root, "--grep", "saw /first")
     assert LINE.search(ran.stdout), ran
     assert "nothing is deployed now" in ran.stderr
+    ran = run("scaffold", "logs", "--root", root)
+    assert "saw /first" in ran.stdout
+    assert "logged nothing" not in ran.stderr
     scaffold.clean(root, logs=True)
     with pytest.raises(TargetError, match="nothing is deployed"):
         scaffold.logs(root)
@@ -60,6 +64,22 @@ def test_the_lines_that_are_asked_for(root, probe, run):
     (line,) = map(json.loads, ran.stdout.splitlines())
     assert (line["level"], line["source"]) == ("info", "probe")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
+
+
+def test_following_goes_on_while_a_deploy_restarts_envoy(root, probe):
+    deployed = scaffold.deploy(root, module=probe.path, run=HERE)
+    argv = ["scaffold", "logs", "-f", "--root", str(root)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout
+        get(deployed.url, "/first")
+        while "saw /first" not in following.stdout.readline():
+            pass
+        scaffold.deploy(root, module=probe.path, run=scaffold.RunOptions(log_level="debug"))
+        get(deployed.url, "/second")
+        while "saw /second" not in following.stdout.readline():
+            pass
+        following.terminate()
+        following.wait(10)
 
 
 @pytest.mark.parametrize(

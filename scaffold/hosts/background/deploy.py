@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold.core import files, process, records
-from scaffold.core.events import Noted, emit, step
+from scaffold.core.events import Noted, Warned, emit, step
 from scaffold.core.option_fields import supported_by
-from scaffold.core.text import escaped
-from scaffold.errors import HostError, ModuleError, UsageError
+from scaffold.errors import HostError, ModuleError, ScaffoldError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments, history, supervisor
 from scaffold.hosts.background.deployments import DeployedPlugin, Record, Status, check_free
@@ -81,16 +80,25 @@ class Deployment:
         assert self.record  # noqa: S101 - just saved
         modules = ", ".join(f"{each.name} ({each.module_digest})" for each in self.record.plugins)
         note(verified.host.folder.log, "info", f"deployed {modules}")
-        history.add(self.record, plugins, again=again)
+        said = verified.error.message.partition("\n")[0] if verified.error else ""
+        self.record = dataclasses.replace(self.record, said=said)
+        deployments.save(dataclasses.replace(self.record, number=self._remember(plugins, again)))
         if verified.error:
-            said = verified.error.message.partition("\n")[0]
-            deployments.save(dataclasses.replace(self.record, said=said))
             if now:
                 verified.error.hint = (
                     f"{verified.error.hint}; `scaffold rollback` brings the previous version back"
                 )
             raise verified.error
         return Status.of(self.record, verified.host.admin_address)
+
+    def _remember(self, plugins: Sequence[Plugin], again: int) -> int:
+        """Put what was deployed into the history; its number there, or 0 if that can't be."""
+        assert self.record  # noqa: S101 - just saved
+        try:
+            return history.add(self.record, plugins, again=again)
+        except (OSError, ScaffoldError) as error:
+            emit(Warned(f"this deploy isn't in the history: {error}"))
+            return 0
 
     def _fits(self, now: Record, plugins: Sequence[Plugin], settings: HostSettings) -> bool:
         """Whether the deployed host can take the plugins as it is, if it answers."""
@@ -131,12 +139,13 @@ class Deployment:
             emit(Noted(f"{changes}; Envoy restarts, and open connections drop"))
             if not (settings.port or settings.bootstrap or now.settings.bootstrap):
                 settings = dataclasses.replace(settings, port=now.port)  # its clients know it
+        logs = deployments.logs(self.folder, make=True)
         end(self.folder, now)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(mode=0o700)
         own = self.folder / "envoy"
         own.mkdir(mode=0o700)
-        (own / LOGS).symlink_to(deployments.logs(self.folder, make=True))
+        (own / LOGS).symlink_to(logs)
         begun = Log(hosts.load(self.target).files_in(own).log).size()
         try:
             with (
@@ -173,6 +182,7 @@ class Deployment:
             since=time.time(),
             config=self._config(plugins),
             said="",
+            number=0,
         )
         deployments.save(self.record)
 
@@ -180,7 +190,7 @@ class Deployment:
         """Where the configuration of the plugins comes from; "" if they have none."""
         if self.options.config is not None:
             earlier = ", of an earlier deploy" if self.keeps_config else ""
-            return f"--config {escaped(str(self.options.config))}{earlier}"
+            return f"--config {deployments.shown_config(self.options.record())}{earlier}"
         if not any(plugin.configuration for plugin in plugins):
             return ""
         return "the image's" if any(plugin.image for plugin in plugins) else "the project's"
@@ -211,26 +221,30 @@ def deploying(
         options = typed.over(fitting, chain=chain)
         kept = typed.config is None and options.config is not None
         if kept:
-            config = escaped(str(options.config))
+            config = deployments.shown_config(options.record())
             emit(Noted(f"--config {config} of an earlier deploy is kept; --reset forgets earlier options"))
         yield Deployment(root.resolve(), target, options, options.settings, record, kept)
 
 
 @contextmanager
-def rolling_back(root: Path, entry: history.Deployed, port: int | None) -> Iterator[Deployment]:
-    """The same, with the options of an earlier deploy; one that runs keeps its port unless there is another.
+def rolling_back(
+    root: Path, choose: Callable[[Record | None], history.Deployed], port: int | None
+) -> Iterator[tuple[Deployment, history.Deployed]]:
+    """The same, with the options of the chosen deploy; what runs keeps its port unless there is another.
 
     The plugins' configurations are in the entry: the files that they were read from may have changed.
     """
     folder = deployments.folder(root)
     with deployments.lock(folder):
         record = deployments.read(folder)
+        entry = choose(record)
+        entry.check()
         options = RunOptions(**records.fields(RunOptions, entry.options))
         kept = record.port if record and record.alive and not options.bootstrap else None
         if port is not None or kept is not None:
             options = dataclasses.replace(options, port=kept if port is None else port)
         settings = dataclasses.replace(options, config=None, vm_config=None).settings
-        yield Deployment(root.resolve(), entry.target, options, settings, record)
+        yield Deployment(root.resolve(), entry.target, options, settings, record), entry
 
 
 @contextmanager

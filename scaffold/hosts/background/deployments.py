@@ -9,8 +9,8 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -55,7 +55,8 @@ class Record:
     supervisor's; `started` tells it from a later process with that pid (`process.start_time`).
     `options` is what the user typed (`RunOptions.record`). `since` is in seconds since 1970. `restarts` says
     whether the supervisor understands `RESTART`; those of earlier versions would end. `config` says where the
-    plugins' configuration came from, `said` what the last deploy complained about.
+    plugins' configuration came from, `said` what the last deploy complained about, `number` is its place in
+    the history, or 0.
     """
 
     root: str
@@ -72,6 +73,7 @@ class Record:
     restarts: bool = False
     config: str = ""
     said: str = ""
+    number: int = 0
 
     @property
     def name(self) -> str:
@@ -235,9 +237,16 @@ def logs(folder: Path, *, make: bool = False) -> Path:
 def forget_old(home: Path) -> None:
     """Remove the folders in `home` whose deployment ended, and to which nothing was written for long."""
     for place in home.iterdir():
-        newest = max((each.stat().st_mtime for each in [place, *place.iterdir()]), default=0.0)
-        if time.time() - newest > KEPT and not (_home() / place.name).exists():
-            shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):  # what isn't a folder, or is being changed: no reason not to deploy
+            newest = max(each.stat().st_mtime for each in [place, *place.iterdir()])
+            if time.time() - newest > KEPT and not (_home() / place.name).exists():
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def shown_config(options: Mapping[str, Any]) -> str:
+    """The --config of recorded options: its file, but never a text, which may hold a secret; "" for none."""
+    config = str(options.get("config", ""))
+    return config if config.startswith(os.sep) or not config else "(given as text)"
 
 
 def load(root: Path) -> Record | None:

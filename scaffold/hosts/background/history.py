@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.core import files, git, records
-from scaffold.errors import ModuleError
+from scaffold.errors import ModuleError, ScaffoldError
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import Record
+from scaffold.hosts.host import HOSTS
+from scaffold.hosts.options import RunOptions
 from scaffold.hosts.plugin import Plugin
 
 MOST = 20  # deploys that are remembered
@@ -27,7 +29,7 @@ class Deployed:
 
     `plugins` are as `Plugin.to_json` makes them, with modules of ours; `options` are the user's, completed.
     `commit` is the repository's, with a `+` if something had changed since. `again` is the number of the
-    deploy that a rollback brought back, or 0.
+    deploy that a rollback brought back, or 0; `said` is what was wrong with it.
     """
 
     number: int
@@ -38,10 +40,11 @@ class Deployed:
     envoy_version: list[int]
     commit: str = ""
     again: int = 0
+    said: str = ""
 
     @cached_property
     def chain(self) -> list[Plugin]:
-        """The plugins in their order. Raises `DamagedRecord` if one isn't."""
+        """The plugins in their order."""
         return [Plugin.from_json(dict(each)) for each in self.plugins]
 
     def check(self) -> None:
@@ -55,7 +58,7 @@ class Deployed:
     @property
     def what(self) -> tuple[object, ...]:
         """What tells it from another deploy."""
-        return self.target, self.plugins, self.options, self.envoy_version
+        return self.target, self.plugins, self.options, self.envoy_version, self.said
 
 
 def folder(root: Path) -> Path:
@@ -65,12 +68,29 @@ def folder(root: Path) -> Path:
 
 def read(root: Path) -> list[Deployed]:
     """What was deployed from a project, the oldest first."""
-    found = (records.read_or_warn(path, Deployed) for path in folder(root).glob("*.json"))
+    found = (_read(path) for path in folder(root).glob("*.json"))
     return sorted(filter(None, found), key=lambda each: each.number)
 
 
-def add(record: Record, plugins: Sequence[Plugin], *, again: int = 0) -> None:
-    """Remember a deploy, unless it is the last one once more. The caller holds the deployment's lock."""
+def _read(path: Path) -> Deployed | None:
+    """One deploy; a damaged one, and one that only another version understands, counts as none."""
+    try:
+        made = records.read(path, Deployed)
+        if made:
+            _ = made.chain, RunOptions(**records.fields(RunOptions, made.options)), HOSTS[made.target]
+        return made
+    except records.DamagedRecord as error:
+        records.warn(error)
+    except (ValueError, LookupError, TypeError, ScaffoldError) as error:
+        records.warn(records.DamagedRecord(path, f"{type(error).__name__}: {error}"))
+    return None
+
+
+def add(record: Record, plugins: Sequence[Plugin], *, again: int = 0) -> int:
+    """Remember a deploy, unless it is the last one once more; returns its number.
+
+    The caller holds the deployment's lock.
+    """
     root = Path(record.root)
     place = folder(root)
     before = read(root)
@@ -84,13 +104,15 @@ def add(record: Record, plugins: Sequence[Plugin], *, again: int = 0) -> None:
         envoy_version=record.envoy_version,
         commit=f"{head.commit[:12]}{'+' * head.changed}" if head else "",
         again=again,
+        said=record.said,
     )
     made = records.parse(Deployed, json.loads(json.dumps(asdict(made))))  # as it will be read
     if before and not again and before[-1].what == made.what:
-        return
+        return before[-1].number
     records.write(place / f"{made.number}.json", made)
     deployments.forget_old(place.parent)
     _prune(place, [*before, made])
+    return made.number
 
 
 def forget(root: Path) -> None:

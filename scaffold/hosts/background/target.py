@@ -37,8 +37,8 @@ def _status(record: Record) -> Status:
     host = attach(record)
     reverted = host.folder.reverted.exists()
     answers = record.alive and host.alive
-    lines = [] if answers else [line.text for line in host.log.since(0) if line.logger == OURS]
-    trouble = lines[-1].partition("\n")[0] if lines else ""
+    lines = [] if answers else [line for line in host.log.since(0) if line.logger == OURS]
+    trouble = lines[-1].text.partition("\n")[0] if lines and lines[-1].serious else ""
     return Status.of(record, host.admin_address, answers=answers, reverted=reverted, trouble=trouble)
 
 
@@ -122,9 +122,22 @@ def _lines_of(record: Record, wanted: Wanted, follow: bool) -> Iterator[Line]:
         lines, at = log.read(at)
         yield from filter(wanted, lines)
         if not lines and not alive:
-            raise TargetError("the deployment has ended", hint="run `scaffold deploy`")
+            record = renewed(record)
         if not lines:
             time.sleep(0.05)
+
+
+def renewed(record: Record) -> Record:
+    """The deployment that took the place of one that ended, such as by a deploy that restarts the host.
+
+    Waits for a deploy that is on its way. Raises `TargetError` if there is none.
+    """
+    folder = Path(record.folder)
+    with deployments.lock(folder):
+        now = deployments.read(folder)
+    if now is None or not now.alive:
+        raise TargetError("the deployment has ended", hint="run `scaffold deploy`")
+    return now
 
 
 def _files(record: Record) -> Folder:

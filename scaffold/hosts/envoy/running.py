@@ -27,6 +27,7 @@ from scaffold.hosts.envoy.run_folder import FilterFile, Folder
 from scaffold.hosts.exchange import REQUEST_ID, Exchange, Headers, Request
 from scaffold.hosts.options import HostSettings, url_at
 from scaffold.hosts.plugin import SERVICE, Plugin
+from scaffold.project.envoy_clusters import UPSTREAM
 from scaffold.wasm.check import hint_about
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class EnvoyHost:
         try:
             response, port = client.send(self.port, sent, timeout, self._certificate)
         except HostError as error:
-            if why := self._why(error, seen, request_id):
+            if why := self._why(error, seen):
                 raise HostError(f"{error.message}; {why[0]}", hint=why[1]) from error
             raise
         details = seen.await_end(request_id, port)
@@ -175,18 +176,19 @@ class EnvoyHost:
             response = dataclasses.replace(response, surplus=max(0, seen.sent - len(response.body)))
         return Exchange(sent, response, seen.logs, details, seen.trapped, seen)
 
-    def _why(self, error: HostError, seen: Observation, request_id: str) -> tuple[str, str] | None:
+    def _why(self, error: HostError, seen: Observation) -> tuple[str, str] | None:
         """Why a request got no whole answer, as far as that can be told, and what to do about it."""
         if seen.trapped:
             return "the plugin crashed", "its log has the panic"
         if not self.pulse.live():
-            return "Envoy doesn't run any more, or doesn't answer: does a callback loop?", "make it return"
+            why = "Envoy doesn't run any more, or doesn't answer: does a callback loop?"
+            return why, "every callback has to return soon"
         if _BAD_ARGUMENT in seen.logs:
             why = f"the plugin waits for a call that failed with {_BAD_ARGUMENT}: is the cluster defined?"
             return why, 'in Cargo.toml, such as `clusters = { NAME = "upstream" }`'
         if self.origin is None or not isinstance(error.__cause__, TimeoutError):
             return None
-        if self.origin.requests(request_id):
+        if any(each.cluster == UPSTREAM for each in seen.requests):
             why = "it reached the upstream: is that slow, or did the plugin pause the answer for good?"
             return why, "call `resume_http_response()`, or return `Action::Continue`"
         why = "it never reached the upstream: the plugin paused the request, and nothing resumed it"

@@ -104,10 +104,14 @@ FOR_HOSTS = {
     "id": "a",
     "envoy_image": "envoyproxy/envoy:v1.36.4",
     "docker_args": "--init",
+    "keep_host": None,
+    "tls": None,
+    "tls_cert": "a.pem",
+    "tls_key": "a.pem",
 }
 FOR_BOTH = {
     *("root", "config", "root_id", "env", "vm_config", "allow_stop_iteration", "upstream", "envoy"),
-    *("probe", "json"),
+    *("probe", "no_probe", "reset", "json"),
     *(field.name for field in dataclasses.fields(BuildOptions)),
 }
 

@@ -24,6 +24,7 @@ NOW = datetime(2026, 3, 4, 15, 16, 17, 250_000).timestamp()  # of this machine's
         ("0s", NOW),
         ("9:05", datetime(2026, 3, 4, 9, 5).timestamp()),
         ("14:30", datetime(2026, 3, 4, 14, 30).timestamp()),
+        ("23:50", datetime(2026, 3, 3, 23, 50).timestamp()),
         ("14:30:05", datetime(2026, 3, 4, 14, 30, 5).timestamp()),
         ("2026-01-31", datetime(2026, 1, 31).timestamp()),
         (" 2026-01-31 14:30 ", datetime(2026, 1, 31, 14, 30).timestamp()),

@@ -68,6 +68,7 @@ def test_a_record_of_the_first_release_is_read(tmp_path):
         "restarts": False,
         "config": "",
         "said": "",
+        "number": 0,
     }
 
 

@@ -53,5 +53,5 @@ def run(
             for line in running.follow():
                 logged |= line.of_plugin
                 emit(line.event(by_name=len(chain) > 1))
-        if not logged:
+        if not logged and running.folder.access_log.stat().st_size:  # it was asked something
             emit(nothing_logged("run"))

@@ -128,9 +128,10 @@ def test_a_debug_level_doesnt_make_envoy_spin(root, probe):
     """The folder that it watches once contained its log: each line woke it up, which wrote a line."""
     deploy(root, probe)
     scaffold.admin("/logging?level=debug", root, post=True)
-    log = deployments.folder(root) / "envoy" / "envoy.log"
+    own = deployments.folder(root) / "envoy"
+    log = own / "logs" / "envoy.log"
     time.sleep(0.5)
     before = log.stat().st_size
     time.sleep(1)
     assert log.stat().st_size - before < 100_000
-    assert sorted(path.name for path in (log.parent / "filters").iterdir()) == ["ecds.json"]
+    assert sorted(path.name for path in (own / "filters").iterdir()) == ["ecds.json"]

@@ -176,8 +176,9 @@ def test_a_module_that_no_host_loads(content, message, hint, run, crate, tmp_pat
 def test_a_module_that_is_not_there(run, tmp_path):
     ran = run(*SCAFFOLD, *PLACES[0], tmp_path / "a.wasm")
     why = "No such file or directory"
+    hint = "`scaffold build` compiles for wasm, and prints where the module is"
     assert ran.returncode == 6
-    assert ran.stderr == error(f"cannot read the module {tmp_path / 'a.wasm'}: {why}")
+    assert ran.stderr == error(f"cannot read the module {tmp_path / 'a.wasm'}: {why}", hint)
 
 
 # --- ports, upstreams, Envoys

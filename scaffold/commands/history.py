@@ -76,12 +76,12 @@ class Entry:
 
 
 def _options(deployed: Deployed) -> str:
-    """How its options are typed, apart from the configuration."""
+    """How its options are typed, apart from the configuration, and from the port that each has."""
     words = []
     for name, value in deployed.options.items():
         for each in value if isinstance(value, list) else [value]:
             text = str(each).partition("=")[0] if name == "env" else str(each)
-            if name not in ("config", "vm_config") and each is not False:
+            if name not in ("config", "vm_config", "port") and each is not False:
                 words.append(flag(name) if each is True else f"{flag(name)} {escaped(text)}")
     return " ".join(words)
 

@@ -70,7 +70,7 @@ class Observation:
         self._before = before
         self._after: str | None = None
         self._request_id: str | None = None
-        self.sent: int | None = None  # bytes of the answer's body, once its end is known
+        self.sent: int | None = None  # bytes of an HTTP answer's body, once its end is known
 
     def await_end(self, request_id: str | None, port: int) -> str:
         """Wait for the end of a request, or of the connection from `port`; returns Envoy's word for it.
@@ -83,7 +83,7 @@ class Observation:
         while not (end := self._end(request_id, port)) and time.monotonic() < deadline:
             time.sleep(0.001)
         self._observer.unsettled.add(self)
-        self.sent = (end or {}).get("sent")
+        self.sent = end["sent"] if end and end.get("method") else None  # of a connection, it counts all bytes
         return str((end or {}).get("details") or (end or {}).get("closed") or "")
 
     def settle(self, now: str) -> None:

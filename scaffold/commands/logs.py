@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from scaffold.commands.deploy_targets import nothing_deployed, roots_of, targets
@@ -37,18 +37,19 @@ def logs(
     start = None if since is None else times.parse(since, "--since")
     wanted = Wanted(start, level or LEVELS[0], _pattern(grep), tail)
     roots = roots_of(root)
-    lines, all_lines = _lines(roots, wanted, follow), _lines(roots, Wanted())
+    read: Callable[[Sequence[Path], Wanted], Iterator[Logged] | None] = _lines
+    lines = _lines(roots, wanted, follow)
     if lines is None and not follow:
-        lines, all_lines = (here.kept_log_lines(roots, each) for each in (wanted, Wanted()))
+        read, lines = here.kept_log_lines, here.kept_log_lines(roots, wanted)
         if lines is not None:
             emit(Noted("nothing is deployed now; this is the log of the last deployment"))
     if lines is None:
         raise nothing_deployed(roots)
-    is_empty = wanted == Wanted() and _is_empty(all_lines or ())
+    is_empty = wanted == Wanted() and _is_empty(read(roots, wanted) or ())
     return _until_interrupted(lines, [nothing_logged("deploy")] if is_empty else [])
 
 
-def _lines(roots: list[Path], wanted: Wanted, follow: bool = False) -> Iterator[Logged] | None:
+def _lines(roots: Sequence[Path], wanted: Wanted, follow: bool = False) -> Iterator[Logged] | None:
     """What is logged of what is deployed; None if nothing is."""
     found = (target.log_lines(roots, wanted, follow) for target in targets())
     return next((each for each in found if each is not None), None)

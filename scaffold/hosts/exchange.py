@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from scaffold.core.text import indented
 from scaffold.errors import UsageError
 
+BAD_ARGUMENT = "BadArgument"  # the SDK's word, where a plugin logs why a call failed
 REQUEST_ID = "x-request-id"  # the header that tells a request from all others
 
 HeaderInput = Mapping[str, str] | Iterable[tuple[str, str]] | None

@@ -94,7 +94,6 @@ def add(record: Record, plugins: Sequence[Plugin], *, again: int = 0) -> int:
     root = Path(record.root)
     place = folder(root)
     before = read(root)
-    head = git.head(root)
     made = Deployed(
         number=before[-1].number + 1 if before else 1,
         since=record.since,
@@ -102,13 +101,14 @@ def add(record: Record, plugins: Sequence[Plugin], *, again: int = 0) -> int:
         plugins=[_kept(plugin, place / _MODULES).to_json() for plugin in plugins],
         options=record.options,
         envoy_version=record.envoy_version,
-        commit=f"{head.commit[:12]}{'+' * head.changed}" if head else "",
         again=again,
         said=record.said,
     )
     made = records.parse(Deployed, json.loads(json.dumps(asdict(made))))  # as it will be read
     if before and not again and before[-1].what == made.what:
         return before[-1].number
+    if head := git.head(root):
+        made = replace(made, commit=f"{head.commit[:12]}{'+' * head.changed}")
     records.write(place / f"{made.number}.json", made)
     deployments.forget_old(place.parent)
     _prune(place, [*before, made])

@@ -11,7 +11,7 @@ from scaffold.core.events import Noted, Warned, emit
 from scaffold.errors import HostError, TargetError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.envoy.log import OURS
-from scaffold.hosts.exchange import Exchange, Headers, LogLines, Request
+from scaffold.hosts.exchange import BAD_ARGUMENT, Exchange, Headers, LogLines, Request
 from scaffold.hosts.plugin import Plugin
 from scaffold.project.envoy_clusters import UPSTREAM
 from scaffold.project.probe_request import Probe
@@ -134,10 +134,10 @@ class Verification:
 
     def _hint(self, exchange: Exchange) -> str:
         """What to do about a request that failed."""
-        if "BadArgument" in exchange.logs and self.host.origin:
+        if BAD_ARGUMENT in exchange.logs and self.host.origin:
             known = ", ".join(dict.fromkeys([UPSTREAM, *(n for each in self.plugins for n in each.clusters)]))
             return (
-                "did it call a cluster? a call to one that isn't defined fails with BadArgument;"
+                f"did it call a cluster? a call to one that isn't defined fails with {BAD_ARGUMENT};"
                 f" defined: {known};"
                 ' add yours to Cargo.toml, such as `clusters = { NAME = "http://host:port" }`'
             )

@@ -24,7 +24,7 @@ from scaffold.hosts.envoy.log import OURS, Line, Log
 from scaffold.hosts.envoy.observation import Observation, Observer
 from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import FilterFile, Folder
-from scaffold.hosts.exchange import REQUEST_ID, Exchange, Headers, Request
+from scaffold.hosts.exchange import BAD_ARGUMENT, REQUEST_ID, Exchange, Headers, Request
 from scaffold.hosts.options import HostSettings, url_at
 from scaffold.hosts.plugin import SERVICE, Plugin
 from scaffold.project.envoy_clusters import UPSTREAM
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 VALIDATE = ("--mode", "validate", "-l", "error", "--log-format", "%v")  # the bare messages
 ABORTED = -6  # the exit code of an Envoy that its watchdog has ended
 RUNS_AGAIN = "Envoy runs again"  # in the supervisor's line in the log
-_BAD_ARGUMENT = "BadArgument"  # the SDK's word, where a plugin logs why a call failed
 _REFUSED = "Unable to create Wasm"
 _CONFIGURING = re.compile(r"Failed to configure|proxy_on_configure")  # Envoy's words for who refused
 _CONFIGURE = (
@@ -183,8 +182,8 @@ class EnvoyHost:
         if not self.pulse.live():
             why = "Envoy doesn't run any more, or doesn't answer: does a callback loop?"
             return why, "every callback has to return soon"
-        if _BAD_ARGUMENT in seen.logs:
-            why = f"the plugin waits for a call that failed with {_BAD_ARGUMENT}: is the cluster defined?"
+        if BAD_ARGUMENT in seen.logs:
+            why = f"the plugin waits for a call that failed with {BAD_ARGUMENT}: is the cluster defined?"
             return why, 'in Cargo.toml, such as `clusters = { NAME = "upstream" }`'
         if self.origin is None or not isinstance(error.__cause__, TimeoutError):
             return None

@@ -9,6 +9,7 @@ from typing import Any
 
 from scaffold.commands.adopt import build_files, envoy_files, first_test
 from scaffold.commands.adopt.committed import Committed
+from scaffold.commands.adopt.envoy_files import Known
 from scaffold.core.events import Warned, emit
 from scaffold.errors import ProjectError
 from scaffold.oci.plugin_info import RUNTIME_CONFIG_NAME, read_runtime_config
@@ -31,8 +32,14 @@ _IGNORED = ("/target", "__pycache__/", ".pytest_cache/")
 _PROFILE = {"opt-level": "z", "lto": True, "codegen-units": 1, "panic": "abort", "strip": True}
 _RUST_TEST = re.compile(r"#\[(?:cfg\()?test\b")
 _CONTEXT = r"\bset_{0}_context\b|\bfn create_{0}_context\b|\bContextType::{1}Context\b"
-_STREAM_CONTEXT = re.compile(_CONTEXT.format("stream", "Stream"))
-_HTTP_CONTEXT = re.compile(_CONTEXT.format("http", "Http"))
+_CONTEXTS = {  # by the type of plugin
+    "http": re.compile(_CONTEXT.format("http", "Http")),
+    "network": re.compile(_CONTEXT.format("stream", "Stream")),
+}
+_NO_CONTEXTS = (
+    "{path} runs the plugin as a filter, but its code makes no context for one, so requests and connections"
+    ' will fail; `type = "service"` in Cargo.toml runs it beside them'
+)
 
 
 def with_settings(text: str, settings: Mapping[str, Any], *, profile: bool) -> str:
@@ -62,6 +69,13 @@ def with_settings(text: str, settings: Mapping[str, Any], *, profile: bool) -> s
 def no_package(path: Path) -> ProjectError:
     """The error for the Cargo.toml of a workspace alone."""
     return ProjectError(f"no [package] in {path}", hint="pass --root a plugin's crate, not a workspace")
+
+
+def _type_of(contexts: frozenset[str], *, warn: bool = False) -> str:
+    """The type of a plugin that makes these contexts, where nothing else says it."""
+    if warn and len(contexts) > 1:
+        emit(Warned("the plugin has HTTP contexts and stream contexts; its `type` is set to http"))
+    return next((kind for kind in _CONTEXTS if kind in contexts), "service")
 
 
 class Crate:
@@ -95,7 +109,12 @@ class Crate:
             )
         self.triple = build_files.triple(committed, self._texts)
         self._users = Crates(self._texts, committed.entries.keys())
-        self._type = self._find_type()
+        self._in_envoy = Known() if self._has_settings else self._find_in_envoy()
+        in_code = self._contexts()
+        self._type = self._in_envoy.slot.kind or _type_of(in_code, warn=True)
+        self._lacks_contexts = not in_code and self._type != "service"
+        if self._lacks_contexts:
+            emit(Warned(_NO_CONTEXTS.format(path=committed.from_crate(self._in_envoy.path))))
         build_files.check_pin(committed, self.triple)
         for sentence in build_files.old_rusts(committed, self._texts):
             emit(Warned(sentence))
@@ -119,7 +138,8 @@ class Crate:
         if "tests" in self._committed.own:  # a file, a link or a submodule
             emit(Warned("tests isn't a folder of the crate's own, so no first test was added"))
             return {}
-        return {"tests/test_plugin.py": first_test.text(self._type, self._sources())}
+        kind = "" if self._lacks_contexts else self._type
+        return {"tests/test_plugin.py": first_test.text(kind, self._sources())}
 
     @property
     def tested(self) -> frozenset[str]:
@@ -151,34 +171,43 @@ class Crate:
 
     def _settings(self) -> tuple[dict[str, Any], dict[str, str]]:
         """The settings, and the files that they name; none if Cargo.toml has settings."""
-        if NAME in table(table(self._manifest, "package"), "metadata"):
+        if self._has_settings:
             return {}, {}
+        found = envoy_files.settings(self._in_envoy, self._committed)
+        root_id = self._root_id(self._in_envoy.slot.root_id)
+        values: dict[str, Any] = {"type": self._type, "root-id": root_id, "triple": self.triple}
+        if self._lacks_contexts:
+            values["probe"] = False
+        return values | dict(found.values), dict(found.files)
+
+    @property
+    def _has_settings(self) -> bool:
+        return NAME in table(table(self._manifest, "package"), "metadata")
+
+    def _find_in_envoy(self) -> Known:
         lib = table(self._manifest, "lib").get("name")
         names = [self.name, *([lib] if isinstance(lib, str) else [])]
         alone = len(self._users.all) == 1
-        known = envoy_files.read(self._committed, self._texts, names, self._type, alone=alone)
-        found = envoy_files.settings(known, self._committed)
-        values = {"type": self._type, "root-id": self._root_id(known.slot.root_id), "triple": self.triple}
-        return values | dict(found.values), dict(found.files)
+        kind = _type_of(self._contexts())
+        return envoy_files.read(self._committed, self._texts, names, kind, alone=alone)
 
     def _sources(self) -> list[str]:
         """The code of the crate; if it has no contexts itself, also that of the crates it depends on."""
         folder = self._committed.folder
         paths = [path for path in self._texts if path.endswith(".rs")]
         own = [self._texts[path] for path in paths if self._users.owner(path) == folder]
-        if any(_HTTP_CONTEXT.search(text) or _STREAM_CONTEXT.search(text) for text in own):
+        if any(made.search(text) for made in _CONTEXTS.values() for text in own):
             return own
         group = {each.folder: each for each in self._users.connected(folder)}
         neighbours = group[folder].neighbours & group.keys() if folder in group else ()
         return own + [self._texts[path] for each in neighbours for path in group[each].sources]
 
-    def _find_type(self) -> str:
+    def _contexts(self) -> frozenset[str]:
+        """The types of plugins whose contexts the code makes: "http", "network", both or none."""
         sources = [rust_text.code(text) for text in self._sources()]
-        requests = any(_HTTP_CONTEXT.search(text) for text in sources)
-        connections = any(_STREAM_CONTEXT.search(text) for text in sources)
-        if requests and connections:
-            emit(Warned("the plugin has HTTP contexts and stream contexts; its `type` is set to http"))
-        return "http" if requests else "network" if connections else "service"
+        return frozenset(
+            kind for kind, made in _CONTEXTS.items() if any(made.search(text) for text in sources)
+        )
 
     def _root_id(self, in_envoy: str | None) -> str:
         """The root id in wasme's runtime-config.json, or in Envoy's files, or else the crate's name."""

@@ -47,11 +47,18 @@ def test_it_starts_and_requests_pass(proxy: Proxy):
     assert proxy.get("/").status == 200
 """
 )
+_NO_TRAFFIC = (
+    _HEAD.format(what="traffic")
+    + """\
+def test_it_starts(proxy: Proxy):
+    assert proxy.metrics  # its host has taken it; no traffic passes, as it makes no contexts
+"""
+)
 
 
 def text(kind: str, sources: Iterable[str]) -> str:
-    """The test of a plugin of that type with these sources."""
+    """The test of a plugin of that type with these sources; "" is a filter that makes no contexts."""
     if kind != "http":
-        return _CONNECTION if kind == "network" else _START
+        return {"network": _CONNECTION, "service": _START}.get(kind, _NO_TRAFFIC)
     answers = any(_ANSWERS.search(rust_text.code(source)) for source in sources)
     return _OWN_ANSWER if answers else _REQUEST

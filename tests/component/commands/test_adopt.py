@@ -607,7 +607,7 @@ def test_a_cluster_may_be_named_by_the_configuration_and_who_stands_in_is_said(c
         scaffold.adopt(root, no_check=True)
     assert settings(root).clusters == {"authz": "upstream"}
     notes = [each.text for each in said if isinstance(each, Noted)]
-    assert notes[-2:] == [
+    assert notes[:2] == [
         "envoy.yaml sends requests on to http://10.0.0.1:8000; `--upstream` takes that URL",
         "envoy.yaml has the cluster `authz` at authz, which only containers know: the built-in upstream"
         " stands in for it",
@@ -639,6 +639,42 @@ def test_a_services_place_is_an_extension_of_the_bootstrap(crate):
     root = crate(files={"envoy.json": text, "src/filter.rs": "proxy_wasm::set_root_context(|_| x)"})
     scaffold.adopt(root, no_check=True)
     assert (settings(root).type, settings(root).root_id) == ("service", "theirs")
+
+
+@pytest.mark.parametrize(
+    ("source", "in_envoy", "kind"),
+    [
+        ("proxy_wasm::set_root_context(|_| x)", "http", "http"),
+        ("use proxy_wasm; ContextType::StreamContext; fn create_http_context(", "network", "http"),
+        ("proxy_wasm::set_http_context(|_, _| x)", "network", "network"),
+    ],
+)
+def test_the_type_is_the_one_of_its_place_in_envoys_configuration(source, in_envoy, kind, crate):
+    filters = [slot(in_envoy)] if in_envoy == "http" else []
+    content = json.loads(bootstrap(*filters))
+    if in_envoy == "network":
+        content["static_resources"]["listeners"]["filter_chains"] = {"filters": [slot("network")]}
+    if kind != in_envoy:  # it has a place of either kind
+        chains = [json.loads(bootstrap(slot()))["static_resources"]["listeners"]["filter_chains"]]
+        chains.append(content["static_resources"]["listeners"]["filter_chains"])
+        content["static_resources"]["listeners"]["filter_chains"] = chains
+    root = crate(files={"envoy.yaml": json.dumps(content), "src/filter.rs": source})
+    scaffold.adopt(root, no_check=True)
+    assert settings(root).type == kind
+
+
+def test_a_filter_without_contexts_is_started_and_sent_nothing(crate):
+    source = "proxy_wasm::set_root_context(|_| x)"
+    root = crate(files={"envoy.yaml": bootstrap(slot()), "src/filter.rs": source})
+    words = []
+    with listening(lambda event: words.append(event)):
+        scaffold.adopt(root, no_check=True)
+    (warning,) = (each.text for each in words if isinstance(each, Warned))
+    assert warning.startswith("envoy.yaml runs the plugin as a filter, but its code makes no context")
+    probe = settings(root).probe
+    assert probe is not None
+    assert not probe.sent
+    assert "def test_it_starts(" in (root / "tests/test_plugin.py").read_text()
 
 
 def test_the_only_plugin_may_have_any_name_in_envoys_configuration(crate):

@@ -11,6 +11,7 @@ from contextlib import closing
 import pytest
 import requests
 import urllib3
+from support.processes import eventually
 from support.slow_servers import SLOW, answering, pouring
 
 from scaffold.core.http_session import Session, chunks
@@ -50,16 +51,20 @@ def test_a_redirect_is_an_answer_and_its_body_stays_where_it_is(session):
 
 
 def test_a_deadline_that_has_passed_does_not_end_a_later_request(session):
+    """The second answer comes after the deadline of the first request, which has ended."""
+
     def answer(client, over):
-        while not over.is_set() and client.recv(65536):
+        for seconds in (0, 0.7):
+            client.recv(65536)
+            over.wait(seconds)
             client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
 
     with answering(answer) as place:
-        for _ in range(2):
-            assert b"".join(chunks(session.send_once("GET", f"http://{place}/", **SHORT))) == b"x"
-            time.sleep(0.7)  # the deadline of a request that has ended
+        for limits in (SHORT, {"silence": 30.0, "remaining": 30.0}):
+            assert b"".join(chunks(session.send_once("GET", f"http://{place}/", **limits))) == b"x"
         session.close()
-    assert not [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+    timers = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+    assert eventually(lambda: not any(each.is_alive() for each in timers))
 
 
 MANY = """

@@ -61,11 +61,14 @@ def test_end_of_what_is_gone_is_nothing(tmp_path):
 
 def test_end_leaves_a_later_process_with_the_same_number_alone(tmp_path, monkeypatch):
     """It heeds no SIGTERM, and begins, as far as we can see, when the one that was meant has ended."""
-    with orphan(tmp_path, STUBBORN) as both:
+    answers = 'trap "" TERM; trap "touch $2" USR1; sleep 300 & echo $$ $! >> "$1"; while :; do wait; done'
+    with orphan(tmp_path, ["sh", "-c", answers, "sh"], tmp_path / "answer") as both:
         starts = iter([process.start_time(both[0])] * 2)
         monkeypatch.setattr(process, "start_time", lambda _: next(starts, 1.0))
         process.end(both[0], 0.2)
-        assert all(map(alive, both))
+        os.kill(both[0], signal.SIGUSR1)
+        assert eventually((tmp_path / "answer").exists), "it lives, and so does its child"
+        assert alive(both[1])
 
 
 # --- start_time

@@ -537,12 +537,13 @@ signal.signal({number:d}, interrupted)
 
 
 def test_a_second_ctrl_c_waits_for_no_grace(tmp_path):
-    with tool(SPAWNS, *STUBBORN, tmp_path / "pids", stderr=subprocess.DEVNULL) as parent:
-        pids = set(numbers(tmp_path / "pids", 3))
+    stays = 'trap "heard=x" TERM; echo $$ >> "$1"; while :; do sleep 0.05; echo "$heard" >> "$1.beats"; done'
+    with tool(SPAWNS, "sh", "-c", stays, "sh", tmp_path / "pids", stderr=subprocess.DEVNULL) as parent:
+        pids = set(numbers(tmp_path / "pids", 2))
         os.killpg(parent.pid, signal.SIGINT)
-        time.sleep(0.2)
-        assert parent.poll() is None  # it grants a minute
-        assert all(map(alive, pids))
+        beats = tmp_path / "pids.beats"
+        assert eventually(lambda: beats.exists() and beats.read_text().count("x") > 5), "it has a minute"
+        assert parent.poll() is None
         os.killpg(parent.pid, signal.SIGINT)
         parent.wait(GONE_WITHIN)
         assert gone(*pids)
@@ -625,11 +626,13 @@ child = process.detach([sys.executable, "-c", sys.argv[1], sys.argv[2]],
                        cwd=Path(sys.argv[2]), env=os.environ, stderr=open(os.devnull, "wb"))
 assert child.stdout.readline() == b"hello\\n"
 child.stdin.write(b"commit"); child.stdin.flush()
-print("ready", flush=True)
-time.sleep(300)
+with process.spawn(sys.argv[3:]):
+    print("ready", flush=True)
+    time.sleep(300)
 """
-    with tool(body, OUTLIVES, tmp_path, stdout=subprocess.PIPE) as parent:
+    with tool(body, OUTLIVES, tmp_path, *STUBBORN, tmp_path / "pids", stdout=subprocess.PIPE) as parent:
         assert parent.stdout.readline() == b"ready\n"
+        attached = numbers(tmp_path / "pids", 2)
         (pid,) = numbers(tmp_path / "pid", 1)
         try:
             assert not (tmp_path / "end").exists()
@@ -638,7 +641,7 @@ time.sleep(300)
             parent.wait()
             assert eventually((tmp_path / "end").exists)
             assert (tmp_path / "end").read_text() == "'commit'"
-            time.sleep(0.3)  # whatever the guard had, it has asked to end by now
+            assert gone(*attached), "the guard has killed what it had"
             assert alive(pid)
         finally:
             os.kill(pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from scaffold.commands.build import build
 from scaffold.commands.setup import setup
 from scaffold.errors import MachineError
 from scaffold.toolchain import find as toolchain
-from scaffold.toolchain.rustc import Unusable
+from scaffold.toolchain.rustc import Unusable, answer
 
 WASI = "wasm32-wasip1"
 
@@ -140,6 +141,21 @@ def test_a_toolchain_file_is_installed_as_rustup_itself_would(machine):
     assert toolchain.find(WASI).origin == "rustup's 1.90.0-here"
 
 
+def test_a_toolchain_file_is_not_installed_where_rustup_may_not(machine, monkeypatch):
+    monkeypatch.setenv("RUSTUP_AUTO_INSTALL", "0")
+    machine.program(
+        "rustup",
+        """case "$*" in
+        "toolchain install") echo > here ;;
+        *) echo "error: toolchain '1.90.0-here' is not installed" >&2; exit 1 ;;
+        esac""",
+    )
+    found = toolchain.in_rustup(WASI, machine.folder)
+    assert isinstance(found, Unusable)
+    assert found.hint == "`rustup toolchain install 1.90.0-here`"
+    assert not (machine.folder / "here").exists()
+
+
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_rustups_proxies_are_not_the_systems_rustc(machine, link):
     rustup_ = machine.program("rustup", "echo 'error: no active toolchain' >&2; exit 1")
@@ -245,6 +261,18 @@ def test_a_build_asks_each_program_once(machine, tmp_path):
     *asked, built = log.read_text().splitlines()
     assert asked == ONCE
     assert built.startswith("cargo build --lib ")
+
+
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+def test_only_what_is_no_proxy_is_asked_once_for_all(machine, link):
+    """A compiled program answers the same until it changes; a proxy runs another one at any time."""
+    rustc, said = machine.bin / "rustc", machine.folder / "said"
+    shutil.copy("/bin/sh", machine.bin / "rustup" if link else rustc)
+    if link:
+        link(machine.bin / "rustup", rustc)
+    for text in ("first", "second"):
+        said.write_text(f"echo {text}")
+        assert answer([rustc, said]) == (text if link else "first")
 
 
 def test_setup_takes_the_triple_of_the_project(machine, tmp_path):

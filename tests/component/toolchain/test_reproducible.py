@@ -131,6 +131,12 @@ def test_what_goes_into_no_module_is_left_alone(words, env, tools, place):
     assert called(tools, place, *words, **env) == words
 
 
+def test_a_damaged_script_is_replaced(tools, place):
+    script = Path(remap.env_for(tools, alone(place))["CARGO_BUILD_RUSTC_WRAPPER"])
+    script.write_text("#!/bin/sh\nexit 1\n")
+    assert called(tools, place, *WORDS)[: len(WORDS)] == WORDS
+
+
 def test_rustcs_exit_code_is_the_scripts(tools, place):
     script = remap.env_for(tools, alone(place))["CARGO_BUILD_RUSTC_WRAPPER"]
     assert subprocess.run([script, "/bin/sh", "-c", "exit 101"], timeout=20).returncode == 101

@@ -299,6 +299,25 @@ def test_every_temporary_folder_is_private(open_folders):
         assert all(map(files.in_use, (one, two, three)))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could remove another user's")
+def test_another_users_folder_is_never_swept(tmp_path):
+    """As in a /tmp that all share: whether somebody uses it is for that user's own commands to see."""
+    (theirs := tmp_path / ".scaffold-1-theirs").mkdir()
+    (mine := tmp_path / ".scaffold-1-mine").mkdir()
+    os.chown(theirs, 4321, 4321)
+    with files.temporary(tmp_path):
+        assert (theirs.exists(), mine.exists()) == (True, False)
+    assert files.in_use(theirs)
+
+
+def test_a_link_in_the_place_of_a_folder_of_ours_is_not_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (link := tmp_path / ".scaffold-1-link").symlink_to("elsewhere")
+    with files.temporary(tmp_path):
+        assert names(tmp_path / "elsewhere") == []
+    assert (link.is_symlink(), files.in_use(link)) == (True, True)
+
+
 def test_a_folder_is_in_use_while_the_block_runs(tmp_path):
     assert not files.in_use(tmp_path)
     with files.using(tmp_path):

@@ -465,6 +465,16 @@ def test_a_password_in_the_address_is_used_and_never_shown(repository, tmp_path,
     assert not (tmp_path / "told").exists()
 
 
+def test_a_password_does_not_follow_a_redirect_to_another_server(repository):
+    """Not even to the same machine."""
+    folder, _ = repository
+    with served(folder, "secret") as place, served(folder, moved_to=place) as other:
+        with fetched(f"http://user:secret@{place}/mine.zip"):
+            pass
+        error = refusal(f"http://user:secret@{other}/mine.zip")
+    assert error.message == f"http://{other}/mine.zip asks for a password, which scaffold never asks you for"
+
+
 def test_over_http_a_repository_gives_what_it_gives_as_a_folder(repository):
     folder, pin = repository
     with served(folder) as place:

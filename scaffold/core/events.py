@@ -134,6 +134,20 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 @contextmanager
+def announced_at_the_end() -> Iterator[None]:
+    """Hold back what the block announces until it has ended; if it fails, its error is all that is said."""
+    held: list[Event] = []
+    listeners = list(_listeners)
+    _listeners[:] = [held.append]
+    try:
+        yield
+    finally:
+        _listeners[:] = listeners
+    for event in held:
+        emit(event)
+
+
+@contextmanager
 def step(title: str) -> Iterator[None]:
     """Announce a step's beginning, and its end or failure."""
     emit(Started(title))

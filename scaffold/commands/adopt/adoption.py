@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaffold.commands.adopt import compile_check
 from scaffold.commands.adopt.committed import Committed
 from scaffold.commands.adopt.crate import Crate, no_package
-from scaffold.core.events import Noted, emit, step
+from scaffold.core.events import Noted, announced_at_the_end, emit, step
 from scaffold.core.text import LINES
+from scaffold.errors import UsageError
 from scaffold.project.cargo_toml import FILE, read_manifest
-from scaffold.project.templates.merge import Worktree, scratch
+from scaffold.project.templates.merge import Worktree, as_committed, scratch
 from scaffold.project.workspace import Workspace
 from scaffold.toolchain.options import BuildOptions
 
@@ -43,18 +45,17 @@ def adopt_crate(
     """
     if "package" not in read_manifest(root / FILE) and Workspace.at(root):
         raise no_package(root / FILE)
-    own = Worktree(root)
-    work = own.whole()
-    with scratch(work) as repository, step(title):
-        committed = Committed(work, repository, own.prefix)
-        crate = Crate(root, committed)
-        for note in crate.notes:
-            emit(Noted(note))
-        contents = crate.adopted()
-        after = repository.amended(work.tree, contents)
-        changes = repository.changes(work.tree, after)
-        if not dry_run:
-            work.check_untouched(changes)  # compiling would take a while
+    with _committed_files(root, dry_run=dry_run) as committed, step(title):
+        work, repository = committed.repository, committed.scratch
+        with announced_at_the_end():  # a refusal is all that a user needs to read
+            crate = Crate(root, committed)
+            for note in crate.notes:
+                emit(Noted(note))
+            contents = crate.adopted()
+            after = repository.amended(work.tree, contents)
+            changes = repository.changes(work.tree, after)
+            if not dry_run:
+                work.check_untouched(changes)  # compiling would take a while
         if changes and no_check:
             _note_old_lock(crate, committed)
         elif changes:
@@ -68,6 +69,21 @@ def adopt_crate(
             written=not dry_run,
             diff=repository.diff(work.tree, after) if dry_run else "",
         )
+
+
+@contextmanager
+def _committed_files(root: Path, *, dry_run: bool) -> Iterator[Committed]:
+    """The committed files of the repository; in a dry run those of any folder, as if committed."""
+    with ExitStack() as stack:
+        try:
+            own = Worktree(root)
+        except UsageError:
+            if not dry_run:
+                raise
+            workspace = Workspace.of(root)
+            own = stack.enter_context(as_committed(workspace.root if workspace else root, root))
+        work = own.whole()
+        yield Committed(work, stack.enter_context(scratch(work)), own.prefix)
 
 
 def _locks(committed: Committed) -> list[str]:

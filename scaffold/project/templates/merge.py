@@ -58,12 +58,14 @@ class Merge:
 class Worktree:
     """The project in `root`, a folder of a git repository that has commits.
 
-    `prefix` is the folder's path in the repository, empty or with a `/` at its end.
+    `prefix` is the folder's path in the repository, empty or with a `/` at its end. `env` are variables for
+    git, such as those that say where its folder is.
     Raises `UsageError` when it isn't such a folder, `MachineError` when git is missing or too old.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, env: Mapping[str, str] = {}) -> None:
         self.root = self._top = root.resolve()
+        self._env = dict(env)
         _check_version()
         commit = f"`cd {shlex.quote(str(self.root))} && git init && git add -A && git commit -m 'as it was'`"
         ran = self._run("rev-parse", "--show-toplevel", "--show-prefix", "--git-path", "objects")
@@ -82,7 +84,7 @@ class Worktree:
 
     def whole(self) -> Worktree:
         """The repository that the project is in."""
-        return self if not self.prefix else Worktree(self._top)
+        return self if not self.prefix else Worktree(self._top, self._env)
 
     def check_untouched(self, changes: Sequence[Change]) -> None:
         """Raise `UsageError` unless each path is as committed, or already as it will become."""
@@ -158,7 +160,7 @@ class Worktree:
         if entry.mode == LINK:
             made.symlink_to(scratch.text(entry.name))
             return
-        env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(scratch.objects)}
+        env = self._env | {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(scratch.objects)}
         argv = ["cat-file", "--filters", f"--path={self.prefix}{path}", entry.name]
         with made.open("wb") as file:
             with git.spawn(*argv, cwd=self._top, env=env, stdout=file, stderr=process.PIPE) as child:
@@ -174,7 +176,7 @@ class Worktree:
 
     def _run(self, *words: str, text: str | None = None) -> process.Completed:
         """Run git at the top of the repository; until that is known, in the project."""
-        return git.run(*words, cwd=self._top, text=text)
+        return git.run(*words, cwd=self._top, text=text, env=self._env)
 
 
 class Scratch:
@@ -269,6 +271,27 @@ def scratch(work: Worktree) -> Iterator[Scratch]:
         made = folder / "git"
         made.mkdir()
         yield Scratch(made, work)
+
+
+@contextmanager
+def as_committed(top: Path, root: Path) -> Iterator[Worktree]:
+    """The project in `root`, as if all below `top` that git doesn't ignore were committed; to read only.
+
+    git's own folder is one of ours, so nothing is written to the user's.
+    """
+    _check_version()
+    with files.scratch() as folder:
+        env = git.NO_SETTINGS | _AUTHOR | {"GIT_DIR": str(folder), "GIT_WORK_TREE": str(top.resolve())}
+        for words in (
+            ["init", "--quiet", "--template="],
+            ["add", "--all", "--", ".", ":(exclude,glob)**/target/**"],
+            ["commit", "--quiet", "--allow-empty", "--message=as it is"],
+        ):
+            ran = git.run(*words, cwd=top, env=env)
+            if ran.code:
+                git.check_disk(ran.stderr, folder)
+                raise ToolFailed(f"git can't read {top}: {ran.stderr.strip()}")
+        yield Worktree(root, env)
 
 
 def _check_version() -> None:

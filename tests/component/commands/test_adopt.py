@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 
 import pytest
@@ -461,6 +462,46 @@ def test_a_dry_run_prints_a_patch_that_does_the_same(crate, tmp_path, capsys):
     git(root, "clean", "-q", "-fd")
     git(root, "apply", tmp_path / "patch")
     assert own(root) == found
+
+
+def test_a_dry_run_needs_no_repository(crate, capsys):
+    root = crate(files={"target/debug/big.rs": "proxy_wasm", ".gitignore": "private.rs\n"})
+    shutil.rmtree(root / ".git")
+    before = contents(root)
+    ran = entered(capsys, "adopt", "--dry-run", "--no-check", "--root", root)
+    assert ran.code == 0, ran.err
+    assert '+root-id = "http_headers"' in ran.out
+    assert "next: " not in ran.err
+    assert contents(root) == before
+    refused = entered(capsys, "adopt", "--no-check", "--root", root)
+    assert (refused.code, "isn't in a git repository" in refused.err) == (2, True)
+
+
+def test_a_dry_run_of_a_member_needs_no_repository(workspace):
+    root = workspace()
+    expected = scaffold.adopt(root / "one", dry_run=True, no_check=True).diff
+    shutil.rmtree(root / ".git")
+    assert scaffold.adopt(root / "one", dry_run=True, no_check=True).diff == expected
+
+
+def test_what_comes_next_is_said_and_how_to_get_there(crate, capsys, monkeypatch):
+    root = crate()
+    ran = entered(capsys, "adopt", "--no-check", "--root", root)
+    assert ran.err.splitlines()[-1] == f"next: cd {root} && invoke build deploy test"
+    commit(root)
+    monkeypatch.chdir(root)
+    assert "next: " not in entered(capsys, "adopt", "--no-check").err
+    (root / "tasks.py").unlink()
+    commit(root)
+    assert entered(capsys, "adopt", "--no-check").err.splitlines()[-1] == "next: invoke build deploy test"
+
+
+def test_a_refusal_is_not_preceded_by_what_would_have_changed(crate, capsys):
+    root = crate()
+    (root / "tasks.py").write_text("mine")
+    ran = entered(capsys, "adopt", "--no-check", "--root", root)
+    assert "uncommitted changes in tasks.py would be lost" in ran.err
+    assert "_start" not in ran.err
 
 
 @pytest.mark.parametrize("path", ["Makefile", "tests/test_plugin.py", "Cargo.toml"])

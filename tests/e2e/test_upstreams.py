@@ -195,12 +195,18 @@ def test_a_websocket_goes_through_the_plugin(probe, tmp_path, websockets):
         assert client.recv(4) == b"ping"
 
 
-def test_the_built_in_upstream_declines_a_websocket_by_answering(probe, tmp_path):
+def test_the_built_in_upstream_echoes_what_comes_by_websocket(probe, tmp_path):
     with hosts.find("envoy")(Plugin("probe", "", probe), folder=tmp_path) as host:
         with socket.create_connection(("127.0.0.1", host.port), timeout=10) as client:
-            client.sendall(OFFER.replace(b"/chat", b"/anything"))
-            assert client.recv(100).startswith(b"HTTP/1.1 200 ")
-        assert host.origin.requests()[-1].path == "/anything"
+            client.sendall(OFFER)
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += client.recv(1)
+            assert head.startswith(b"HTTP/1.1 101 ")
+            assert b"x-configuration:" in head, "the plugin saw it"
+            client.sendall(bytes.fromhex("818537fa213d7f9f4d5158"))  # "Hello", as RFC 6455 has it, masked
+            assert client.recv(7, socket.MSG_WAITALL) == b"\x81\x05Hello"
+        assert host.origin.requests()[-1].path == "/chat"
 
 
 @pytest.mark.parametrize("claimed", [[], ["10.1.2.3"]])

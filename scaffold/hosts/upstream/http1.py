@@ -10,6 +10,8 @@ from typing import NamedTuple, cast
 
 import httptools
 
+from scaffold.hosts.upstream.websocket import Echo
+
 HEAD_LIMIT = 64 * 1024  # bytes: request line, header names and values
 BODY_LIMIT = 10 * 1024 * 1024  # bytes of a body that are kept
 LINGER = 1.0  # seconds in which a client may read our last answer before the connection is closed
@@ -17,7 +19,10 @@ _ONE_WRITE = 64 * 1024  # bytes: below this, joining head and body costs less th
 
 
 class Received(NamedTuple):
-    """A request as its bytes arrived, and the cluster it came by; a long body is cut."""
+    """A request as its bytes arrived, and the cluster it came by; a long body is cut.
+
+    `offers` says that it offers to go on in another protocol.
+    """
 
     method: bytes
     target: bytes
@@ -25,6 +30,7 @@ class Received(NamedTuple):
     body: bytes
     cluster: str = ""
     trailers: Sequence[tuple[bytes, bytes]] = ()
+    offers: bool = False
 
     def header(self, name: bytes) -> bytes | None:
         """The value of the first header called `name`, which must be in lower case."""
@@ -35,7 +41,8 @@ class Reply(NamedTuple):
     """An answer: `fields` are its header lines, each with its CRLF, without those of the framing.
 
     With `chunked`, each line of the body is a chunk; so it is with `trailers`, which are lines like `fields`.
-    `close` ends the connection, `cut` ends it one byte too early. `after` is a delay in seconds.
+    `close` ends the connection, `cut` ends it one byte too early. `after` is a delay in seconds. With
+    `websocket`, the connection goes on as one, and the rest doesn't count.
     """
 
     status: int
@@ -46,6 +53,7 @@ class Reply(NamedTuple):
     cut: bool = False
     after: float = 0.0
     trailers: bytes = b""
+    websocket: Echo | None = None
 
 
 Handler = Callable[[Received], Reply]
@@ -146,16 +154,17 @@ class _Parser:
             self._offered = self._headers
             self._again = self._without_offer(method)
             return
+        offers = bool(self._offered)
         headers, self._offered = self._offered or self._headers, []
         body = b"".join(self._body)
-        received = Received(method, self._target, headers, body, trailers=self._trailers)
+        received = Received(method, self._target, headers, body, trailers=self._trailers, offers=offers)
         modern, last = parser.get_http_version() == "1.1", not parser.should_keep_alive()
         self._turns.append(_Turn(received, modern, last))
 
     def _without_offer(self, method: bytes) -> bytes:
         """The head of a request that offers another protocol, without the offer, to be parsed again.
 
-        We never accept the offer, but httptools takes the request's body for the other protocol.
+        We may not accept the offer, but httptools takes the request's body for the other protocol.
         """
         line = b"%b %b HTTP/%b" % (method, self._target, self._parser.get_http_version().encode())
         fields = (b"%b: %b" % field for field in self._headers if field[0].lower() != b"upgrade")
@@ -178,6 +187,7 @@ class Connection(asyncio.Protocol):
         self._linger: asyncio.TimerHandle | None = None
         self._writable = True
         self._refusal: Reply | None = None  # sent after all answers
+        self._websocket: Echo | None = None
         self._ending = False  # whatever else the client sends is ignored
 
     def abort(self) -> None:
@@ -200,7 +210,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """The client sent bytes."""
-        if not self._ending:
+        if self._websocket and not self._ending:
+            self._transport.write(self._websocket.answer(data))
+            if self._websocket.ended:
+                self._ending = True
+                self._hang_up()
+        elif not self._ending:
             try:
                 self._parser.feed(data)
             except _Refused as refused:
@@ -215,6 +230,8 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads more slowly than we answer."""
         self._writable = False
+        if self._websocket:
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The client has caught up with reading."""
@@ -253,6 +270,12 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def _write(self, reply: Reply, turn: _Turn) -> None:
+        if reply.websocket:
+            self._websocket = reply.websocket
+            self._transport.write(reply.websocket.head)
+            self._turns.clear()
+            self._refusal = None  # of what came too early, which no answer could follow
+            return
         last = turn.last or reply.close or reply.cut
         head = turn.received.method == b"HEAD"
         parts = _framed(reply, head=head, modern=turn.modern, close=last)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, parse_qsl
 
 from scaffold.hosts.upstream.http1 import Received, Reply
+from scaffold.hosts.upstream.websocket import Echo
 
 LONGEST_DELAY = 60.0  # seconds
 MOST_BYTES = 10 * 1024 * 1024
@@ -27,7 +28,13 @@ class Impossible(ValueError):
 
 
 def answer(received: Received) -> Reply:
-    """The built-in answer to a request: 404 for an unknown path, 400 for an invalid request."""
+    """The built-in answer to a request: 404 for an unknown path, 400 for an invalid request.
+
+    A WebSocket is accepted at any path.
+    """
+    asks = received.offers and received.method == b"GET"
+    if asks and (echo := Echo.accepting(received.target, received.headers)):
+        return Reply(101, websocket=echo)
     path = path_of(received)
     first, slash, rest = path.removeprefix("/").partition("/")
     route = _ROUTES.get(f"/{first}")

@@ -20,7 +20,6 @@ from scaffold.kubernetes.options import CLUSTERS, ClusterOptions
 from scaffold.project.cargo_toml import locate
 from scaffold.project.probe_request import Probe, check_path
 from scaffold.toolchain.options import BuildOptions
-from scaffold.wasm.module import WasmModule
 
 
 def deploy(
@@ -110,7 +109,7 @@ def _check(name: str) -> None:
         return
     if plugins.is_file(name) or any(sign in name for sign in ":/@"):
         if Path(name).is_file():
-            WasmModule.read(Path(name))  # the hint must work; otherwise this says what the file is
+            plugins.read_module(Path(name))  # the hint must work; otherwise this says what the file is
         raise UsageError(
             f"`{name}` is a module or an image, not a target",
             hint=f"run `scaffold deploy envoy {shlex.quote(name)}`",

@@ -78,6 +78,7 @@ def inspect(target: str, *, remote: bool = False, plain_http: bool = False) -> M
     for a file that isn't a wasm module.
     """
     if not remote and plugins.is_file(target):
+        plugins.refuse_layout(Path(target))
         return report(WasmFile.read(Path(target)))
     reference, store = Reference.parse(target), Store()
     with image_hint.named(target):

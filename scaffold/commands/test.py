@@ -29,6 +29,7 @@ from scaffold.hosts.background import deployments
 from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.host import HOSTS
 from scaffold.hosts.options import OF_TESTS, RunOptions
+from scaffold.hosts.source import read_module
 from scaffold.project.projects import Projects, called, projects_at
 from scaffold.toolchain import cargo
 from scaffold.toolchain.find import find
@@ -167,7 +168,7 @@ def test(
         _ = projects.chain  # reports an invalid chain before anything runs
         if module:
             projects.refuse_many("--module")
-    file = WasmModule.read(module) if module else None
+    file = read_module(module) if module else None
     hosts = _hosts(host, run, deployed)
     if deployed:
         _check_deployed(projects)

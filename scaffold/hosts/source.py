@@ -233,7 +233,7 @@ def choose(argument: str | Path | None, root: Path, options: RunOptions = RunOpt
         Reference.parse(str(argument))
         return Choice(root, image=str(argument))
     if argument is not None:
-        return Choice(root, projects_if_any(root), WasmModule.read(Path(argument)))
+        return Choice(root, projects_if_any(root), read_module(Path(argument)))
     choice = Choice(root, projects_at(root))
     options.check_for_many(choice.count)
     return choice
@@ -245,10 +245,28 @@ def _from_image(name: str) -> Source:
 
 
 def is_file(argument: str | Path) -> bool:
-    """Whether it names a file, not an image: it ends with .wasm, starts with / or ., or exists."""
+    """Whether it names a file, not an image: it ends with .wasm, starts with / or ., or exists.
+
+    The folder of an image layout counts as a file: it has no name among the images.
+    """
     text = str(argument)
     # not Path.is_file, which raises an error for a name that is too long
-    return text.endswith(".wasm") or text.startswith(("/", ".")) or os.path.isfile(text)  # noqa: PTH113
+    exists = os.path.isfile(text) or os.path.isfile(f"{text}/oci-layout")  # noqa: PTH113
+    return text.endswith(".wasm") or text.startswith(("/", ".")) or exists
+
+
+def read_module(path: Path) -> WasmModule:
+    """The module in a file that the user named; an image layout is refused by name."""
+    refuse_layout(path)
+    return WasmModule.read(path)
+
+
+def refuse_layout(path: Path) -> None:
+    """Raise `UsageError` for an image layout."""
+    if path.is_dir() or path.suffix in ("", ".json"):
+        from scaffold.oci import saved_layout
+
+        saved_layout.refuse(path)
 
 
 def open_image(name: str) -> OpenedImage:

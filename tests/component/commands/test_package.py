@@ -1,6 +1,7 @@
 """`package` and what is done with local images, without cargo: modules come from the assembler."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -398,3 +399,32 @@ def test_of_one_that_envoy_loads_it_says_nothing(home, capsys):
     (home / "flt.wasm").write_bytes(build())
     ran = entered(capsys, "package", "flt.wasm", "--tag", "flt:1")
     assert (ran.code, "warning" in ran.err) == (0, False)
+
+
+@pytest.mark.parametrize("command", ["run", "deploy", "test", "inspect", "package"])
+@pytest.mark.parametrize("name", ["layout", "./layout", "layout/index.json"])
+def test_an_image_layout_is_refused_by_name_and_its_module_can_be_got(
+    command, name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Cargo.toml").write_text(CARGO_TOML)
+    info = PluginInfo("hello")
+    for variant in ("compat", "cncf"):
+        Store(tmp_path / "layout").add(
+            VARIANTS[variant](wasm_asm.plugin(), info), Reference.parse(f"x/{variant}:1")
+        )
+    words = {"test": ["--module", name], "deploy": ["envoy", name]}.get(command, [name])
+    ran = entered(capsys, command, *words)
+    assert ran.code == 2
+    assert f"error: {name.removeprefix('./').removesuffix('/index.json')} is an image layout" in ran.err
+    tar = re.search(r"x/compat:1: `(tar .*?)`, and pass plugin\.wasm", ran.err)
+    subprocess.run(tar[1], shell=True, check=True)
+    assert (tmp_path / "plugin.wasm").read_bytes() == wasm_asm.plugin()
+    file = re.search(r"x/cncf:1 is the file (\S+)", ran.err)
+    assert entered(capsys, "inspect", file[1]).code == 0
+
+
+def test_a_damaged_layout_is_refused_too(tmp_path, capsys):
+    (tmp_path / "oci-layout").write_text("{")
+    ran = entered(capsys, "inspect", tmp_path)
+    assert (ran.code, "is an image layout" in ran.err) == (2, True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from support.places import logged
+from support.origins import at_a_port
+from support.places import get, logged
 
 import scaffold
 from scaffold.core import events
 from scaffold.errors import ProjectError, TargetError, UsageError
+from scaffold.hosts.background import deployments
+from scaffold.hosts.background.target import attach
 
 HERE = scaffold.RunOptions(port=0)
 MANIFEST = """[package]
@@ -22,37 +27,65 @@ probe = {}
 """
 
 
-def deploy(root, module, setting=None, **more):
+def deploy(root, module, setting=None, run=HERE, **more):
     """Deploy with the project's setting; what was said."""
     if setting is not None:
         (root / "Cargo.toml").write_text(MANIFEST.format(setting))
     said: list[str] = []
     with events.listening(lambda event: said.append(getattr(event, "text", ""))):
-        scaffold.deploy(root, module=module.path, run=HERE, **more)
+        scaffold.deploy(root, module=module.path, run=run, **more)
     return said
 
 
-def requests(root) -> int:
-    return next(each.value for each in scaffold.metrics(root) if each.name == "probe_requests")
-
-
-def test_a_project_says_which_request_and_what_is_expected(root, probe):
+def test_a_project_says_which_request_and_what_is_expected(root, probe, tmp_path):
     setting = '{ path = "/local", method = "PUT", headers = { x-key = "1" }, body = "x", statuses = [%s] }'
     deploy(root, probe, setting % "200, 418")
-    assert requests(root) == 1
     with pytest.raises(TargetError, match="answered the probe with 418 instead of 200 or 204"):
         deploy(root, probe, setting % "200, 204")
-    deploy(root, probe, setting % 200, probe="/headers")
+    with at_a_port(tmp_path) as (origin, port):
+        run = scaffold.RunOptions(port=0, upstream=f"http://127.0.0.1:{port}")
+        deploy(root, probe, setting % 200, probe="/headers", run=run)
+        (sent,) = origin.requests()
+    assert (sent.method, sent.target, sent.headers["x-key"], sent.body) == ("PUT", "/headers", "1", b"x")
     with pytest.raises(ProjectError, match="`path` of `probe`"):
         deploy(root, probe, '{ path = "local" }')
 
 
 @pytest.mark.parametrize(("setting", "more"), [("false", {}), (None, {"no_probe": True})])
 def test_none_is_sent_if_nobody_wants_it(root, probe, setting, more):
-    assert "not verified: no request was sent" in deploy(root, probe, setting, **more)
-    assert "probe_requests" not in [each.name for each in scaffold.metrics(root) if each.value]
-    deploy(root, probe, setting, probe="/first")
-    assert requests(root) == 1, "a path wants one"
+    said = "not verified: no request was sent"
+    assert said in deploy(root, probe, setting, **more)
+    assert said not in deploy(root, probe, setting, probe="/local"), "a path wants one"
+
+
+def test_it_leaves_no_mark_on_what_is_deployed(root, probe):
+    deploy(root, probe)
+    record = deployments.load(root)
+    assert record
+    host = attach(record)
+    get(record.url, "/measure/5")
+    deploy(root, probe, run=scaffold.RunOptions(port=0, config='"second"'), probe="/measure/7")
+    get(record.url, "/last")
+    shown = logged(root, "saw /last")
+    assert [line for line in shown if line.startswith("saw ")] == ["saw /measure/5", "saw /last"]
+    counted = {each.name: each.value for each in scaffold.metrics(root) if each.type != "histogram"}
+    assert counted == {"probe_requests": 2, "probe_level": 5}
+    assert host.origin
+    assert [each.path for each in host.origin.requests()] == ["/measure/5", "/last"]
+    ended = [json.loads(line) for line in host.folder.access_log.read_text().splitlines()]
+    assert [each["path"] for each in ended] == ["/measure/5", "/last"]
+
+
+@pytest.mark.timeout(600)
+def test_it_takes_no_token_from_a_rate_limit(root, tmp_path):
+    project = scaffold.new("limit", template="ratelimit", output_dir=tmp_path, no_input=True)
+    config = json.dumps({"requests": 1, "seconds": 3600, "burst": 1})
+    module = scaffold.build(project.root, options=scaffold.BuildOptions(yes=True))
+    for _ in range(2):  # the second one replaces the plugin, whose buckets stay
+        scaffold.deploy(root, module=str(module.path), run=scaffold.RunOptions(port=0, config=config))
+    record = deployments.load(root)
+    assert record
+    assert [get(record.url)[0] for _ in range(2)] == [200, 429]
 
 
 def test_a_path_and_none_exclude_each_other(root, probe):
@@ -67,8 +100,7 @@ def test_a_path_and_none_exclude_each_other(root, probe):
 
 def test_a_plugin_that_ends_the_stream_works(root, probe):
     assert "probe closed the request's connection itself" in deploy(root, probe, probe="/close")
-    deploy(root, probe, probe="/second")
-    logged(root, "saw /second")
+    assert not any("closed" in line for line in deploy(root, probe, probe="/second"))
 
 
 def test_an_answer_that_is_longer_than_it_says_is_a_warning(root, probe):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from scaffold.core import files, process, records
@@ -74,7 +75,8 @@ class Deployment:
         settings, now = self.settings.serving(*plugins), self.record
         host = attach(now) if now and self._fits(now, plugins, settings) else None
         if now and host and host.alive:
-            verified = self._swap(Verification(host, plugins, probe), now)
+            trial = partial(self._trial, plugins, settings)
+            verified = self._swap(Verification(host, trial, plugins, probe), now)
         else:
             verified = self._start(plugins, settings, probe)
         assert self.record  # noqa: S101 - just saved
@@ -166,7 +168,8 @@ class Deployment:
                     started=process.start_time(child.pid) or 0.0,
                 )
                 self._save(record, plugins)
-                verified = Verification(attach(record), plugins, probe, begun)
+                trial = partial(self._trial, plugins, settings)
+                verified = Verification(attach(record), trial, plugins, probe, begun)
                 verified.check()
                 child.commit()
         except BaseException:
@@ -197,10 +200,16 @@ class Deployment:
 
     def _validate(self, plugins: Sequence[Plugin], settings: HostSettings) -> None:
         """Try the plugins in another Envoy, before the one that serves is ended for them."""
-        with files.scratch() as folder:
-            trial = dataclasses.replace(settings, port=0, anywhere=True)
-            with _keeps_serving(), hosts.find(self.target)(*plugins, folder=folder, settings=trial):
-                pass
+        with _keeps_serving(), self._trial(plugins, settings):
+            pass
+
+    @contextmanager
+    def _trial(self, plugins: Sequence[Plugin], settings: HostSettings) -> Iterator[hosts.Running]:
+        """Another host with the same plugins, which no client knows."""
+        trial = dataclasses.replace(settings, port=0, anywhere=True)
+        start = hosts.find(self.target)
+        with files.scratch() as folder, start(*plugins, folder=folder, settings=trial) as host:
+            yield host
 
 
 @contextmanager

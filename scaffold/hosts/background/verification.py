@@ -1,16 +1,20 @@
-"""See whether deployed plugins work: a request through them, a look at their timers and their log."""
+"""See whether deployed plugins work: a request through them, a look at their timers and their log.
+
+The request goes through a second host, a trial with the same plugins and settings: what is deployed counts
+nothing, logs nothing and takes no token from a rate limit for it.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from scaffold.core.events import Noted, Warned, emit
 from scaffold.errors import HostError, TargetError
 from scaffold.hosts import host as hosts
-from scaffold.hosts.envoy.log import OURS
+from scaffold.hosts.envoy.running import died
 from scaffold.hosts.exchange import BAD_ARGUMENT, Exchange, Headers, LogLines, Request
 from scaffold.hosts.plugin import Plugin
 from scaffold.project.envoy_clusters import UPSTREAM
@@ -26,10 +30,12 @@ _ONLY_ROOT = "missing ContextType"  # the SDK's words, where a plugin has no con
 class Verification:
     """A request through deployed plugins; to the user's own upstream only if the user says which: a `probe`.
 
-    `begun` is where the log was when Envoy started; `error` is what went wrong although they are deployed.
+    `trial` starts another host with them. `begun` is where the log was when Envoy started; `error` is what
+    went wrong although they are deployed.
     """
 
     host: hosts.Running
+    trial: Callable[[], AbstractContextManager[hosts.Running]]
     plugins: Sequence[Plugin]
     probe: Probe | None
     begun: int = 0
@@ -37,32 +43,63 @@ class Verification:
 
     def check(self) -> None:
         """Send it. Raises `ModuleError` if a plugin loops, and can't stay."""
-        if not self._services and self.host.origin is None and self.probe is None:
+        with self._judging(self.host):
+            self._await_tick(self.host)
+        if self._services and not self.error:
+            self._check_services()
+        elif not self.error and self._is_sent():
+            self._try_out()
+
+    def _is_sent(self) -> bool:
+        """Whether a request is sent; says why not."""
+        if self.host.origin is None and self.probe is None:
             emit(Noted("not verified: this is your own upstream; pass --probe PATH"))
-            return
+            return False
         if self.probe and not self.probe.sent:
             emit(Noted("not verified: no request was sent"))
-        mark = self.host.log.size()
-        is_stuck = self.host.is_stuck() if any(plugin.ticks for plugin in self.plugins) else None
+            return False
+        return True
+
+    def _try_out(self) -> None:
+        """Send the request through the trial, and look at its timers afterwards."""
+        with ExitStack() as stack:
+            try:
+                trial = stack.enter_context(self.trial())
+            except HostError as error:
+                emit(Warned(f"not verified: another Envoy, for a request, didn't start: {error.message}"))
+                return
+            with self._judging(trial):
+                self._send(trial)
+                self._await_tick(trial)
+
+    def _await_tick(self, host: hosts.Running) -> None:
+        """Give a timer the time for a first call. Raises `HostError` when Envoy gets stuck."""
+        if not any(plugin.ticks for plugin in self.plugins):
+            return
+        is_stuck, deadline = host.is_stuck(), time.monotonic() + TICK_SECONDS
+        while time.monotonic() < deadline:
+            if is_stuck():
+                raise HostError("it got stuck")
+            time.sleep(0.05)
+
+    @contextmanager
+    def _judging(self, host: hosts.Running) -> Iterator[None]:
+        """Note what goes wrong in a host. Raises `ModuleError` if a plugin loops."""
+        mark = host.log.size()
         try:
-            if not self._services:
-                self._send()
-            if is_stuck:
-                self._await_tick(is_stuck)
+            yield
         except HostError as error:
-            if self._closed(error, mark):
+            if _closed(host, error, mark):
                 emit(Noted(f"{chained(self.plugins)} closed the request's connection itself"))
                 return
-            if loop := self.host.find_loop(self.plugins):
+            if loop := host.find_loop(self.plugins):
                 raise loop from error
             hint = error.hint or "does it loop, or wait for something?"
             self._fail(
                 f"doesn't answer: {error.message}",
-                self._words(mark),
+                _words(host, mark),
                 hint if self._services else f"{hint}; --probe PATH sends another request",
             )
-        if self._services and not self.error:
-            self._check_services()
 
     @property
     def _services(self) -> bool:
@@ -81,35 +118,13 @@ class Verification:
         text = f"{chained(self.plugins)} is deployed, but {why}"
         self.error = TargetError("\n".join([text, *dict.fromkeys(filter(None, lines))]), hint=hint)
 
-    def _words(self, mark: int) -> list[str]:
-        lines = self.host.log.since(mark)
-        return [line.text for line in lines if line.is_shown][-5:]
-
-    def _await_tick(self, is_stuck: Callable[[], bool]) -> None:
-        """Give a timer the time for a first call. Raises `HostError` when Envoy gets stuck."""
-        deadline = time.monotonic() + TICK_SECONDS
-        while time.monotonic() < deadline:
-            if is_stuck():
-                raise HostError("it got stuck" + ("" if self._services else " after the first request"))
-            time.sleep(0.05)
-
-    def _closed(self, error: HostError, mark: int) -> bool:
-        """Whether the plugin ended the connection, and not Envoy's end."""
-        words = LogLines(self._words(mark))
-        ended = any(line.logger == OURS for line in self.host.log.since(mark))
-        return (
-            isinstance(error.__cause__, ConnectionError) and self.host.alive and not (words.trapped or ended)
-        )
-
-    def _send(self) -> None:
+    def _send(self, host: hosts.Running) -> None:
         probe = self.probe or Probe()
-        if not probe.sent:
-            return
         if self.probe is None and all(plugin.type != "http" for plugin in self.plugins):
-            _pass(self.host)
+            _pass(host)
             return
         headers = Headers(probe.headers)
-        exchange = self.host.play(Request(probe.method, probe.path, headers, probe.body.encode()))
+        exchange = host.play(Request(probe.method, probe.path, headers, probe.body.encode()))
         if surplus := exchange.response.surplus:
             size = len(exchange.response.body)
             longer = f"{chained(self.plugins)} made the answer's body {surplus} bytes longer"
@@ -118,7 +133,7 @@ class Verification:
         if probe.statuses:
             self._expect(probe, exchange)
             return
-        if exchange.status < 500 or (self.host.origin and exchange.upstream is not None):
+        if exchange.status < 500 or (host.origin and exchange.upstream is not None):
             return
         if not exchange.details and not exchange.trapped:  # Envoy has a word for each answer of its own
             emit(Noted(f"{chained(self.plugins)} answered the request itself, with {exchange.status}"))
@@ -146,6 +161,16 @@ class Verification:
         return "fix it and deploy again; --probe PATH sends another request"
 
 
+def _words(host: hosts.Running, mark: int) -> list[str]:
+    return [line.text for line in host.log.since(mark) if line.is_shown][-5:]
+
+
+def _closed(host: hosts.Running, error: HostError, mark: int) -> bool:
+    """Whether the plugin ended the connection, and not Envoy's end."""
+    trapped = LogLines(_words(host, mark)).trapped
+    return isinstance(error.__cause__, ConnectionError) and host.alive and not trapped
+
+
 def _pass(host: hosts.Running) -> None:
     """Send a request's bytes through network filters, which may hold or refuse them, but not crash."""
     received = b""
@@ -156,7 +181,7 @@ def _pass(host: hosts.Running) -> None:
         received = connection.receive()
     if connection.trapped:
         raise HostError("it crashed when a connection came")
-    if ended := [line.text for line in host.log.since(mark) if line.logger == OURS]:
-        raise HostError(ended[0])
+    if host.process and (code := host.process.poll()) is not None:
+        raise died(code, host.log.since(mark))
     if not received:
         emit(Noted("the plugin let no HTTP request through; --probe PATH asks for an answer"))

@@ -138,14 +138,20 @@ def send(
         trailers = Headers(getattr(answer, "trailers", None))
         response = Response(answer.status, Headers(answer.getheaders()), body, trailers)
         return response, own_port
-    except (ValueError, http.client.InvalidURL) as error:
-        raise UsageError(f"{request.method} {request.target!r} can't be sent: {error}") from error
-    except (OSError, http.client.HTTPException) as error:
-        told = f": {error}" if isinstance(error, _CutOff) else f": {error!r}"
-        why = f" within {timeout:g} s" if isinstance(error, TimeoutError) else told
-        raise HostError(f"{request.method} {request.target} got no whole answer{why}") from error
+    except (ValueError, OSError, http.client.HTTPException) as error:
+        raise _failed(request, error, timeout) from error
     finally:
         connection.close()
+
+
+def _failed(request: Request, error: Exception, timeout: float) -> HostError | UsageError:
+    """What is wrong with a request, or with what came back."""
+    # a certificate that isn't the listener's is both an OSError and a ValueError
+    if isinstance(error, ValueError | http.client.InvalidURL) and not isinstance(error, OSError):
+        return UsageError(f"{request.method} {request.target!r} can't be sent: {error}")
+    why = f": {error}" if isinstance(error, _CutOff) else f": {error!r}"
+    why = f" within {timeout:g} s" if isinstance(error, TimeoutError) else why
+    return HostError(f"{request.method} {request.target} got no whole answer{why}")
 
 
 class _CutOff(http.client.HTTPException):

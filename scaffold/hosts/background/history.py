@@ -76,13 +76,17 @@ def _read(path: Path) -> Deployed | None:
     """One deploy; a damaged one, and one that only another version understands, counts as none."""
     try:
         made = records.read(path, Deployed)
+        if made and made.target not in HOSTS:
+            raise records.DamagedRecord(path, "its `target` isn't valid")
         if made:
-            _ = made.chain, RunOptions(**records.fields(RunOptions, made.options)), HOSTS[made.target]
+            _ = made.chain, RunOptions(**records.fields(RunOptions, made.options))
         return made
     except records.DamagedRecord as error:
         records.warn(error)
-    except (ValueError, LookupError, TypeError, ScaffoldError) as error:
-        records.warn(records.DamagedRecord(path, f"{type(error).__name__}: {error}"))
+    except (ValueError, ScaffoldError) as error:
+        records.warn(records.DamagedRecord(path, error))
+    except (LookupError, TypeError):
+        records.warn(records.DamagedRecord(path, "its `plugins` aren't valid"))
     return None
 
 

@@ -23,6 +23,7 @@ def ends() -> Iterator[tuple[Connection, socket.socket]]:
         socket.create_connection(server.getsockname()) as ours,
         server.accept()[0] as theirs,
     ):
+        theirs.settimeout(10)
         yield Connection(ours, 0.3), theirs
 
 
@@ -94,14 +95,15 @@ def test_a_size_or_an_end_not_both(ends):
 
 
 @contextmanager
-def answering(answer):
-    """A server that answers one request; its port, and what it received."""
-    received = []
+def answering(answer, end=b"\r\n\r\n"):
+    """A server that answers one request, once that has come to its `end`; its port, and what it received."""
+    received = [b""]
 
     def serve():
         connection, _ = server.accept()
         with connection:
-            received.append(connection.recv(65536))
+            while not received[0].endswith(end) and (part := connection.recv(65536)):
+                received[0] += part
             connection.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -123,6 +125,51 @@ def test_a_request_is_sent_byte_for_byte_and_its_answer_keeps_repeats():
     ]
     assert (response.status, response.body) == (200, b"ok")
     assert response.headers.getlist("set-cookie") == ["a=1", "b=2"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "trailers", "sent"),
+    [
+        ({}, b"0123456789abc", {}, b"content-length: 13\r\n\r\n0123456789abc"),
+        ({"Content-Length": "5"}, b"x", {}, b"Content-Length: 5\r\n\r\nx"),
+        (
+            {},
+            b"0123456789abc",
+            {"x-sum": "1"},
+            b"transfer-encoding: chunked\r\n\r\nd\r\n0123456789abc\r\n0\r\nx-sum: 1\r\n\r\n",
+        ),
+        ({}, b"", {"x-sum": "1"}, b"transfer-encoding: chunked\r\n\r\n0\r\nx-sum: 1\r\n\r\n"),
+    ],
+    ids=["a body", "a length of the user's own", "trailers", "trailers alone"],
+)
+def test_a_body_has_its_length_and_trailers_come_after_it(headers, body, trailers, sent):
+    request = Request("POST", "/", Headers(headers), body, trailers=Headers(trailers))
+    with answering(b"HTTP/1.1 204 None\r\n\r\n", sent) as (port, received):
+        client.send(port, request, 5)
+    assert received[0].partition(b"\r\n")[2] == f"host: localhost:{port}\r\n".encode() + sent
+
+
+def test_an_answers_trailers_are_kept():
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n"
+    with answering(answer) as (port, _):
+        response, _ = client.send(port, Request("GET", "/"), 5)
+    assert (response.body, list(response.trailers.items())) == (b"ok", [("x-sum", "1")])
+
+
+@pytest.mark.parametrize(
+    ("answer", "came"),
+    [
+        (b"Content-Length: 5\r\n\r\nok", "2 of the 5 bytes that its content-length announces came, and the"),
+        (b"Transfer-Encoding: chunked\r\n\r\n5\r\nok", "2 bytes of its body came, and the"),
+    ],
+    ids=["a length", "chunks"],
+)
+def test_a_body_that_is_cut_off_is_an_error_that_says_how_much_came(answer, came):
+    with (
+        answering(b"HTTP/1.1 200 OK\r\n" + answer) as (port, _),
+        pytest.raises(HostError, match=f"GET / got no whole answer: {came} connection ended"),
+    ):
+        client.send(port, Request("GET", "/"), 5)
 
 
 def test_a_connection_whose_bytes_drip_is_given_up_when_its_time_is_over(ends):

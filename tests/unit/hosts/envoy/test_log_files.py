@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import tracemalloc
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaffold.core.events import Logged
+from scaffold.hosts.envoy import log_files
 from scaffold.hosts.envoy.log import Line, Log, Wanted, lines_from, lines_since
 from scaffold.hosts.envoy.log_files import LARGEST, LONGEST, Lines, LogFile, set_aside
 
@@ -200,8 +202,9 @@ def test_what_the_disk_does_not_take_is_lost_and_said_and_later_lines_are_there(
             log.append(line("lost") * 3)
             log.append(line("lost"))
         log.append(line("after"))
+        log.append(line("later"))
     said = [each.text for each in Log(path).since(0)]
-    assert said == ["before", "4 lines of the log are lost: the disk is full", "after"]
+    assert said == ["before", "4 lines of the log are lost: the disk is full", "after", "later"]
 
 
 def test_a_log_that_cannot_be_set_aside_is_emptied(tmp_path):
@@ -239,3 +242,27 @@ def test_a_log_goes_on_where_it_ended(tmp_path: Path):
             log.append(line(str(number)))
     assert [each.text for each in Log(tmp_path / "log").since(0)] == ["0", "1", "2"]
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_request_that_passes_between_two_reads_ends_after_its_lines(tmp_path, monkeypatch):
+    """So that whoever reads of its end finds its lines; here, one file is both logs."""
+    (source, lines), (access, ends) = os.pipe(), os.pipe()
+    os.set_blocking(access, False)
+
+    def requests() -> Iterator[None]:
+        for number in range(1, 100):
+            os.write(lines, b"%d\n" % number)
+            os.write(ends, b"%d\n" % -number)
+            yield
+        os.close(lines)
+        while True:
+            yield
+
+    passing, read = requests(), log_files._read
+    next(passing)
+    monkeypatch.setattr(log_files, "_read", lambda pipe: (read(pipe), next(passing))[0])
+    log_files._copy(source, access, LogFile(tmp_path / "log"), LogFile(tmp_path / "log"))
+    os.close(ends)
+    seen = [int(word) for word in (tmp_path / "log").read_text().split()]
+    assert sorted(seen) == [number for number in range(-99, 100) if number]
+    assert all(seen.index(number) < seen.index(-number) for number in range(1, 100))

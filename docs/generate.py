@@ -162,7 +162,8 @@ def _option(option: click.Option) -> list[str]:
         default = f"`{option.default}`"
     metavar = "" if option.is_flag else " " + (option.metavar or str(option.type.name).upper())
     spelled = ", ".join(f"`{word}`" for word in option.opts[:-1]) + (", " if option.opts[1:] else "")
-    return [f"{spelled}`{option.opts[-1]}{metavar}`", help_text, default]
+    off = "".join(f", `{word}`" for word in option.secondary_opts)
+    return [f"{spelled}`{option.opts[-1]}{metavar}`{off}", help_text, default]
 
 
 def _exit_codes() -> Iterator[str]:

@@ -337,8 +337,8 @@ def _surplus(exchange: Exchange) -> str:
 
 def _add_option(group: pytest.OptionGroup, field: Field[Any]) -> None:
     declared = declarations(RunOptions)[field.name]
-    if field.default is False:
-        group.addoption(_flag(field.name), action="store_true", help=declared.help)
+    if declared.is_switch:
+        group.addoption(_flag(field.name), action="store_true", default=None, help=declared.help)
         return
     action = "append" if isinstance(field.default, tuple) else "store"
     group.addoption(_flag(field.name), action=action, metavar=declared.metavar, help=declared.help)

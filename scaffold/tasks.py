@@ -32,6 +32,7 @@ def derive(name: str, command: click.Command) -> Task[Any]:
     `invoke build deploy test`.
     """
     params = {_flag(param): param for param in command.params if param.expose_value or _flag(param) == "json"}
+    params |= {off.lstrip("-").replace("-", "_"): one for one in command.params for off in one.secondary_opts}
     repeatable = [flag for flag, param in params.items() if _is_repeatable(param)]
 
     def body(_context: Any, **values: Any) -> None:

@@ -81,4 +81,4 @@ def _bootstrap(plugins: Sequence[Plugin], options: RunOptions, version: Version)
     upstream = parse_upstream(options.upstream) if options.upstream else Address()
     clusters = addresses(upstream, settings.clusters)
     port = default_port() if options.port is None else options.port
-    return envoy_files.generated(port, clusters, chain, keep_host=options.keep_host, tls=settings.tls)
+    return envoy_files.generated(port, clusters, chain, keep_host=settings.keep_host, tls=settings.tls)

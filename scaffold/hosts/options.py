@@ -60,7 +60,9 @@ class RunOptions:
     vm_config: str | None = option(
         None, "Configuration of the plugin's VM.", metavar="JSON|FILE", standard="the one in Cargo.toml"
     )
-    allow_stop_iteration: bool = option(False, "Set Envoy's allow_on_headers_stop_iteration.")
+    allow_stop_iteration: bool | None = option(
+        None, "Set Envoy's allow_on_headers_stop_iteration.", is_switch=True
+    )
     port: int | None = option(
         None,
         "Port to listen on; 0 picks a free one.",
@@ -72,11 +74,17 @@ class RunOptions:
     upstream: str | None = option(
         None, "Send the traffic to this URL.", metavar="URL", standard="a built-in origin", heading=_HERE
     )
-    keep_host: bool = option(
-        False, "Send the client's Host to an upstream that has a name of its own.", heading=_HERE
+    keep_host: bool | None = option(
+        None,
+        "Send the client's Host to an upstream that has a name of its own.",
+        is_switch=True,
+        heading=_HERE,
     )
-    tls: bool = option(
-        False, "Serve HTTPS; the certificate is for localhost, unless --tls-cert has another.", heading=_HERE
+    tls: bool | None = option(
+        None,
+        "Serve HTTPS; the certificate is for localhost, unless --tls-cert has another.",
+        is_switch=True,
+        heading=_HERE,
     )
     tls_cert: Path | None = option(
         None, "Certificate chain for HTTPS, in PEM.", metavar="FILE", is_path=True, heading=_HERE
@@ -166,6 +174,8 @@ class RunOptions:
             kept = {key: value for key, value in kept.items() if key not in ("bootstrap", "upstream")}
         if self.bootstrap:
             kept = {key: value for key, value in kept.items() if key not in OF_LISTENER}
+        if self.tls is False:
+            kept = {key: value for key, value in kept.items() if key not in ("tls_cert", "tls_key")}
         if chain:
             kept = {key: value for key, value in kept.items() if key not in OF_ONE}
         return dataclasses.replace(self, **records.fields(type(self), kept))
@@ -211,7 +221,7 @@ class RunOptions:
         return HostSettings(
             port=0 if self.bootstrap else default_port() if self.port is None else self.port,
             upstream=self.upstream,
-            keep_host=self.keep_host,
+            keep_host=bool(self.keep_host),
             tls=tuple(map(str, certificates)),
             tls_digest=_digest(*certificates) if certificates else None,
             envoy=str(Path(envoy).resolve()) if envoy and os.sep in envoy else envoy,
@@ -227,6 +237,8 @@ class RunOptions:
         """The files of the certificate and its key, made if need be; empty without TLS."""
         if not (self.tls or self.tls_cert or self.tls_key):
             return ()
+        if self.tls is False:
+            raise UsageError("--no-tls and a certificate exclude each other", hint="pass one of them")
         from scaffold.hosts import certificates  # ssl is imported only where it is needed
 
         if self.tls_cert is None and self.tls_key is None:

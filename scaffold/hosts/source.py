@@ -72,7 +72,7 @@ class Source:
             vm_configuration=plugin.vm_configuration
             if options.vm_configuration is None
             else options.vm_configuration,
-            allow_stop_iteration=options.allow_stop_iteration,
+            allow_stop_iteration=bool(options.allow_stop_iteration),
         )
 
     def _slot(self, options: RunOptions) -> Slot | None:

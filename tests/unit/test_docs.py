@@ -179,7 +179,8 @@ def of_invoke(words: list[str]) -> Iterator[str]:
 def options(command: click.Command) -> set[str]:
     context = click.Context(command, info_name="scaffold")
     context.help_option_names = ["-h", "--help"]
-    return {word for param in command.get_params(context) for word in param.opts}
+    params = command.get_params(context)
+    return {word for param in params for word in (*param.opts, *param.secondary_opts)}
 
 
 def every_option() -> set[str]:

@@ -29,7 +29,8 @@ from scaffold.hosts.plugin import Plugin
 from scaffold.project.probe_request import Probe
 from scaffold.project.projects import Named, chained
 
-_LABELS = {"types": "type"}
+_LABELS = {"types": "type", "tls": "TLS"}
+_EDITED = {"tls_digest": "tls", "bootstrap_digest": "bootstrap"}  # each is of the files in the other field
 
 
 @dataclass
@@ -289,7 +290,14 @@ def _changes(now: Record, target: str, plugins: Sequence[Named], settings: HostS
     after = dataclasses.replace(settings, port=port)
     for field in dataclasses.fields(after):
         old, new = getattr(before, field.name), getattr(after, field.name)
-        if old != new:
+        if field.name in _EDITED:
+            if old != new and getattr(before, _EDITED[field.name]) == getattr(after, _EDITED[field.name]):
+                is_ours = field.name == "tls_digest" and after.authority
+                file = after.bootstrap if field.name == "bootstrap_digest" else after.tls[0]
+                changes.append("our certificate was renewed" if is_ours else f"{file} has changed")
+        elif old != new:
+            if field.name == "tls":
+                old, new = _shown_tls(before), _shown_tls(after)
             label = _LABELS.get(field.name) or field.name.replace("_", " ")
             changes.append(f"{label}: {_shown(old)} -> {_shown(new)}")
     return ", ".join(changes)
@@ -297,6 +305,12 @@ def _changes(now: Record, target: str, plugins: Sequence[Named], settings: HostS
 
 def _names(plugins: Sequence[Named]) -> str:
     return ", ".join(plugin.name for plugin in plugins)
+
+
+def _shown_tls(settings: HostSettings) -> str:
+    if not settings.tls:
+        return "off"
+    return "on, our certificate" if settings.authority else f"on, certificate {settings.tls[0]}"
 
 
 def _shown(value: object) -> object:

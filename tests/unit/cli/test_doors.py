@@ -152,6 +152,7 @@ def test_a_commands_arguments_come_in_the_order_of_its_operations(name):
 def test_a_task_has_the_flags_of_its_command(name):
     arguments = {argument.names[0]: argument for argument in ns[name].get_arguments()}
     params = {long_name(param).replace("_", "-"): param for param in COMMANDS[name].params}
+    params |= {off.lstrip("-"): param for param in COMMANDS[name].params for off in param.secondary_opts}
     assert set(arguments) == set(params)
     for flag, param in params.items():
         argument = arguments[flag]

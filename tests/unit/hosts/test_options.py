@@ -100,6 +100,22 @@ def test_the_users_own_routes_say_which_host_goes_to_the_upstream():
         _ = RunOptions(keep_host=True).over(own.record()).settings
 
 
+def test_tls_of_an_earlier_deploy_can_be_switched_off_for_good(tmp_path):
+    kept = {
+        "tls": True,
+        "tls_cert": str(tmp_path / "a.pem"),
+        "tls_key": str(tmp_path / "a.key"),
+        "keep_host": True,
+    }
+    off = RunOptions(tls=False).over(kept)
+    assert off.settings.tls == ()
+    assert off.record() == {"tls": False, "keep_host": True}
+    assert RunOptions().over(off.record()).settings.tls == ()
+    assert RunOptions(tls=True).over(off.record()).tls
+    with pytest.raises(UsageError, match="--no-tls and a certificate exclude each other"):
+        _ = RunOptions(tls=False, tls_cert=tmp_path / "a.pem").settings
+
+
 @pytest.mark.parametrize("options", [{"env": ("A=1",)}, {"vm_config": "1"}, {"allow_stop_iteration": True}])
 def test_what_one_plugin_gets_isnt_for_a_chain(options):
     with pytest.raises(UsageError, match="is for a single plugin"):

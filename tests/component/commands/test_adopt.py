@@ -157,6 +157,20 @@ def warnings_of(root):
     return [each.text for each in said if isinstance(each, Warned)]
 
 
+def test_settings_that_are_there_stay_and_nothing_is_said_of_others(crate):
+    ours = '\n[package.metadata.proxy-wasm]\nroot-id = "mine"\n'
+    config = json.dumps({"config": {"rootIds": ["one", "two"]}})
+    root = crate(files={"Cargo.toml": MANIFEST + ours, "runtime-config.json": config})
+    assert warnings_of(root) == []
+    assert settings(root).root_id == "mine"
+
+
+def test_what_gitignore_lacks_begins_a_line_of_its_own(crate):
+    root = crate(files={".gitignore": "/target\n*.o"})
+    scaffold.adopt(root, no_check=True)
+    assert (root / ".gitignore").read_text() == "/target\n*.o\n__pycache__/\n.pytest_cache/\n"
+
+
 @pytest.mark.faults(
     "R22", injected="adopt: .gitignore, tests, runtime-config.json are links", seen="left alone, named"
 )
@@ -361,6 +375,21 @@ def test_a_version_inherited_from_the_workspace_moves_with_all_that_inherit_it(w
         assert "proxy_wasm::main!" in source
     assert settings(root / "one").root_id == "one"
     assert "metadata" not in tomllib.loads((root / "two/Cargo.toml").read_text())["package"]
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"), [(SOURCE, "http"), ("pub use two::main; use proxy_wasm;", "network")]
+)
+def test_the_contexts_of_a_crate_that_it_depends_on_count_if_it_has_none(workspace, source, kind):
+    shared = 'proxy-wasm = { workspace = true }\ntwo = { path = "../two" }'
+    files = {
+        "one/Cargo.toml": MANIFEST.replace("http_headers", "one").replace('proxy-wasm = "0.1.3"', shared),
+        "one/src/filter.rs": source,
+        "two/src/filter.rs": "proxy_wasm::set_stream_context(|_, _| x)",
+    }
+    root = workspace(**files) / "one"
+    assert warnings_of(root) == []
+    assert settings(root).type == kind
 
 
 def test_work_in_a_file_of_another_member_is_not_overwritten(workspace):

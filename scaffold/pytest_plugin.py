@@ -114,7 +114,7 @@ class Proxy:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The host's counters and gauges now, and the plugin's."""
+        """The host's counters and gauges now, and the plugin's; histograms as in `Exchange.metrics`."""
         return self._host.metrics
 
     def wait_for_log(self, text: str, *, timeout: float = 10) -> str:

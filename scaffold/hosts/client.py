@@ -40,7 +40,7 @@ class Connection:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The host's counters and gauges that changed during the connection, and by how much."""
+        """The metrics that changed during the connection, as `Exchange.metrics` has them."""
         return self.sides.metrics
 
     def send(self, data: bytes | str) -> None:

@@ -166,7 +166,7 @@ class Sides(Protocol):
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The counters and gauges that changed meanwhile, and by how much."""
+        """The metrics that changed meanwhile, as `Exchange.metrics` has them."""
         ...
 
 
@@ -223,8 +223,10 @@ class Exchange:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The host's counters and gauges that changed, and by how much.
+        """The host's counters and gauges that changed, and by how much, and what histograms recorded.
 
-        They are counted from just before the request until the first look, or until the next request.
+        Of each of the plugin's histograms there are `NAME.count`, `.sum`, `.min`, `.p50`, `.p90`, `.p95`,
+        `.p99` and `.max`: exact for whole numbers up to 100, and to two digits beyond. All are counted from
+        just before the request until the first look, or until the next request.
         """
         return self._sides.metrics

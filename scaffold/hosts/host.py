@@ -75,7 +75,7 @@ class Running(Host, Protocol):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The host's counters and gauges, and the plugin's, by name."""
+        """The host's counters and gauges by name, and the plugin's; histograms as in `Exchange.metrics`."""
         ...
 
     @property

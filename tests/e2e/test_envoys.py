@@ -82,6 +82,11 @@ def test_an_exchange_shows_every_side(host):
     assert exchange.metrics["probe_requests"] == 1
 
 
+def test_a_histogram_shows_what_each_request_recorded(host):
+    sums = [get(host, f"/measure/{size}").metrics["probe.sizes.sum"] for size in (5, 7, 5)]
+    assert sums == [5, 7, 5]
+
+
 def test_after_a_swap_no_answer_is_stale(host, plugin):
     for number in range(10):
         host.replace(Plugin("probe", "probe", plugin.module, b"%d" % number))

@@ -11,6 +11,9 @@ import pytest
 import scaffold
 
 PASSES = """
+import pytest
+
+
 def test_configuration_is_set_for_a_test(proxy):
     proxy.configure({"greeting": "Hi"})
     assert proxy.get().response.headers["x-configuration"] == '{"greeting": "Hi"}'
@@ -92,6 +95,19 @@ def test_methods_bodies_headers_and_metrics(proxy):
     assert exchange.upstream.headers.getlist("x-a") == ["1", "2"]
     assert exchange.metrics["probe_requests"] == 1
     assert "on_log" in exchange.logs
+
+
+def test_a_histogram_has_what_was_recorded_during_the_request(proxy):
+    before = proxy.metrics.get("probe.sizes.count", 0)
+    for size in (5, 99, 1234):
+        exchange = proxy.get(f"/measure/{size}")
+        figures = ("count", "sum", "min", "p50", "max")
+        found = {each: exchange.metrics[f"probe.sizes.{each}"] for each in figures}
+        exact = dict.fromkeys(found, size) | {"count": 1}
+        assert found == (exact if size < 100 else pytest.approx(exact, rel=0.05))
+    assert not [name for name in proxy.get("/none").metrics if name.startswith("probe.sizes")]
+    assert proxy.metrics["probe.sizes.count"] == before + 3
+    assert proxy.metrics["probe.sizes.max"] == pytest.approx(1234, rel=0.05)
 """
 
 
@@ -109,7 +125,7 @@ def write(root: Path, body: str, name: str = "test_mine.py") -> None:
 def test_all_that_the_fixture_promises(author, probe, run):
     write(author, PASSES)
     ran = run("pytest", "-q", f"--proxy-module={probe.path}", "--proxy-config", '"default"', cwd=author)
-    assert "14 passed" in ran.stdout, ran.stdout + ran.stderr
+    assert "15 passed" in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_the_generated_project_passes_its_own_tests(crate, run):

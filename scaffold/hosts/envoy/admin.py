@@ -11,19 +11,23 @@ import json
 import shlex
 import threading
 import time
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 from scaffold.errors import HostError
+from scaffold.hosts.envoy import histograms
+from scaffold.hosts.envoy.histograms import Buckets
 from scaffold.hosts.envoy.resources import filter_name
 from scaffold.hosts.unix_http import UnixConnection
 
-OUR_DOING = (
-    "http.admin.",
-    "listener.admin.",
-    "filesystem.",
-)  # changed by our questions and by logging
+OF_PLUGINS = "wasmcustom."  # how Envoy begins the names of metrics that plugins define
+# changed by our questions and by logging
+OUR_DOING = ("http.admin.", "listener.admin.", "filesystem.", "server.dropped_stat_flushes")
 TIMEOUT = 10.0  # seconds for an answer
+_DROPPED = "server.dropped_stat_flushes"  # how often Envoy was still at the flush before
+_MOST_QUESTIONS = 50  # that may be dropped, if others ask all the time
 ECDS = r"^extension_config_discovery\.(http|network)_filter\."
 
 
@@ -37,6 +41,7 @@ class Admin:
         self.address = address
         self._timeout = timeout
         self.answered = time.monotonic()
+        self._dropped = 0.0
         self._connections = threading.local()
 
     def live(self) -> bool:
@@ -76,11 +81,23 @@ class Admin:
         return sum(int(item["value"]) for item in stats if "name" in item)
 
     def stats(self) -> str:
-        """All counters and gauges that were ever used, as `metrics` reads them."""
-        return self._get("/stats?usedonly&format=json")
+        """All metrics that were ever used, as `metrics` reads them.
+
+        An Envoy with `stats_flush_on_admin` flushes its statistics whenever it is asked: it begins to merge
+        its threads' histograms, and answers before it has. If it begins again, it has finished.
+        """
+        begun, text = 0, ""
+        for _ in range(_MOST_QUESTIONS):
+            text = self._get("/stats?usedonly&format=json&histogram_buckets=detailed")
+            dropped = next((each["value"] for each in _stats(text) if each.get("name") == _DROPPED), 0)
+            begun += dropped == self._dropped
+            self._dropped = dropped
+            if begun == 2 or not text:
+                break
+        return text
 
     def metrics(self) -> dict[str, float]:
-        """All counters and gauges that were ever used, by name."""
+        """All metrics that were ever used, by name, as `metrics` has them."""
         return metrics(self.stats())
 
     def ask(self, path: str, *, post: bool = False) -> tuple[int, str]:
@@ -132,12 +149,46 @@ def _connection(address: str, timeout: float) -> http.client.HTTPConnection:
 
 
 def metrics(stats: str) -> dict[str, float]:
-    """The counters and gauges in what `Admin.stats` returned; the plugin's have the names it gave them."""
+    """What `Admin.stats` returned, by name; the plugin's metrics have the names that it gave them.
+
+    A histogram of the plugin's is `NAME.count`, `NAME.sum`, and its quantiles.
+    """
+    items = _stats(stats)
+    return _numbers(items) | _figures(_histograms(items))
+
+
+def changes(before: str, after: str) -> dict[str, float]:
+    """The same for what has changed between two answers: by how much, and what was recorded meanwhile."""
+    old, new = _stats(before), _stats(after)
+    earlier, recorded = _histograms(old), _histograms(new)
+    numbers = _numbers(old)
+    changed = {name: value - numbers.get(name, 0) for name, value in _numbers(new).items()}
+    return {name: change for name, change in changed.items() if change} | _figures(
+        {name: buckets - earlier.get(name, Counter()) for name, buckets in recorded.items()}
+    )
+
+
+def _numbers(items: list[dict[str, Any]]) -> dict[str, float]:
+    """The counters and gauges."""
     return {
-        item["name"].removeprefix("wasmcustom."): item["value"]
-        for item in _stats(stats)
+        item["name"].removeprefix(OF_PLUGINS): item["value"]
+        for item in items
         if isinstance(item.get("value"), int | float) and not item["name"].startswith(OUR_DOING)
     }
+
+
+def _histograms(items: list[dict[str, Any]]) -> dict[str, Buckets]:
+    """The plugin's histograms."""
+    return {
+        each["name"].removeprefix(OF_PLUGINS): histograms.buckets(each)
+        for each in histograms.details(items)
+        if each["name"].startswith(OF_PLUGINS)
+    }
+
+
+def _figures(recorded: Mapping[str, Buckets]) -> dict[str, float]:
+    found = (histograms.figures(name, buckets) for name, buckets in recorded.items())
+    return {name: value for each in found for name, value in each.items()}
 
 
 def _stats(text: str) -> list[dict[str, Any]]:

@@ -120,14 +120,12 @@ class Observation:
 
     @cached_property
     def metrics(self) -> Mapping[str, float]:
-        """The counters and gauges that changed, and by how much."""
-        from scaffold.hosts.envoy.admin import metrics
+        """The metrics that changed, as `Exchange.metrics` has them."""
+        from scaffold.hosts.envoy.admin import changes
 
         if self._after is None:
             self._after = self._observer.admin.stats()
-        before, after = metrics(self._before), metrics(self._after)
-        changes = {name: value - before.get(name, 0) for name, value in after.items()}
-        return {name: change for name, change in changes.items() if change}
+        return changes(self._before, self._after)
 
     @cached_property
     def logs(self) -> LogLines:

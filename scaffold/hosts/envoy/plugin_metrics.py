@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from scaffold.errors import HostError
+from scaffold.hosts.envoy import histograms
 
 if TYPE_CHECKING:
     from scaffold.hosts.envoy.admin import Admin
@@ -75,6 +76,7 @@ class Change:
 
 def read(admin: Admin, *, everything: bool = False) -> Metrics:
     """The metrics that the plugins have defined; with `everything`, also Envoy's own about wasm."""
+    admin.stats()  # then the histograms have all that was recorded
     found: list[Metric] = []
     for kind in ("Counters", "Gauges"):
         stats = json.loads(_ask(admin, f"?format=json&type={kind}", everything))["stats"]
@@ -86,6 +88,7 @@ def read(admin: Admin, *, everything: bool = False) -> Metrics:
 
 def prometheus(admin: Admin, *, everything: bool = False) -> str:
     """The same in Prometheus's format, as Envoy writes it."""
+    admin.stats()
     return _ask(admin, "/prometheus?", everything)
 
 
@@ -111,13 +114,10 @@ def _ask(admin: Admin, query: str, everything: bool) -> str:
 def _histograms(part: Mapping[str, Any]) -> Iterator[Metric]:
     names = [f"{percent:g}" for percent in part.get("supported_percentiles", [])]
     for each in part.get("details", []):
-        totals = each["totals"]
-        middles = ((one["lower_bound"] + one["width"] / 2) * one["count"] for one in totals)
+        recorded = histograms.buckets(each)
         cumulative = (one["cumulative"] for one in each["percentiles"])
         quantiles = {name: one for name, one in zip(names, cumulative, strict=True) if one is not None}
-        yield Metric(
-            _name(each), "histogram", sum(one["count"] for one in totals), round(sum(middles), 6), quantiles
-        )
+        yield Metric(_name(each), "histogram", recorded.total(), histograms.total(recorded), quantiles)
 
 
 def _name(stat: Mapping[str, Any]) -> str:

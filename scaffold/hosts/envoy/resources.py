@@ -385,7 +385,7 @@ def for_development(bootstrap: Config) -> None:
     thread, which compiles a megabyte of a module in about a second, is ended if it is stuck for a minute.
     Trailers pass over HTTP/1 too, and so reach the plugin.
     """
-    bootstrap["stats_flush_interval"] = "1s"  # a histogram shows what was recorded before the last one
+    flush_when_asked(bootstrap)
     minute = dict.fromkeys(("miss_timeout", "megamiss_timeout", "kill_timeout"), "60s")
     bootstrap["watchdogs"]["main_thread_watchdog"] = minute
     limits = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), MANY)
@@ -397,6 +397,15 @@ def for_development(bootstrap: Config) -> None:
         for each in listener["filter_chains"][0]["filters"]:
             if each.get("typed_config", {}).get("@type") == HTTP_MANAGER:
                 each["typed_config"]["http_protocol_options"] = trailers
+
+
+def flush_when_asked(bootstrap: Config) -> None:
+    """Have Envoy flush its statistics whenever it is asked for them: see `Admin.stats`.
+
+    Otherwise a histogram has nothing that was recorded since the last time, seconds ago.
+    """
+    bootstrap.pop("stats_flush_interval", None)
+    bootstrap["stats_flush_on_admin"] = True
 
 
 def _tls(address: Address) -> Config:

@@ -153,7 +153,9 @@ class Folder:
             made = envoy_bootstrap.insert(own, chain, access_log=log, source=source, names=settings.names)
             if seen:
                 envoy_config.add_clusters(made, seen)
-            made = _elsewhere(made, self) if settings.anywhere else made
+            if settings.anywhere:
+                made = _elsewhere(made, self)
+                envoy_config.flush_when_asked(made)
         else:
             tls = self._certificates(settings)
             made = generated(settings.port, seen, chain, log=log, keep_host=settings.keep_host, tls=tls)

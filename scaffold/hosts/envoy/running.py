@@ -148,7 +148,7 @@ class EnvoyHost:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Envoy's counters and gauges that were ever used, and the plugin's, by name."""
+        """Envoy's counters and gauges that were ever used, by name, and the plugin's; its histograms too."""
         return self.admin.metrics()
 
     @property

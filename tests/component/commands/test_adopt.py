@@ -656,6 +656,17 @@ def test_a_configuration_that_is_there_already_is_used_and_another_one_stays(cra
             ),
             "https://authz.example.com:443",
         ),
+        (
+            "authz",
+            cluster(
+                "authz",
+                "authz.example.com",
+                443,
+                transport_socket={"typed_config": {"@type": TLS}},
+                http2_protocol_options={},
+            ),
+            None,
+        ),
         ("web", cluster("other", "other", 1), "upstream"),
         ("nowhere", cluster("authz", "authz", 9001), None),
     ],

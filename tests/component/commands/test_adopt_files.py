@@ -123,6 +123,15 @@ def test_what_lies_around_the_file_is_taken_in(here, sources):
     assert not (here / "headers_rust/envoy.yaml").exists()
 
 
+def test_what_lies_outside_the_repository_or_behind_a_link_is_not(here, sources):
+    sources()
+    commit(here)
+    (here.parent / "build.sh").write_text("cargo build --target wasm32-unknown-unknown\n")
+    (here / "test_data/make.sh").symlink_to(here.parent / "build.sh")
+    scaffold.adopt(file=here / "test_data/headers_rust.rs", no_check=True)
+    assert Project.load(here / "headers_rust").settings.triple == "wasm32-wasip1"
+
+
 def test_crates_of_unknown_versions_are_named(here, sources):
     file = sources()
     file.write_text(f"{SOURCE}\nfn f() {{ regex::Regex::new(x); }}\n")
@@ -191,6 +200,7 @@ def test_the_crate_is_named_after_the_file_or_its_folder(path, name, here):
         (["crate/src/lib.rs"], UsageError, "crate/src/lib.rs has a crate already"),
         (["test_data/other.rs", "--root", "crate"], UsageError, "a file and --root can't be combined"),
         (["taken.rs"], UsageError, "taken already exists"),
+        (["taken.rs", "--dry-run"], UsageError, "taken already exists"),
     ],
 )
 def test_what_can_get_no_crate_is_refused_by_name(words, kind, message, here, sources, capsys):

@@ -126,8 +126,11 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """The hint for an unknown name: the nearest known name, or the list of all known names."""
     import difflib
 
-    near = difflib.get_close_matches(name, known, n=10)
-    return f"did you mean `{closest(name, near)}`?" if near else f"known: {', '.join(known) or 'none'}"
+    spelled = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), spelled, n=10)
+    if not near:
+        return f"known: {', '.join(known) or 'none'}"
+    return f"did you mean `{spelled[closest(name.lower(), near)]}`?"
 
 
 def closest(name: str, candidates: Sequence[str]) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import re
 import sys
 from typing import Any
 
 import click
 from invoke.collection import Collection
+from invoke.parser.parser import ParseMachine
 from invoke.tasks import Task
 
 from scaffold.cli import console
 from scaffold.cli.commands import cli, enter
-from scaffold.errors import UsageError
+from scaffold.errors import UsageError, closest
 
 # the settings of invoke that its flags change -> the flags
 _FLAGS = {
@@ -23,6 +26,38 @@ _FLAGS = {
     "pty": "--pty",
     "warn": "--warn-only",
 }
+
+
+def _suggest() -> None:
+    """Have invoke's error for an unknown word name the nearest flag or task.
+
+    It parses all words before it calls a task, and copies our collection, so there is no other place for it.
+    """
+    refuse = ParseMachine.error
+
+    def error(self: ParseMachine, msg: str) -> None:
+        word = re.fullmatch(r"No idea what '(.*)' is!", msg)
+        if word:
+            msg += f"\nhint: {_hint(word[1], self)}"
+        refuse(self, msg)
+
+    ParseMachine.error = error  # type: ignore[method-assign]
+
+
+def _hint(word: str, machine: Any) -> str:
+    """What to type instead of a word that invoke doesn't know, after the words that `machine` has parsed."""
+    task, name = machine.context, machine.context.name or ""
+    if word.startswith("-"):
+        flags = [flag.lstrip("-") for flag in (*task.flags, *task.inverse_flags)]
+        near = difflib.get_close_matches(word.strip("-"), flags)
+        lists = f"`invoke --help{f' {name}' if name else ''}` lists the flags"
+        return f"did you mean `--{closest(word.strip('-'), near)}`?" if near else lists
+    near = difflib.get_close_matches(word, list(machine.contexts))
+    params = cli.commands[name].params if name in cli.commands else []
+    passed = [f"`--{_flag(each)}={word}`" for each in params if isinstance(each, click.Argument)]
+    hints = [f"did you mean `{closest(word, near)}`?"] if near else []
+    hints += [f"an argument of `invoke {name}` is a flag: {' or '.join(passed)}"] if passed else []
+    return " ".join(hints) or "`invoke --list` lists the tasks"
 
 
 def derive(name: str, command: click.Command) -> Task[Any]:
@@ -128,4 +163,5 @@ def _argv(params: dict[str, click.Parameter], values: dict[str, Any]) -> list[st
     return [*options, "--", *arguments]
 
 
+_suggest()
 ns = Collection(*(derive(name, command) for name, command in cli.commands.items() if name != "completion"))

@@ -125,6 +125,12 @@ class Commands(click.Group):
                     [(f"{name:<{longest}}", self.commands[name].get_short_help_str()) for name in names]
                 )
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words; `help COMMAND` and `version` are how other tools spell --help and --version."""
+        if args[:1] == ["help"]:
+            args = [*(word for word in args[1:] if word != "help"), "--help"]
+        return super().parse_args(ctx, ["--version"] if args == ["version"] else args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:

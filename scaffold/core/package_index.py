@@ -30,6 +30,7 @@ _LONGEST_LINE = 2**20  # bytes
 LIMITS = Limits(disk=2_000_000_000, memory=2_000_000_000, seconds=3600.0)
 # settings that a user may have for other installations, and that don't work with a folder of our own
 _ENV = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+_NEAR = 2  # minor versions between two of which one may be a slip for the other
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Package:
         return versions
 
     def unknown(self, version: str, available: Sequence[str]) -> UsageError:
-        """The error that lists the available versions, and suggests the nearest, or the latest."""
+        """The error that lists the available versions, and suggests the nearest, or else the latest."""
         available = [each for each in available if each not in self.useless]
         if not available:
             return UsageError(f"there is no {self.title} {version}", hint=self.otherwise)
@@ -90,8 +91,11 @@ class Package:
             return [abs(a - b) for a, b in zip(numbers(other), numbers(version), strict=False)]
 
         latest = max(available, key=numbers)
-        near = latest if numbers(version) > numbers(latest) else min(available, key=distance)
-        hint = f"did you mean {near}? available: {', '.join(available)}"
+        near = min(available, key=distance)
+        major, minor, *_ = [*distance(near), 0]
+        is_typo = major == 0 and minor <= _NEAR
+        known = f"did you mean {near}?" if is_typo else f"the latest is {latest};"
+        hint = f"{known} available: {', '.join(available)}"
         return UsageError(f"there is no {self.title} {version}", hint=hint)
 
     def _installer(self) -> _Installer:

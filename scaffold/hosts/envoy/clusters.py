@@ -31,16 +31,24 @@ def reachable(url: str) -> Address:
     if found.at and address.host == LOCALHOST:
         return found
     other = f"[{found.at}]" if ":" in found.at else found.at
-    hint = f"something listens at {other}:{address.port}: pass that instead" if found.at else "start it first"
-    raise HostError(f"nothing answers at the upstream {url}: {why}", hint=hint)
+    hint = f"something listens at {other}:{address.port}: pass that instead" if found.at else _remedy(why)
+    raise HostError(f"nothing answers at the upstream {url}: {why.strerror or why}", hint=hint)
 
 
-def _refusal(host: str, port: int) -> str | None:
+def _remedy(why: OSError) -> str:
+    if isinstance(why, socket.gaierror):
+        return "check the name: this machine finds no address for it"
+    return (
+        "start it first" if isinstance(why, ConnectionRefusedError) else "check its address, and the network"
+    )
+
+
+def _refusal(host: str, port: int) -> OSError | None:
     """Why nothing answers at a port; None if something does."""
     try:
         socket.create_connection((host, port), timeout=5).close()
     except OSError as error:
-        return str(error.strerror or error)
+        return error
     return None
 
 

@@ -97,6 +97,31 @@ def test_the_task_door_judges_values_as_the_command_line_does(project):
 
 
 @pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("deploy --prot 1", "did you mean `--port`?"),
+        ("deploy --tsl", "did you mean `--tls`?"),
+        ("deploy --no-tsl", "did you mean `--no-tls`?"),
+        ("build --no-such-thing", "`invoke --help build` lists the flags"),
+        ("--no-such-thing build", "`invoke --help` lists the flags"),
+        ("build tset", "did you mean `test`?"),
+        ("undeploy xyzzy", "`invoke --list` lists the tasks"),
+        ("status greeet", "did you mean `greet`?"),
+        (
+            "deploy xyzzy",
+            "an argument of `invoke deploy` is a flag: `--target=xyzzy` or `--module=xyzzy`",
+        ),
+    ],
+)
+def test_a_word_that_invoke_does_not_know_gets_a_hint(words, hint, project):
+    with (project / "tasks.py").open("a") as file:
+        file.write("from invoke import task\n@task\ndef greet(_):\n    print('hello')\nns.add_task(greet)\n")
+    ran = run(*INVOKE, *words.split(), cwd=project)
+    word = next(each for each in words.split() if f"'{each}'" in ran.err)
+    assert (ran.code, ran.out, ran.err) == (1, "", f"No idea what '{word}' is!\nhint: {hint}\n")
+
+
+@pytest.mark.parametrize(
     ("flags", "named"),
     [
         (["--dry"], "--dry"),

@@ -269,6 +269,9 @@ MISTAKES = [
     ("deploy a:1", "`a:1` is a module or an image", "run `scaffold deploy envoy a:1`"),
     ("logs --tail -1", "--tail can't be `-1`", "pass a number from 0 up"),
     ("deploy --log-level inof", "--log-level can't be `inof`", "did you mean `info`?"),
+    ("deploy --log-level WARNING", "--log-level can't be `WARNING`", "did you mean `warning`?"),
+    ("logs --level Warn", "--level can't be `Warn`", "did you mean `warning`?"),
+    ("help depoy", "no command named `depoy`", "did you mean `deploy`?"),
     ("completion tcsh", "SHELL can't be `tcsh`", "known: bash, zsh, fish"),
 ]
 
@@ -285,6 +288,19 @@ def test_a_mistyped_line_is_exit_code_2_with_the_nearest_that_there_is(
     assert ran.err.endswith(f"\n\nhint: {hint}\n" if hint else "\n")
     assert "\nhint: " in ran.err
     assert [path.name for path in tmp_path.iterdir()] == ["Cargo.toml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        ("help", "--help"),
+        ("help deploy", "deploy --help"),
+        ("help help", "--help"),
+        ("version", "--version"),
+    ],
+)
+def test_what_other_tools_call_help_and_version(words, same, capsys):
+    assert entered(capsys, *words.split()) == entered(capsys, *same.split())
 
 
 # --- JSON

@@ -66,3 +66,9 @@ def test_where_nothing_listens_it_is_to_be_started(host):
     with pytest.raises(HostError, match="nothing answers at the upstream") as caught:
         clusters.reachable(f"http://{host}:{port}")
     assert caught.value.hint == "start it first"
+
+
+def test_a_name_without_an_address_is_what_to_check():
+    with pytest.raises(HostError, match="nothing answers at the upstream") as caught:
+        clusters.reachable("http://no-such-host.invalid")
+    assert caught.value.hint == "check the name: this machine finds no address for it"

@@ -339,16 +339,17 @@ def test_a_version_that_there_is_not_names_those_that_there_are(home, index, tmp
 @pytest.mark.parametrize(
     ("asked", "near"),
     [
-        ("1.36.44", "1.36.4"),
-        ("1.35", "1.36.4"),
-        ("1.38", "1.39.3"),
-        ("9.9.9", "1.39.3"),
-        ("1.99", "1.39.3"),
+        ("1.36.44", "did you mean 1.36.4?"),
+        ("1.35", "did you mean 1.36.4?"),
+        ("1.38", "did you mean 1.39.3?"),
+        ("9.9.9", "the latest is 1.39.3;"),
+        ("1.99", "the latest is 1.39.3;"),
+        ("1.2", "the latest is 1.39.3;"),
     ],
 )
-def test_the_nearest_version_is_suggested(asked, near):
+def test_the_nearest_version_is_suggested_or_the_latest(asked, near):
     hint = envoys.PACKAGE.unknown(asked, ["1.39.3", "1.36.4", "1.36.2"]).hint
-    assert hint == f"did you mean {near}? available: 1.39.3, 1.36.4, 1.36.2"
+    assert hint == f"{near} available: 1.39.3, 1.36.4, 1.36.2"
 
 
 def test_a_version_that_cannot_run_wasm_is_never_suggested():

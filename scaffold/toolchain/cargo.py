@@ -15,7 +15,7 @@ from scaffold.core.text import human
 from scaffold.errors import MachineError, ToolFailed
 from scaffold.project.crate import Project
 from scaffold.project.projects import Projects, called
-from scaffold.toolchain import derive_schema, reproducible
+from scaffold.toolchain import derive_schema, relink, reproducible
 from scaffold.toolchain.find import find
 from scaffold.toolchain.options import BuildOptions
 from scaffold.toolchain.rustc import Toolchain
@@ -41,6 +41,8 @@ def build(
         )
         with step(f"Building {called(some.all)}"):
             paths = _cargo_build(some, tools, options)
+            for path in paths.values() if is_release(options) else ():
+                relink.finish(path)
         made |= {project.root: _module(project, paths) for project in some}
         for project in filter(derive_schema.is_due, some):
             derive_schema.derive(project, tools, _env(projects, tools))
@@ -56,7 +58,7 @@ def clean(projects: Projects) -> None:
     except MachineError:  # no cargo to ask: assume the default target folder
         shutil.rmtree(projects.top / "target", ignore_errors=True)
         return
-    _cargo(["clean"], projects, tools)
+    _cargo(["clean"], projects, tools, _env(projects, tools))
 
 
 def run_tests(
@@ -70,6 +72,11 @@ def run_tests(
         argv += ["--no-run"] if compile_only else ["--no-fail-fast"] if len(projects) > 1 else []
         codes.append(process.show([tools.cargo, *argv], cwd=projects.root, env=_env(projects, tools)))
     return next(filter(None, codes), 0)
+
+
+def is_release(options: BuildOptions) -> bool:
+    """Whether modules are built for others to run, not for an edit to be tried out soon."""
+    return options.profile not in ("dev", "test")
 
 
 def _packages(projects: Projects) -> list[str]:
@@ -131,14 +138,18 @@ def _cargo_build(projects: Projects, tools: Toolchain, options: BuildOptions) ->
     argv = ["build", "--lib", *_packages(projects), *_features(projects, options)]
     argv += ["--target", projects.triples[0]]
     argv += ["--profile", options.profile, "--message-format", "json-render-diagnostics"]
-    _cargo(argv, projects, tools, on_line)
+    env = _env(projects, tools) | (relink.env() if is_release(options) else {})
+    _cargo(argv, projects, tools, env, on_line)
     return made
 
 
 def _cargo(
-    argv: list[str], projects: Projects, tools: Toolchain, on_line: Callable[[str], None] | None = None
+    argv: list[str],
+    projects: Projects,
+    tools: Toolchain,
+    env: Mapping[str, str],
+    on_line: Callable[[str], None] | None = None,
 ) -> None:
-    env = _env(projects, tools)
     code = process.show([tools.cargo, *argv], cwd=projects.root, env=env, on_line=on_line)
     if code:
         raise ToolFailed(f"cargo {argv[0]} failed (exit code {code})", hint=_full_disk(projects.root))

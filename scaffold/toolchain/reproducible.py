@@ -42,7 +42,20 @@ case "${CARGO_CRATE_NAME:+ $* }" in
     set -- "$@" --remap-path-prefix "$PWD=/$crate" --remap-path-prefix "$CARGO_MANIFEST_DIR=/$crate"
     [ -z "${OUT_DIR-}" ] || set -- "$@" --remap-path-prefix "$OUT_DIR=/$crate/out"
     [ -z "${SCAFFOLD_RUST_SRC-}" ] || set -- "$@" --remap-path-prefix "$SCAFFOLD_RUST_SRC"
-    [ -z "${SCAFFOLD_REMAP_SCOPE-}" ] || set -- "$@" "--remap-path-scope=$SCAFFOLD_REMAP_SCOPE" ;;
+    [ -z "${SCAFFOLD_REMAP_SCOPE-}" ] || set -- "$@" "--remap-path-scope=$SCAFFOLD_REMAP_SCOPE"
+    if [ "${SCAFFOLD_LINKER-}" ]; then
+        export SCAFFOLD_REAL_LINKER=rust-lld
+        for word do
+            case "$word" in linker=* | -Clinker=*) SCAFFOLD_REAL_LINKER="${word#*linker=}" ;; esac
+        done
+        case "${SCAFFOLD_REAL_LINKER##*/}" in
+        rust-lld | wasm-ld | wasm-ld-[0-9]* | lld | lld-[0-9]*) set -- "$@" -C "linker=$SCAFFOLD_LINKER" ;;
+        esac
+        case " $* " in
+        *" -C debuginfo="*) ;;
+        *" -C strip=symbols "*) set -- "$@" -C debuginfo=line-tables-only ;;
+        esac
+    fi ;;
 esac
 if [ "${SCAFFOLD_RUSTC_WRAPPER-}" ]; then
     set -- "$SCAFFOLD_RUSTC_WRAPPER" "$@"
@@ -57,14 +70,15 @@ _SOURCE = re.compile(rb"/[^\0-\x1f]{1,200}?\.rs")
 def env_for(tools: Toolchain, projects: Projects) -> dict[str, str]:
     """What to add to cargo's environment for these projects; nothing where no script can be written or run.
 
-    A wrapper that the user has set keeps working, between the script and rustc.
+    A wrapper that the user has set keeps working, between the script and rustc. If SCAFFOLD_LINKER is set,
+    too, it links modules in place of a linker for wasm, and is told which one in SCAFFOLD_REAL_LINKER.
     """
-    script = _script()
-    if script is None:
+    wrapper = _script()
+    if wrapper is None:
         return {}
-    env = {"CARGO_BUILD_RUSTC_WRAPPER": str(script)}
+    env = {"CARGO_BUILD_RUSTC_WRAPPER": str(wrapper)}
     if "RUSTC_WRAPPER" in os.environ:  # it takes precedence; otherwise unset, as build scripts read it
-        env["RUSTC_WRAPPER"] = str(script)
+        env["RUSTC_WRAPPER"] = str(wrapper)
     env["SCAFFOLD_RUSTC_WRAPPER"] = _users_wrapper(projects.root)
     env["SCAFFOLD_OUTSIDE"] = "yes" if _reaches_out(projects) else ""
     env["SCAFFOLD_RUST_SRC"] = _library(tools)
@@ -92,14 +106,18 @@ def left_in(content: bytes, root: Path) -> Path | None:
     return None
 
 
-def _script() -> Path | None:
-    digest = hashlib.sha256(_SCRIPT.encode()).hexdigest()
-    path = files.cache_dir() / f"rustc-wrapper-{digest[:12]}"
+def script(text: str, name: str) -> Path | None:
+    """A script in the user's cache, with its digest for the `{}` of its name; None where it can't be run."""
+    path = files.cache_dir() / name.format(hashlib.sha256(text.encode()).hexdigest()[:12])
     with suppress(OSError):
-        if not path.exists() or path.read_bytes() != _SCRIPT.encode():  # damaged
+        if not path.exists() or path.read_bytes() != text.encode():  # damaged
             files.private(path.parent)
-            files.write(path, _SCRIPT, mode=0o755)
+            files.write(path, text, mode=0o755)
     return path if os.access(path, os.X_OK) else None  # not on a disk mounted noexec
+
+
+def _script() -> Path | None:
+    return script(_SCRIPT, "rustc-wrapper-{}")
 
 
 def _scoped(version: str) -> bool:

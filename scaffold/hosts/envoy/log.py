@@ -15,6 +15,7 @@ from typing import IO
 
 from scaffold.core.events import Logged, Noted
 from scaffold.hosts.options import LEVELS
+from scaffold.wasm.symbols import explained
 
 BLOCK = 1 << 20  # bytes that are read at once; more than the longest line
 _HOSTCALLS = ("[host->vm]", "[vm->host]", "[host<-vm]", "[vm<-host]")
@@ -198,6 +199,7 @@ def _line(raw: str) -> Line:
         time = str(record.get("time", ""))
     except (ValueError, TypeError, KeyError):  # what Envoy writes when it crashes has another format
         return Line("critical", "", raw)
+    text = explained(text) if logger == "wasm" else text
     written = _OF_PLUGIN.fullmatch(text) if logger == "wasm" else None
     if not written:
         return Line(level, logger, text, None, time)

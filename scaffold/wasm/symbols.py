@@ -1,0 +1,287 @@
+"""What a stripped module has lost, kept in a file: its functions' names and the lines they came from.
+
+A stripped module keeps one thing: the names of its exported functions, each with `@` and an id of the module.
+Envoy writes a backtrace only for a module with at least one name, and each backtrace ends in an exported
+function. So each says which kept file belongs to it, wherever the log has been in between.
+Sources: WebAssembly core specification, 7.4.1 (name section); proxy-wasm-cpp-host, src/v8/v8.cc,
+getFailMessage; WebAssembly/tool-conventions, DWARF.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from scaffold.core import files
+from scaffold.core.foreign_files import read_bytes
+from scaffold.wasm import line_table
+from scaffold.wasm.line_table import Place, number
+from scaffold.wasm.module import WasmFile
+
+_KEPT = 60  # files in the user's cache; those of older builds are removed
+_ID_DIGITS = 8
+_ABOUT_CRATES = (".debug_info", ".debug_abbrev", ".debug_str")
+_BACKTRACE = "Proxy-Wasm plugin in-VM backtrace:"
+_ID = re.compile(rf" - \S+@([0-9a-f]{{{_ID_DIGITS}}})$", re.MULTILINE)
+_FRAME = re.compile(r"(?<=:  )0x([0-9a-f]+) - (?:unknown\(function index:(\d+)\)|(\S.*))$", re.MULTILINE)
+_HASH = re.compile(r"::h[0-9a-f]{16}$")
+_MORE = 0x80  # in a byte of a number: another one follows
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """What is kept of a module.
+
+    `names` are those of functions by their index, the `imported` ones first. `code` is the module's code
+    section, which is at `begin`; `linked` is the same as `lines`, its line table, knows it, maybe with longer
+    numbers in it. They are empty where no lines are known. `crates` are the line table's folders.
+    """
+
+    names: dict[int, str]
+    exported: dict[str, int]
+    imported: int
+    begin: int
+    code: bytes
+    linked: bytes = b""
+    lines: bytes = b""
+    crates: Mapping[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, linked: bytes, content: bytes) -> Symbols:
+        """What `linked` says about the stripped module `content`, which has the same functions."""
+        own, other = sections(content), sections(linked)
+        module, readable_names = (
+            WasmFile.parse(content, Path()),
+            WasmFile.parse(linked, Path()).names_readable,
+        )
+        begin = next(each.at + each.size for each in module.sections if each.kind == "code")
+        lines = other.get(".debug_line", b"")
+        return cls(
+            names=dict(_names(other.get("name", b"") if readable_names else b"")),
+            exported=_exported(own.get("export", b"\0")),
+            imported=sum(each.kind == "function" for each in module.imports),
+            begin=begin - len(own["code"]),
+            code=own["code"] if lines else b"",
+            linked=other["code"] if lines else b"",
+            lines=lines,
+            crates=line_table.crates(*(other.get(name, b"") for name in _ABOUT_CRATES)),
+        )
+
+    def packed(self) -> bytes:
+        """The bytes of a file."""
+        parts = [self.code, self.linked, self.lines]
+        maps = [list(each.items()) for each in (self.names, self.exported, self.crates)]
+        head = json.dumps([maps, self.imported, self.begin, *map(len, parts)])
+        return zlib.compress(head.encode() + b"\n" + b"".join(parts), 1)
+
+    @classmethod
+    def unpack(cls, record: bytes) -> Symbols:
+        """The reverse. Raises `ValueError` for anything else."""
+        try:
+            head, _, rest = zlib.decompress(record).partition(b"\n")
+            maps, imported, begin, code, linked, _ = json.loads(head)
+            names, exported, crates = map(dict, maps)
+            parts = rest[:code], rest[code : code + linked], rest[code + linked :]
+            return cls(names, exported, imported, begin, *parts, crates)
+        except (zlib.error, TypeError) as error:
+            raise ValueError(str(error)) from error
+
+    @cached_property
+    def _ranges(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        return list(_bodies(self.code)), list(_bodies(self.linked))
+
+    def name(self, function: int) -> str:
+        """A function's name as its source has it."""
+        return readable(self.names[function]) if function in self.names else f"function {function}"
+
+    def places(self, function: int, offset: int) -> tuple[Place, ...]:
+        """Where the instruction at an offset of the file comes from, as `line_table.lookup` says."""
+        own, linked = self._ranges
+        place, at = function - self.imported, offset - self.begin
+        if not (0 <= place < len(own) == len(linked) and own[place][0] <= at < own[place][1]):
+            return ()
+        (begin, _), (there, end) = own[place], linked[place]
+        before = self.code[begin:at]
+        address = there + _longer(before, self.linked[there:end])
+        return line_table.lookup(self.lines, address, self.crates)
+
+
+def sections(content: bytes) -> dict[str, bytes]:
+    """The bodies of a module's sections; of several custom ones with the same name, the first."""
+    bodies: dict[str, bytes] = {}
+    for each in WasmFile.parse(content, Path()).sections:
+        _, at = number(content, each.at + 1)
+        if each.kind == "custom":
+            size, at = number(content, at)
+            at += size
+        bodies.setdefault(each.name, content[at : each.at + each.size])
+    return bodies
+
+
+def stripped(content: bytes) -> bytes:
+    """A module without its custom sections, as the linker's `--strip-all` leaves it."""
+    own = [each for each in WasmFile.parse(content, Path()).sections if each.kind != "custom"]
+    return content[:8] + b"".join(content[each.at : each.at + each.size] for each in own)
+
+
+def marked(content: bytes) -> bytes:
+    """A stripped module with the names that let Envoy write backtraces."""
+    exported = {index: name for name, index in _exported(sections(content).get("export", b"\0")).items()}
+    names = [_written(index) + _text(f"{exported[index]}@{id_of(content)}") for index in sorted(exported)]
+    return content + _section(0, _text("name") + _section(1, _written(len(names)) + b"".join(names)))
+
+
+def id_of(content: bytes) -> str:
+    """What tells a stripped module from all others."""
+    return hashlib.sha256(content).hexdigest()[:_ID_DIGITS]
+
+
+def keep(symbols: Symbols, module: str, folder: Path) -> None:
+    """Keep the symbols of the module with that id in a folder, and in the user's cache."""
+    record, cache = symbols.packed(), _cache()
+    with suppress(OSError):  # without it, a backtrace has numbers
+        folder.mkdir(exist_ok=True)
+        files.write(folder / _file(module), record)
+    with suppress(OSError):
+        files.private(cache)
+        files.write(cache / _file(module), record)
+        for old in sorted(cache.iterdir(), key=lambda path: path.stat().st_mtime_ns)[:-_KEPT]:
+            old.unlink(missing_ok=True)
+
+
+def restore(module: str, folder: Path) -> None:
+    """Copy what a build has kept in a folder to the user's cache, should it be missing there."""
+    with suppress(OSError):
+        if not (_cache() / _file(module)).exists():
+            files.private(_cache())
+            files.write(_cache() / _file(module), read_bytes(folder / _file(module)))
+
+
+def explained(text: str) -> str:
+    """A message of Envoy's, with names and lines in its backtrace as far as they are known."""
+    if _BACKTRACE not in text:
+        return text
+    found = _ID.search(text)
+    symbols = _kept(found[1]) if found else None
+    return _FRAME.sub(lambda match: _frame(match, symbols), text)
+
+
+def _frame(match: re.Match[str], symbols: Symbols | None) -> str:
+    offset, index, name = match.groups()
+    if name is None and symbols is None:
+        return match[0]
+    if symbols is None:
+        return readable(name)
+    function = int(index) if index else symbols.exported.get(name.partition("@")[0], -1)
+    places = symbols.places(function, int(offset, 16))
+    where = "".join(map(str, places[:1]))
+    if len(places) > 1:
+        where = f"after {places[1]}, inlined from {where}"
+    return symbols.name(function) + (f" ({where})" if where else "")
+
+
+def readable(name: str) -> str:
+    """A Rust function's name as its source has it; any other name as it is."""
+    if not name.startswith(("_R", "_ZN")):
+        return name
+    from rust_demangler import demangle  # type: ignore[import-untyped]
+
+    try:
+        return _HASH.sub("", str(demangle(name)))
+    except Exception:  # the library's errors have no base class, and no name is worth one
+        return name
+
+
+@lru_cache(maxsize=8)
+def _kept(module: str) -> Symbols | None:
+    with suppress(OSError, ValueError):
+        return Symbols.unpack(read_bytes(_cache() / _file(module)))
+    return None
+
+
+def _cache() -> Path:
+    return files.cache_dir() / "names"
+
+
+def _file(module: str) -> str:
+    return f"{module}.names"
+
+
+# --- parts of a module that `WasmFile` has found to be whole
+
+
+def _names(body: bytes) -> Iterator[tuple[int, str]]:
+    """The functions' names in the body of a name section."""
+    at = 0
+    while at < len(body):
+        kind, (size, begin) = body[at], number(body, at + 1)
+        at = begin + size
+        if kind == 1:
+            count, begin = number(body, begin)
+            for _ in range(count):
+                index, begin = number(body, begin)
+                size, begin = number(body, begin)
+                yield index, body[begin : begin + size].decode(errors="replace")
+                begin += size
+
+
+def _exported(body: bytes) -> dict[str, int]:
+    """The exported functions in the body of an export section."""
+    count, at = number(body, 0)
+    found = {}
+    for _ in range(count):
+        size, at = number(body, at)
+        name, kind = body[at : at + size].decode(), body[at + size]
+        index, at = number(body, at + size + 1)
+        if kind == 0:
+            found[name] = index
+    return found
+
+
+def _bodies(code: bytes) -> Iterator[tuple[int, int]]:
+    """Where each function's instructions begin and end in the body of a code section."""
+    if not code:
+        return
+    count, at = number(code, 0)
+    for _ in range(count):
+        size, begin = number(code, at)
+        at = begin + size
+        yield begin, at
+
+
+def _longer(before: bytes, linked: bytes) -> int:
+    """How many bytes of a function in `linked` become the bytes `before`.
+
+    The linker writes numbers that it fills in with five bytes, unless it is told to shorten them.
+    """
+    at = 0
+    for byte in before:
+        longer = byte < _MORE and linked[at] == byte | _MORE
+        at += 1
+        while longer:
+            longer, at = linked[at] >= _MORE, at + 1
+    return at
+
+
+def _written(value: int) -> bytes:
+    """An unsigned LEB128 number."""
+    parts = bytearray()
+    while value >= _MORE:
+        parts.append(value & 0x7F | _MORE)
+        value >>= 7
+    return bytes([*parts, value])
+
+
+def _text(text: str) -> bytes:
+    return _written(len(text.encode())) + text.encode()
+
+
+def _section(kind: int, body: bytes) -> bytes:
+    return bytes([kind]) + _written(len(body)) + body

@@ -7,7 +7,6 @@ from pathlib import Path
 from scaffold.commands.deploy_targets import nothing_deployed, roots_of
 from scaffold.errors import TargetError, UsageError
 from scaffold.hosts.background import target as here
-from scaffold.hosts.envoy.admin import Admin
 
 
 def admin(path: str = "/help", root: Path = Path(), *, post: bool = False) -> str:
@@ -22,7 +21,7 @@ def admin(path: str = "/help", root: Path = Path(), *, post: bool = False) -> st
     record = here.chosen(roots)
     if record is None:
         raise nothing_deployed(roots)
-    status, text = Admin(here.attach(record).admin_address).ask("/" + path.lstrip("/"), post=post)
+    status, text = here.admin_of(record).ask("/" + path.lstrip("/"), post=post)
     if status >= 400:
         reason = text.strip().partition("\n")[0].removesuffix(" admin commands are:")
         hint = "pass --post" if status == 405 else "`scaffold admin` lists Envoy's paths"

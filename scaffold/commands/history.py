@@ -13,7 +13,7 @@ from scaffold.core.option_fields import flag
 from scaffold.core.text import escaped
 from scaffold.core.times import shown
 from scaffold.core.versions import Version
-from scaffold.hosts.background import deployments
+from scaffold.hosts.background import deployments, target
 from scaffold.hosts.background import history as past
 from scaffold.hosts.background.deployments import DeployedPlugin
 from scaffold.hosts.background.history import Deployed
@@ -51,7 +51,7 @@ class Entry:
             target=deployed.target,
             plugins=list(map(DeployedPlugin.of, deployed.chain)),
             options=_options(deployed),
-            config=_config(deployed),
+            config=_with_digest(deployments.config_source(deployed.options, deployed.chain), deployed),
             envoy_version=str(Version(deployed.envoy_version)),
             commit=deployed.commit,
             again=deployed.again,
@@ -86,11 +86,9 @@ def _options(deployed: Deployed) -> str:
     return " ".join(words)
 
 
-def _config(deployed: Deployed) -> str:
-    image = any(plugin.image for plugin in deployed.chain)
-    source = deployments.shown_config(deployed.options) or ("the image's" if image else "the project's")
+def _with_digest(source: str, deployed: Deployed) -> str:
     content = b"\n".join(plugin.configuration for plugin in deployed.chain)
-    return f"{source}, digest {digest(content)[:19]}" if content.strip() else ""
+    return f"{source}, digest {digest(content)[:19]}" if content.strip() else source
 
 
 def history(root: Path = Path()) -> list[Entry]:
@@ -105,7 +103,11 @@ def history(root: Path = Path()) -> list[Entry]:
 
 
 def root_with_history(root: Path) -> Path | None:
-    """The project's folder, or that of its workspace, whose chain was deployed; None if nothing was."""
+    """The project's folder, or of a workspace that of what is or was deployed; None if nothing was.
+
+    Raises `UsageError` if that is several plugins.
+    """
     roots = roots_of(root)
-    deployed = [each for each in roots if deployments.load(each)]
-    return next((each for each in [*deployed, *roots] if past.folder(each).is_dir()), None)
+    record = target.chosen(roots)
+    places = [Path(record.root)] if record else roots
+    return target.the_one([each for each in places if past.folder(each).is_dir()], roots[0], "were")

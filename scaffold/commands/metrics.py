@@ -36,7 +36,7 @@ def metrics(
     record = here.chosen(roots)
     if record is None:
         raise nothing_deployed(roots)
-    admin = Admin(here.attach(record).admin_address)
+    admin = here.admin_of(record)
     if prometheus:
         return plugin_metrics.prometheus(admin, everything=everything).removesuffix("\n")
     found = plugin_metrics.read(admin, everything=everything)

@@ -7,6 +7,7 @@ from pathlib import Path
 from scaffold.commands.deploy_targets import note_nothing_deployed, roots_of, targets
 from scaffold.core.collected_errors import Failures
 from scaffold.core.events import Noted, emit
+from scaffold.hosts.background import history
 from scaffold.hosts.background.deployments import Stopped
 from scaffold.kubernetes.applied import Removed
 from scaffold.project.cargo_toml import locate
@@ -24,6 +25,7 @@ def undeploy(root: Path = Path(), *, everything: bool = False) -> list[Stopped |
         with failures.kept():
             for one in target.remove(roots):
                 found.append(one)  # one by one, since a later one may fail
+    history.forget_old()
     if not found and not failures.errors:
         note_nothing_deployed(locate(root), everything)
     stopped = [one for one in found if one]

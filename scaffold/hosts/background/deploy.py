@@ -184,20 +184,11 @@ class Deployment:
             plugins=list(map(DeployedPlugin.of, plugins)),
             options=self.options.record() | {"port": record.port},
             since=time.time(),
-            config=self._config(plugins),
+            config=deployments.config_source(self.options.record(), plugins, earlier=self.keeps_config),
             said="",
             number=0,
         )
         deployments.save(self.record)
-
-    def _config(self, plugins: Sequence[Plugin]) -> str:
-        """Where the configuration of the plugins comes from; "" if they have none."""
-        if self.options.config is not None:
-            earlier = ", of an earlier deploy" if self.keeps_config else ""
-            return f"--config {deployments.shown_config(self.options.record())}{earlier}"
-        if not any(plugin.configuration for plugin in plugins):
-            return ""
-        return "the image's" if any(plugin.image for plugin in plugins) else "the project's"
 
     def _validate(self, plugins: Sequence[Plugin], settings: HostSettings) -> None:
         """Try the plugins in another Envoy, before the one that serves is ended for them."""

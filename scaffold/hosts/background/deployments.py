@@ -9,7 +9,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,7 +236,7 @@ def logs(folder: Path, *, make: bool = False) -> Path:
 
 def forget_old(home: Path) -> None:
     """Remove the folders in `home` whose deployment ended, and to which nothing was written for long."""
-    for place in home.iterdir():
+    for place in home.iterdir() if home.is_dir() else ():
         with suppress(OSError):  # what isn't a folder, or is being changed: no reason not to deploy
             newest = max(each.stat().st_mtime for each in [place, *place.iterdir()])
             if time.time() - newest > KEPT and not (_home() / place.name).exists():
@@ -247,6 +247,18 @@ def shown_config(options: Mapping[str, Any]) -> str:
     """The --config of recorded options: its file, but never a text, which may hold a secret; "" for none."""
     config = str(options.get("config", ""))
     return config if config.startswith(os.sep) or not config else "(given as text)"
+
+
+def config_source(options: Mapping[str, Any], plugins: Sequence[Plugin], *, earlier: bool = False) -> str:
+    """Where the configuration of plugins came from; "" if they have none.
+
+    `earlier` says that the recorded `options` have it of an earlier deploy.
+    """
+    if config := shown_config(options):
+        return f"--config {config}{', of an earlier deploy' if earlier else ''}"
+    if not any(plugin.configuration for plugin in plugins):
+        return ""
+    return "the image's" if any(plugin.image for plugin in plugins) else "the project's"
 
 
 def load(root: Path) -> Record | None:

@@ -114,9 +114,15 @@ def add(record: Record, plugins: Sequence[Plugin], *, again: int = 0) -> int:
     if head := git.head(root):
         made = replace(made, commit=f"{head.commit[:12]}{'+' * head.changed}")
     records.write(place / f"{made.number}.json", made)
-    deployments.forget_old(place.parent)
+    forget_old()
     _prune(place, [*before, made])
     return made.number
+
+
+def forget_old() -> None:
+    """Remove the histories and logs of all projects that weren't deployed for long."""
+    for kind in ("history", "logs"):
+        deployments.forget_old(files.state_dir() / kind)
 
 
 def forget(root: Path) -> None:

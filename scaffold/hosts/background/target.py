@@ -19,6 +19,7 @@ from scaffold.errors import TargetError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import RESTART, STOP_SECONDS, Record, Status, Stopped
+from scaffold.hosts.envoy.admin import Admin
 from scaffold.hosts.envoy.log import OURS, Log, Wanted
 from scaffold.hosts.envoy.run_folder import LOG
 from scaffold.project.workspace import choices
@@ -65,28 +66,43 @@ def log_lines(roots: Sequence[Path], wanted: Wanted, follow: bool) -> Iterator[L
 
 
 def kept_log_lines(roots: Sequence[Path], wanted: Wanted) -> Iterator[Logged] | None:
-    """What plugins have logged that were deployed from the first of these projects whose log is kept."""
-    logs = (Log(deployments.logs(deployments.folder(root)) / LOG) for root in roots)
-    log = next((each for each in logs if each.size()), None)
-    if log is None:
+    """What plugins have logged that were deployed from the one project whose log is kept; see `the_one`."""
+    logs = {root: Log(deployments.logs(deployments.folder(root)) / LOG) for root in roots}
+    root = the_one([root for root, log in logs.items() if log.size()], roots[0], "were")
+    if root is None:
         return None
-    lines = wanted.of(log.until(log.size()))
+    lines = wanted.of(logs[root].until(logs[root].size()))
     return (line.event(by_name=len(roots) > 1) for line in lines)
 
 
 def chosen(roots: Sequence[Path]) -> Record | None:
-    """The one deployment of these projects.
+    """The one deployment of these projects, see `the_one`."""
+    records = {Path(each.root): each for each in _records(roots)}
+    root = the_one(list(records), roots[0], "are")
+    return records[root] if root else None
 
-    Raises `UsageError` for the deployments of several projects, unless the first one has one.
+
+def the_one(found: Sequence[Path], first: Path, tense: str) -> Path | None:
+    """The one of a workspace's projects that was found; `first` is the workspace's own folder.
+
+    Raises `UsageError` for several, unless the chain of the whole workspace is among them.
     """
-    records = _records(roots)
-    if not records:
-        return None
-    record, *others = records
-    if others and record.root != str(roots[0]):  # the chain's comes first
-        hint = f"choose one: {choices([Path(each.root) for each in records])}"
-        raise UsageError("several plugins are deployed from this workspace", hint=hint)
-    return record
+    if len(found) > 1 and found[0].resolve() != first.resolve():
+        message = f"several plugins {tense} deployed from this workspace"
+        raise UsageError(message, hint=f"choose one: {choices(found)}")
+    return found[0] if found else None
+
+
+def admin_of(record: Record) -> Admin:
+    """The admin interface of a deployment. Raises `TargetError` if its Envoy doesn't run."""
+    if not record.alive:
+        hint = "`scaffold deploy` starts it again; `scaffold logs` may say why it ended"
+        raise TargetError(f"{record.name} doesn't run any more", hint=hint)
+    admin = Admin(attach(record).admin_address)
+    if not admin.address or admin.gone():
+        hint = "it is started again; `scaffold status` shows whether it answers, and `scaffold logs` why not"
+        raise TargetError(f"the Envoy of {record.name} isn't running", hint=hint)
+    return admin
 
 
 def _records(roots: Sequence[Path] | None) -> list[Record]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from scaffold.errors import HostError, UsageError
 from scaffold.hosts.exchange import Headers, LogLines, Request, Response, Seen, Sides
@@ -113,10 +116,11 @@ def connected(port: int, timeout: float, certificate: Path | None = None) -> Ite
 def send(
     port: int, request: Request, timeout: float, certificate: Path | None = None
 ) -> tuple[Response, int]:
-    """Send a request to a loopback port byte for byte, and read the whole answer; `certificate` as above.
+    """Send a request to a loopback port byte for byte, and read the whole answer within `timeout` seconds.
 
     With `http.client`, since it neither normalises the target nor adds, drops or merges headers.
-    Also returns the port that the request came from. Raises `HostError` without a whole answer.
+    `certificate` is as above. Also returns the port that the request came from. Raises `HostError` without a
+    whole answer.
     """
     connection = _connection(port, timeout, certificate)
     try:
@@ -184,8 +188,38 @@ def _chunked(request: Request) -> bytes:
     return b"%b0\r\n%b\r\n" % (chunk, trailers)
 
 
+class _Timed(io.RawIOBase):
+    """What comes from a socket until a deadline, however slowly it comes."""
+
+    def __init__(self, opened: socket.socket, deadline: float) -> None:
+        self._socket, self._deadline = opened, deadline
+        self._raw = opened.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 class _Answer(http.client.HTTPResponse):
-    """A response that keeps its trailers, which the library reads to throw them away."""
+    """A response that has to be whole by a deadline.
+
+    It keeps its trailers, which the library reads to throw them away.
+    """
+
+    def __init__(self, opened: socket.socket, *args: Any, deadline: float, **more: Any) -> None:
+        super().__init__(opened, *args, **more)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Timed(opened, deadline))
 
     def _read_and_discard_trailer(self) -> None:
         self.trailers = http.client.parse_headers(self.fp).items()
@@ -199,5 +233,5 @@ def _connection(port: int, timeout: float, certificate: Path | None) -> http.cli
 
         context = trusting(certificate)
         made = http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
-    made.response_class = _Answer
+    made.response_class = partial(_Answer, deadline=time.monotonic() + timeout)  # type: ignore[assignment]
     return made

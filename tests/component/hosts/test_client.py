@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -189,3 +189,31 @@ def test_a_connection_whose_bytes_drip_is_given_up_when_its_time_is_over(ends):
         connection.receive(until=b"never")
     over.set()
     thread.join(5)
+
+
+@pytest.mark.parametrize(
+    ("begin", "message"),
+    [
+        (b"HTTP/1.1 200 OK\r\nx-long: ", r"GET / got no whole answer within 0\.3 s"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", r"GET / got no whole answer: \d+ bytes .* no more came in time"),
+    ],
+    ids=["a head", "a body"],
+)
+def test_an_answer_that_drips_is_given_up_when_its_time_is_over(begin, message):
+    over = threading.Event()
+
+    def drip():
+        connection, _ = server.accept()
+        with connection, suppress(OSError):  # the client hangs up
+            connection.recv(65536)
+            connection.sendall(begin)
+            while not over.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        with pytest.raises(HostError, match=message):
+            client.send(server.getsockname()[1], Request("GET", "/"), 0.3)
+        over.set()
+        thread.join(5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -206,3 +207,20 @@ def test_a_configuration_given_as_text_is_never_shown(root, probe, run):
     again = run("scaffold", "deploy", "envoy", probe.path, "--root", root)
     assert "--config (given as text) of an earlier deploy is kept" in again.stderr
     assert not [ran for ran in [*shown, again] if "s3cr3t" in ran.stdout + ran.stderr]
+
+
+def test_who_interrupts_a_restart_is_told_how_the_version_before_comes_back(root, probe, run):
+    url = deploy(root, probe, '"one"', port=0).url
+    words = ["deploy", "envoy", probe.path, "--root", root, "--config", '"two"', "--log-level", "debug"]
+    argv = [sys.executable, "-m", "scaffold", *map(str, words)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as child:
+        for line in child.stderr:
+            if line.startswith("Starting Envoy"):
+                child.send_signal(signal.SIGINT)
+                break
+        said = child.stderr.read()
+    assert child.returncode == 130
+    assert "was ended for the new version: `scaffold rollback 1` starts it again" in said
+    assert scaffold.status(root) == []
+    assert run("scaffold", "rollback", "1", "--root", root).returncode == 0
+    assert configured(url) == '"one"'

@@ -142,8 +142,27 @@ class Deployment:
             emit(Noted(f"{changes}; Envoy restarts, and open connections drop"))
             if not (settings.port or settings.bootstrap or now.settings.bootstrap):
                 settings = dataclasses.replace(settings, port=now.port)  # its clients know it
+        with self._lost_by_failing(now):
+            return self._replace_host(plugins, settings, probe)
+
+    @contextmanager
+    def _lost_by_failing(self, now: Record | None) -> Iterator[None]:
+        """If the block fails or is interrupted, say how what it has ended comes back."""
+        had_number = now.number if now and now.alive else 0
+        try:
+            yield
+        except BaseException:
+            if now and had_number and not now.alive:
+                again = f"`scaffold rollback {had_number}` starts it again"
+                emit(Warned(f"{now.name} was ended for the new version: {again}"))
+            raise
+
+    def _replace_host(
+        self, plugins: Sequence[Plugin], settings: HostSettings, probe: Probe | None
+    ) -> Verification:
+        """End what runs, and start the host with the plugins."""
         logs = deployments.logs(self.folder, make=True)
-        end(self.folder, now)
+        end(self.folder, self.record)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(mode=0o700)
         own = self.folder / "envoy"

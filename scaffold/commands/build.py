@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scaffold.project import source_warnings
 from scaffold.project.projects import projects_at
 from scaffold.toolchain import cargo
 from scaffold.toolchain.options import BuildOptions
@@ -13,8 +14,12 @@ from scaffold.wasm.module import WasmModule
 def build(root: Path = Path(), options: BuildOptions = BuildOptions()) -> WasmModule | list[WasmModule]:
     """Compile the plugin to a wasm module, or every plugin of a workspace with one call of cargo.
 
-    cargo writes its output to the terminal. Raises `ToolFailed` if cargo fails.
+    cargo writes its output to the terminal. Raises `ToolFailed` if cargo fails, `ProjectError` if a file
+    that the settings name can't be read.
     """
     projects = projects_at(root)
+    for project in projects:
+        _ = project.configuration(), project.vm_configuration()  # files that aren't there would be seen late
+        source_warnings.warn_of_type(project)
     modules = cargo.build(projects, options)
     return modules if projects.workspace else modules[0]

@@ -30,6 +30,7 @@ from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.host import HOSTS
 from scaffold.hosts.options import OF_TESTS, RunOptions
 from scaffold.hosts.source import read_module
+from scaffold.project import source_warnings
 from scaffold.project.projects import Projects, called, projects_at
 from scaffold.toolchain import cargo
 from scaffold.toolchain.find import find
@@ -172,6 +173,10 @@ def test(
     hosts = _hosts(host, run, deployed)
     if deployed:
         _check_deployed(projects)
+    for project in projects:  # pytest's process tells nobody
+        source_warnings.warn_of_type(project)
+        if not (deployed or run.bootstrap):
+            source_warnings.warn_of_clusters(project)
     triple = projects.triples[0]
     tools = find(triple, root=projects.root, rustc=build.rustc, yes=build.yes)
     with step(f"Testing {called(projects.all)} natively"):

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaffold.core import files
-from scaffold.core.events import Noted, Warned, emit
+from scaffold.core.events import Noted, emit
 from scaffold.core.option_fields import chosen, flag
 from scaffold.errors import ProjectError, UsageError
 from scaffold.hosts.options import RunOptions
 from scaffold.hosts.plugin import Plugin
-from scaffold.project import called_clusters
-from scaffold.project.cargo_toml import FILE, locate
-from scaffold.project.crate import TABLE, Project
+from scaffold.project import source_warnings
+from scaffold.project.cargo_toml import locate
+from scaffold.project.crate import Project
 from scaffold.project.projects import Projects, called, projects_at, projects_if_any
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import NotAPlugin, WasmModule
@@ -57,8 +57,10 @@ class Source:
 
         Raises `ProjectError`, `UsageError` or `ImageError` for a configuration that the schema refuses.
         """
+        if self.project:
+            source_warnings.warn_of_type(self.project)
         if self.project and not options.bootstrap:
-            _warn_of_clusters(self.project)
+            source_warnings.warn_of_clusters(self.project)
         slot = self._slot(options)
         plugin = self._configured(options, slot)
         if slot:
@@ -141,17 +143,6 @@ def _at(slot: Slot, plugin: Plugin) -> Plugin:
         more=slot.more,
         in_bootstrap=True,
     )
-
-
-def _warn_of_clusters(project: Project) -> None:
-    """Warn of clusters that the source calls but nothing defines: Envoy logs nothing when a call fails."""
-    for calls, entry in called_clusters.missing(project.root, project.settings.clusters):
-        emit(
-            Warned(
-                f"{calls}, which isn't defined, so the call fails: in {project.root / FILE}, write"
-                f" `clusters = {{ {entry} }}` into [{TABLE}], or the cluster's URL instead of upstream"
-            )
-        )
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from scaffold.commands.adopt.envoy_files import Known
 from scaffold.core.events import Warned, emit
 from scaffold.errors import ProjectError
 from scaffold.oci.plugin_info import RUNTIME_CONFIG_NAME, read_runtime_config
-from scaffold.project import cdylib_hint, rust_text
+from scaffold.project import cdylib_hint
 from scaffold.project.cargo_toml import FILE, NAME, makes_cdylib, parse_manifest, table
 from scaffold.project.crate import TRIPLES
+from scaffold.project.source_warnings import contexts
 from scaffold.project.templates.crates_of_sdk import Crates
 from scaffold.project.templates.sdk_dependency import SDK
 from scaffold.project.templates.sdk_renames import CONCERNED, migrate
@@ -31,11 +32,6 @@ _IGNORED = ("/target", "__pycache__/", ".pytest_cache/")
 # like every template: a small module, because Envoy compiles all of it before the first request
 _PROFILE = {"opt-level": "z", "lto": True, "codegen-units": 1, "panic": "abort", "strip": True}
 _RUST_TEST = re.compile(r"#\[(?:cfg\()?test\b")
-_CONTEXT = r"\bset_{0}_context\b|\bfn create_{0}_context\b|\bContextType::{1}Context\b"
-_CONTEXTS = {  # by the type of plugin
-    "http": re.compile(_CONTEXT.format("http", "Http")),
-    "network": re.compile(_CONTEXT.format("stream", "Stream")),
-}
 _NO_CONTEXTS = (
     "{path} runs the plugin as a filter, but its code makes no context for one, so requests and connections"
     ' will fail; `type = "service"` in Cargo.toml runs it beside them'
@@ -71,11 +67,11 @@ def no_package(path: Path) -> ProjectError:
     return ProjectError(f"no [package] in {path}", hint="pass --root a plugin's crate, not a workspace")
 
 
-def _type_of(contexts: frozenset[str], *, warn: bool = False) -> str:
-    """The type of a plugin that makes these contexts, where nothing else says it."""
-    if warn and len(contexts) > 1:
+def _type_of(found: list[str], *, warn: bool = False) -> str:
+    """The type of a plugin that makes contexts of these types, where nothing else says it."""
+    if warn and len(found) > 1:
         emit(Warned("the plugin has HTTP contexts and stream contexts; its `type` is set to http"))
-    return next((kind for kind in _CONTEXTS if kind in contexts), "service")
+    return found[0] if found else "service"
 
 
 class Crate:
@@ -110,7 +106,7 @@ class Crate:
         self.triple = build_files.triple(committed, self._texts)
         self._users = Crates(self._texts, committed.entries.keys())
         self._in_envoy = Known() if self._has_settings else self._find_in_envoy()
-        in_code = self._contexts()
+        in_code = contexts(self._sources())
         self._type = self._in_envoy.slot.kind or _type_of(in_code, warn=True)
         self._lacks_contexts = not in_code and self._type != "service"
         if self._lacks_contexts:
@@ -188,7 +184,7 @@ class Crate:
         lib = table(self._manifest, "lib").get("name")
         names = [self.name, *([lib] if isinstance(lib, str) else [])]
         alone = len(self._users.all) == 1
-        kind = _type_of(self._contexts())
+        kind = _type_of(contexts(self._sources()))
         return envoy_files.read(self._committed, self._texts, names, kind, alone=alone)
 
     def _sources(self) -> list[str]:
@@ -196,18 +192,11 @@ class Crate:
         folder = self._committed.folder
         paths = [path for path in self._texts if path.endswith(".rs")]
         own = [self._texts[path] for path in paths if self._users.owner(path) == folder]
-        if any(made.search(text) for made in _CONTEXTS.values() for text in own):
+        if contexts(own):
             return own
         group = {each.folder: each for each in self._users.connected(folder)}
         neighbours = group[folder].neighbours & group.keys() if folder in group else ()
         return own + [self._texts[path] for each in neighbours for path in group[each].sources]
-
-    def _contexts(self) -> frozenset[str]:
-        """The types of plugins whose contexts the code makes: "http", "network", both or none."""
-        sources = [rust_text.code(text) for text in self._sources()]
-        return frozenset(
-            kind for kind, made in _CONTEXTS.items() if any(made.search(text) for text in sources)
-        )
 
     def _root_id(self, in_envoy: str | None) -> str:
         """The root id in wasme's runtime-config.json, or in Envoy's files, or else the crate's name."""

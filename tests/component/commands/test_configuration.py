@@ -250,3 +250,27 @@ def test_a_templates_schema_table_and_configuration_are_of_its_source(template):
     assert b"<!-- options -->\n|" in text
     assert derive_schema.with_table(text, found.content) == text
     assert found.violations((template / "config.json").read_bytes()) == []
+
+
+@pytest.mark.parametrize(("key", "what"), [("configuration", "config.json"), ("vm-configuration", "vm.json")])
+def test_a_build_names_a_file_of_the_settings_that_is_not_there(key, what, crate, capsys):
+    (crate / "Cargo.toml").write_text(CARGO_TOML + SETTING.partition("\n")[0] + f'\n{key} = "{what}"\n')
+    (crate / "config.json").unlink()
+    ran = entered(capsys, "build")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err == error(f"cannot read the configuration {crate / what}: No such file or directory")
+
+
+def test_before_the_tests_what_source_and_settings_disagree_about_is_said(crate, capsys, monkeypatch):
+    """What pytest's own process would say, nobody would see."""
+    (crate / "Cargo.toml").write_text(CARGO_TOML + SETTING + 'type = "service"\n')
+    (crate / "src").mkdir()
+    (crate / "src/lib.rs").write_text('set_http_context(a); self.dispatch_http_call("authz", x)')
+    monkeypatch.setenv("PATH", str(crate))
+    monkeypatch.setenv("HOME", str(crate))
+    ran = entered(capsys, "test")
+    assert ran.code == 4, "there is no toolchain, which is seen later"
+    assert 'warning: gate has `type = "service"`, which no traffic passes' in ran.err
+    assert "warning: src/lib.rs calls the cluster `authz`, which isn't defined" in ran.err
+    (crate / "envoy.yaml").write_text("{}")
+    assert "authz" not in entered(capsys, "test", "--bootstrap", "envoy.yaml").err

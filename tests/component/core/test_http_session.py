@@ -26,6 +26,7 @@ def session():
         yield session
 
 
+@pytest.mark.timeout(60)  # without a deadline of ours it would never end
 @pytest.mark.parametrize("kind", SLOW)
 def test_whatever_arrives_slowly_is_cut_when_the_time_is_over(session, kind):
     scheme = "https" if kind == "a handshake" else "http"

@@ -2,6 +2,8 @@
 
 import socket
 import threading
+import time
+from contextlib import suppress
 
 import pytest
 from wsproto import ConnectionType, WSConnection
@@ -91,6 +93,27 @@ def test_a_large_message_comes_back_to_a_client_of_its_own_choice(dial):
             elif isinstance(event, CloseConnection):
                 assert came == text
                 return
+
+
+def test_a_client_that_does_not_read_is_not_read_from_either(opened):
+    frame, sent = masked(0x82, bytes(125)), []
+    opened.settimeout(60)
+
+    def send() -> None:
+        with suppress(OSError):  # it will be shut down
+            for _ in range(100):
+                opened.sendall(frame * 1000)
+                sent.append(1)
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    marks = [0] * 5
+    while marks[-1] == 0 or len(set(marks[-5:])) > 1:  # until it stands still
+        time.sleep(0.05)
+        marks.append(len(sent))
+    assert sender.is_alive()
+    opened.shutdown(socket.SHUT_RDWR)
+    sender.join(5)
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,14 @@ def mutants(root: Path, only: str) -> list[Mutant]:
     found = [mutant for mutant in found if only in mutant.name or only in mutant.file]
     if not found:
         raise ValueError(f"no bug in the list has {only!r} in its name or file")
+    misfits = []
     for mutant in found:
-        _ = mutant.text(root), mutant.of_tier("unit", root)
+        try:
+            _ = mutant.text(root), mutant.of_tier("unit", root)
+        except ValueError as error:
+            misfits.append(str(error))
+    if misfits:
+        raise ValueError("\n".join(misfits))
     return found
 
 

@@ -7,18 +7,22 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from support.looping_modules import looping
 from support.ports import free_port
 
 import scaffold
-from scaffold.errors import ModuleError
+from scaffold.errors import HostError, ModuleError
 from scaffold.hosts.background import deployments
 from scaffold.hosts.envoy import resources
+from scaffold.hosts.envoy.admin import Admin
 
 EXTENSIONS = "type.googleapis.com/envoy.extensions.filters"
 ECHO = {"name": "echo", "typed_config": {"@type": f"{EXTENSIONS}.network.echo.v3.Echo"}}
@@ -72,6 +76,28 @@ def test_over_a_good_one_the_good_one_serves_on(root, tmp_path):
         assert status.plugins == good.plugins
         assert answers(good.url)
     assert answers(deploy(root, "envoy", module(tmp_path)).url), "and the next deploy is as any"
+
+
+def test_an_envoy_that_its_watchdog_ends_first_is_no_other_case(root, tmp_path):
+    """On a busy machine that happens before we look whether a callback hangs."""
+    good = deploy(root, "envoy", module(tmp_path))
+    supervisor = psutil.Process(deployments.load(root).pid)
+    (envoy,) = (each for each in supervisor.children(recursive=True) if "envoy" in each.name())
+
+    def end_once_it_hangs() -> None:
+        with suppress(HostError):
+            while Admin(good.admin_address, timeout=0.2).live():
+                time.sleep(0.01)
+        envoy.send_signal(signal.SIGABRT)
+
+    thread = threading.Thread(target=end_once_it_hangs, daemon=True)
+    thread.start()
+    with pytest.raises(
+        ModuleError, match="doesn't return from on_configure; Envoy was restarted with the pre"
+    ):
+        deploy(root, "envoy", module(tmp_path, "proxy_on_configure"))
+    thread.join(10)
+    assert answers(good.url)
 
 
 def test_in_a_container_too(root, tmp_path, images, docker):

@@ -254,7 +254,12 @@ class EnvoyHost:
                 emit(Noted(f"Envoy is busy with {plugin.name}: looking whether one of its callbacks hangs"))
                 if loop := self.find_loop([plugin]):
                     raise loop
-            self._check_alive(mark)
+            try:
+                self._check_alive(mark)
+            except HostError as gone:  # its watchdog may have ended it before we suspected anything
+                if not suspected and (loop := self.find_loop([plugin])):
+                    raise loop from gone
+                raise
             time.sleep(0.005)
 
     def is_stuck(self) -> Callable[[], bool]:

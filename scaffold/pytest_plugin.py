@@ -23,12 +23,24 @@ from scaffold.errors import UNDER_PYTEST, HostError, ScaffoldError, UsageError, 
 from scaffold.hosts import host as hosts
 from scaffold.hosts import source as plugin_sources
 from scaffold.hosts.client import Connection
-from scaffold.hosts.exchange import Exchange, HeaderInput, Headers, LogLines, Request, Response
+from scaffold.hosts.exchange import (
+    BAD_ARGUMENT,
+    PAUSED,
+    Exchange,
+    HeaderInput,
+    Headers,
+    LogLines,
+    Request,
+    Response,
+)
 from scaffold.hosts.options import OF_TESTS, RunOptions
 from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.source import Source
 from scaffold.hosts.upstream.control import Origin
+from scaffold.project import called_clusters
+from scaffold.project.cargo_toml import FILE
 from scaffold.project.config_validation import Schema
+from scaffold.project.envoy_clusters import UPSTREAM
 from scaffold.project.projects import called, projects_if_any
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
@@ -83,10 +95,16 @@ class Proxy:
     """The host that runs the plugin, as a test uses it."""
 
     def __init__(
-        self, start: Start, plugins: Sequence[Plugin], schemas: Sequence[Schema | None] = ()
+        self,
+        start: Start,
+        plugins: Sequence[Plugin],
+        schemas: Sequence[Schema | None] = (),
+        undefined: Sequence[str] = (),
     ) -> None:
+        self.remarks: list[str] = []  # what else is to be said of a test if it fails
         self._start = start
         self._schemas = schemas
+        self._undefined = undefined  # a sentence for each cluster that is called and not defined
         self._stack = ExitStack()
         self._host = self._stack.enter_context(start(plugins))
         self._log = 0  # where this test's part of the host's log begins
@@ -152,11 +170,23 @@ class Proxy:
         try:
             exchange = self._host.play(request, timeout=timeout)
         except HostError as error:
+            self.remarks += self._undefined if PAUSED in error.message else []
             raise HostError(error.message, hint=error.hint) from None  # without our frames
         self._changed = changed or exchange.trapped
+        self._remark(exchange)
         if strict and exchange.response.surplus:
             pytest.fail(_surplus(exchange))
         return exchange
+
+    def _remark(self, exchange: Exchange) -> None:
+        """Keep what may explain why a test fails."""
+        if exchange.trapped:
+            what = f"{exchange.request.method} {exchange.request.target}"
+            self.remarks.append(f"the plugin crashed during {what}: {exchange.logs.crash}")
+        if BAD_ARGUMENT in exchange.logs:
+            known = dict.fromkeys([UPSTREAM, *(name for each in self._defaults for name in each.clusters)])
+            asked = f"a call failed with {BAD_ARGUMENT}: is its cluster defined?"
+            self.remarks += self._undefined or [f"{asked} There are: {', '.join(known)}"]
 
     def get(self, target: str = "/", **options: Any) -> Exchange:
         """GET; see `request`."""
@@ -175,6 +205,8 @@ class Proxy:
         with self._host.connect(timeout=timeout) as connection:
             yield connection
         self._changed = changed or connection.trapped
+        if connection.trapped:
+            self.remarks.append(f"the plugin crashed during the connection: {connection.logs.crash}")
 
     def configure(self, configuration: Any, *, plugin: str | None = None, check: bool = True) -> None:
         """Give the plugin another configuration until the test ends; anything but text becomes JSON.
@@ -225,6 +257,7 @@ class Proxy:
                 self._give(self._defaults)
             except HostError:
                 self._restart(self._defaults)
+        self.remarks = []
         self._changed = self._services  # it goes on between the tests: each gets a host of its own
         self._log = 0 if self._services else self._host.log.size()
         self._upstream = Upstream(self._host) if self._host.origin else None
@@ -262,8 +295,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     """Make an error of ours safe before a report shows it: it may quote the plugin, or a server.
 
-    A failed test's report gets what the plugin has logged.
+    A failed test's report gets what the plugin has logged, and why that may be.
     """
+    proxy = item.stash.get(_PROXY, None)
+    failed = call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception)
+    if call.excinfo and failed and proxy and call.when == "call":
+        for remark in dict.fromkeys(proxy.remarks):
+            call.excinfo.value.add_note(indented(remark))
     error = call.excinfo.value if call.excinfo else None
     seen: set[int] = set()  # a cause may lead back to its effect
     while error and id(error) not in seen:
@@ -272,8 +310,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             error.args = (indented(error.message),)
             error.__notes__ = [indented(note) for note in getattr(error, "__notes__", ())]
         error = error.__cause__ or error.__context__
-    proxy = item.stash.get(_PROXY, None)
-    if call.excinfo and proxy and not call.excinfo.errisinstance(pytest.skip.Exception):
+    if failed and proxy:
         lines = [f"  {indented(line)}" for line in proxy.logs]
         item.add_report_section(
             call.when, "log of the plugin", "\n".join(lines[-_MOST_LINES:]) or "  (empty)"
@@ -307,6 +344,7 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
                 lambda chain: start(*chain, folder=tmp_path_factory.mktemp("proxy"), settings=settings),
                 plugins,
                 [Schema.of(source.project.root) if source.project else None for source in sources],
+                [] if options.bootstrap else list(_undefined(sources)),
             )
     try:
         yield made
@@ -366,6 +404,13 @@ def _sources(config: pytest.Config, options: RunOptions) -> list[Source]:
         links = called(projects.chain.all if projects else ())
         raise UsageError(f"--proxy-module occurs {len(files)} times, but the chain is {links}")
     return [Source(WasmModule.read(Path(file)), owner) for file, owner in zip(files, owners, strict=True)]
+
+
+def _undefined(sources: Sequence[Source]) -> Iterator[str]:
+    """A sentence for each cluster that is called, as far as the source shows it, and not defined."""
+    for project in [source.project for source in sources if source.project]:
+        for calls, entry in called_clusters.missing(project.root, project.settings.clusters):
+            yield f"{calls}, which isn't defined: in {FILE}, add `clusters = {{ {entry} }}`"
 
 
 def _deployed(root: Path) -> hosts.Running:

@@ -153,17 +153,17 @@ def _failed(request: Request, error: Exception, timeout: float) -> HostError | U
     # a certificate that isn't the listener's is both an OSError and a ValueError
     if isinstance(error, ValueError | http.client.InvalidURL) and not isinstance(error, OSError):
         return UsageError(f"{request.method} {request.target!r} can't be sent: {error}")
-    why = f": {error}" if isinstance(error, _CutOff) else f": {error!r}"
+    why = f": {error}" if isinstance(error, CutOff | ConnectionError) else f": {error!r}"
     why = f" within {timeout:g} s" if isinstance(error, TimeoutError) else why
     return HostError(f"{request.method} {request.target} got no whole answer{why}")
 
 
-class _CutOff(http.client.HTTPException):
+class CutOff(http.client.HTTPException):
     """A body isn't complete."""
 
 
 def _body(answer: http.client.HTTPResponse) -> bytes:
-    """The whole body. Raises `_CutOff` that says how much of it came."""
+    """The whole body. Raises `CutOff` that says how much of it came."""
     parts: list[bytes] = []
     announced, why = answer.getheader("content-length"), "the connection ended"
     try:
@@ -175,7 +175,7 @@ def _body(answer: http.client.HTTPResponse) -> bytes:
         if not answer.length:
             return b"".join(parts)
     of = f"of the {announced} bytes that its content-length announces" if announced else "bytes of its body"
-    raise _CutOff(f"{len(b''.join(parts))} {of} came, and {why}")
+    raise CutOff(f"{len(b''.join(parts))} {of} came, and {why}")
 
 
 def _chunked(request: Request) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,7 +12,11 @@ from scaffold.core.text import indented
 from scaffold.errors import UsageError
 
 BAD_ARGUMENT = "BadArgument"  # the SDK's word, where a plugin logs why a call failed
+PAUSED = "the plugin paused the request"  # in the words for a request without an answer
 REQUEST_ID = "x-request-id"  # the header that tells a request from all others
+
+_PANICKED = "panicked at "
+_FAILED = re.compile(r"Function: .* failed")  # Envoy's words for a callback that trapped
 
 HeaderInput = Mapping[str, str] | Iterable[tuple[str, str]] | None
 
@@ -140,7 +145,16 @@ class LogLines(tuple[str, ...]):
     @property
     def trapped(self) -> bool:
         """Whether they tell of a crash."""
-        return any(line.startswith("Function: ") and " failed" in line for line in self)
+        return any(map(_FAILED.match, self))
+
+    @property
+    def crash(self) -> str:
+        """What they say of a crash, in a line: the panic, or the function that failed; "" without one."""
+        failed = next((at for at, line in enumerate(self) if _FAILED.match(line)), None)
+        if failed is None:
+            return ""
+        panics = [line for line in self[:failed] if line.startswith(_PANICKED)]
+        return " ".join((panics[-1] if panics else self[failed].partition("\n")[0]).split())
 
     def __repr__(self) -> str:
         return "\n".join(["logs:", *(f"  {indented(each)}" for each in self)]) if self else "logs: (none)"

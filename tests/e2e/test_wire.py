@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
+from support.crates import PLUGINS
 
 from scaffold.errors import HostError
 from scaffold.hosts.envoy import local
@@ -41,28 +44,60 @@ def host(probe, tmp_path_factory):
 @pytest.mark.parametrize(
     ("path", "why", "hint"),
     [
-        ("/pause", "it never reached the upstream: the plugin paused the request", "resume_http_request"),
-        (
-            "/pause-response",
-            "it reached the upstream: is that slow",
-            "resume_http_response",
-        ),
+        ("/pause", "the plugin paused the request, and nothing resumed it", "resume_http_request"),
+        ("/pause-response", "the plugin paused the answer, and nothing resumed it", "resume_http_response"),
+        ("/shorten", "the answer's end never came", "has to remove its content-length"),
+        ("/delay/5", "the upstream hasn't answered", "is it slow?"),
+        ("/close", "the connection was closed early", "does the plugin end the stream?"),
     ],
 )
 def test_a_request_without_an_answer_says_why(host, path, why, hint):
     with pytest.raises(HostError) as caught:
-        host.play(Request("GET", path), timeout=1)
-    assert caught.value.message.startswith(f"GET {path} got no whole answer within 1 s; {why}")
+        host.play(Request("GET", path), timeout=3)  # Envoy may take a second to close a connection
+    assert caught.value.message.startswith(why)
+    assert f": GET {path} got no whole answer" in caught.value.message
     assert hint in (caught.value.hint or "")
 
 
-def test_a_callback_that_loops_is_named(probe, tmp_path):
-    why = "Envoy doesn't run any more, or doesn't answer: does a callback loop"
+@pytest.mark.parametrize("timeout", [1.2, 10])
+def test_a_callback_that_loops_is_named(probe, tmp_path, timeout):
+    why = "the plugin doesn't return from a callback: GET /loop"
     with (
         local.start(Plugin("probe", "", probe), folder=tmp_path) as running,
         pytest.raises(HostError, match=why),
     ):
-        running.play(Request("GET", "/loop"), timeout=10)
+        running.play(Request("GET", "/loop"), timeout=timeout)
+
+
+# what a request meets -> the line that says so
+FAILURES = {
+    "/pause": "the plugin paused the request, and nothing resumed it",
+    "/loop": "the plugin doesn't return from a callback",
+    "/panic": "the plugin crashed during GET /panic: panicked at src/lib.rs:",
+    "/call-nowhere": "src/lib.rs calls the cluster `nowhere`, which isn't defined",
+    "/call-nowhere-and-panic": "src/lib.rs calls the cluster `nowhere`, which isn't defined",
+    "/call-nowhere-and-wait": "src/lib.rs calls the cluster `nowhere`, which isn't defined",
+    "/lengthen": "says content-length: 50, but its body has 60 bytes",
+    "/shorten": "49 of the 50 bytes that its content-length announces came",
+}
+FAILS = """
+def test_{}(proxy):
+    proxy.upstream.answer(200, body="x" * 50)
+    assert proxy.get("{}", timeout=5).status == 201
+"""
+
+
+def test_a_test_that_fails_says_why_in_one_line(tmp_path, run, probe):
+    crate = shutil.copytree(PLUGINS / "probe", tmp_path / "probe")
+    (crate / "tests").mkdir()
+    tests = "".join(FAILS.format(number, path) for number, path in enumerate(FAILURES))
+    (crate / "tests" / "test_all.py").write_text(tests)
+    ran = run("scaffold", "test", "--root", crate, "--module", probe.path)
+    _, *reports = re.split(r"^_+ test_\d _+$", ran.stdout + ran.stderr, flags=re.MULTILINE)
+    for (path, why), report in zip(FAILURES.items(), reports, strict=True):
+        lines = [line for line in report.splitlines() if line.startswith("E  ") and why in line]
+        assert len(lines) == 1, (path, report)
+        assert "pytest_plugin.py" not in report, "our own frames say nothing to a user"
 
 
 def test_a_body_that_is_longer_than_it_says_fails_a_test(copy, probe, run):

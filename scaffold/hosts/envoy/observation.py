@@ -69,7 +69,7 @@ class Observation:
         self._arrived = observer.origin.mark() if observer.origin else 0
         self._before = before
         self._after: str | None = None
-        self._request_id: str | None = None
+        self.request_id: str | None = None
         self.sent: int | None = None  # bytes of an HTTP answer's body, once its end is known
 
     def await_end(self, request_id: str | None, port: int) -> str:
@@ -78,7 +78,7 @@ class Observation:
         The request's id, in the header `x-request-id`, finds its end in the access log, and the request at
         the upstream. Behind a network filter only the end of the connection is logged.
         """
-        self._request_id = request_id
+        self.request_id = request_id
         deadline = time.monotonic() + LOG_SECONDS
         while not (end := self._end(request_id, port)) and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -91,7 +91,7 @@ class Observation:
         if self._after is None:
             self._after = now
         with suppress(HostError):  # the upstream has ended: whoever looks gets this error
-            _ = self.requests if self._request_id is None else self.upstream
+            _ = self.requests if self.request_id is None else self.upstream
             self._observer.unsettled.discard(self)
 
     @property
@@ -111,7 +111,7 @@ class Observation:
         origin = self._observer.origin
         if origin is None:
             return None
-        with_id = origin.requests(self._request_id, since=self._arrived)
+        with_id = origin.requests(self.request_id, since=self._arrived)
         if with_id:
             return with_id[-1]
         # a plugin may have removed the id: then it is the only one that arrived and isn't a callout

@@ -21,13 +21,12 @@ from scaffold.errors import HostError, ModuleError, ProjectError, ScaffoldError
 from scaffold.hosts.envoy import clusters as envoy_clusters
 from scaffold.hosts.envoy import user_bootstrap
 from scaffold.hosts.envoy.log import OURS, Line, Log
-from scaffold.hosts.envoy.observation import Observation, Observer
+from scaffold.hosts.envoy.observation import Observer
 from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import FilterFile, Folder
-from scaffold.hosts.exchange import BAD_ARGUMENT, REQUEST_ID, Exchange, Headers, Request
+from scaffold.hosts.exchange import REQUEST_ID, Exchange, Headers, Request
 from scaffold.hosts.options import HostSettings, url_at
 from scaffold.hosts.plugin import SERVICE, Plugin
-from scaffold.project.envoy_clusters import UPSTREAM
 from scaffold.wasm.check import hint_about
 
 if TYPE_CHECKING:
@@ -167,31 +166,14 @@ class EnvoyHost:
         try:
             response, port = client.send(self.port, sent, timeout, self._certificate)
         except HostError as error:
-            if why := self._why(error, seen):
-                raise HostError(f"{error.message}; {why[0]}", hint=why[1]) from error
-            raise
+            from scaffold.hosts.envoy.no_answer import explained
+
+            seen.request_id = request_id
+            raise explained(error, self, seen) from error.__cause__
         details = seen.await_end(request_id, port)
         if seen.sent is not None and "content-length" in response.headers:
             response = dataclasses.replace(response, surplus=max(0, seen.sent - len(response.body)))
         return Exchange(sent, response, seen.logs, details, seen.trapped, seen)
-
-    def _why(self, error: HostError, seen: Observation) -> tuple[str, str] | None:
-        """Why a request got no whole answer, as far as that can be told, and what to do about it."""
-        if seen.trapped:
-            return "the plugin crashed", "its log has the panic"
-        if not self.pulse.live():
-            why = "Envoy doesn't run any more, or doesn't answer: does a callback loop?"
-            return why, "every callback has to return soon"
-        if BAD_ARGUMENT in seen.logs:
-            why = f"the plugin waits for a call that failed with {BAD_ARGUMENT}: is the cluster defined?"
-            return why, 'in Cargo.toml, such as `clusters = { NAME = "upstream" }`'
-        if self.origin is None or not isinstance(error.__cause__, TimeoutError):
-            return None
-        if any(each.cluster == UPSTREAM for each in seen.requests):
-            why = "it reached the upstream: is that slow, or did the plugin pause the answer for good?"
-            return why, "call `resume_http_response()`, or return `Action::Continue`"
-        why = "it never reached the upstream: the plugin paused the request, and nothing resumed it"
-        return why, "call `resume_http_request()`, or return `Action::Continue`"
 
     @contextmanager
     def connect(self, *, timeout: float = 10) -> Iterator[Connection]:

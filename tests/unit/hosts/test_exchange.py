@@ -118,3 +118,11 @@ def test_what_another_upstream_received_is_not_known():
         _ = exchange.upstream
     assert "upstream=(not recorded)" in repr(exchange)
     assert "upstream=None" in repr(Exchange(Request("GET", "/"), Response()))
+
+
+def test_a_crash_is_a_line():
+    failed = "Function: proxy_on_log failed: Uncaught RuntimeError: unreachable\nbacktrace:\n 0: 0x1"
+    panics = ["panicked at src/lib.rs:1:2:\nfirst", "panicked at src/lib.rs:3:4:\nwhy"]
+    assert LogLines(["saw /", *panics, failed]).crash == "panicked at src/lib.rs:3:4: why"
+    assert LogLines([failed, "panicked at later"]).crash == failed.partition("\n")[0]
+    assert LogLines(["panicked at the thought", "failed"]).crash == ""

@@ -1,9 +1,11 @@
 //! A plugin that shows everything a test wants to see, and fails in every way one asks it to.
 //!
 //! The request's path chooses: `/panic`, `/panic-response`, `/loop`, `/eat` (memory), `/local` (answers by itself),
-//! `/close` (ends the stream), `/pause` and `/pause-response` (for ever), `/lengthen` (the body, and not its
-//! content-length), `/strip` (takes the request id away), `/hold` (pauses until a callout has come back), `/vm` (answers with
-//! what its VM has got), `/measure/NUMBER` (sets a gauge, and records it in a histogram), `/metadata` (tells the upstream the node's and the route's), `/wait-for-body` (holds the headers back until the body has come).
+//! `/close` (ends the stream), `/pause` and `/pause-response` (for ever), `/lengthen` and `/shorten` (the body, and not
+//! its content-length), `/strip` (takes the request id away), `/hold` (pauses until a callout has come back),
+//! `/call-nowhere`, also with `-and-panic` or `-and-wait` (calls a cluster that isn't there), `/vm` (answers with what
+//! its VM has got), `/measure/NUMBER` (sets a gauge, and records it in a histogram), `/metadata` (tells the upstream
+//! the node's and the route's), `/wait-for-body` (holds the headers back until the body has come).
 //! Where there are trailers, one is added. The
 //! configuration `refuse` is refused, `panic` panics; any other comes back in `x-configuration`.
 
@@ -63,6 +65,7 @@ impl RootContext for Root {
             panics_later: false,
             pauses_later: false,
             lengthens: false,
+            shortens: false,
             requests: self.requests,
             measured: self.measured,
         }))
@@ -75,6 +78,7 @@ struct Stream {
     panics_later: bool,
     pauses_later: bool,
     lengthens: bool,
+    shortens: bool,
     requests: Option<u32>,
     measured: Option<(u32, u32)>,
 }
@@ -130,12 +134,22 @@ impl HttpContext for Stream {
             "/pause" => return Action::Pause,
             "/pause-response" => self.pauses_later = true,
             "/lengthen" => self.lengthens = true,
+            "/shorten" => self.shortens = true,
             "/close" => {
                 self.reset_http_request();
                 return Action::Pause;
             }
             "/wait-for-body" => return Action::Pause,
             "/strip" => self.set_http_request_header("x-request-id", None),
+            "/call-nowhere" | "/call-nowhere-and-panic" | "/call-nowhere-and-wait" => {
+                let headers = vec![(":method", "GET"), (":path", "/callout"), (":authority", "probe")];
+                let called = self.dispatch_http_call("nowhere", headers, None, vec![], Duration::from_secs(5));
+                match (called, path.as_str()) {
+                    (Err(why), "/call-nowhere") => error!("the call failed: {why:?}"),
+                    (Err(why), "/call-nowhere-and-panic") => panic!("the call failed: {why:?}"),
+                    _ => return Action::Pause,
+                }
+            }
             "/hold" => {
                 let headers = vec![(":method", "GET"), (":path", "/callout"), (":authority", "probe")];
                 let _ = self.dispatch_http_call("upstream", headers, None, vec![], Duration::from_secs(5));
@@ -166,6 +180,9 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if self.shortens {
+            self.set_http_response_body(0, 1, b"");
+        }
         if self.lengthens && end_of_stream {
             self.set_http_response_body(size, 0, b"0123456789");
         }

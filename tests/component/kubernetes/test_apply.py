@@ -338,10 +338,11 @@ def test_every_gateway_that_a_policy_is_attached_to_must_accept_it(here, tmp_pat
 @pytest.mark.parametrize(
     "control_plane", [lambda resource: None, accepted(generation=0)], ids=["silent", "stale"]
 )
-def test_a_policy_that_nobody_looks_at_is_an_error(here, tmp_path, control_plane):
+@pytest.mark.parametrize("attached", ["Gateway/public", "HTTPRoute/hello"])
+def test_a_policy_that_nobody_looks_at_is_an_error(here, tmp_path, control_plane, attached):
     here.control_plane = control_plane
     with pytest.raises(TargetError, match="not accepted within 0 s") as caught:
-        apply(tmp_path, policy(), "envoy-gateway")
+        apply(tmp_path, policy(target_ref=(attached,)), "envoy-gateway")
     assert "control plane" in caught.value.hint
 
 
@@ -454,6 +455,7 @@ def gateway():
 def test_a_probe_sees_the_plugin_answer(here, tmp_path, gateway):
     assert apply(tmp_path, probe=f"{gateway}/403").checked.endswith(f"; {gateway}/403 answers")
     for probe, said in (
+        (f"{gateway}/500", "it answers 500"),
         (f"{gateway}/503", "it answers 503"),
         ("http://127.0.0.1:1/", "nothing answers there"),
     ):

@@ -144,7 +144,7 @@ def test_a_helper_that_refuses_to_keep_it_leaves_the_file_as_it_was(docker, help
 
 def test_a_helper_that_never_answers_is_not_waited_for(docker, helper, said, monkeypatch):
     monkeypatch.setattr(credentials, "_HELPER_SECONDS", 0.3)
-    helper("x", get="import time; time.sleep(300)")
+    helper("x", get="import time; time.sleep(60)")
     keep(docker, {"credsStore": "x", "auths": {"r.example": auth("file:3")}})
     assert credentials.find("r.example") == Credentials("file", "3")
     assert said[0].startswith("docker-credential-x didn't answer within 0.3 s")

@@ -29,6 +29,7 @@ from scaffold.hosts.exchange import (
     Exchange,
     HeaderInput,
     Headers,
+    Incomplete,
     LogLines,
     Request,
     Response,
@@ -159,9 +160,10 @@ class Proxy:
         timeout: float = 10,
         strict: bool = True,
     ) -> Exchange:
-        """Send a request through the plugin. Raises `HostError` without a complete answer.
+        """Send a request through the plugin. Raises `HostError` without an answer.
 
-        An answer whose body is longer than its content-length fails the test, unless it isn't `strict`.
+        An answer that is cut off, or whose body is longer than its content-length, fails the test, unless it
+        isn't `strict`: then `exchange.response` has `complete`, and `surplus`.
         """
         __tracebackhide__ = True
         content = body.encode() if isinstance(body, str) else body
@@ -170,6 +172,8 @@ class Proxy:
         try:
             exchange = self._host.play(request, timeout=timeout)
         except HostError as error:
+            if isinstance(error, Incomplete) and not strict:
+                return error.exchange
             self.remarks += self._undefined if PAUSED in error.message else []
             raise HostError(error.message, hint=error.hint) from None  # without our frames
         self._changed = changed or exchange.trapped

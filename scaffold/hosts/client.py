@@ -143,6 +143,8 @@ def send(
         response = Response(answer.status, Headers(answer.getheaders()), body, trailers)
         return response, own_port
     except (ValueError, OSError, http.client.HTTPException) as error:
+        if isinstance(error, CutOff):
+            error.port = own_port
         raise _failed(request, error, timeout) from error
     finally:
         connection.close()
@@ -159,11 +161,16 @@ def _failed(request: Request, error: Exception, timeout: float) -> HostError | U
 
 
 class CutOff(http.client.HTTPException):
-    """A body isn't complete."""
+    """A body isn't complete: says how much of it came. `port` is our own, as `send` returns it."""
+
+    def __init__(self, message: str, response: Response) -> None:
+        super().__init__(message)
+        self.response = response
+        self.port = 0
 
 
 def _body(answer: http.client.HTTPResponse) -> bytes:
-    """The whole body. Raises `CutOff` that says how much of it came."""
+    """The whole body. Raises `CutOff`."""
     parts: list[bytes] = []
     announced, why = answer.getheader("content-length"), "the connection ended"
     try:
@@ -175,7 +182,9 @@ def _body(answer: http.client.HTTPResponse) -> bytes:
         if not answer.length:
             return b"".join(parts)
     of = f"of the {announced} bytes that its content-length announces" if announced else "bytes of its body"
-    raise CutOff(f"{len(b''.join(parts))} {of} came, and {why}")
+    body = b"".join(parts)
+    came = Response(answer.status, Headers(answer.getheaders()), body, complete=False)
+    raise CutOff(f"{len(body)} {of} came, and {why}", came)
 
 
 def _chunked(request: Request) -> bytes:

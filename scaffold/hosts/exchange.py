@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from scaffold.core.text import indented
-from scaffold.errors import UsageError
+from scaffold.errors import HostError, UsageError
 
 BAD_ARGUMENT = "BadArgument"  # the SDK's word, where a plugin logs why a call failed
 PAUSED = "the plugin paused the request"  # in the words for a request without an answer
@@ -114,7 +114,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """An answer: `headers` keeps repeats, `body` is complete; `trailers` came after it.
+    """An answer: `headers` keeps repeats; `trailers` came after the body, which is whole if it is `complete`.
 
     `surplus` is how many bytes of a body came after those that its content-length announces: a client takes
     them for the beginning of the next answer.
@@ -125,6 +125,7 @@ class Response:
     body: bytes = b""
     trailers: Headers = field(default_factory=Headers)
     surplus: int = 0
+    complete: bool = True
 
     @property
     def text(self) -> str:
@@ -244,3 +245,11 @@ class Exchange:
         just before the request until the first look, or until the next request.
         """
         return self._sides.metrics
+
+
+class Incomplete(HostError):
+    """The end of an answer never came; `exchange` has what did."""
+
+    def __init__(self, error: HostError, exchange: Exchange) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.exchange = exchange

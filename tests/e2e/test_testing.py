@@ -108,6 +108,29 @@ def test_a_histogram_has_what_was_recorded_during_the_request(proxy):
     assert not [name for name in proxy.get("/none").metrics if name.startswith("probe.sizes")]
     assert proxy.metrics["probe.sizes.count"] == before + 3
     assert proxy.metrics["probe.sizes.max"] == pytest.approx(1234, rel=0.05)
+
+
+def test_trailers_are_sent_answered_and_seen_on_both_sides(proxy):
+    proxy.upstream.answer(200, "answer", trailers={"x-sum": "2"})
+    exchange = proxy.post("/anything", body="body", trailers={"x-sum": "1"})
+    assert exchange.upstream.trailers == {"x-sum": "1", "x-added": "by the plugin"}
+    assert exchange.response.trailers == {"x-sum": "2", "x-added": "by the plugin"}
+
+
+def test_an_answer_that_is_cut_off_is_an_error_unless_that_is_what_is_tested(proxy):
+    from scaffold.errors import HostError
+
+    proxy.upstream.answer(200, "x" * 50)
+    with pytest.raises(HostError, match="49 of the 50 bytes that its content-length announces came"):
+        proxy.get("/shorten", timeout=1)
+    exchange = proxy.get("/shorten", timeout=1, strict=False)
+    assert (exchange.status, exchange.response.complete, exchange.response.body) == (200, False, b"x" * 49)
+    assert exchange.upstream.path == "/shorten"
+    proxy.upstream.answer(200, "y" * 50, cut=True)
+    exchange = proxy.get("/headers", strict=False)
+    assert not exchange.response.complete
+    assert len(exchange.response.body) < 50
+    assert proxy.get("/local").response.complete
 """
 
 
@@ -125,7 +148,7 @@ def write(root: Path, body: str, name: str = "test_mine.py") -> None:
 def test_all_that_the_fixture_promises(author, probe, run):
     write(author, PASSES)
     ran = run("pytest", "-q", f"--proxy-module={probe.path}", "--proxy-config", '"default"', cwd=author)
-    assert "15 passed" in ran.stdout, ran.stdout + ran.stderr
+    assert "17 passed" in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_the_generated_project_passes_its_own_tests(crate, run):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from support.crates import PLUGINS
+from support.origins import at_a_port
 
-from scaffold.errors import HostError
+from scaffold.errors import HostError, UsageError
 from scaffold.hosts.envoy import local
 from scaffold.hosts.exchange import Request
+from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
 
 TESTS = """
@@ -111,3 +114,17 @@ def test_a_body_that_is_longer_than_it_says_fails_a_test(copy, probe, run):
     assert "the plugin paused the request, and nothing resumed it" in said
     assert "http/client.py" not in said, "our own frames, and the library's, say nothing to a user"
     assert "running.py" not in said
+
+
+def test_what_a_foreign_upstream_received_is_not_known(probe, tmp_path):
+    plugin = Plugin("probe", "", probe)
+    (folder := tmp_path / "envoy").mkdir()
+    with ExitStack() as stack:
+        origin, port = stack.enter_context(at_a_port(tmp_path))
+        settings = HostSettings(upstream=f"http://127.0.0.1:{port}")
+        running = stack.enter_context(local.start(plugin, folder=folder, settings=settings))
+        exchange = running.play(Request("GET", "/headers"))
+        assert (exchange.status, len(origin.requests())) == (200, 1)
+        assert "upstream=(not recorded)" in repr(exchange)
+        with pytest.raises(UsageError, match="what your own upstream received isn't known"):
+            _ = exchange.upstream

@@ -8,7 +8,7 @@ from scaffold.core import process
 from scaffold.errors import HostError
 from scaffold.hosts.client import CutOff
 from scaffold.hosts.envoy.running import ABORTED, died
-from scaffold.hosts.exchange import BAD_ARGUMENT, PAUSED
+from scaffold.hosts.exchange import BAD_ARGUMENT, PAUSED, Exchange, Incomplete, Request
 from scaffold.project.envoy_clusters import UPSTREAM
 
 if TYPE_CHECKING:
@@ -20,10 +20,15 @@ _LOOPS = "the plugin doesn't return from a callback", "is there an endless loop,
 _MISSES = "watchdog_mega_miss"  # a thread hasn't come back for half a second
 
 
-def explained(error: HostError, host: EnvoyHost, seen: Observation) -> HostError:
-    """The error with the reason first, if there is one."""
+def explained(error: HostError, host: EnvoyHost, sent: Request, seen: Observation) -> HostError:
+    """The error with the reason first, if there is one, and with what came of the answer, if anything."""
     found = _why(error, host, seen)
-    return HostError(f"{found[0]}: {error.message}", hint=found[1]) if found else error
+    made = HostError(f"{found[0]}: {error.message}", hint=found[1]) if found else error
+    cut = error.__cause__
+    if not isinstance(cut, CutOff):
+        return made
+    details = seen.await_end(seen.request_id, cut.port)
+    return Incomplete(made, Exchange(sent, cut.response, seen.logs, details, seen.trapped, seen))
 
 
 def _why(error: HostError, host: EnvoyHost, seen: Observation) -> tuple[str, str] | None:

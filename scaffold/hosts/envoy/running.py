@@ -169,7 +169,7 @@ class EnvoyHost:
             from scaffold.hosts.envoy.no_answer import explained
 
             seen.request_id = request_id
-            raise explained(error, self, seen) from error.__cause__
+            raise explained(error, self, sent, seen) from error.__cause__
         details = seen.await_end(request_id, port)
         if seen.sent is not None and "content-length" in response.headers:
             response = dataclasses.replace(response, surplus=max(0, seen.sent - len(response.body)))

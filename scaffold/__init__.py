@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from scaffold.commands.package import package
     from scaffold.commands.pull import pull
     from scaffold.commands.push import push
+    from scaffold.commands.requests import requests
     from scaffold.commands.rollback import rollback
     from scaffold.commands.run import run
     from scaffold.commands.setup import setup
@@ -61,6 +62,7 @@ OPERATIONS = {
     "deploy": "scaffold.commands.deploy",
     "status": "scaffold.commands.status",
     "logs": "scaffold.commands.logs",
+    "requests": "scaffold.commands.requests",
     "history": "scaffold.commands.history",
     "rollback": "scaffold.commands.rollback",
     "metrics": "scaffold.commands.metrics",
@@ -117,6 +119,7 @@ __all__ = [
     "package",
     "pull",
     "push",
+    "requests",
     "rmi",
     "rollback",
     "run",

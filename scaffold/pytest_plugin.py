@@ -343,7 +343,7 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             plugins = [source.plugin(options) for source in sources]
             start = hosts.find(config.getoption("--proxy-host"))
             # in the user's own bootstrap too, the upstream is the one that tests ask what arrived
-            settings = replace(options.settings, anywhere=True, adds_clusters=True)
+            settings = replace(options.settings, anywhere=True, adds_clusters=True, changes=False)
             made = Proxy(
                 lambda chain: start(*chain, folder=tmp_path_factory.mktemp("proxy"), settings=settings),
                 plugins,

@@ -29,7 +29,7 @@ _WIDTH = 100  # columns of help at most
 _HEADINGS = {
     "Start": "new templates adopt setup doctor",
     "Build and test": "build test clean",
-    "Run and deploy": "run deploy status logs history rollback undeploy envoys",
+    "Run and deploy": "run deploy status requests logs history rollback undeploy envoys",
     "Ship": "package push pull manifest ci login logout",
     "Look inside": "metrics admin inspect bootstrap images tags",
     "Maintain": "update tag rmi import-wasme completion",
@@ -280,6 +280,26 @@ def logs(**options: Any) -> object:
 
 @cli.command()
 @root_option
+@click.option("-f", "--follow", is_flag=True, help="Show new requests until Ctrl-C, with metrics that move.")
+@click.option("--path", metavar="PATH", help="Show only paths that begin like this; * stands for anything.")
+@click.option("--status", metavar="STATUS", help="Show only these, such as 404, 5xx, or 401,403.")
+@click.option("--failed", is_flag=True, help="Show only requests with a 5xx, or without a whole answer.")
+@click.option("--slow", metavar="DURATION", help="Show only requests that took at least this long: 100ms.")
+@click.option(
+    "--since", metavar="TIME", help="Start at a time (14:30, 2026-01-31) or that long ago (10m, 2d)."
+)
+@click.option("--tail", type=Between((0, None)), metavar="NUMBER", help="Show only the last NUMBER requests.")
+@json_option
+def requests(**options: Any) -> object:
+    """Show each request: what the plugin changed in it and in its answer, and what it logged.
+
+    With --json each line is an object, with the time in UTC. Values of headers with secrets aren't recorded.
+    """
+    return scaffold.requests(**options)
+
+
+@cli.command()
+@root_option
 @json_option
 def history(**options: Any) -> object:
     """List what was deployed, the last one first."""
@@ -478,7 +498,7 @@ def inspect(**options: Any) -> object:
 @takes(
     options="RunOptions",
     build="BuildOptions",
-    without=("log_level", "envoy_args", "envoy_image", "docker_args"),
+    without=("no_changes", "log_level", "envoy_args", "envoy_image", "docker_args"),
     helps={
         "upstream": "Send the traffic to this URL.  [default: Envoy itself answers]",
         "envoy": "Envoy that validates the configuration.  [default: the bundled one]",

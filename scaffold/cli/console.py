@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LABEL = re.compile(r"(error|hint|warning):", re.IGNORECASE)
 _COMMAND = re.compile(r"(^\s*:(?=:)|##(?=\[))", re.MULTILINE)  # how a line commands GitHub's runner
+_ID = 8  # the first characters of a request's id, which are enough to find it
 _LEVEL_COLOURS = {"critical": "red", "error": "red", "warning": "yellow", "debug": "cyan", "trace": "cyan"}
 
 
@@ -147,6 +148,8 @@ def show_each(results: Iterator[Any], *, as_json: bool = False) -> None:
             click.echo(json.dumps(each.as_json(), ensure_ascii=True))
         elif hasattr(each, "summary"):
             show(each)
+        elif hasattr(each, "method"):
+            _say_requested(each)
         else:
             _say_logged(each)
 
@@ -285,9 +288,24 @@ def _say_logged(event: events.Logged) -> None:
     from scaffold.core.times import shown
 
     time = "" if event.time is None else click.style(f"{shown(event.time)} ", dim=True)
-    label = time + click.style(f"[{line(event.level)}]", fg=_LEVEL_COLOURS.get(event.level, "green"))
+    request = click.style(f"{line(event.request)[:_ID]} ", dim=True) if event.request else ""
+    label = (
+        time + request + click.style(f"[{line(event.level)}]", fg=_LEVEL_COLOURS.get(event.level, "green"))
+    )
     text = f"{event.source}: {event.text}" if event.by_name else event.text
     _say(text, label if _in_terminal() else click.unstyle(label), err=False)
+
+
+def _say_requested(event: events.Requested) -> None:
+    from scaffold.cli.request_lines import request_lines
+
+    if _in_terminal():
+        from shutil import get_terminal_size
+
+        text = "\n".join(request_lines(event, get_terminal_size().columns))
+    else:
+        text = _tamed(click.unstyle("\n".join(request_lines(event, None))))
+    _print(text, err=False)
 
 
 class _Renderer:
@@ -324,6 +342,10 @@ class _Renderer:
                 _say(text, click.style("warning:", fg="yellow", bold=True))
             case events.Logged():
                 _say_logged(event)
+            case events.Requested():
+                _say_requested(event)
+            case events.Moved():
+                show(event)
             case events.Progressed():
                 self._progress(event)
             case events.Question(text):

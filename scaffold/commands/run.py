@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from scaffold.core import files
-from scaffold.core.events import Noted, emit, step, until_interrupted
+from scaffold.core.events import Logged, Noted, Requested, emit, step, until_interrupted
 from scaffold.hosts import source as plugins
 from scaffold.hosts.background.deployments import check_free
 from scaffold.hosts.envoy import installed as envoys
@@ -26,7 +26,7 @@ def run(
     module: str | None = None,
     build: BuildOptions = BuildOptions(),
 ) -> None:
-    """Build the plugin and run it in Envoy until interrupted, announcing its log lines.
+    """Build the plugin and run it in Envoy until interrupted, announcing each request and what it logs.
 
     `module` names a file or an image to run instead. At a workspace's root the chain of its plugins runs.
     """
@@ -50,8 +50,8 @@ def run(
                 emit(Noted(f"Trust its certificate: curl --cacert {shlex.quote(authority)} {running.url}"))
             emit(Noted(f"Ask Envoy: {curl(running.admin_address)}"))
             emit(Noted("Press Ctrl-C to stop"))
-            for line in running.follow():
-                logged |= line.of_plugin
-                emit(line.event(by_name=len(chain) > 1))
+            for event in running.follow(by_name=len(chain) > 1):
+                logged |= isinstance(event, Logged) or bool(isinstance(event, Requested) and event.logs)
+                emit(event)
         if not logged and running.folder.access_log.stat().st_size:  # it was asked something
             emit(nothing_logged("run"))

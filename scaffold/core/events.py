@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Logged:
 
     `level` is Envoy's name: trace ... critical. `time` is in seconds since 1970, or None if it isn't known.
     `source` is who wrote it: a plugin's name, "envoy" or "scaffold"; with `by_name` a reader needs it.
+    `request` is the id of the request in which it was written, "" if it isn't known or was in none.
     """
 
     level: str
@@ -74,13 +76,89 @@ class Logged:
     time: float | None = None
     source: str = ""
     by_name: bool = False
+    request: str = ""
 
     def as_json(self) -> dict[str, str | None]:
         """The line as `--json` prints it, with its time as ISO 8601 has it, in UTC."""
         from scaffold.core.times import utc  # datetime takes a while to import
 
         time = None if self.time is None else utc(self.time)
-        return {"time": time, "level": self.level, "source": self.source, "message": self.text}
+        shown = {"time": time, "level": self.level, "source": self.source, "message": self.text}
+        return shown | {"request": self.request or None}
+
+
+@dataclass(frozen=True)
+class HeaderChange:
+    """A header that a plugin changed: `before` is None if the plugin added it, `after` if it removed it."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What plugins changed in a request, or in its answer.
+
+    `body` is its size at the upstream's side, if that is known. `left_out` header lines are in no change.
+    """
+
+    headers: tuple[HeaderChange, ...] = ()
+    body: int | None = None
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Requested:
+    """A request that has ended, or, with an empty `method`, a connection.
+
+    `received` and `sent` are sizes of the bodies at the client's side. `flags` and `details` are Envoy's
+    words for how it ended. What the plugins changed is known if it was `recorded`; `request` is None if the
+    request didn't pass them. `logs` is what they logged meanwhile, `metrics` is what moved and by how much.
+    """
+
+    time: float
+    ended: float
+    id: str
+    method: str
+    path: str
+    status: int | None
+    milliseconds: float
+    received: int
+    sent: int
+    flags: str = ""
+    details: str = ""
+    recorded: bool = False
+    request: Changes | None = None
+    response: Changes | None = None
+    logs: tuple[Logged, ...] = ()
+    metrics: Mapping[str, int] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The request as `--json` prints it."""
+        from scaffold.core.times import utc
+
+        shown = asdict(self) | {"time": utc(self.time), "logs": [each.as_json() for each in self.logs]}
+        del shown["ended"]
+        return shown
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Metrics that moved in the last `seconds`, in which there were so many requests."""
+
+    requests: int
+    seconds: float
+    metrics: Mapping[str, int]
+
+    def summary(self) -> str:
+        """A line."""
+        moved = ", ".join(f"{name} {by:+,}" for name, by in self.metrics.items())
+        return f"{self.requests:,} requests in {self.seconds:.1f} s: {moved}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The line as `--json` prints it."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -99,7 +177,20 @@ class Prompt:
     hidden: bool = False
 
 
-Event = Started | Finished | Failed | Progressed | Noted | Quoted | Warned | Logged | Question | Prompt
+Event = (
+    Started
+    | Finished
+    | Failed
+    | Progressed
+    | Noted
+    | Quoted
+    | Warned
+    | Question
+    | Prompt
+    | Logged
+    | Requested
+    | Moved
+)
 Answer = bool | str | None
 Listener = Callable[[Event], Answer]
 

@@ -34,6 +34,14 @@ def parse(text: str, what: str, now: float | None = None) -> float:
         ) from None
 
 
+def duration(text: str, what: str) -> float:
+    """A duration in seconds: `100ms`, `1.5s`, `2m`. `what` is the option; raises `UsageError`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(ms|s|m|min|h|d)", text.strip())
+    if found is None:
+        raise UsageError(f"{what} isn't a duration: {text!r}", hint="such as `100ms`, `1.5s`, or `2m`")
+    return float(found[1]) * (_SECONDS | {"ms": 0.001})[found[2]]
+
+
 def utc(moment: float) -> str:
     """A moment as ISO 8601 has it, in UTC, to the millisecond."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from scaffold.core.events import Logged, Moved, Requested
 from scaffold.errors import ModuleError, choose
 from scaffold.hosts.exchange import Exchange, Request
 from scaffold.hosts.options import HostSettings
@@ -15,7 +16,7 @@ from scaffold.hosts.plugin import Plugin
 
 if TYPE_CHECKING:
     from scaffold.hosts.client import Connection
-    from scaffold.hosts.envoy.log import Line, Log
+    from scaffold.hosts.envoy.log import Log
     from scaffold.hosts.envoy.run_folder import Folder
     from scaffold.hosts.envoy.running import Child
     from scaffold.hosts.upstream.control import Origin
@@ -106,8 +107,11 @@ class Running(Host, Protocol):
         """The error that names the first plugin that doesn't return from a callback when it starts."""
         ...
 
-    def follow(self) -> Iterator[Line]:
-        """The plugin's log lines, as they come. Raises `HostError` when the host ends."""
+    def follow(self, *, by_name: bool = False) -> Iterator[Requested | Logged | Moved]:
+        """What happens, as it comes: requests that have ended, and what belongs to no single one.
+
+        With `by_name` log lines say which plugin wrote them. Raises `HostError` when the host ends.
+        """
         ...
 
 

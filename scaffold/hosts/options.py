@@ -92,6 +92,7 @@ class RunOptions:
     tls_key: Path | None = option(
         None, "Private key of --tls-cert, in PEM.", metavar="FILE", is_path=True, heading=_HERE
     )
+    no_changes: bool = option(False, "Don't record what the plugin changes in each request.", heading=_HERE)
     envoy: str | None = option(
         None,
         "Envoy to run.",
@@ -226,6 +227,7 @@ class RunOptions:
             tls_digest=_digest(*certificates) if certificates else None,
             envoy=str(Path(envoy).resolve()) if envoy and os.sep in envoy else envoy,
             log_level=self.log_level or "info",
+            changes=not self.no_changes,
             bootstrap=str(self.bootstrap.resolve()) if self.bootstrap else None,
             bootstrap_digest=_digest(self.bootstrap) if self.bootstrap else None,
             envoy_args=_words("envoy_args", self.envoy_args),
@@ -254,13 +256,14 @@ class HostSettings:
     """How a host runs its plugins: the settings that can't change while it runs.
 
     `port` 0 is any free port; `upstream` is a URL, or None for the built-in origin; `keep_host` sends it the
-    client's Host even if it has a name. `tls` are the files of a certificate and its key. `envoy` is a path
-    or a version. `bootstrap` is the path of the user's Envoy configuration, which sets port and upstream
-    itself; `bootstrap_digest` detects edits to it. `envoy_image` is the container's image, `docker_args` are
-    arguments for its `docker run`. `anywhere` replaces the ports in the bootstrap by free ones;
-    `adds_clusters` puts `clusters` and the upstream into it, in place of those of the same names. `types` are
-    the plugins' types, in the order in which they process requests; `clusters` are those of all plugins.
-    `names` are the plugins' if the bootstrap has them already, or else "".
+    client's Host even if it has a name. `changes` records what plugins change in each request. `tls` are the
+    files of a certificate and its key. `envoy` is a path or a version. `bootstrap` is the path of the user's
+    Envoy configuration, which sets port and upstream itself; `bootstrap_digest` detects edits to it.
+    `envoy_image` is the container's image, `docker_args` are arguments for its `docker run`. `anywhere`
+    replaces the ports in the bootstrap by free ones; `adds_clusters` puts `clusters` and the upstream into
+    it, in place of those of the same names. `types` are the plugins' types, in the order in which they
+    process requests; `clusters` are those of all plugins. `names` are the plugins' if the bootstrap has them
+    already, or else "".
     """
 
     port: int = 0
@@ -270,6 +273,7 @@ class HostSettings:
     tls_digest: str | None = None
     envoy: str | None = None
     log_level: str = "info"
+    changes: bool = False
     bootstrap: str | None = None
     bootstrap_digest: str | None = None
     envoy_args: tuple[str, ...] = ()

@@ -9,23 +9,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from scaffold.core import files, process
 from scaffold.core.collected_errors import Failures
-from scaffold.core.events import Logged, Noted, emit
+from scaffold.core.events import Logged, Moved, Noted, Requested, emit
 from scaffold.core.versions import Version
 from scaffold.errors import TargetError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import RESTART, STOP_SECONDS, Record, Status, Stopped
+from scaffold.hosts.envoy import live_view
 from scaffold.hosts.envoy.admin import Admin
+from scaffold.hosts.envoy.live_view import LiveView
 from scaffold.hosts.envoy.log import OURS, Log, Wanted
-from scaffold.hosts.envoy.run_folder import LOG
+from scaffold.hosts.envoy.run_folder import ACCESS_LOG, LOG
 from scaffold.project.workspace import choices
 
+_HOLD = 0.2  # seconds that a line waits for its request's end, which names the request
+
 if TYPE_CHECKING:
-    from scaffold.hosts.envoy.log import Line
     from scaffold.hosts.envoy.run_folder import Folder
 
 
@@ -61,18 +64,34 @@ def log_lines(roots: Sequence[Path], wanted: Wanted, follow: bool) -> Iterator[L
     record = chosen(roots)
     if record is None:
         return None
-    lines = _lines_of(record, wanted, follow)
-    return (line.event(by_name=len(record.plugins) > 1) for line in lines)
+    return _lines_of(record, wanted, follow)
 
 
 def kept_log_lines(roots: Sequence[Path], wanted: Wanted) -> Iterator[Logged] | None:
     """What plugins have logged that were deployed from the one project whose log is kept; see `the_one`."""
-    logs = {root: Log(deployments.logs(deployments.folder(root)) / LOG) for root in roots}
-    root = the_one([root for root, log in logs.items() if log.size()], roots[0], "were")
-    if root is None:
+    kept = logs_of(None, roots)
+    if kept is None:
         return None
-    lines = wanted.of(logs[root].until(logs[root].size()))
-    return (line.event(by_name=len(roots) > 1) for line in lines)
+    lines = wanted.of(kept.log.until(kept.log.size()))
+    return live_view.with_requests(lines, kept.access_log, by_name=len(roots) > 1)
+
+
+class Logs(NamedTuple):
+    """The logs of a deployment."""
+
+    log: Log
+    access_log: Path
+
+
+def logs_of(record: Record | None, roots: Sequence[Path]) -> Logs | None:
+    """The logs of a deployment, or those of the one project whose logs are kept; see `the_one`."""
+    if record:
+        folder = _files(record)
+        return Logs(Log(folder.log), folder.access_log)
+    folders = {root: deployments.logs(deployments.folder(root)) for root in roots}
+    logs = {root: Logs(Log(each / LOG), each / ACCESS_LOG) for root, each in folders.items()}
+    root = the_one([root for root, each in logs.items() if each.log.size()], roots[0], "were")
+    return None if root is None else logs[root]
 
 
 def chosen(roots: Sequence[Path]) -> Record | None:
@@ -129,18 +148,25 @@ def _restart(record: Record) -> None:
             os.kill(record.pid, RESTART)
 
 
-def _lines_of(record: Record, wanted: Wanted, follow: bool) -> Iterator[Line]:
-    log = attach(record).log
+def _lines_of(record: Record, wanted: Wanted, follow: bool) -> Iterator[Logged]:
+    folder, by_name = _files(record), len(record.plugins) > 1
+    log, access_log = Log(folder.log), folder.access_log
     at = log.size()
-    yield from wanted.of(log.until(at))
+    view = LiveView(log, access_log, None, fits=wanted, hold=_HOLD, by_name=by_name, log_at=at)
+    yield from live_view.with_requests(wanted.of(log.until(at)), access_log, by_name=by_name)
     while follow:
         alive = record.alive
-        lines, at = log.read(at)
-        yield from filter(wanted, lines)
-        if not lines and not alive:
+        news = [line for each in view.look() for line in _logged(each)]
+        yield from sorted(news, key=lambda line: line.time or 0)
+        if not news and not alive:
             record = renewed(record)
-        if not lines:
+        if not news:
             time.sleep(0.05)
+
+
+def _logged(event: Requested | Logged | Moved) -> Sequence[Logged]:
+    """The log lines in an event."""
+    return event.logs if isinstance(event, Requested) else [event] if isinstance(event, Logged) else []
 
 
 def renewed(record: Record) -> Record:

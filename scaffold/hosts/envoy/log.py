@@ -8,6 +8,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -133,6 +134,37 @@ def lines_since(path: Path, position: int) -> Iterator[bytes]:
         yield from lines
 
 
+def lines_backwards(path: Path) -> Iterator[bytes]:
+    """The complete lines of a log, the last one first, as they are now; those that were set aside too."""
+    with ExitStack() as stack:
+        parts: list[IO[bytes]] = []
+        for each in (path, set_aside(path)):
+            with suppress(FileNotFoundError):
+                parts.append(stack.enter_context(each.open("rb")))
+        if len(parts) > 1 and os.path.samestat(*(os.fstat(part.fileno()) for part in parts)):
+            del parts[0]  # it was set aside in between
+        for part in parts:
+            yield from _part_backwards(part)
+
+
+def _part_backwards(file: IO[bytes]) -> Iterator[bytes]:
+    at = file.seek(0, os.SEEK_END)
+    rest = b""
+    is_complete = False  # the last line may still be being written
+    while at:
+        size = min(BLOCK, at)
+        at -= size
+        file.seek(at)
+        first, *lines = (file.read(size) + rest).split(b"\n")
+        if lines and not is_complete:
+            lines.pop()
+            is_complete = True
+        yield from reversed(lines)
+        rest = first
+    if is_complete:
+        yield rest
+
+
 def _lines_of_part(path: Path, position: int) -> tuple[list[bytes], int]:
     try:
         with path.open("rb") as file:
@@ -185,6 +217,10 @@ class Log:
     def older(self) -> Iterator[Line]:
         """The lines of the part that was set aside."""
         yield from Log(set_aside(self._path)).since(0)
+
+    def backwards(self) -> Iterator[Line]:
+        """All lines, the last one first."""
+        return (_line(raw.decode(errors="replace")) for raw in lines_backwards(self._path))
 
     def until(self, end: int) -> Iterator[Line]:
         """All lines up to the position `end`."""

@@ -34,6 +34,8 @@ HTTP_MANAGER = f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpCon
 _CALLED = {"network": "network plugin", "service": "service"}
 FILTER = "scaffold"  # the name of the first ECDS resource
 CLUSTER = "x-cluster"  # the request header that chooses another cluster
+REQUEST_FIELD = "request_id"  # that every line of our access log has
+LONGEST_PATH = 2000  # characters of a path in the access log
 STDERR = "/dev/stderr"  # as the path of an access log: Envoy's standard error, whoever owns it
 MANY = 1_000_000  # connections and requests at once; beyond Envoy's default of 1024 clients get a 503
 MESSAGE = "application/x-protobuf"  # the content type of a bare message behind the gRPC bridge
@@ -335,8 +337,12 @@ def access_log(path: str) -> Config:
 
     The line of a TCP connection has no request id; the peer's address identifies it.
     """
-    fields = {"time": "%START_TIME%", "request_id": f"%REQ({REQUEST_ID})%", "method": "%REQ(:METHOD)%"}
-    fields |= {"path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%", "status": "%RESPONSE_CODE%"}
+    fields = {
+        "time": "%START_TIME%",
+        REQUEST_FIELD: f"%REQ({REQUEST_ID}):200%",
+        "method": "%REQ(:METHOD):100%",
+    }
+    fields |= {"path": f"%REQ(X-ENVOY-ORIGINAL-PATH?:PATH):{LONGEST_PATH}%", "status": "%RESPONSE_CODE%"}
     fields |= {"milliseconds": "%DURATION%", "received": "%BYTES_RECEIVED%", "sent": "%BYTES_SENT%"}
     fields |= {"flags": "%RESPONSE_FLAGS%", "details": "%RESPONSE_CODE_DETAILS%"}
     fields |= {"peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%", "closed": "%CONNECTION_TERMINATION_DETAILS%"}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from scaffold.core import files
 from scaffold.core.foreign_files import read_bytes
 from scaffold.core.versions import Version
+from scaffold.hosts.envoy import request_changes
 from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.hosts.envoy import user_bootstrap as envoy_bootstrap
 from scaffold.hosts.envoy.resources import Chain, Config
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from scaffold.hosts.upstream.control import Origin
 
 LOGS = "logs"  # the folder of the logs; a deployment's is a link to where they outlive it
-LOG = "envoy.log"  # in that folder
+LOG, ACCESS_LOG = "envoy.log", "access.log"  # in that folder
 KEPT_MODULES = 3  # Envoy may read the file of the last accepted one again
 PRIVATE = 0o600  # a plugin's configuration may hold secrets
 _MOUNTED = "/scaffold"  # in a container; at its own path, an image's folder such as /root may be closed
@@ -95,7 +96,7 @@ class Folder:
         self.modules = path / "modules"
         self.logs = path if (path / LOG).exists() else path / LOGS  # it was `path` once
         self.log = self.logs / LOG
-        self.access_log = self.logs / "access.log"
+        self.access_log = self.logs / ACCESS_LOG
         self.access_pipe = path / "access.pipe"  # by which that comes from an Envoy that isn't enclosed
         self.authorities = path / "authorities.pem"
         self.certificate = path / "certificate.pem"  # exists if the listener speaks TLS
@@ -160,6 +161,10 @@ class Folder:
             tls = self._certificates(settings)
             made = generated(settings.port, seen, chain, log=log, keep_host=settings.keep_host, tls=tls)
             envoy_config.for_development(made)
+        if settings.changes:
+            request_changes.record(
+                made, {envoy_config.filter_name(place) for place in range(len(settings.types))}
+            )
         admin = envoy_bootstrap.admin(made, Path(settings.bootstrap or ""))
         if not admin.get("address"):  # an interface of the user's own stays where they put it
             ours = envoy_config.admin(self.within(self.admin_socket), self._socket_mode)

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from scaffold.core import process
-from scaffold.core.events import Noted, emit
+from scaffold.core.events import Logged, Moved, Noted, Requested, emit
 from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError, ProjectError, ScaffoldError
 from scaffold.hosts.envoy import clusters as envoy_clusters
 from scaffold.hosts.envoy import user_bootstrap
 from scaffold.hosts.envoy.log import OURS, Line, Log
 from scaffold.hosts.envoy.observation import Observer
+from scaffold.hosts.envoy.request_changes import SINCE
 from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import FilterFile, Folder
 from scaffold.hosts.exchange import REQUEST_ID, Exchange, Headers, Request
@@ -49,7 +50,7 @@ REASON_SECONDS = 3.0  # that the words for a refusal may take; from a container 
 SUSPICIOUS_SECONDS = 3.0  # after which we look whether a plugin that starts has got stuck
 SWAP_SECONDS = 30.0  # and 2 for each MB of module: Envoy compiles about one a second
 FLUSH_MILLISECONDS = 2  # of the access log, which tells us that a request has ended; 1 costs idle CPU
-LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%e%z","level":"%l","logger":"%n","message":"%j"}'
+LOG_FORMAT = '{"time":"%Y-%m-%dT%T.%f%z","level":"%l","logger":"%n","message":"%j"}'
 
 
 class Child(Protocol):
@@ -263,13 +264,17 @@ class EnvoyHost:
             time.sleep(0.05)
         return False
 
-    def follow(self) -> Iterator[Line]:
-        """The plugin's log lines, as they come. Raises `HostError` when Envoy ends."""
-        at = 0
+    def follow(self, *, by_name: bool = False) -> Iterator[Requested | Logged | Moved]:
+        """What happens, from the start of the log on. Raises `HostError` when Envoy ends."""
+        from scaffold.hosts.envoy.live_view import LiveView
+
+        view = LiveView(self.log, self.folder.access_log, self.admin, by_name=by_name, log_at=0)
         while True:
-            lines, at = self.log.read(at)
-            yield from (line for line in lines if line.of_plugin)
-            if not lines:
+            news = list(view.look())
+            yield from news
+            if not news:
+                if not self.alive:
+                    yield from view.unowned()
                 self._check_alive(0)
                 time.sleep(0.05)
 
@@ -317,6 +322,7 @@ def started(
 ) -> Iterator[tuple[Child, int]]:
     """An Envoy as in `serve`, as soon as it is started, and where its log begins."""
     settings = settings.serving(*plugins) if plugins else settings
+    settings = dataclasses.replace(settings, changes=settings.changes and program.version >= SINCE)
     process.allow_many_files()  # a connection is two of Envoy's, and one of the upstream
     with ExitStack() as stack:
         folder.sockets = stack.enter_context(envoy_clusters.short(folder))

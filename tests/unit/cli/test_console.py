@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -82,12 +82,25 @@ CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
 FORGED = re.compile(r"^ ?(error|hint|warning):", re.MULTILINE)
 
 
+def hostile(kind):
+    """A value of a type with that text wherever it has any."""
+    if is_dataclass(kind):
+        types = get_type_hints(kind)
+        return kind(**{field.name: hostile(types[field.name]) for field in fields(kind)})
+    if kind is str:
+        return HOSTILE
+    match get_args(kind):
+        case (first, end) if end in (..., type(None)):
+            return (hostile(first),) if end is ... else hostile(first)
+        case (key, value):
+            return {hostile(key): hostile(value)}
+    return 1
+
+
 @pytest.mark.parametrize("kind", get_args(Event))
 def test_no_text_of_an_event_commands_the_terminal_or_forges_a_line(kind, capsys):
     """Each event that there is, with foreign text in all its fields."""
-    types = get_type_hints(kind)
-    values = {field.name: HOSTILE if types[field.name] is str else 1 for field in fields(kind)}
-    *_, out, err = ended(capsys, lambda: emit(kind(**values)))
+    *_, out, err = ended(capsys, lambda: emit(hostile(kind)))
     assert not CONTROLS.search(out + err)
     if kind is not Quoted:  # the output of a tool of the user's own
         assert not FORGED.findall(re.sub("^warning: a", "", out + err))

@@ -63,6 +63,7 @@ def test_a_record_of_the_first_release_is_read(tmp_path):
         "keep_host": False,
         "tls": [],
         "tls_digest": None,
+        "changes": False,
     }  # which came later
     assert json.loads(json.dumps(dataclasses.asdict(record))) == written | {
         "restarts": False,

@@ -1,0 +1,64 @@
+"""Have Envoy record what plugins change in each request: a Lua filter before them, and one after them.
+
+The filters compare the headers that they see, and the access log gets what differs. Without them it has only
+what the client sent last and got.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scaffold.core.versions import Version
+from scaffold.hosts.envoy.resources import EXTENSIONS, HTTP_MANAGER, REQUEST_FIELD, TCP_PROXY, Config
+
+SINCE = Version((1, 36))  # the first Envoy that we have tried this with
+LUA = "envoy.filters.http.lua"
+_NAMES = ("scaffold-before", "scaffold-after")
+_SCRIPT = Path(__file__).with_name("request_changes.lua")
+_MICROSECONDS = "%Y-%m-%dT%H:%M:%S.%6f%z"
+_FIELDS = {
+    "time": f"%START_TIME({_MICROSECONDS})%",
+    "ended": f"%EMIT_TIME({_MICROSECONDS})%",
+    "microseconds": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
+    "changes": "%DYNAMIC_METADATA(scaffold)%",
+}
+
+
+def record(bootstrap: Config, slots: set[str]) -> None:
+    """Change a bootstrap that has its access log already; `slots` are the names of the plugins' filters."""
+    for end in _ends(bootstrap):
+        for each in end.get("access_log") or []:
+            fields = each["typed_config"].get("log_format", {}).get("json_format", {})
+            if REQUEST_FIELD in fields:  # it is ours, and not the user's
+                fields.update(_FIELDS)
+        filters = end.get("http_filters") or []
+        places = [place for place, each in enumerate(filters) if each.get("name") in slots]
+        if places:
+            before, after = map(_filter, _NAMES)
+            filters.insert(places[-1] + 1, after)
+            filters.insert(places[0], before)
+
+
+def _filter(name: str) -> Config:
+    is_first = str(name == _NAMES[0]).lower()
+    script = f"local FIRST = {is_first}\n{_SCRIPT.read_text()}"
+    kind = f"{EXTENSIONS}.filters.http.lua.v3.Lua"
+    return {"name": name, "typed_config": {"@type": kind, "default_source_code": {"inline_string": script}}}
+
+
+def _ends(bootstrap: Config) -> Iterator[Config]:
+    """What ends each chain of network filters: an HTTP connection manager, or a TCP proxy."""
+    for listener in _each(bootstrap.get("static_resources"), "listeners"):
+        chains = [*_each(listener, "filter_chains"), *_each(listener, "default_filter_chain")]
+        for each in (one for chain in chains for one in _each(chain, "filters")):
+            config = each.get("typed_config")
+            if isinstance(config, dict) and config.get("@type") in (HTTP_MANAGER, TCP_PROXY):
+                yield config
+
+
+def _each(value: Any, key: str) -> list[Any]:
+    """A list in a configuration; Envoy takes a lone object for a list of one."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return [each for each in (found if isinstance(found, list) else [found]) if isinstance(each, dict)]

@@ -80,13 +80,13 @@ def _shown(
 
 def _followed(record: Record, view: LiveView) -> Iterator[Requested | Logged | Moved]:
     while True:
+        time.sleep(_PAUSE)
         alive = record.alive
         news = list(view.look())
         yield from news
         if not news and not alive:
             record = here.renewed(record)
             view.admin = Admin(here.attach(record).admin_address)
-        time.sleep(_PAUSE)
 
 
 def _view(record: Record, wanted: WantedRequests, by_name: bool) -> LiveView:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from support.network_plugins import tap
 from support.places import get, until
-from support.scripts import program
 
 import scaffold
 from scaffold.core.events import Changes, HeaderChange
@@ -70,10 +66,8 @@ def test_headers_set_and_removed_bodies_and_an_answer_of_its_own(root, probe):
     (local,) = requests(root, "/local")
     assert (local.status, local.recorded, local.request) == (418, True, None)
     get(deployed.url, "/status/503")
-    with pytest.raises(HostError, match=""):
-        raise HostError("") if get(deployed.url, "/panic")[0] == 503 else AssertionError
-    (failed, crashed) = requests(root, "*", status="5xx", tail=2)
-    assert (failed.path, crashed.path) == ("/status/503", "/panic")
+    assert get(deployed.url, "/panic")[0] == 503
+    (crashed,) = requests(root, "/panic", status="5xx")
     assert any("asked to panic" in line.text for line in crashed.logs)
     assert [each.path for each in scaffold.requests(root, failed=True, tail=2)] == ["/status/503", "/panic"]
 
@@ -83,12 +77,19 @@ def test_secrets_are_not_recorded_and_nothing_foreign_reaches_the_terminal(root,
     deployed = scaffold.deploy(root, module=probe.path, run=HERE)
     port = int(deployed.url.rpartition(":")[2])
     with socket.create_connection(("localhost", port)) as client:
-        client.sendall(b"GET /metadata?\xff HTTP/1.1\r\nhost: x\r\nx-evil: \xff\x01\r\nx-metadata: a\tb\xfe\r\n\r\n")
+        client.sendall(b"GET /metadata?%1b[2J HTTP/1.1\r\nhost: x\r\nx-metadata: a\tb\xfe\r\n\r\n")
         client.recv(1000)
     (request,) = requests(root, "/metadata")
     (change,) = request.request.headers
     assert (change.name, change.before) == ("x-metadata", "a\tb\N{REPLACEMENT CHARACTER}")
+    get(deployed.url, "/secrets", headers={"authorization": "Bearer hunter2"})
+    (request,) = requests(root, "/secrets")
+    assert request.request.headers == (
+        HeaderChange("authorization", "(14 bytes)", None),
+        HeaderChange("x-api-key", None, "(7 bytes)"),
+    )
     shown = run("scaffold", "requests", "--root", root).stdout
+    assert "hunter2" not in shown
     assert not set(shown) & set(map(chr, [*range(9), *range(11, 32), 127]))
 
 
@@ -101,7 +102,10 @@ def test_requests_that_are_served_at_once_share_what_was_logged(root, probe):
     for each in asking:
         each.join()
     until(lambda: len(list(scaffold.requests(root))) == before + 2)
-    assert [len([line for line in each.logs if "saw" in line.text]) for each in requests(root, "/delay")] != [1, 1]
+    assert [len([line for line in each.logs if "saw" in line.text]) for each in requests(root, "/delay")] != [
+        1,
+        1,
+    ]
     assert [each.path for each in scaffold.requests(root, slow="900ms")] == ["/delay/1"] * 2
 
 
@@ -157,14 +161,16 @@ def test_without_the_changes(root, hello):
 
 def test_an_envoy_without_lua_is_told_apart(root, hello, tmp_path):
     envoy = installed.find(None).path
-    program(
-        tmp_path / "envoy",
-        f'''for each; do case "$each" in */bootstrap.json) config="$each";; esac; done
+    (tmp_path / "envoy").write_text(
+        f"""#!/bin/sh
+for each; do case "$each" in */bootstrap.json) config="$each";; esac; done
 if [ -n "$config" ] && grep -q filters.http.lua "$config"; then
   echo "Didn't find a registered implementation for 'envoy.filters.http.lua' with type URL: 'x'" >&2; exit 1
 fi
-exec {envoy} "$@"''',
+exec {envoy} "$@"
+"""
     )
+    (tmp_path / "envoy").chmod(0o755)
     own = replace(HERE, envoy=str(tmp_path / "envoy"))
     with pytest.raises(HostError) as caught:
         scaffold.deploy(root, module=hello.path, run=own)

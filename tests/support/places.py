@@ -270,11 +270,13 @@ def logged(root: Path, text: str) -> list[str]:
     return shown
 
 
-def get(url: str, path: str = "/headers", timeout: float = 20) -> tuple[int, dict[str, str]]:
+def get(
+    url: str, path: str = "/headers", timeout: float = 20, headers: Mapping[str, str] = {}
+) -> tuple[int, dict[str, str]]:
     """Status and headers of an answer."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=timeout)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=dict(headers))
         answer = connection.getresponse()
         answer.read()
         return answer.status, dict(answer.getheaders())

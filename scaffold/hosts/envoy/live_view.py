@@ -25,7 +25,7 @@ from scaffold.hosts.envoy.log import Line, Log, Wanted, lines_from
 from scaffold.hosts.envoy.plugin_metrics import Metrics
 
 HOLD = 2.0  # seconds that a log line waits for the end of its request
-_SOON, _RARELY = 0.1, 1.0  # seconds between two readings of the metrics: for a single request, for many
+_SOON, _RARELY = 0.04, 1.0  # seconds between two readings of the metrics: for a single request, for many
 _RECENT = 1000  # requests that are remembered, to know when several were served at once
 _OLDER = 500  # entries in a row from before a moment: all others are older, too
 _COUNTS = r"^(http|tcp)\..*\.downstream_(rq|cx)_(active|completed|total)$"

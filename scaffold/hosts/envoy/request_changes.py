@@ -15,6 +15,7 @@ from scaffold.hosts.envoy.resources import EXTENSIONS, HTTP_MANAGER, REQUEST_FIE
 
 SINCE = Version((1, 36))  # the first Envoy that we have tried this with
 LUA = "envoy.filters.http.lua"
+WITHOUT_LUA = "this Envoy has no Lua, with which the changes in requests are recorded: pass --no-changes"
 _NAMES = ("scaffold-before", "scaffold-after")
 _SCRIPT = Path(__file__).with_name("request_changes.lua")
 _MICROSECONDS = "%Y-%m-%dT%H:%M:%S.%6f%z"

@@ -22,7 +22,7 @@ from scaffold.hosts.envoy import clusters as envoy_clusters
 from scaffold.hosts.envoy import user_bootstrap
 from scaffold.hosts.envoy.log import OURS, Line, Log
 from scaffold.hosts.envoy.observation import Observer
-from scaffold.hosts.envoy.request_changes import SINCE
+from scaffold.hosts.envoy.request_changes import LUA, SINCE, WITHOUT_LUA
 from scaffold.hosts.envoy.resources import Config
 from scaffold.hosts.envoy.run_folder import FilterFile, Folder
 from scaffold.hosts.exchange import REQUEST_ID, Exchange, Headers, Request
@@ -359,9 +359,10 @@ def died(code: int, lines: Iterable[Line]) -> HostError:
     """The error that says how Envoy ended, after its last words."""
     how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
     words = deque((line.text for line in lines if line.serious), maxlen=5)
+    hint = WITHOUT_LUA if any(LUA in each for each in words) else None
     if code == ABORTED:
         how += ", which its watchdog sends when a plugin doesn't return (an endless loop?)"
-    return HostError("\n".join([f"Envoy ended {how}", *words]))
+    return HostError("\n".join([f"Envoy ended {how}", *words]), hint=hint)
 
 
 def patience(plugins: Sequence[Plugin]) -> float:
@@ -451,6 +452,8 @@ def check_accepted(ran: process.Completed, name: str) -> None:
 
 def _hint_about(path: Path, words: str) -> str | None:
     """What to change in the file of a bootstrap that Envoy refuses in these words; None if it is unknown."""
+    if LUA in words:
+        return WITHOUT_LUA
     missing = re.search(r"Invalid path: (\S+)", words)
     untyped = re.search(r"implementation for '(\S+)' with type URL: ''", words)
     text = next((found[1] for found in (missing, untyped) if found), "")

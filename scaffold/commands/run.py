@@ -40,6 +40,8 @@ def run(
         folder = stack.enter_context(files.scratch())
         with step(f"Starting Envoy with {name}"):
             running = stack.enter_context(host.start(*chain, folder=folder, settings=options.settings))
+        # before Ctrl-C is asked for: if it interrupts an import, Python may end by the signal all the same
+        events = running.follow(by_name=len(chain) > 1)
         logged = False
         with until_interrupted():
             if all(plugin.is_service for plugin in chain):
@@ -50,7 +52,7 @@ def run(
                 emit(Noted(f"Trust its certificate: curl --cacert {shlex.quote(authority)} {running.url}"))
             emit(Noted(f"Ask Envoy: {curl(running.admin_address)}"))
             emit(Noted("Press Ctrl-C to stop"))
-            for event in running.follow(by_name=len(chain) > 1):
+            for event in events:
                 logged |= isinstance(event, Logged) or bool(isinstance(event, Requested) and event.logs)
                 emit(event)
         if not logged and running.folder.access_log.stat().st_size:  # it was asked something

@@ -33,6 +33,7 @@ from scaffold.wasm.check import hint_about
 if TYPE_CHECKING:
     from scaffold.hosts.client import Connection
     from scaffold.hosts.envoy.admin import Admin
+    from scaffold.hosts.envoy.live_view import LiveView
     from scaffold.hosts.upstream.control import Origin
 
 VALIDATE = ("--mode", "validate", "-l", "error", "--log-format", "%v")  # the bare messages
@@ -268,7 +269,11 @@ class EnvoyHost:
         """What happens, from the start of the log on. Raises `HostError` when Envoy ends."""
         from scaffold.hosts.envoy.live_view import LiveView
 
-        view = LiveView(self.log, self.folder.access_log, self.admin, by_name=by_name, log_at=0)
+        return self._followed(
+            LiveView(self.log, self.folder.access_log, self.admin, by_name=by_name, log_at=0)
+        )
+
+    def _followed(self, view: LiveView) -> Iterator[Requested | Logged | Moved]:
         while True:
             news = list(view.look())
             yield from news

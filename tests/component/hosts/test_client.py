@@ -167,9 +167,11 @@ def test_an_answers_trailers_are_kept():
 def test_a_body_that_is_cut_off_is_an_error_that_says_how_much_came(answer, came):
     with (
         answering(b"HTTP/1.1 200 OK\r\n" + answer) as (port, _),
-        pytest.raises(HostError, match=f"GET / got no whole answer: {came} connection ended"),
+        pytest.raises(HostError, match=f"GET / got no whole answer: {came} connection ended") as caught,
     ):
         client.send(port, Request("GET", "/"), 5)
+    part = caught.value.__cause__.response
+    assert (part.status, part.body, part.complete) == (200, b"ok", False)
 
 
 def test_a_connection_whose_bytes_drip_is_given_up_when_its_time_is_over(ends):

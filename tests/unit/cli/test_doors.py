@@ -271,7 +271,7 @@ MISTAKES = [
     ("deploy --log-level inof", "--log-level can't be `inof`", "did you mean `info`?"),
     ("deploy --log-level WARNING", "--log-level can't be `WARNING`", "did you mean `warning`?"),
     ("logs --level Warn", "--level can't be `Warn`", "did you mean `warning`?"),
-    ("help depoy", "no command named `depoy`", "did you mean `deploy`?"),
+    ("help bild", "no command named `bild`", "did you mean `build`?"),
     ("completion tcsh", "SHELL can't be `tcsh`", "known: bash, zsh, fish"),
 ]
 

@@ -3,8 +3,8 @@
 For each crate below FOLDER, such as the examples of the Rust SDK, in a copy: `scaffold adopt`, `build`, and
 `deploy --bootstrap envoy.yaml`. Then its README is followed: each `$ curl localhost:…` is run, and so is each
 `$ grpcurl`, as a request of curl's. The table shows how many of the documented lines came, whatever their
-numbers, in the answers and in the plugin's log. All is asked until all came, or twenty times: some answer at
-random.
+numbers and dates, in the answers and in the plugin's log; below it stands which crates behave as documented.
+All is asked until all came, or twenty times: some answer at random.
 
 Nothing of theirs is rewritten. What docker compose would run beside Envoy isn't here, so small servers on the
 loopback take the place of the hosts that the envoy.yaml names, at their ports; Envoy finds them through a DNS
@@ -15,6 +15,7 @@ and what depends on the addresses of several containers.
 from __future__ import annotations
 
 import base64
+import calendar
 import http.server
 import itertools
 import json
@@ -44,6 +45,7 @@ GIT = ("git", "-c", "user.name=bench", "-c", "user.email=bench@example.com")
 BLOCK = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
 REQUEST = re.compile(r"^\$ ((?:grp)?curl .*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 LOGGED = re.compile(r"wasm log[^:]*: (.*)")
+DAY = re.compile("|".join((*calendar.day_abbr, *calendar.month_abbr[1:])))
 GRPC = ("-s", "-i", "--http2-prior-knowledge", "-H", "content-type: application/grpc", "--data-binary", "@-")
 
 
@@ -55,6 +57,12 @@ class Example:
     steps: dict[str, str] = field(default_factory=dict)
     answers: str = "-"
     logs: str = "-"
+    missing: list[str] = field(default_factory=list)  # documented lines that never came
+
+    @property
+    def behaves(self) -> bool:
+        """Whether it came all the way, and did all that its README shows."""
+        return set(self.steps.values()) == {"ok"} and not self.missing
 
 
 # --- what docker compose would run
@@ -65,7 +73,8 @@ class HttpBin(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         kind, _, value = self.path.removeprefix("/").partition("/")
-        body = json.dumps({"headers": dict(self.headers)}, indent=2).encode() + b"\n"
+        named = {name.title(): value for name, value in self.headers.items()}
+        body = json.dumps({"headers": named}, indent=2, sort_keys=True).encode() + b"\n"
         if kind == "bytes":
             body = os.urandom(int(value))
         elif kind == "base64":
@@ -195,8 +204,9 @@ def argv(words: list[str]) -> list[str]:
 
 
 def came(lines: list[str], text: str) -> set[str]:
-    """The lines that are in a text; numbers are any numbers."""
-    return {line for line in lines if re.search(re.sub(r"\d+", r"\\d+", re.escape(line.strip())), text)}
+    """The lines that are in a text; numbers are any numbers, and a day or a month is any other."""
+    patterns = {line: re.sub(r"\d+", r"\\d+", re.escape(line.strip().rstrip(","))) for line in lines}
+    return {line for line, each in patterns.items() if re.search(DAY.sub("[A-Z][a-z]{2}", each), text)}
 
 
 def ask(example: Example, crate: Path) -> None:
@@ -215,6 +225,8 @@ def ask(example: Example, crate: Path) -> None:
     counts = [f"{len(got)}/{len(lines)}" for got, (_, lines) in zip(answered, requests, strict=True) if lines]
     example.answers = ", ".join(counts) or "-"
     example.logs = f"{len(logged)}/{len(set(logs))}" if logs else "-"
+    for got, (_, lines) in zip([*answered, logged], [*requests, ([], logs)], strict=True):
+        example.missing += [line.strip() for line in lines if line not in got]
 
 
 # --- the way of a crate
@@ -259,6 +271,9 @@ def table(examples: list[Example]) -> str:
     for each in examples:
         failed = [f"{step}: {how}" for step, how in each.steps.items() if how != "ok"]
         lines.append(f"| {each.name} | {'; '.join(failed) or 'ok'} | {each.answers} | {each.logs} |")
+    behaving = [each.name for each in examples if each.behaves]
+    lines += ["", f"{len(behaving)} of {len(examples)} behave as their READMEs say: {', '.join(behaving)}"]
+    lines += [f"{each.name} lacks: {line}" for each in examples for line in dict.fromkeys(each.missing)]
     return "\n".join(lines)
 
 

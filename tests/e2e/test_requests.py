@@ -211,3 +211,12 @@ def test_what_cant_be_asked_for(wanted, words, root):
     with pytest.raises(UsageError, match=words) as caught:
         scaffold.requests(root, **wanted)
     assert caught.value.hint
+
+
+def test_in_a_container(root, hello, images):
+    own = scaffold.RunOptions(port=0, envoy_image=images.envoy)
+    deployed = scaffold.deploy(root, "docker", module=hello.path, run=own)
+    get(deployed.url, "/contained")
+    (request,) = requests(root, "/contained")
+    assert [each.name for each in request.request.headers] == ["x-hello"]
+    assert len(request.logs) == 1

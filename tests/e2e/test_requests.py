@@ -215,7 +215,7 @@ def test_what_cant_be_asked_for(wanted, words, root):
 
 def test_in_a_container(root, hello, images):
     own = scaffold.RunOptions(port=0, envoy_image=images.envoy)
-    deployed = scaffold.deploy(root, "docker", module=hello.path, run=own)
+    deployed = scaffold.deploy(root, target="docker", module=hello.path, run=own)
     get(deployed.url, "/contained")
     (request,) = requests(root, "/contained")
     assert [each.name for each in request.request.headers] == ["x-hello"]

@@ -8,7 +8,6 @@ from typing import Self
 
 from scaffold.commands.deploy_targets import roots_of
 from scaffold.core.events import Noted, emit
-from scaffold.core.files import digest
 from scaffold.core.option_fields import flag
 from scaffold.core.text import escaped
 from scaffold.core.times import shown
@@ -51,7 +50,7 @@ class Entry:
             target=deployed.target,
             plugins=list(map(DeployedPlugin.of, deployed.chain)),
             options=_options(deployed),
-            config=_with_digest(deployments.config_source(deployed.options, deployed.chain), deployed),
+            config=deployments.config_source(deployed.options, deployed.chain),
             envoy_version=str(Version(deployed.envoy_version)),
             commit=deployed.commit,
             again=deployed.again,
@@ -84,11 +83,6 @@ def _options(deployed: Deployed) -> str:
             if name not in ("config", "vm_config", "port") and each is not False:
                 words.append(flag(name) if each is True else f"{flag(name)} {escaped(text)}")
     return " ".join(words)
-
-
-def _with_digest(source: str, deployed: Deployed) -> str:
-    content = b"\n".join(plugin.configuration for plugin in deployed.chain)
-    return f"{source}, digest {digest(content)[:19]}" if content.strip() else source
 
 
 def history(root: Path = Path()) -> list[Entry]:

@@ -15,6 +15,7 @@ from support.places import get
 
 import scaffold
 from scaffold.core import events
+from scaffold.core.files import digest
 from scaffold.errors import ModuleError, TargetError, UsageError
 from scaffold.hosts.background import deployments, history
 
@@ -138,17 +139,19 @@ def test_a_project_that_was_moved_has_no_history(root, probe, tmp_path):
 def test_status_says_which_configuration_is_live_and_reset_forgets_it(root, probe, run):
     config = root / "one.json"
     config.write_text('"one"')
-    deploy(root, probe, str(config), port=0, log_level="debug", env=("TOKEN=secret",))
+    more = {"log_level": "debug", "env": ("TOKEN=secret",), "envoy_args": "--concurrency 2"}
+    deploy(root, probe, str(config), port=0, **more)
     (status,) = scaffold.status(root)
-    assert status.config == f"--config {config}"
+    assert status.config == f"--config {config}, digest {digest(config.read_bytes())[:19]}"
     shown = run("scaffold", "status", "--root", root).stdout
     assert re.search(r"log level +debug", shown)
     assert re.search(r"env +TOKEN\n", shown)
+    assert "  arguments --concurrency 2\n" in shown
     assert "secret" not in shown
     words = ["scaffold", "deploy", "envoy", probe.path, "--root", root]
     again = run(*words)
     assert f"--config {config} of an earlier deploy is kept; --reset forgets earlier options" in again.stderr
-    assert scaffold.status(root)[0].config == f"--config {config}, of an earlier deploy"
+    assert scaffold.status(root)[0].config.startswith(f"--config {config}, of an earlier deploy, digest ")
     assert run(*words, "--reset", "--port", "0").returncode == 0
     (status,) = scaffold.status(root)
     assert (status.config, status.log_level, status.env) == ("", "info", [])

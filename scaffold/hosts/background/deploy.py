@@ -6,13 +6,14 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from scaffold.core import files, process, records
 from scaffold.core.events import Noted, Warned, emit, step
+from scaffold.core.foreign_files import read_bytes
 from scaffold.core.option_fields import supported_by
 from scaffold.errors import HostError, ModuleError, ScaffoldError, UsageError
 from scaffold.hosts import host as hosts
@@ -252,7 +253,8 @@ def rolling_back(
 ) -> Iterator[tuple[Deployment, history.Deployed]]:
     """The same, with the options of the chosen deploy; what runs keeps its port unless there is another.
 
-    The plugins' configurations are in the entry: the files that they were read from may have changed.
+    The plugins' configurations are in the entry, and so is a bootstrap: the files that they were read from
+    may have changed. A certificate is the one that the files have now.
     """
     folder = deployments.folder(root)
     with deployments.lock(folder):
@@ -263,8 +265,24 @@ def rolling_back(
         kept = record.port if record and record.alive and not options.bootstrap else None
         if port is not None or kept is not None:
             options = dataclasses.replace(options, port=kept if port is None else port)
-        settings = dataclasses.replace(options, config=None, vm_config=None).settings
+        settings = dataclasses.replace(
+            options, config=None, vm_config=None, bootstrap=_bootstrap_of(entry, options)
+        ).settings
+        if entry.tls_digest not in (None, settings.tls_digest) and not settings.authority:
+            emit(Noted(f"{settings.tls[0]} has changed since deploy {entry.number}: what it has now is used"))
         yield Deployment(root.resolve(), entry.target, options, settings, record), entry
+
+
+def _bootstrap_of(entry: history.Deployed, options: RunOptions) -> Path | None:
+    """The user's bootstrap, or the copy of what was deployed if they have edited or removed it."""
+    if not (options.bootstrap and entry.bootstrap):
+        return options.bootstrap
+    copy = Path(entry.bootstrap)
+    with suppress(OSError):
+        if read_bytes(options.bootstrap) == copy.read_bytes():
+            return options.bootstrap
+    emit(Noted(f"{options.bootstrap} has changed since deploy {entry.number}: {copy} is as it was"))
+    return copy
 
 
 @contextmanager

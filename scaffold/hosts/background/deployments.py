@@ -250,15 +250,18 @@ def shown_config(options: Mapping[str, Any]) -> str:
 
 
 def config_source(options: Mapping[str, Any], plugins: Sequence[Plugin], *, earlier: bool = False) -> str:
-    """Where the configuration of plugins came from; "" if they have none.
+    """Where the configuration of plugins came from, and its digest: it may hold secrets. "" without one.
 
     `earlier` says that the recorded `options` have it of an earlier deploy.
     """
+    content = b"\n".join(plugin.configuration for plugin in plugins)
     if config := shown_config(options):
-        return f"--config {config}{', of an earlier deploy' if earlier else ''}"
-    if not any(plugin.configuration for plugin in plugins):
+        source = f"--config {config}{', of an earlier deploy' if earlier else ''}"
+    elif content.strip():
+        source = "the image's" if any(plugin.image for plugin in plugins) else "Cargo.toml's"
+    else:
         return ""
-    return "the image's" if any(plugin.image for plugin in plugins) else "the project's"
+    return f"{source}, digest {files.digest(content)[:19]}" if content.strip() else source
 
 
 def load(root: Path) -> Record | None:

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.core import files, git, records
-from scaffold.errors import ModuleError, ScaffoldError
+from scaffold.core.foreign_files import read_bytes
+from scaffold.errors import ModuleError, ProjectError, ScaffoldError
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import Record
 from scaffold.hosts.host import HOSTS
-from scaffold.hosts.options import RunOptions
+from scaffold.hosts.options import HostSettings, RunOptions
 from scaffold.hosts.plugin import Plugin
 
+_OTHERS = "`scaffold history` lists the other deploys"
 MOST = 20  # deploys that are remembered
-_MODULES = "modules"
+_MODULES, _BOOTSTRAPS = "modules", "bootstraps"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Deployed:
 
     `plugins` are as `Plugin.to_json` makes them, with modules of ours; `options` are the user's, completed.
     `commit` is the repository's, with a `+` if something had changed since. `again` is the number of the
-    deploy that a rollback brought back, or 0; `said` is what was wrong with it.
+    deploy that a rollback brought back, or 0; `said` is what was wrong with it. `bootstrap` is a copy of the
+    user's, or ""; `tls_digest` is that of the certificate and its key.
     """
 
     number: int
@@ -41,6 +44,8 @@ class Deployed:
     commit: str = ""
     again: int = 0
     said: str = ""
+    bootstrap: str = ""
+    tls_digest: str | None = None
 
     @cached_property
     def chain(self) -> list[Plugin]:
@@ -48,17 +53,21 @@ class Deployed:
         return [Plugin.from_json(dict(each)) for each in self.plugins]
 
     def check(self) -> None:
-        """Raise `ModuleError` if a module isn't there any more as it was."""
+        """Raise `ModuleError` if a module isn't there any more as it was, `ProjectError` for a bootstrap."""
         for plugin in self.chain:
             path = plugin.module.path
             if not path.is_file() or files.digest(path.read_bytes()) != plugin.module.digest:
                 message = f"the module of deploy {self.number} is gone, or was changed: {path}"
-                raise ModuleError(message, hint="`scaffold history` lists the other deploys")
+                raise ModuleError(message, hint=_OTHERS)
+        kept = Path(self.bootstrap)
+        if self.bootstrap and not (kept.is_file() and files.digest(kept.read_bytes()).endswith(kept.stem)):
+            message = f"the bootstrap of deploy {self.number} is gone, or was changed: {kept}"
+            raise ProjectError(message, hint=_OTHERS)
 
     @property
     def what(self) -> tuple[object, ...]:
         """What tells it from another deploy."""
-        return self.target, self.plugins, self.options, self.envoy_version, self.said
+        return self.target, self.plugins, self.options, self.bootstrap, self.envoy_version, self.said
 
 
 def folder(root: Path) -> Path:
@@ -107,6 +116,8 @@ def add(record: Record, plugins: Sequence[Plugin], *, again: int = 0) -> int:
         envoy_version=record.envoy_version,
         again=again,
         said=record.said,
+        bootstrap=_kept_bootstrap(record.settings, place / _BOOTSTRAPS),
+        tls_digest=record.settings.tls_digest,
     )
     made = records.parse(Deployed, json.loads(json.dumps(asdict(made))))  # as it will be read
     if before and not again and before[-1].what == made.what:
@@ -139,12 +150,29 @@ def _kept(plugin: Plugin, place: Path) -> Plugin:
     return replace(plugin, module=replace(plugin.module, path=path))
 
 
+def _kept_bootstrap(settings: HostSettings, place: Path) -> str:
+    """A copy of the user's bootstrap that stays: they may edit it. "" if there is none, or it was edited."""
+    if settings.bootstrap is None:
+        return ""
+    source = Path(settings.bootstrap)
+    content = read_bytes(source)
+    digest = files.digest(content)
+    if digest != settings.bootstrap_digest:
+        return ""
+    path = place / f"{digest.removeprefix('sha256:')}{source.suffix}"
+    if not path.exists():
+        files.private(place)
+        files.write(path, content, mode=0o600)
+    return str(path)
+
+
 def _prune(place: Path, entries: Sequence[Deployed]) -> None:
-    """Remove the oldest deploys, and modules that no other has."""
+    """Remove the oldest deploys, and modules and bootstraps that no other has."""
     for each in entries[:-MOST]:
         (place / f"{each.number}.json").unlink(missing_ok=True)
     named = {plugin["module"]["path"] for each in entries[-MOST:] for plugin in each.plugins}
-    for path in (place / _MODULES).glob("*.wasm"):
+    named |= {each.bootstrap for each in entries[-MOST:]}
+    for path in [*(place / _MODULES).glob("*.wasm"), *(place / _BOOTSTRAPS).glob("*")]:
         if str(path) not in named:
             with suppress(FileNotFoundError):
                 path.unlink()

@@ -524,6 +524,7 @@ def test_a_redirect_to_plain_text_is_refused_and_so_is_an_unknown_authority(repo
     assert distrusted.value.message.endswith("its certificate isn't trusted, or it doesn't speak TLS")
 
 
+@pytest.mark.timeout(60)  # in place of for ever
 def test_a_server_that_never_answers_is_waited_for_so_long_and_no_longer(monkeypatch):
     monkeypatch.setattr(git_module, "FETCH_SECONDS", 0.5)
     monkeypatch.setattr(zip_download, "FETCH_SECONDS", 0.5)
@@ -849,6 +850,7 @@ def test_a_compression_that_knows_no_bounds_is_refused(kind, tmp_path):
 @pytest.mark.faults(
     "R22", injected="a template's repository: ten million files in eight objects", seen="exit code 3"
 )
+@pytest.mark.timeout(60)  # ten million files would take long to write
 def test_a_bomb_of_git_trees_is_counted_before_it_is_written(tmp_path):
     """Seven trees of ten entries each stand for ten million files."""
     git(tmp_path, "init", "-q", "bomb")

@@ -12,10 +12,12 @@ from support import wasm_asm
 from support.deployments import recorded
 from support.repositories import commit
 
+from scaffold.core import files
 from scaffold.core.events import Warned, listening
-from scaffold.errors import ModuleError
+from scaffold.errors import ModuleError, ProjectError
 from scaffold.hosts.background import history
 from scaffold.hosts.background.deployments import Record
+from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
 from scaffold.wasm.module import WasmModule
 
@@ -96,6 +98,29 @@ def test_a_module_that_is_gone_or_was_changed_is_not_deployed_again(record, tmp_
     module.unlink()
     with pytest.raises(ModuleError, match="the module of deploy 1 is gone, or was changed"):
         entry.check()
+
+
+def test_a_bootstrap_is_kept_as_it_was(record, tmp_path):
+    path = tmp_path / "envoy.yaml"
+
+    def add(text: str, deployed: str) -> None:
+        path.write_text(text)
+        settings = HostSettings(bootstrap=str(path), bootstrap_digest=files.digest(deployed.encode()))
+        history.add(replace(record, settings=settings), [plugin(tmp_path)])
+
+    for text in ("one", "two"):
+        add(text, deployed=text)
+    path.write_text("three")
+    one, two = history.read(Path(record.root))
+    for each, text in ((one, "one"), (two, "two")):
+        assert Path(each.bootstrap).read_text() == text
+        assert Path(each.bootstrap).stat().st_mode & 0o777 == 0o600
+        each.check()
+    Path(one.bootstrap).write_text("two")
+    with pytest.raises(ProjectError, match="the bootstrap of deploy 1 is gone, or was changed"):
+        one.check()
+    add("three", deployed="what was edited meanwhile")
+    assert history.read(Path(record.root))[-1].bootstrap == ""
 
 
 @pytest.mark.parametrize(

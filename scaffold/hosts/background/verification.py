@@ -66,7 +66,9 @@ class Verification:
             try:
                 trial = stack.enter_context(self.trial())
             except HostError as error:
-                emit(Warned(f"not verified: another Envoy, for a request, didn't start: {error.message}"))
+                emit(
+                    Warned(f"not verified: the second Envoy, for the request, didn't start: {error.message}")
+                )
                 return
             with self._judging(trial):
                 self._send(trial)

@@ -29,6 +29,7 @@ from scaffold.core.events import (
     emit,
     prompt,
     step,
+    until_interrupted,
 )
 from scaffold.core.text import LINES
 from scaffold.errors import ScaffoldError
@@ -320,3 +321,22 @@ def test_an_interrupt_that_comes_while_a_class_is_made_is_one(capsys):
         type("Made", (), {"field": Descriptor()})
     assert ended.value.code == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+class Interrupted:
+    """A result that Ctrl-C meets while it is printed."""
+
+    def as_json(self):
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_a_line_is_printed_ends_what_may_be_ended_so():
+    def lines():
+        with until_interrupted():
+            yield Interrupted()
+            raise AssertionError("it has ended")
+
+    console.show_each(lines(), as_json=True)
+    for results in (iter([Interrupted()]), (each for each in [Interrupted()])):
+        with pytest.raises(KeyboardInterrupt):
+            console.show_each(results, as_json=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scaffold.commands.adopt.command import adopt
     from scaffold.commands.bootstrap import bootstrap
     from scaffold.commands.build import build
+    from scaffold.commands.check import check
     from scaffold.commands.ci import ci
     from scaffold.commands.clean import clean
     from scaffold.commands.deploy import deploy
@@ -57,6 +58,7 @@ OPERATIONS = {
     "doctor": "scaffold.commands.doctor.command",
     "build": "scaffold.commands.build",
     "test": "scaffold.commands.test",
+    "check": "scaffold.commands.check",
     "clean": "scaffold.commands.clean",
     "run": "scaffold.commands.run",
     "deploy": "scaffold.commands.deploy",
@@ -101,6 +103,7 @@ __all__ = [
     "adopt",
     "bootstrap",
     "build",
+    "check",
     "ci",
     "clean",
     "deploy",

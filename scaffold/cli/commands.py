@@ -28,7 +28,7 @@ _COMPLETE = "_SCAFFOLD_COMPLETE"  # the environment variable with which a shell 
 _WIDTH = 100  # columns of help at most
 _HEADINGS = {
     "Start": "new templates adopt setup doctor",
-    "Build and test": "build test clean",
+    "Build and test": "build test check clean",
     "Run and deploy": "run deploy status requests logs history rollback undeploy envoys",
     "Ship": "package push pull manifest ci login logout",
     "Look inside": "metrics admin inspect bootstrap images tags",
@@ -187,6 +187,19 @@ def test(**options: Any) -> object:
     their chain.
     """
     return scaffold.test(**options)
+
+
+@cli.command()
+@root_option
+@takes(options="BuildOptions")
+@json_option
+def check(**options: Any) -> object:
+    """Check format, lints, native tests, configuration and module, as CI does.
+
+    Every part is tried; the exit code is that of the first that failed. Cargo.lock must be there and up to
+    date.
+    """
+    return scaffold.check(**options)
 
 
 @cli.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,22 @@ from scaffold.toolchain.rustc import Toolchain
 from scaffold.wasm import check
 from scaffold.wasm.module import WasmModule
 
+_ANSWER_SECONDS = 30.0
 _SPARE = 4_000_000  # bytes: with fewer free, the full disk is the likely cause of a failure
 
 
 def build(
-    projects: Projects, options: BuildOptions, toolchains: Mapping[str, Toolchain] | None = None
+    projects: Projects,
+    options: BuildOptions,
+    toolchains: Mapping[str, Toolchain] | None = None,
+    *,
+    locked: bool = False,
 ) -> list[WasmModule]:
     """Compile plugins, with one call of cargo for those of one triple and with the same default features.
 
     `toolchains` are those that the caller has found already, by triple. cargo's output goes to the terminal
-    as cargo writes it. Raises `ToolFailed` when cargo fails.
+    as cargo writes it. Raises `ToolFailed` when cargo fails; with `locked`, it does if Cargo.lock isn't up to
+    date.
     """
     made: dict[Path, WasmModule] = {}
     for some in projects.grouped(lambda each: (each.settings.triple, each.settings.default_features)):
@@ -40,7 +46,7 @@ def build(
             triple, root=projects.root, rustc=options.rustc, yes=options.yes
         )
         with step(f"Building {called(some.all)}"):
-            paths = _cargo_build(some, tools, options)
+            paths = _cargo_build(some, tools, options, locked=locked)
             for path in paths.values() if is_release(options) else ():
                 relink.finish(path)
         made |= {project.root: _module(project, paths) for project in some}
@@ -62,14 +68,56 @@ def clean(projects: Projects) -> None:
 
 
 def run_tests(
-    projects: Projects, tools: Toolchain, options: BuildOptions, *, compile_only: bool = False
+    projects: Projects,
+    tools: Toolchain,
+    options: BuildOptions,
+    *,
+    compile_only: bool = False,
+    locked: bool = False,
 ) -> int:
-    """Run the native tests of plugins, or only compile them; returns cargo's exit code."""
+    """Run the native tests of plugins, or only compile them; returns cargo's exit code.
+
+    With `locked`, cargo fails if Cargo.lock isn't up to date.
+    """
+    last = ["--no-run"] if compile_only else ["--no-fail-fast"] if len(projects) > 1 else []
+    return _natively("test", projects, tools, options, [*["--locked"] * locked, *last])
+
+
+def check_lints(projects: Projects, tools: Toolchain, options: BuildOptions) -> int:
+    """Run clippy over the plugins and their tests, natively; a warning is an error. Returns its exit code."""
+    last = ["--locked", "--all-targets", "--", "--deny", "warnings"]
+    return _natively("clippy", projects, tools, options, last)
+
+
+def check_format(projects: Projects, tools: Toolchain) -> int:
+    """Have rustfmt say what it would change; returns its exit code."""
+    # rustfmt knows packages by their names alone
+    packages = [word for project in projects for word in ("-p", project.name)] if projects.workspace else []
+    argv = ["fmt", "--check", *packages]
+    return process.show([tools.cargo, *argv], cwd=projects.root, env=_env(projects, tools))
+
+
+def require_subcommands(tools: Toolchain, projects: Projects, names: Sequence[str]) -> None:
+    """Raise `MachineError` for a subcommand that this cargo lacks, such as `clippy`."""
+    for name in names:
+        env = _env(projects, tools)
+        asked = process.run(
+            [tools.cargo, name, "--version"], cwd=projects.root, env=env, timeout=_ANSWER_SECONDS
+        )
+        if asked.code:
+            package = {"fmt": "rustfmt", "clippy": "clippy"}[name]
+            hint = f"`rustup component add {package}`, or install the package that has `cargo-{name}`"
+            raise MachineError(f"this cargo has no `cargo {name}`: {tools.cargo}", hint=hint)
+
+
+def _natively(
+    command: str, projects: Projects, tools: Toolchain, options: BuildOptions, last: Sequence[str]
+) -> int:
+    """Run a command of cargo over plugins for this machine; returns the first exit code that isn't 0."""
     codes = []
     for some in projects.grouped(lambda each: each.settings.default_features):
         # natively by name: a crate's own .cargo/config.toml may make wasm the default, which can't run here
-        argv = ["test", *_packages(some), *_features(some, options), "--target", tools.host_triple]
-        argv += ["--no-run"] if compile_only else ["--no-fail-fast"] if len(projects) > 1 else []
+        argv = [command, *_packages(some), *_features(some, options), "--target", tools.host_triple, *last]
         codes.append(process.show([tools.cargo, *argv], cwd=projects.root, env=_env(projects, tools)))
     return next(filter(None, codes), 0)
 
@@ -119,7 +167,9 @@ def _warn_about(module: WasmModule, root: Path) -> None:
         emit(Warned(f"{name} contains the path {path}, so another machine builds a different one: {why}"))
 
 
-def _cargo_build(projects: Projects, tools: Toolchain, options: BuildOptions) -> dict[Path, Path]:
+def _cargo_build(
+    projects: Projects, tools: Toolchain, options: BuildOptions, *, locked: bool
+) -> dict[Path, Path]:
     """Build, and return each crate's module by the crate's folder, as cargo's messages name them."""
     made: dict[Path, Path] = {}
 
@@ -135,7 +185,7 @@ def _cargo_build(projects: Projects, tools: Toolchain, options: BuildOptions) ->
         folder = Path(message["manifest_path"]).parent.resolve()
         made.update((folder, Path(name)) for name in message["filenames"] if name.endswith(".wasm"))
 
-    argv = ["build", "--lib", *_packages(projects), *_features(projects, options)]
+    argv = ["build", "--lib", *["--locked"] * locked, *_packages(projects), *_features(projects, options)]
     argv += ["--target", projects.triples[0]]
     argv += ["--profile", options.profile, "--message-format", "json-render-diagnostics"]
     env = _env(projects, tools) | (relink.env() if is_release(options) else {})

@@ -100,6 +100,11 @@ def _of_each_rule(module: WasmFile, version: Version | None = None) -> list[Prob
     return list(by_rule.values())
 
 
+def fatal_problem(module: WasmFile) -> Problem | None:
+    """Why the latest Envoy doesn't load a module; None if it does."""
+    return next((each for each in _of_each_rule(module) if each.fatal), None)
+
+
 def warn_about(module: WasmModule) -> None:
     """Warn about what keeps the latest Envoy from loading a module, or looks wrong in it."""
     name = module.path.name

@@ -113,6 +113,7 @@ def test_a_command_leaves_out_no_option():
         "setup": {"rustc", "yes"},
         "doctor": {"rustc", "envoy"},
         "build": build,
+        "check": build,
         "package": build,
         "test": build | set(OF_TESTS),
         "run": build | set(supported_by(scaffold.RunOptions, "envoy")),

@@ -1,0 +1,92 @@
+"""`check`: what the generated CI's first job does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaffold.core.events import Noted, emit, step
+from scaffold.errors import ModuleError, ProjectError, ScaffoldError, TestsFailed, ToolFailed
+from scaffold.project.projects import Projects, called, projects_at
+from scaffold.toolchain import cargo
+from scaffold.toolchain.find import find
+from scaffold.toolchain.options import BuildOptions
+from scaffold.toolchain.rustc import Toolchain
+from scaffold.wasm.check import fatal_problem
+
+_LOCK = "Cargo.lock"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The parts of a check, all of which passed."""
+
+    parts: tuple[str, ...]
+
+    def summary(self) -> str:
+        """One line."""
+        return f"{', '.join(self.parts)}: all passed"
+
+
+def check(root: Path = Path(), options: BuildOptions = BuildOptions()) -> Checked:
+    """Check the format, the lints, the native tests, the configuration and the module of each plugin.
+
+    Every part is tried. Raises the error of the first that failed: `ProjectError` for the format or the
+    configuration, `ToolFailed` for lints or code that doesn't compile, `TestsFailed`, or `ModuleError` for
+    a module that Envoy doesn't load.
+    """
+    projects = projects_at(root)
+    if not (projects.top / _LOCK).exists():
+        hint = "`scaffold build` writes it; commit it, so that everyone builds with the same crates"
+        raise ProjectError(f"no {_LOCK} in {projects.top}", hint=hint)
+    triple = projects.triples[0]
+    tools = find(triple, root=projects.root, rustc=options.rustc, yes=options.yes)
+    cargo.require_subcommands(tools, projects, ("fmt", "clippy"))
+    parts: dict[str, Callable[[Projects, Toolchain, BuildOptions], None]] = {
+        "format": _check_format,
+        "lints": _check_lints,
+        "native tests": _check_tests,
+        "configuration": _check_configuration,
+        "module": _check_module,
+    }
+    failed: dict[str, ScaffoldError] = {}
+    for name, part in parts.items():
+        try:
+            with step(f"Checking {called(projects.all)}: {name}"):
+                part(projects, tools, options)
+        except ScaffoldError as error:
+            failed[name] = error
+    if failed:
+        first, *others = failed.values()
+        for name, error in failed.items() if others else ():
+            emit(Noted(f"{name}: {error.message}"))
+        raise type(first)(f"{', '.join(failed)} failed", hint=first.hint) if others else first
+    return Checked(tuple(parts))
+
+
+def _check_format(projects: Projects, tools: Toolchain, options: BuildOptions) -> None:
+    if cargo.check_format(projects, tools):
+        raise ProjectError("the code isn't formatted as rustfmt does it", hint="run `cargo fmt`")
+
+
+def _check_lints(projects: Projects, tools: Toolchain, options: BuildOptions) -> None:
+    if cargo.check_lints(projects, tools, options):
+        raise ToolFailed("clippy found something, or the code doesn't compile")
+
+
+def _check_tests(projects: Projects, tools: Toolchain, options: BuildOptions) -> None:
+    if cargo.run_tests(projects, tools, options, locked=True):
+        raise TestsFailed("native tests failed")
+
+
+def _check_configuration(projects: Projects, tools: Toolchain, options: BuildOptions) -> None:
+    for project in projects:
+        project.configured()
+
+
+def _check_module(projects: Projects, tools: Toolchain, options: BuildOptions) -> None:
+    modules = cargo.build(projects, options, toolchains={projects.triples[0]: tools}, locked=True)
+    for module in modules:
+        if problem := fatal_problem(module.file):
+            raise ModuleError(f"Envoy doesn't load {module.path.name}: {problem.message}", hint=problem.hint)

@@ -59,8 +59,8 @@ def check(root: Path = Path(), options: BuildOptions = BuildOptions()) -> Checke
             failed[name] = error
     if failed:
         first, *others = failed.values()
-        for name, error in failed.items() if others else ():
-            emit(Noted(f"{name}: {error.message}"))
+        for name, each in failed.items() if others else ():
+            emit(Noted(f"{name}: {each.message}"))
         raise type(first)(f"{', '.join(failed)} failed", hint=first.hint) if others else first
     return Checked(tuple(parts))
 

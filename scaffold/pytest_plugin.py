@@ -7,6 +7,7 @@ tests of a run; every test starts with the default configuration and the built-i
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -48,9 +49,10 @@ from scaffold.wasm.module import WasmModule
 
 Start = Callable[[Sequence[Plugin]], AbstractContextManager[hosts.Running]]
 
-# ends pytest, which prints the class's name, and its module unless that is built in: "error: …"
+_OWN = f"{Path(__file__).parent}{os.sep}"  # where our frames come from
 _PROXY = pytest.StashKey["Proxy"]()  # of a test that has one
 _MOST_LINES = 50  # of the plugin's log that a failed test shows
+# ends pytest, which prints the class's name, and its module unless that is built in: "error: …"
 _Refused = type("error", (pytest.exit.Exception,), {"__module__": "builtins"})
 
 
@@ -311,6 +313,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     while error and id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, ScaffoldError):
+            if call.when == "call":
+                _hide_our_frames(error)
             error.args = (indented(error.message),)
             error.__notes__ = [indented(note) for note in getattr(error, "__notes__", ())]
         error = error.__cause__ or error.__context__
@@ -319,6 +323,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         item.add_report_section(
             call.when, "log of the plugin", "\n".join(lines[-_MOST_LINES:]) or "  (empty)"
         )
+
+
+def _hide_our_frames(error: ScaffoldError) -> None:
+    """End an error's traceback where a test calls us, and leave out what caused it in there."""
+    entry = error.__traceback__
+    while entry and entry.tb_next:
+        if entry.tb_next.tb_frame.f_code.co_filename.startswith(_OWN):
+            entry.tb_next = error.__cause__ = None
+            error.__suppress_context__ = True
+        entry = entry.tb_next
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -82,6 +82,14 @@ class Headers(MutableMapping[str, str]):
         return [field for field in self._fields if field[0].lower() != name.lower()]
 
 
+def _parsed(body: bytes) -> Any:
+    __tracebackhide__ = True
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise ValueError(f"the body isn't JSON ({error}): {body[:100]!r}") from None
+
+
 @dataclass(frozen=True)
 class Request:
     """A request as one side saw it. `headers` keeps repeats; `target` is the path with its query.
@@ -109,7 +117,8 @@ class Request:
 
     def json(self) -> Any:
         """The body as JSON. Raises `ValueError` when it isn't JSON."""
-        return json.loads(self.body)
+        __tracebackhide__ = True
+        return _parsed(self.body)
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,8 @@ class Response:
 
     def json(self) -> Any:
         """The body as JSON. Raises `ValueError` when it isn't JSON."""
-        return json.loads(self.body)
+        __tracebackhide__ = True
+        return _parsed(self.body)
 
 
 class LogLines(tuple[str, ...]):

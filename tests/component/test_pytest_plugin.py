@@ -51,6 +51,44 @@ def test_a_report_commands_no_terminal_and_forges_no_line(tmp_path):
     assert not re.search(r"^E? ?error: forged", ran.out, re.MULTILINE)
 
 
+FRAMES = """
+from pathlib import Path
+from scaffold.hosts.upstream.control import Origin
+from scaffold.wasm.module import WasmModule
+
+
+def test_a_module():
+    WasmModule.read(Path("none.wasm"))
+
+
+def test_inside_a_block():
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        Origin(Path("none")).mark()
+
+
+def test_the_cause_is_the_tests_own():
+    try:
+        1 / 0
+    except ZeroDivisionError as error:
+        raise Exception("mine") from error
+"""
+
+
+def test_a_report_ends_where_a_test_calls_us(tmp_path):
+    (tmp_path / "test_it.py").write_text(FRAMES)
+    words = ("-m", "pytest", "-q", "-p", "scaffold.pytest_plugin", "--color=no", "--tb=long")
+    ran = run(sys.executable, *words, cwd=tmp_path)
+    assert "3 failed" in ran.out
+    for line in ("WasmModule.read", "Origin(Path", "raise Exception"):
+        assert re.search(rf"^>  +{re.escape(line)}", ran.out, re.MULTILINE)
+    assert "cannot read the module none.wasm" in ran.out
+    assert "no upstream answers at none" in ran.out
+    assert not re.search(r"scaffold/\S+\.py:\d+", ran.out)
+    assert ran.out.count("direct cause") == 1, "the test's own, and no other"
+
+
 def test_an_error_that_is_its_own_cause_ends_the_test_and_no_more(tmp_path):
     (tmp_path / "test_it.py").write_text(
         "def test_it():\n    error = ValueError('round')\n    raise error from error\n"

@@ -126,3 +126,10 @@ def test_a_crash_is_a_line():
     assert LogLines(["saw /", *panics, failed]).crash == "panicked at src/lib.rs:3:4: why"
     assert LogLines([failed, "panicked at later"]).crash == failed.partition("\n")[0]
     assert LogLines(["panicked at the thought", "failed"]).crash == ""
+
+
+def test_a_body_that_is_no_json_is_shown():
+    with pytest.raises(ValueError, match=r"the body isn't JSON \(Expecting value.*\): b'oops'"):
+        Response(body=b"oops").json()
+    with pytest.raises(ValueError, match="the body isn't JSON"):
+        Request("GET", "/", body=b"\xff").json()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from scaffold.core.events import Logged, Moved, Requested
+from scaffold.core.events import Logged, Moved, Noted, Requested, emit
 from scaffold.errors import HostError
 from scaffold.hosts.envoy import plugin_metrics
 from scaffold.hosts.envoy.access_log import WantedRequests, newest, parse
@@ -28,7 +28,7 @@ HOLD = 2.0  # seconds that a log line waits for the end of its request
 _SOON, _RARELY = 0.04, 1.0  # seconds between two readings of the metrics: for a single request, for many
 _RECENT = 1000  # requests that are remembered, to know when several were served at once
 _OLDER = 500  # entries in a row from before a moment: all others are older, too
-_COUNTS = r"^(http|tcp)\..*\.downstream_(rq|cx)_(active|completed|total)$"
+_COUNTS = r"^http\..*\.downstream_rq_(active|completed)$"
 
 
 def past(access_log: Path, log: Log, wanted: WantedRequests, *, by_name: bool = False) -> list[Requested]:
@@ -38,17 +38,17 @@ def past(access_log: Path, log: Log, wanted: WantedRequests, *, by_name: bool = 
         return []
     lines = _lines_since(log, min(served[place].time for place in chosen))
     by_request: dict[int, list[Logged]] = {}
-    for line, owner in owners_of(lines, served):
-        if owner is not None:
-            by_request.setdefault(owner, []).append(_event(line, served[owner], by_name=by_name))
+    for line, places in served_during(lines, served):
+        if len(places) == 1:
+            by_request.setdefault(places[0], []).append(_event(line, served[places[0]], by_name=by_name))
     return [replace(served[place], logs=tuple(by_request.get(place, ()))) for place in chosen]
 
 
 def with_requests(lines: Iterable[Line], access_log: Path, *, by_name: bool = False) -> Iterator[Logged]:
     """Log lines as events, with the requests to which they belong."""
     served = [*newest(access_log)][::-1]
-    for line, owner in owners_of(lines, served):
-        yield _event(line, None if owner is None else served[owner], by_name=by_name)
+    for line, places in served_during(lines, served):
+        yield _event(line, served[places[0]] if len(places) == 1 else None, by_name=by_name)
 
 
 def _event(line: Line, request: Requested | None, *, by_name: bool) -> Logged:
@@ -90,20 +90,23 @@ def in_request(line: Line) -> bool:
     return line.of_plugin and line.plugin != ""
 
 
-def owners_of(lines: Iterable[Line], served: Sequence[Requested]) -> Iterator[tuple[Line, int | None]]:
-    """Each line with the request during which it was written, if no other was being served then."""
+def served_during(lines: Iterable[Line], served: Sequence[Requested]) -> Iterator[tuple[Line, list[int]]]:
+    """Each line with the places of the requests that were being served when it was written.
+
+    A line that was written during no request has none.
+    """
     order = sorted(range(len(served)), key=lambda place: served[place].time)
     begun, serving = 0, set[int]()
     for line in lines:
         moment = line.moment if in_request(line) else None
         if moment is None:
-            yield line, None
+            yield line, []
             continue
         while begun < len(order) and served[order[begun]].time <= moment:
             serving.add(order[begun])
             begun += 1
         serving = {place for place in serving if served[place].ended >= moment}
-        yield line, next(iter(serving)) if len(serving) == 1 else None
+        yield line, list(serving)
 
 
 class _Reading(NamedTuple):
@@ -140,6 +143,8 @@ class LiveView:
         self._log_at = log.size() if log_at is None else log_at
         self._access_at = access_log.stat().st_size if access_log.exists() else 0
         self._held: deque[tuple[float, Line]] = deque()
+        self._shared: list[Line] = []  # of requests that were served at once
+        self._has_said_so = False
         self._recent: deque[Requested] = deque(maxlen=_RECENT)
         self._unread = 0  # requests since the last reading of the metrics
         self._last = self._read()
@@ -189,22 +194,28 @@ class LiveView:
         served = [*self._recent, *ended]
         self._recent.extend(ended)
         by_request: dict[int, list[Logged]] = {}
-        since = {id(line): moment for moment, line in self._held}
         held, self._held = self._held, deque()
-        for line, owner in owners_of([line for _, line in held], served):
-            if owner is None or owner < before or self._last.active:
-                self._held.append((since[id(line)], line))
+        during = served_during([line for _, line in held], served)
+        for (since, line), (_, places) in zip(held, during, strict=True):
+            if len(places) > 1 or (places and (places[0] < before or self._last.active)):
+                self._shared.append(line)
+            elif places:
+                event = _event(line, served[places[0]], by_name=self._by_name)
+                by_request.setdefault(places[0] - before, []).append(event)
             else:
-                event = _event(line, served[owner], by_name=self._by_name)
-                by_request.setdefault(owner - before, []).append(event)
+                self._held.append((since, line))
         return by_request
 
     def unowned(self, since: float = math.inf) -> Iterator[Logged]:
-        """The lines that have waited for their request since then, and wait no longer."""
+        """The lines of several requests, and those that have waited for theirs since then."""
+        lines, self._shared = self._shared, []
+        if lines and self.admin and not self._has_said_so:
+            self._has_said_so = True
+            emit(Noted("several requests were served at once: what was logged meanwhile comes by itself"))
         while self._held and self._held[0][0] < since:
-            _, line = self._held.popleft()
-            if not self._wanted.chooses:
-                yield line.event(by_name=self._by_name)
+            lines.append(self._held.popleft()[1])
+        if not self._wanted.chooses:
+            yield from (line.event(by_name=self._by_name) for line in lines)
 
     def _moved(self, now: float, ended: int) -> tuple[Moved | None, bool]:
         """What moved since the last reading, if it is time for another; whether a single request moved it."""
@@ -232,6 +243,5 @@ class LiveView:
             return _Reading(moment, Metrics(), 0, 0)
         own = {name: value for name, value in counts.items() if not name.startswith("http.admin.")}
         active = sum(value for name, value in own.items() if name.endswith("rq_active"))
-        return _Reading(
-            moment, metrics, active, sum(v for name, v in own.items() if name.endswith("rq_completed"))
-        )
+        ended = sum(value for name, value in own.items() if name.endswith("rq_completed"))
+        return _Reading(moment, metrics, active, ended)

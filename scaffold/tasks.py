@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import keyword
 import re
 import sys
 from typing import Any
@@ -121,9 +122,13 @@ def _after_dashes(context: Any, command: click.Command, name: str) -> list[str]:
 
 
 def _flag(param: click.Parameter) -> str:
-    """The name that users type, such as `all`, even if the operation's parameter has another name."""
+    """The name that users type, such as `all`, even if the operation's parameter has another name.
+
+    invoke takes `for_` for Python's word, and calls the flag `--for`.
+    """
     long = next((word for word in param.opts if word.startswith("--")), param.name or "")
-    return long.lstrip("-").replace("-", "_")
+    name = long.lstrip("-").replace("-", "_")
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def _is_positional(param: click.Parameter) -> bool:

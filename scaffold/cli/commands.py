@@ -494,13 +494,21 @@ def logout(**options: Any) -> object:
 
 @cli.command()
 @click.argument("target")
+@click.option(
+    "--for",
+    "hosts",
+    multiple=True,
+    metavar="HOST:VERSION",
+    help="Say whether this host loads it: envoy:1.33, istio:1.24, envoy-gateway:1.4, higress:2.1, gcp.",
+)
 @click.option("--remote", is_flag=True, help="Ask the registry, even if the image is in the local store.")
 @plain_http_option
 @json_option
 def inspect(**options: Any) -> object:
     """Show what a module or image contains and which hosts load it.
 
-    TARGET is a .wasm file, or an image in the local store or a registry.
+    TARGET is a .wasm file, or an image in the local store or a registry. The exit code is 6 if a host that
+    `--for` names doesn't load it.
     """
     return scaffold.inspect(**options)
 

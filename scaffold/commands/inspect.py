@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scaffold.core.text import escaped
+from scaffold.errors import UsageError
 from scaffold.hosts import source as plugins
 from scaffold.hosts.docker import image_hint
 from scaffold.oci.consumers import Consumer, Packed, consumers
@@ -16,8 +18,10 @@ from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer
 from scaffold.oci.spec import Descriptor, Manifest
 from scaffold.oci.store import Store
+from scaffold.wasm import targets
 from scaffold.wasm.module import WasmFile
 from scaffold.wasm.report import ModuleReport, report
+from scaffold.wasm.targets import Target
 
 _LONGEST = 300  # characters of an image's text that are shown; `--json` has all
 
@@ -39,6 +43,11 @@ class ImageReport:
     plugin: PluginInfo
     consumers: tuple[Consumer, ...]
     module: ModuleReport
+
+    @property
+    def exit_code(self) -> int:
+        """That of its module's report."""
+        return self.module.exit_code
 
     def summary(self) -> str:
         """A page of text: the image, what loads it, and its module."""
@@ -71,26 +80,32 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
 
 
-def inspect(target: str, *, remote: bool = False, plain_http: bool = False) -> ModuleReport | ImageReport:
+def inspect(
+    target: str, *, remote: bool = False, plain_http: bool = False, hosts: tuple[str, ...] = ()
+) -> ModuleReport | ImageReport:
     """Show what a module's file or an image contains; an image is the local one, or else the registry's.
 
-    An image from a registry isn't kept. Raises `ImageError` for an image that holds no module, `NotAPlugin`
-    for a file that isn't a wasm module.
+    An image from a registry isn't kept. The report also says whether each of `hosts`, such as "istio:1.24",
+    loads the module. Raises `ImageError` for an image that holds no module, `NotAPlugin` for a file that
+    isn't a wasm module, `UsageError` for a host that isn't known.
     """
+    asked = [targets.parse(each, "--for", UsageError) for each in hosts]
     if not remote and plugins.is_file(target):
         plugins.refuse_layout(Path(target))
-        return report(WasmFile.read(Path(target)))
+        return report(WasmFile.read(Path(target)), asked)
     reference, store = Reference.parse(target), Store()
     with image_hint.named(target):
         manifest = None if remote else store.find(reference) if reference.local else store.get(reference)
     if manifest:
-        return _report(reference, "the local images", manifest, store.blobs.open)
+        return _report(reference, "the local images", manifest, store.blobs.open, asked)
     remote_image = transfer.fetched(reference, store, plain_http=plain_http)
     with image_hint.named(target), remote_image as (manifest, ingest):
-        return _report(reference, reference.registry, manifest, ingest.open)
+        return _report(reference, reference.registry, manifest, ingest.open, asked)
 
 
-def _report(reference: Reference, place: str, manifest: Manifest, open_blob: OpenBlob) -> ImageReport:
+def _report(
+    reference: Reference, place: str, manifest: Manifest, open_blob: OpenBlob, asked: Sequence[Target]
+) -> ImageReport:
     image = unpack(manifest, reference, open_blob)
     with open_blob(manifest.config) as blob:
         system = _system(blob.read())
@@ -108,7 +123,7 @@ def _report(reference: Reference, place: str, manifest: Manifest, open_blob: Ope
         annotations=dict(manifest.annotations),
         plugin=image.info,
         consumers=consumers(packed),
-        module=report(replace(image.wasm, path=Path("module"))),
+        module=report(replace(image.wasm, path=Path("module")), asked),
     )
 
 

@@ -30,13 +30,6 @@ from scaffold.wasm.module import WasmFile
 
 _IMAGE_CONFIGS = (IMAGE_CONFIG, "application/vnd.docker.container.image.v1+json")
 _IMAGE_LAYERS = (TAR_GZIP, DOCKER_TAR_GZIP)
-# hostcalls that the documentation of Google's hosts doesn't list
-_NOT_LISTED = {
-    "proxy_http_call": "callouts",
-    "proxy_grpc_call": "callouts",
-    "proxy_grpc_stream": "callouts",
-    "proxy_set_tick_period_milliseconds": "timers",
-}
 
 
 @dataclass(frozen=True)
@@ -133,7 +126,8 @@ def _google(image: Packed) -> _Answer:
             f"it needs a single file {MODULE_NAME}, but finds {', '.join(image.files) or 'none'}",
         )
     imports = {each.name for each in image.module.imports} if image.module else set()
-    if unlisted := {feature for name, feature in _NOT_LISTED.items() if name in imports}:
+    listed = abi.facts()["hosts"]["gcp"]["unlisted"]
+    if unlisted := {feature for name, feature in listed.items() if name in imports}:
         return None, f"its documentation doesn't list {' and '.join(sorted(unlisted))}"
     return _YES
 

@@ -11,7 +11,7 @@ import difflib
 import functools
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,16 @@ _LIMIT = 20  # problems of one rule: a broken module can have a million
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a module isn't loaded, or what looks wrong where it isn't `fatal`; `hint` says what to do."""
+    """Why a module isn't loaded, or what looks wrong where it isn't `fatal`; `hint` says what to do.
+
+    `imported` is the import that it is about.
+    """
 
     rule: str
     message: str
     hint: str | None = None
     fatal: bool = True
+    imported: Extern | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,10 @@ class Host:
     callbacks: Mapping[str, str] = field(repr=False)
 
 
-def judge(module: WasmFile, version: Version) -> tuple[Problem, ...]:
+def judge(module: WasmFile, version: Version, wasi: Version | None = None) -> tuple[Problem, ...]:
     """What a version of Envoy finds wrong with a module. It loads the module unless a problem is fatal.
 
-    A later Envoy than we know counts as the latest that we know.
+    A later Envoy than we know counts as the latest that we know. A changed one has the `wasi` of another.
     """
     if module.component:
         return (
@@ -81,7 +85,7 @@ def judge(module: WasmFile, version: Version) -> tuple[Problem, ...]:
         )
     if module.abi_version is None:
         return (_no_marker(module),)
-    host = offered(Version(version[:2]), module.abi_version)
+    host = offered(Version(version[:2]), module.abi_version, wasi)
     problems: list[Problem] = []
     for rule in RULES:
         broken = list(islice(rule(module, host), _LIMIT + 1))
@@ -91,13 +95,24 @@ def judge(module: WasmFile, version: Version) -> tuple[Problem, ...]:
     return tuple(problems)
 
 
+def blamed(module: WasmFile, problem: Problem) -> Problem:
+    """A problem whose hint also says which function brings the import that it is about, if that is known."""
+    if problem.imported is None:
+        return problem
+    from scaffold.wasm import blame
+
+    found = blame.of(module, problem.imported)
+    brought = f"it comes from {found}" if found else None
+    return replace(problem, hint="; ".join(filter(None, [problem.hint, brought])) or None)
+
+
 def _of_each_rule(module: WasmFile, version: Version | None = None) -> list[Problem]:
     """One problem of each rule, for an Envoy (the latest): fatal ones, and those with a hint, first."""
-    problems = judge(module, version or Version.parse(_data()["envoy"]["last"]))
+    problems = judge(module, version or Version.parse(facts()["envoy"]["last"]))
     by_rule: dict[str, Problem] = {}
     for each in sorted(problems, key=lambda each: (not each.fatal, each.hint is None)):
         by_rule.setdefault(each.rule, each)
-    return list(by_rule.values())
+    return [blamed(module, each) for each in by_rule.values()]
 
 
 def fatal_problem(module: WasmFile) -> Problem | None:
@@ -119,9 +134,15 @@ def hint_about(modules: Iterable[WasmModule], version: Version) -> str | None:
     return next((each.hint or each.message for each in problems if each.fatal), None)
 
 
+def envoys() -> tuple[Version, ...]:
+    """The Envoys that we know, the earliest first."""
+    first, last = (Version.parse(facts()["envoy"][end]) for end in ("first", "last"))
+    return tuple(Version((1, minor)) for minor in range(first[1], last[1] + 1))
+
+
 def verdicts(module: WasmFile) -> tuple[Verdict, ...]:
     """Whether each Envoy that has the wasm filter loads a module, the latest first."""
-    changes, last = _changes(), Version.parse(_data()["envoy"]["last"])
+    changes, last = _changes(), Version.parse(facts()["envoy"]["last"])
     listed: list[Verdict] = []
     for first, following in zip(changes, [*changes[1:], Version((last[0], last[1] + 1))], strict=True):
         problems = judge(module, first)
@@ -130,12 +151,15 @@ def verdicts(module: WasmFile) -> tuple[Verdict, ...]:
         loads = not any(problem.fatal for problem in problems)
         until = Version((following[0], following[1] - 1))
         listed.append(Verdict(str(first), str(until), loads, problems))
-    return tuple(reversed(listed))
+    return tuple(
+        replace(each, problems=tuple(blamed(module, problem) for problem in each.problems))
+        for each in reversed(listed)
+    )
 
 
 def group(extern: Extern) -> str:
     """The group of an import: "hostcalls", "WASI" or "others"."""
-    data = _data()
+    data = facts()
     if extern.module in WASI and extern.name in data["wasi"]:
         return "WASI"
     return "hostcalls" if extern.module == HOSTCALLS and extern.name in data["hostcalls"] else "others"
@@ -143,7 +167,7 @@ def group(extern: Extern) -> str:
 
 def is_callback(name: str) -> bool:
     """Whether Envoy calls an export of this name while traffic flows."""
-    return name in _data()["callbacks"]
+    return name in facts()["callbacks"]
 
 
 def _no_marker(module: WasmFile) -> Problem:
@@ -170,17 +194,19 @@ def _imports(module: WasmFile, host: Host) -> Iterator[Problem]:
         if each.kind != "function":
             yield Problem("import", f"it imports the {each.kind} `{name}`, and Envoy provides none")
         elif wanted is None:
-            yield Problem("import", f"it imports `{name}`, which Envoy doesn't have", _elsewhere(each, host))
+            message = f"it imports `{name}`, which Envoy doesn't have"
+            yield Problem("import", message, _elsewhere(each, host), imported=each)
         elif wanted != each.signature:
             yield Problem(
                 "import-type",
                 f"it imports `{name}` as {readable(each.signature)}, and Envoy has {readable(wanted)}",
+                imported=each,
             )
 
 
 def _elsewhere(each: Extern, host: Host) -> str | None:
     """Who has what this Envoy lacks."""
-    data = _data()
+    data = facts()
     entry = data["wasi"].get(each.name) if each.module in WASI else None
     entry = data["hostcalls"].get(each.name) if each.module == HOSTCALLS else entry
     if entry and host.abi not in entry.get("abi", [host.abi]):
@@ -191,12 +217,14 @@ def _elsewhere(each: Extern, host: Host) -> str | None:
     for beginning, hint in data["foreign"].items():
         if each.module.startswith(beginning) or each.name.startswith(beginning):
             return str(hint)
+    if each.module in WASI:
+        return "no Envoy has it: a crate for wasm32-unknown-unknown imports nothing of WASI"
     near = difflib.get_close_matches(escaped(str(each)), host.imports, n=1, cutoff=0.75)
     return f"did you mean `{near[0]}`?" if near else None
 
 
 def _memory(module: WasmFile, host: Host) -> Iterator[Problem]:
-    limit = _data()["limits"]["memory-pages"]
+    limit = facts()["limits"]["memory-pages"]
     if host.version >= Version.parse(limit["since"]) and module.memory_pages > limit["most"]:
         pages, most = module.memory_pages, limit["most"]
         yield Problem(
@@ -232,7 +260,7 @@ def _exports(module: WasmFile, host: Host) -> Iterator[Problem]:
 
 def _looked_up(exported: Mapping[str, str], host: Host) -> dict[str, str]:
     """The exports for the setup that Envoy looks up in a module with these exports."""
-    entries = _data()["setup"]
+    entries = facts()["setup"]
     return {
         name: signature
         for name, signature in host.setup.items()
@@ -262,12 +290,12 @@ def _setup(module: WasmFile, host: Host) -> Iterator[Problem]:
 
 
 def _features(module: WasmFile, host: Host) -> Iterator[Problem]:
-    for name, since in _data()["features"].items():
-        if name in module.features and host.version < Version.parse(since):
+    for name, since in facts()["features"].items():
+        if host.version < Version.parse(since) and name in module.code.features:
             yield Problem(
                 "features",
-                f"it was compiled with {name}, and may need Envoy {since}",
-                fatal=False,
+                f"its code uses {name}, which Envoy doesn't have",
+                f"Envoy {since} and later have it",
             )
 
 
@@ -285,16 +313,17 @@ RULES: tuple[Callable[[WasmFile, Host], Iterator[Problem]], ...] = (
 
 
 @functools.cache
-def _data() -> dict[str, Any]:
+def facts() -> dict[str, Any]:
+    """The tables of check.toml."""
     return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 @functools.cache
-def offered(version: Version, abi: str) -> Host:
-    """What a version of Envoy has for plugins of an ABI."""
-    data = _data()
+def offered(version: Version, abi: str, wasi: Version | None = None) -> Host:
+    """What a version of Envoy, maybe with the WASI of another, has for plugins of an ABI."""
+    data = facts()
 
-    def table(name: str) -> dict[str, str]:
+    def table(name: str, version: Version = version) -> dict[str, str]:
         return {
             key: entry.get(abi, entry["signature"])
             for key, entry in data[name].items()
@@ -304,14 +333,16 @@ def offered(version: Version, abi: str) -> Host:
 
     imports = {f"{HOSTCALLS}.{name}": signature for name, signature in table("hostcalls").items()}
     for module in WASI:
-        imports |= {f"{module}.{name}": signature for name, signature in table("wasi").items()}
+        imports |= {
+            f"{module}.{name}": signature for name, signature in table("wasi", wasi or version).items()
+        }
     return Host(version, abi, imports, table("setup"), table("callbacks"))
 
 
 @functools.cache
 def _changes() -> list[Version]:
     """The Envoys in which something changed, the earliest first."""
-    data = _data()
+    data = facts()
     tables = (data[name] for name in ("hostcalls", "wasi", "setup", "callbacks", "limits"))
     since = {entry["since"] for table in tables for entry in table.values() if "since" in entry}
     every = {data["envoy"]["first"], *since, *data["features"].values()}

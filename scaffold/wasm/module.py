@@ -1,7 +1,8 @@
 """Read a wasm file: its sections, imports, exports, and the traces of the tools that made it.
 
-Code and data aren't looked at. Reading takes time in proportion to the file's size, and little memory beside
-its bytes. Every command that opens a module reads it here: what one calls broken, all do.
+Code is looked at when somebody asks, data never. Reading takes time in proportion to the file's size, and
+little memory beside its bytes. Every command that opens a module reads it here: what one calls broken, all
+do.
 Sources: WebAssembly core specification, 5 (binary format); WebAssembly/component-model,
 design/mvp/Binary.md; v8/v8, src/wasm/wasm-limits.h; WebAssembly/tool-conventions, ProducersSection.md and
 Linking.md (target features).
@@ -18,11 +19,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scaffold.core.files import digest
 from scaffold.core.foreign_files import open_regular, read_bytes, read_opened, remedy
 from scaffold.errors import ModuleError
 from scaffold.wasm import other_files
+from scaffold.wasm.line_table import number
+
+if TYPE_CHECKING:
+    from scaffold.wasm.code import Code
 
 MAGIC = b"\0asm"
 CORE = b"\x01\x00\x00\x00"
@@ -104,6 +110,14 @@ class Section:
     at: int
     size: int
 
+    def body(self, content: bytes) -> bytes:
+        """Its content in the bytes of the file, without the header and a custom section's name."""
+        _, at = number(content, self.at + 1)
+        if self.kind == "custom":
+            size, at = number(content, at)
+            at += size
+        return content[at : self.at + self.size]
+
 
 @dataclass(frozen=True)
 class WasmFile:
@@ -130,6 +144,7 @@ class WasmFile:
     features: tuple[str, ...] = ()
     producers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     sdk: str = "unknown"
+    content: bytes = field(default=b"", repr=False, compare=False)
 
     @classmethod
     def read(cls, path: Path) -> WasmFile:
@@ -151,6 +166,7 @@ class WasmFile:
             path=path,
             size=len(content),
             digest=digest(content),
+            content=content,
             sections=tuple(section for section, _ in parts),
             component=component,
             names_readable=_names_readable(customs.get("name", nothing)),
@@ -178,6 +194,14 @@ class WasmFile:
                 hint="does its src/lib.rs have `proxy_wasm::main!`, and does it depend on proxy-wasm 0.2?",
             )
         return self.abi_version
+
+    @cached_property
+    def code(self) -> Code:
+        """What its code says. It takes 50 ms for a MB."""
+        from scaffold.wasm.code import Code
+
+        section = next((each.body(self.content) for each in self.sections if each.kind == "code"), b"")
+        return Code.read(section, sum(each.kind == "function" for each in self.imports))
 
     @cached_property
     def callable(self) -> dict[str, str]:

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from scaffold.core.text import escaped
-from scaffold.wasm import check
+from scaffold.errors import ModuleError
+from scaffold.wasm import check, targets
 from scaffold.wasm.check import Verdict
 from scaffold.wasm.module import WasmFile
+from scaffold.wasm.targets import Target, TargetVerdict
 
 _WIDTH = 80
 _LIMIT = 60  # names or lines of a kind; `--json` shows them all
@@ -24,6 +26,12 @@ class ModuleReport:
     callbacks: tuple[str, ...]
     other_exports: tuple[str, ...]
     envoys: tuple[Verdict, ...]
+    targets: tuple[TargetVerdict, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """That of `ModuleError` if a target doesn't load it."""
+        return 0 if all(each.loads for each in self.targets) else ModuleError.exit_code
 
     def summary(self) -> str:
         """A page of text."""
@@ -33,6 +41,7 @@ class ModuleReport:
             self._exports(),
             _sections(self.module),
             self._loads(),
+            self._for(),
         )
         return "\n\n".join("\n".join(part) for part in parts if part)
 
@@ -50,16 +59,17 @@ class ModuleReport:
     def _loads(self) -> list[str]:
         lines = ["loads in (Istio, Envoy Gateway and Higress run an Envoy)"]
         for verdict in self.envoys:
-            lines.append(f"  Envoy {verdict.envoys}: {'yes' if verdict.loads else 'no'}")
-            for problem in sorted(verdict.problems, key=lambda each: not each.fatal):
-                kind = "" if problem.fatal else "warning: "
-                lines += _wrapped(kind + problem.message, 4)
-                lines += _wrapped(f"hint: {problem.hint}", 6) if problem.hint else []
+            lines += _verdict(f"Envoy {verdict.envoys}", verdict)
         return lines
 
+    def _for(self) -> list[str]:
+        if not self.targets:
+            return []
+        return ["asked for", *(line for each in self.targets for line in _verdict(each.title, each))]
 
-def report(module: WasmFile) -> ModuleReport:
-    """Report on a wasm file: a plugin, another module or a component."""
+
+def report(module: WasmFile, asked: Iterable[Target] = ()) -> ModuleReport:
+    """Report on a wasm file: a plugin, another module or a component. `asked` are hosts that may load it."""
     imports: dict[str, list[str]] = {"hostcalls": [], "WASI": [], "others": []}
     for each in module.imports:
         group = check.group(each)
@@ -71,7 +81,17 @@ def report(module: WasmFile) -> ModuleReport:
         callbacks=tuple(sorted(name for name in names if check.is_callback(name))),
         other_exports=tuple(sorted(name for name in names if not check.is_callback(name))),
         envoys=check.verdicts(module),
+        targets=tuple(targets.judge(module, target) for target in asked),
     )
+
+
+def _verdict(title: str, verdict: Verdict | TargetVerdict) -> list[str]:
+    lines = [f"  {title}: {'yes' if verdict.loads else 'no'}"]
+    for problem in sorted(verdict.problems, key=lambda each: not each.fatal):
+        kind = "" if problem.fatal else "warning: "
+        lines += _wrapped(kind + problem.message, 4)
+        lines += _wrapped(f"hint: {problem.hint}", 6) if problem.hint else []
+    return lines
 
 
 def _module(module: WasmFile) -> list[str]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from scaffold.core import files
 from scaffold.core.foreign_files import read_bytes
 from scaffold.wasm import line_table
+from scaffold.wasm.code import bodies
 from scaffold.wasm.line_table import Place, number
 from scaffold.wasm.module import WasmFile
 
@@ -29,6 +30,7 @@ _KEPT = 60  # files in the user's cache; those of older builds are removed
 _ID_DIGITS = 8
 _ABOUT_CRATES = (".debug_info", ".debug_abbrev", ".debug_str")
 _BACKTRACE = "Proxy-Wasm plugin in-VM backtrace:"
+_MARK = re.compile(rf"@([0-9a-f]{{{_ID_DIGITS}}})$")
 _ID = re.compile(rf" - \S+@([0-9a-f]{{{_ID_DIGITS}}})$", re.MULTILINE)
 _FRAME = re.compile(r"(?<=:  )0x([0-9a-f]+) - (?:unknown\(function index:(\d+)\)|(\S.*))$", re.MULTILINE)
 _HASH = re.compile(r"::h[0-9a-f]{16}$")
@@ -95,7 +97,7 @@ class Symbols:
 
     @cached_property
     def _ranges(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        return list(_bodies(self.code)), list(_bodies(self.linked))
+        return list(bodies(self.code)), list(bodies(self.linked))
 
     def name(self, function: int) -> str:
         """A function's name as its source has it."""
@@ -115,14 +117,10 @@ class Symbols:
 
 def sections(content: bytes) -> dict[str, bytes]:
     """The bodies of a module's sections; of several custom ones with the same name, the first."""
-    bodies: dict[str, bytes] = {}
+    found: dict[str, bytes] = {}
     for each in WasmFile.parse(content, Path()).sections:
-        _, at = number(content, each.at + 1)
-        if each.kind == "custom":
-            size, at = number(content, at)
-            at += size
-        bodies.setdefault(each.name, content[at : each.at + each.size])
-    return bodies
+        found.setdefault(each.name, each.body(content))
+    return found
 
 
 def stripped(content: bytes) -> bytes:
@@ -164,6 +162,19 @@ def restore(module: str, folder: Path) -> None:
             files.write(_cache() / _file(module), read_bytes(folder / _file(module)))
 
 
+def names_in(module: WasmFile) -> dict[int, str]:
+    """The functions' names that are in a module, or are kept of it; nothing if neither is so."""
+    section = next((each for each in module.sections if each.name == "name"), None)
+    if section is None or not module.names_readable:
+        return {}
+    names = dict(_names(section.body(module.content)))
+    mark = next((found for name in names.values() if (found := _MARK.search(name))), None)
+    if mark is None:
+        return names
+    symbols = _kept(mark[1])
+    return symbols.names if symbols else {}
+
+
 def explained(text: str) -> str:
     """A message of Envoy's, with names and lines in its backtrace as far as they are known."""
     if _BACKTRACE not in text:
@@ -187,6 +198,7 @@ def _frame(match: re.Match[str], symbols: Symbols | None) -> str:
     return symbols.name(function) + (f" ({where})" if where else "")
 
 
+@lru_cache(maxsize=1024)
 def readable(name: str) -> str:
     """A Rust function's name as its source has it; any other name as it is."""
     if not name.startswith(("_R", "_ZN")):
@@ -243,17 +255,6 @@ def _exported(body: bytes) -> dict[str, int]:
         if kind == 0:
             found[name] = index
     return found
-
-
-def _bodies(code: bytes) -> Iterator[tuple[int, int]]:
-    """Where each function's instructions begin and end in the body of a code section."""
-    if not code:
-        return
-    count, at = number(code, 0)
-    for _ in range(count):
-        size, begin = number(code, at)
-        at = begin + size
-        yield begin, at
 
 
 def _longer(before: bytes, linked: bytes) -> int:

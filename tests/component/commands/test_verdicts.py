@@ -1,11 +1,13 @@
 """One verdict: a module that one command calls broken is broken for all of them, alone or in an image."""
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from support import odd_modules
 from support import wasm_asm as asm
+from support.commands import entered
 from support.odd_modules import mutated
 
 import scaffold
@@ -61,6 +63,29 @@ def verdict(command, subject, called=None):
 
 def stored(content):
     Store().add(VARIANTS["compat"](content, PluginInfo("broken")), Reference.parse(IMAGE))
+
+
+@pytest.mark.parametrize("name", ["plugin.wasm", IMAGE])
+def test_inspect_ends_with_6_where_a_host_that_is_named_does_not_load_it(here, capsys, name):
+    content = odd_modules.build(odd_modules.wasi("poll_oneoff", "iiii>i"))
+    (here / "plugin.wasm").write_bytes(content)
+    stored(content)
+    assert entered(capsys, "inspect", name, "--for", "istio:1.25").code == 0
+    ran = entered(capsys, "inspect", name, "--for", "istio:1.25", "--for", "gcp", "--for", "istio:1.24")
+    assert (ran.code, ran.err) == (6, "")
+    asked = ran.out.partition("\nasked for\n")[2]
+    assert "Istio 1.25 (Envoy 1.33): yes" in asked and "Istio 1.24 (Envoy 1.32): no" in asked
+    assert "hint: Envoy 1.33 and later have it; Istio 1.25 loads it" in asked
+    ran = entered(capsys, "inspect", name, "--json", "--for", "istio:1.24")
+    report = json.loads(ran.out)
+    (verdict,) = report.get("module", {}).get("targets") or report["targets"]
+    assert (ran.code, verdict["target"], verdict["envoy"], verdict["loads"]) == (
+        6,
+        "istio:1.24",
+        "1.32",
+        False,
+    )
+    assert entered(capsys, "inspect", name, "--for", "isto:1.24").code == 2
 
 
 @pytest.mark.parametrize("kind", BROKEN)

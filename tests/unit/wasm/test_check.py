@@ -220,12 +220,29 @@ def test_every_envoy_has_a_verdict(read, content, said):
     assert envoys(read, content) == said
 
 
-def test_reference_types_are_a_doubt_where_v8_is_old(read):
-    features = asm.custom("target_features", b"\x01+" + asm.name("reference-types"))
-    newer, older = abi.verdicts(read(build(customs=[features])))
-    assert (newer.envoys, newer.loads, newer.problems) == ("1.21 to 1.40", True, ())
-    assert (older.envoys, older.loads) == ("1.17 to 1.20", True)
-    assert older.problems[0].message == "it was compiled with reference-types, and may need Envoy 1.21"
+FEATURES = asm.custom("target_features", b"\x01+" + asm.name("reference-types"))
+BY_TABLE = asm.const(0) + b"\x11\x00"  # call_indirect, without the table's number
+
+
+@pytest.mark.parametrize("customs", [[], [FEATURES]], ids=["stripped", "with the feature section"])
+@pytest.mark.parametrize(
+    ("instructions", "since"),
+    [
+        (BY_TABLE + b"\x00", "1.17"),
+        (BY_TABLE + b"\x80\x80\x80\x80\x00", "1.21"),  # as LLVM writes it since 19
+        (b"\x41\xc0\x01\xc0\x1a", "1.17"),  # i32.extend8_s
+        (asm.const(0) * 3 + b"\xfc\x0a\x00\x00", "1.17"),  # memory.copy
+        (b"\xd0\x70\x1a", "1.21"),  # ref.null
+        (asm.const(0) + b"\xfd\x0f\x1a", "1.19"),  # i8x16.splat
+        (b"\x12\x00", "1.35"),  # return_call
+    ],
+)
+def test_what_the_code_uses_decides_whether_it_is_stripped_or_not(read, instructions, since, customs):
+    plugin = asm.plugin(callbacks={"helper": (asm.signature(), instructions)})
+    newest, *older = abi.verdicts(read(plugin + b"".join(customs)))
+    assert (newest.first, newest.loads, newest.problems) == (since, True, ())
+    assert {each.loads for each in older} <= {False}
+    assert all(f"Envoy {since} and later have it" == older[0].problems[0].hint for _ in older)
 
 
 def test_an_envoy_of_tomorrow_is_taken_for_the_newest(problems):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from support import wasm_asm as asm
 
 from scaffold.wasm import symbols
+from scaffold.wasm.code import bodies
 from scaffold.wasm.line_table import lookup
 from scaffold.wasm.module import WasmFile
 from scaffold.wasm.symbols import Symbols
@@ -70,7 +71,7 @@ def test_a_backtrace_gets_names_and_lines(tmp_path):
     module = WasmFile.parse(MODULE, "a.wasm")
     code = next(each for each in module.sections if each.kind == "code")
     begin = code.at + code.size - len(symbols.sections(MODULE)["code"])
-    (_, end) = list(symbols._bodies(symbols.sections(MODULE)["code"]))[4]
+    (_, end) = list(bodies(symbols.sections(MODULE)["code"]))[4]
     table = line_table((0, 1), (5, 2), folder=b"/dep-1.0.0/src") + line_table(
         (end - 3, 41), (end - 2, 42), (end, 43)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from support.places import logged
+from support.places import get, logged
 
 import scaffold
 from scaffold.core import events
@@ -112,7 +112,7 @@ def test_an_empty_log_says_what_turns_it_on(plugin, warnings):
     (told,) = [each for each in warnings if each.startswith("the plugin has logged nothing yet")]
     call = re.search(r"`(proxy_wasm::set_log_level.*?;)`", told)
     warnings.clear()
-    scaffold.deploy(plugin(main=call[1], request=logs), run=HERE)
+    get(scaffold.deploy(plugin(main=call[1], request=logs), run=HERE).url)
     logged(root, "a request")
     warnings.clear()
     assert "a request" in [line.text for line in scaffold.logs(root)]

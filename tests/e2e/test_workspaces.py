@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.crates import touch_what_differs
+from support.places import logged
 
 import scaffold
 from scaffold.hosts.background import deployments
@@ -352,6 +353,8 @@ def test_what_was_said_of_one_plugin_is_not_said_of_those_that_came(root, run):
 def test_the_chains_log_comes_before_a_members(root, run):
     assert run(*SCAFFOLD, "deploy", "--port", 0, cwd=root / "plugins/two").returncode == 0
     assert run(*SCAFFOLD, "deploy", "--port", 0, cwd=root).returncode == 0
+    seen(scaffold.status(root)[0].url)
+    logged(root, "Got ")
     said = run(*SCAFFOLD, "logs", cwd=root)
     assert (said.returncode, "[info] one: Got " in said.stdout) == (0, True), said.stderr
     both = json.loads(run(*SCAFFOLD, "status", "--json", cwd=root).stdout)
@@ -379,7 +382,7 @@ def test_a_chain_runs_in_the_foreground_and_in_an_envoy_of_ones_own(root, run):
             if (found := re.match(r"the chain one, two answers at (http:\S+)", line))
         )
         assert '"X-Hello"' in seen(url)
-        assert child.stdout.readline().partition(" ")[2].startswith("[info] one: Got ")
+        assert any("[info] one: Got " in line for line in child.stdout)  # beside the request's own line
     finally:
         child.send_signal(signal.SIGINT)
         child.communicate(timeout=60)

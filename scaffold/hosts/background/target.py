@@ -20,7 +20,6 @@ from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import RESTART, STOP_SECONDS, Record, Status, Stopped
 from scaffold.hosts.envoy import live_view
-from scaffold.hosts.envoy.admin import Admin
 from scaffold.hosts.envoy.live_view import LiveView
 from scaffold.hosts.envoy.log import OURS, Log, Wanted
 from scaffold.hosts.envoy.run_folder import ACCESS_LOG, LOG
@@ -29,6 +28,7 @@ from scaffold.project.workspace import choices
 _HOLD = 0.2  # seconds that a line waits for its request's end, which names the request
 
 if TYPE_CHECKING:
+    from scaffold.hosts.envoy.admin import Admin
     from scaffold.hosts.envoy.run_folder import Folder
 
 
@@ -114,6 +114,8 @@ def the_one(found: Sequence[Path], first: Path, tense: str) -> Path | None:
 
 def admin_of(record: Record) -> Admin:
     """The admin interface of a deployment. Raises `TargetError` if its Envoy doesn't run."""
+    from scaffold.hosts.envoy.admin import Admin  # http.client takes a while to import
+
     if not record.alive:
         hint = "`scaffold deploy` starts it again; `scaffold logs` may say why it ended"
         raise TargetError(f"{record.name} doesn't run any more", hint=hint)

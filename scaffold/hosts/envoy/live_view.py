@@ -13,16 +13,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from scaffold.core.events import Logged, Moved, Noted, Requested, emit
 from scaffold.errors import HostError
 from scaffold.hosts.envoy import plugin_metrics
 from scaffold.hosts.envoy.access_log import WantedRequests, newest, parse
-from scaffold.hosts.envoy.admin import Admin
 from scaffold.hosts.envoy.log import Line, Log, Wanted, lines_from
 from scaffold.hosts.envoy.plugin_metrics import Metrics
+
+if TYPE_CHECKING:
+    from scaffold.hosts.envoy.admin import Admin  # http.client takes a while to import
 
 HOLD = 2.0  # seconds that a log line waits for the end of its request
 _SOON, _RARELY = 0.04, 1.0  # seconds between two readings of the metrics: for a single request, for many

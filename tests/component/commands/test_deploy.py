@@ -105,6 +105,7 @@ FOR_HOSTS = {
     "envoy_image": "envoyproxy/envoy:v1.36.4",
     "docker_args": "--init",
     "keep_host": None,
+    "changes": None,
     "tls": None,
     "tls_cert": "a.pem",
     "tls_key": "a.pem",

@@ -19,8 +19,6 @@ from scaffold.errors import TargetError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import RESTART, STOP_SECONDS, Record, Status, Stopped
-from scaffold.hosts.envoy import live_view
-from scaffold.hosts.envoy.live_view import LiveView
 from scaffold.hosts.envoy.log import OURS, Log, Wanted
 from scaffold.hosts.envoy.run_folder import ACCESS_LOG, LOG
 from scaffold.project.workspace import choices
@@ -72,8 +70,10 @@ def kept_log_lines(roots: Sequence[Path], wanted: Wanted) -> Iterator[Logged] | 
     kept = logs_of(None, roots)
     if kept is None:
         return None
+    from scaffold.hosts.envoy.live_view import with_requests  # http.client takes a while to import
+
     lines = wanted.of(kept.log.until(kept.log.size()))
-    return live_view.with_requests(lines, kept.access_log, by_name=len(roots) > 1)
+    return with_requests(lines, kept.access_log, by_name=len(roots) > 1)
 
 
 class Logs(NamedTuple):
@@ -151,10 +151,12 @@ def _restart(record: Record) -> None:
 
 
 def _lines_of(record: Record, wanted: Wanted, follow: bool) -> Iterator[Logged]:
+    from scaffold.hosts.envoy import live_view
+
     folder, by_name = _files(record), len(record.plugins) > 1
     log, access_log = Log(folder.log), folder.access_log
     at = log.size()
-    view = LiveView(log, access_log, None, fits=wanted, hold=_HOLD, by_name=by_name, log_at=at)
+    view = live_view.LiveView(log, access_log, None, fits=wanted, hold=_HOLD, by_name=by_name, log_at=at)
     yield from live_view.with_requests(wanted.of(log.until(at)), access_log, by_name=by_name)
     while follow:
         alive = record.alive

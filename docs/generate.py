@@ -57,6 +57,14 @@ SETTINGS = {  # by the field's name: what it is, and what it may be
         "the request that shows after a deploy whether the plugin works, and the statuses expected of it",
         "a table with `path`, `method`, `headers`, `body`, `statuses`; or `false`, which sends none",
     ),
+    "envoy": (
+        "the versions of Envoy that have to load the module: a build fails otherwise",
+        'a least version, such as `">=1.33"`',
+    ),
+    "targets": (
+        "the hosts that have to load the module, each with its version: a build fails otherwise",
+        'a list of `"envoy:1.33"`, `"istio:1.24"`, `"envoy-gateway:1.4"`, `"higress:2.1"` or `"gcp"`',
+    ),
     "template": ("the template that the project was made from", "a table that `scaffold new` writes"),
 }
 ENVIRONMENT = {  # in the order of the table; the first group is read by scaffold's own code

@@ -73,6 +73,8 @@ def prepare(
             plain_http=options.plain_http,
             configuration=options.configuration,
         )
+        if pin.module:
+            plugins.require_hosts(choice.root, pin.info.name, pin.module)
     else:
         pin = _unbuilt(choice)
         kubernetes.documents(target, pin, options)
@@ -191,7 +193,7 @@ def _read(
     unpacked.wasm.require_plugin()
     image = PinnedImage(reference, ManifestDigest(manifest.digest), _variant(unpacked.layout, manifest))
     content = unpacked.info.configured(configuration)
-    return Pin(unpacked.info, ModuleDigest(unpacked.wasm.digest), content, image)
+    return Pin(unpacked.info, ModuleDigest(unpacked.wasm.digest), content, image, unpacked.wasm)
 
 
 def _variant(layout: Layout, manifest: Manifest) -> str:

@@ -9,7 +9,7 @@ from scaffold.core import foreign_files, git
 from scaffold.core.events import Noted, emit, step
 from scaffold.errors import ModuleError, UsageError, choose
 from scaffold.hosts.source import choose as choose_plugin
-from scaffold.hosts.source import open_image
+from scaffold.hosts.source import open_image, require_hosts
 from scaffold.oci.plugin_info import PluginInfo, read_runtime_config
 from scaffold.oci.reference import Reference, default_name
 from scaffold.oci.spec import BLOB_LIMIT
@@ -61,7 +61,8 @@ def package(
     belong to the project, unless `root` names it; an image keeps its information about the plugin. The new
     image is named `tag`, or after the crate and its version. `runtime_config` is a file from wasme that
     holds the root ids. In the root of a workspace, every plugin gets an image. Raises `ModuleError` for a
-    module that no host would load, `UsageError` for an invalid name.
+    module that no host would load, or that one in the project's settings doesn't, `UsageError` for an
+    invalid name.
     """
     choose("variant", variant, VARIANTS)
     reference = Reference.parse(tag) if tag else None
@@ -94,6 +95,7 @@ def _open(module: str, root: Path, build: BuildOptions) -> tuple[WasmModule, Plu
     choice.check_build(build)
     if choice.image is not None:
         image = open_image(choice.image)
+        require_hosts(choice.root, image.info.name, image.module.file)
         check.warn_about(image.module)
         return image.module, replace(image.info, abi_versions=(f"v{image.module.abi_version}",))
     (source,) = choice.load(build)

@@ -20,7 +20,7 @@ from scaffold.project.cargo_toml import locate
 from scaffold.project.crate import Project
 from scaffold.project.projects import Projects, called, projects_at, projects_if_any
 from scaffold.toolchain.options import BuildOptions
-from scaffold.wasm.module import NotAPlugin, WasmModule
+from scaffold.wasm.module import NotAPlugin, WasmFile, WasmModule
 
 _MODULES_LIMIT = 512 * 2**20  # bytes of the cached modules
 _UNUSED = 30 * 86400.0  # seconds until an unused module is removed
@@ -181,12 +181,17 @@ class Choice:
         """The modules: built by cargo, from the file, or from the image, which is pulled if necessary.
 
         At a workspace's root, the modules of its chain, in the order in which they process requests.
-        Raises `ModuleError` for an image whose plugin type no host can run, and like `check_build`.
+        Raises `ModuleError` for an image whose plugin type no host can run, or a module that a host in the
+        project's settings doesn't load; and like `check_build`.
         """
         self.check_build(build)
         if self.image is not None:
-            return [_from_image(self.image)]
+            image = open_image(self.image)
+            require_hosts(self.root, image.info.name, image.module.file)
+            return [Source(image.module, image=image)]
         if self.module:
+            if self.project and self.module.path.is_relative_to(self.project.top):
+                self.project.require_hosts(self.module.file)
             return [Source(self.module, self.project)]
         from scaffold.toolchain import cargo
 
@@ -230,9 +235,14 @@ def choose(argument: str | Path | None, root: Path, options: RunOptions = RunOpt
     return choice
 
 
-def _from_image(name: str) -> Source:
-    image = open_image(name)
-    return Source(image.module, image=image)
+def require_hosts(root: Path, name: str, module: WasmFile) -> None:
+    """Raise `ModuleError` if an image's plugin is that of a project in `root` whose hosts don't load it."""
+    projects = None
+    with suppress(ProjectError):  # the image is what counts: another command tells of the project
+        projects = projects_if_any(root)
+    for project in projects or ():
+        if project.name == name:
+            project.require_hosts(module)
 
 
 def is_file(argument: str | Path) -> bool:

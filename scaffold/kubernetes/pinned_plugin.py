@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 from scaffold.core.versions import Version
@@ -12,6 +12,7 @@ from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import ImageError
 from scaffold.wasm import proxy_features as versions
+from scaffold.wasm.module import WasmFile
 
 ManifestDigest = NewType("ManifestDigest", str)  # "sha256:" and 64 hexadecimal digits, as is the other
 ModuleDigest = NewType("ModuleDigest", str)
@@ -38,13 +39,14 @@ class PinnedImage:
 class Pin:
     """A plugin to deploy: its module, and the image that contains it, if any.
 
-    `configuration` is the user's, or else the plugin's own.
+    `configuration` is the user's, or else the plugin's own; `module` is what was read of an image.
     """
 
     info: PluginInfo
     module_digest: ModuleDigest
     configuration: bytes = b""
     image: PinnedImage | None = None
+    module: WasmFile | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

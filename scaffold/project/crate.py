@@ -18,6 +18,9 @@ from scaffold.project.probe_request import Probe
 from scaffold.project.template_record import Rendered
 from scaffold.project.vm_environment import parse_variables
 from scaffold.project.workspace import Workspace, choices, inherits, strings
+from scaffold.wasm.module import WasmFile
+from scaffold.wasm.targets import at_least, hold
+from scaffold.wasm.targets import parse as parse_target
 
 TYPES = ("http", "network", "service")
 TRIPLES = ("wasm32-wasip1", "wasm32-unknown-unknown")
@@ -40,6 +43,8 @@ class Settings:
     default_features: bool = True
     clusters: Mapping[str, str] = field(default_factory=dict)  # name -> a URL, or "upstream"
     probe: Probe | None = None  # the request that shows whether a deploy works
+    envoy: str | None = None  # ">=1.33": the Envoys that have to load the module
+    targets: tuple[str, ...] = ()  # each "istio:1.24": more hosts that have to
     template: Rendered | None = None
 
 
@@ -98,6 +103,12 @@ class Project:
     def top(self) -> Path:
         """The folder with cargo's lock file and target folder."""
         return self.workspace.root if self.workspace else self.root
+
+    def require_hosts(self, module: WasmFile) -> None:
+        """Raise `ModuleError` for the first host in its settings that doesn't load a module."""
+        named, least = self.settings.targets, self.settings.envoy
+        hosts = [parse_target(each, "targets", ProjectError) for each in named]
+        hold(module, self.name, [*hosts, *(at_least(least, "envoy", ProjectError) if least else ())])
 
     @property
     def sets_timer(self) -> bool:
@@ -177,6 +188,10 @@ def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:
             table = table | {key: Probe.parse(value, where)}
         elif key == "env":
             table = table | {key: _variables(value, where)}
+        elif key == "targets":
+            table = table | {key: _strings(key, value, where, 'write `targets = ["istio:1.24", "gcp"]`')}
+            for each in value:
+                parse_target(each, f"`{key}` in {where}", ProjectError)
         elif key == "features":
             table = table | {key: _strings(key, value, where, 'write `features = ["a", "b"]`')}
         elif key == "default-features":
@@ -184,6 +199,8 @@ def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:
                 raise ProjectError(f"`{key}` in {where} is neither true nor false")
         elif not isinstance(value, str):
             raise ProjectError(f"`{key}` in {where} is not a string")
+        elif key == "envoy":
+            at_least(value, f"`{key}` in {where}", ProjectError)
     settings = Settings(**{"root_id": name, **{known[key]: value for key, value in table.items()}})
     for key, value, allowed in (
         ("type", settings.type, TYPES),

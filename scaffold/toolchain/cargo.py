@@ -37,7 +37,7 @@ def build(
 
     `toolchains` are those that the caller has found already, by triple. cargo's output goes to the terminal
     as cargo writes it. Raises `ToolFailed` when cargo fails; with `locked`, it does if Cargo.lock isn't up to
-    date.
+    date. Raises `ModuleError` for a module that a host in the settings doesn't load.
     """
     made: dict[Path, WasmModule] = {}
     for some in projects.grouped(lambda each: (each.settings.triple, each.settings.default_features)):
@@ -52,9 +52,11 @@ def build(
         made |= {project.root: _module(project, paths) for project in some}
         for project in filter(derive_schema.is_due, some):
             derive_schema.derive(project, tools, _env(projects, tools))
-    for module in made.values():
+    modules = [made[project.root] for project in projects]
+    for project, module in zip(projects, modules, strict=True):
         _warn_about(module, projects.top)
-    return [made[project.root] for project in projects]
+        project.require_hosts(module.file)
+    return modules
 
 
 def clean(projects: Projects) -> None:

@@ -150,3 +150,31 @@ def test_a_build_and_a_run_say_why_envoy_does_not_load_the_module(copy, run):
         ran = run("scaffold", *words, "--root", copy)
         assert ran.returncode == 6, ran.stderr
         assert f"hint: {hint}" in " ".join(ran.stderr.split())
+
+
+SLEEPING = """
+#[no_mangle]
+pub extern "C" fn doze() {
+    std::thread::sleep(std::time::Duration::from_millis(1))
+}
+"""
+
+
+def test_a_host_in_cargo_toml_that_does_not_load_the_module_fails_the_build(copy, run):
+    with (copy / "src/lib.rs").open("a") as source:
+        source.write(SLEEPING)
+    manifest = copy / "Cargo.toml"
+    text = manifest.read_text()
+    table = "[package.metadata.proxy-wasm]\n"
+    assert table in text
+    manifest.write_text(text.replace(table, f'{table}targets = ["istio:1.24"]\n'))
+    for words in (["build"], ["package"], ["deploy", "--port", "0"]):
+        ran = run("scaffold", *words, "--root", copy)
+        said = " ".join(ran.stderr.split())
+        assert ran.returncode == 6, said
+        assert "error: Istio 1.24 (Envoy 1.32) doesn't load hello_world, which Cargo.toml says" in said
+        assert "Envoy 1.33 and later have it; Istio 1.25 loads it; it comes from `poll_oneoff <- " in said
+        assert "<- doze`" in said
+    manifest.write_text(text.replace(table, f'{table}targets = ["istio:1.25"]\nenvoy = ">=1.33"\n'))
+    ran = run("scaffold", "build", "--root", copy)
+    assert ran.returncode == 0, ran.stderr

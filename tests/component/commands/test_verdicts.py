@@ -11,6 +11,7 @@ from support.commands import entered
 from support.odd_modules import mutated
 
 import scaffold
+from scaffold.errors import ModuleError
 from scaffold.oci.plugin_info import PluginInfo
 from scaffold.oci.reference import Reference
 from scaffold.oci.spec import ImageError
@@ -61,8 +62,8 @@ def verdict(command, subject, called=None):
     return ""
 
 
-def stored(content):
-    Store().add(VARIANTS["compat"](content, PluginInfo("broken")), Reference.parse(IMAGE))
+def stored(content, name="broken"):
+    Store().add(VARIANTS["compat"](content, PluginInfo(name)), Reference.parse(IMAGE))
 
 
 @pytest.mark.parametrize("name", ["plugin.wasm", IMAGE])
@@ -86,6 +87,41 @@ def test_inspect_ends_with_6_where_a_host_that_is_named_does_not_load_it(here, c
         False,
     )
     assert entered(capsys, "inspect", name, "--for", "isto:1.24").code == 2
+
+
+POLL = odd_modules.build(odd_modules.wasi("poll_oneoff", "iiii>i"))
+HELD = {"package", "push", "deploy", "run", "manifest", "bootstrap"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "host"),
+    [
+        ('targets = ["envoy:1.40", "istio:1.24"]', "Istio 1.24 (Envoy 1.32)"),
+        ('envoy = ">=1.32"', "Envoy 1.32"),
+    ],
+)
+def test_the_hosts_in_cargo_toml_have_to_load_what_is_shipped_and_run(here, setting, host):
+    (here / "Cargo.toml").write_text(f"{CARGO_TOML}[package.metadata.proxy-wasm]\n{setting}\n")
+    path = here / "plugin.wasm"
+    path.write_bytes(POLL)
+    stored(POLL, "hello")
+    on_files = [(FOR_FILES[name], str(path)) for name in FOR_FILES.keys() & HELD]
+    for command, subject in on_files + [(FOR_IMAGES[name], IMAGE) for name in FOR_IMAGES.keys() & HELD]:
+        with pytest.raises(ModuleError, match=r"Cargo\.toml says it has to") as caught:
+            command(subject)
+        assert caught.value.message.startswith(f"{host} doesn't load hello, ")
+        assert caught.value.exit_code == 6
+
+
+def test_the_hosts_in_cargo_toml_have_no_say_about_others(here):
+    (here / "Cargo.toml").write_text(f'{CARGO_TOML}[package.metadata.proxy-wasm]\ntargets = ["istio:1.24"]\n')
+    stored(POLL, "another")
+    scaffold.package(module=IMAGE, tag="again:1")
+    (here / "plugin.wasm").write_bytes(odd_modules.build())
+    scaffold.package(module=str(here / "plugin.wasm"))
+    outside = here.parent / "outside.wasm"
+    outside.write_bytes(POLL)
+    scaffold.package(module=str(outside))
 
 
 @pytest.mark.parametrize("kind", BROKEN)

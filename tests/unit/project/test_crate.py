@@ -199,7 +199,7 @@ def test_a_lib_that_is_no_table(crate):
 CLUSTERS = 'write `clusters = { authz = "http://host:port", beta = "upstream", users = "grpc://host:port" }`'
 KNOWN = (
     "known: type, root-id, triple, configuration, env, vm-configuration, features, default-features,"
-    " clusters, probe, template"
+    " clusters, probe, envoy, targets, template"
 )
 ENV = 'write `env = ["NAME=VALUE", "NAME"]`; without a value, a variable has the proxy\'s own'
 
@@ -215,6 +215,28 @@ ENV = 'write `env = ["NAME=VALUE", "NAME"]`; without a value, a variable has the
         ("configuration = {a = 1}", "`configuration` in {where} is not a string", None),
         ('features = "a"', "`features` in {where} is not a list of strings", 'write `features = ["a", "b"]`'),
         ('default-features = "no"', "`default-features` in {where} is neither true nor false", None),
+        ("envoy = 1.33", "`envoy` in {where} is not a string", None),
+        (
+            'envoy = "1.33"',
+            "`envoy` in {where}: `1.33` isn't a version with `>=`",
+            'write `envoy = ">=1.33"`',
+        ),
+        (
+            'envoy = ">=1.99"',
+            "`envoy` in {where}: which Envoy Envoy 1.99 runs isn't known",
+            "known: 1.17 to 1.40",
+        ),
+        (
+            'targets = "gcp"',
+            "`targets` in {where} is not a list of strings",
+            'write `targets = ["istio:1.24", "gcp"]`',
+        ),
+        (
+            'targets = ["gcp", "isto:1.24"]',
+            "`targets` in {where}: no host named `isto`",
+            "did you mean `istio`?",
+        ),
+        ('target = ["gcp"]', "unknown key `target` in {where}", "did you mean `targets`?"),
         ('env = "A=b"', "`env` in {where} is not a list of strings", ENV),
         ("env = [1]", "`env` in {where} is not a list of strings", ENV),
         ('env = ["A=b", "A"]', "`env` in {where} isn't valid: it sets a variable twice", ENV),

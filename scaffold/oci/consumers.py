@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from scaffold.core.versions import Version
 from scaffold.oci.module_layer import MODULE_NAME, Layout
 from scaffold.oci.spec import (
     BLOB_LIMIT,
@@ -90,7 +91,8 @@ def _gateway(image: Packed) -> _Answer:
         return not refusal, refusal
     if image.module.size > BLOB_LIMIT:
         return False, f"the module has {image.module.size:,} bytes, and the limit is 256 MiB"
-    verdicts = abi.verdicts(image.module)
+    oldest = versions.envoy_in(versions.LAYERS.since)  # the others' Envoys are later ones
+    verdicts = [each for each in abi.verdicts(image.module) if Version.parse(each.last) >= oldest]
     loading = [verdict.envoys for verdict in verdicts if verdict.loads]
     if not loading:
         fatal = next(problem for problem in verdicts[0].problems if problem.fatal)

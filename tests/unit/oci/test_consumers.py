@@ -173,6 +173,14 @@ def test_a_module_that_some_envoys_load_says_which(anatomy):
     assert {found[name] for name in FAMILY} == {("yes", "if its Envoy is 1.39 to 1.40")}
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "why"), [("fd_prestat_get", "ii>i", ""), ("poll_oneoff", "iiii>i", "1.33")]
+)
+def test_envoys_older_than_theirs_make_no_difference(anatomy, name, kind, why):
+    found = answers(made("oci"), anatomy(build(wasi(name, kind))), files=())
+    assert {found[each] for each in FAMILY} == {("yes", why and f"if its Envoy is {why} to 1.40")}
+
+
 def test_only_istio_has_a_place_for_network_filters(anatomy):
     found = answers(made("compat"), kind="network")
     no = ("no", "it doesn't support plugins of type network")

@@ -79,6 +79,12 @@ def module(
     return asm.module(types, functions, asm.memory(), asm.exports(*own), code, *customs)
 
 
+def using(instructions: bytes) -> bytes:
+    """A plugin with a table, and these instructions in its marker, which nobody calls."""
+    table = asm.section(4, b"\x01\x70\x00\x01")
+    return module(functions=asm.functions(0, 1) + table, code=asm.code(instructions, asm.const(0)))
+
+
 def result(kind: str) -> bytes:
     """The instructions that return 1s, which is "yes" to all that a host asks in the beginning."""
     ones = {"i": asm.const(1), "-": b""}
@@ -224,6 +230,13 @@ ODD = {
             )
         )
     ),
+    "a tail call": Odd(using(b"\x12\x00")),
+    "a reference": Odd(using(b"\xd0\x70\x1a")),
+    "a vector": Odd(using(asm.const(0) + b"\xfd\x0f\x1a")),
+    "a call through a table, as LLVM writes it": Odd(using(asm.const(0) + b"\x11\x00\x80\x80\x80\x80\x00")),
+    "memory that is copied": Odd(using(asm.const(0) * 3 + b"\xfc\x0a\x00\x00")),
+    "catching what is thrown": Odd(using(b"\x1f\x40\x01\x02\x00\x0b")),
+    "an exception of before": Odd(using(b"\x06\x40\x19\x0b")),
     "a memory by a callback's name": Odd(module(exports=(("proxy_on_tick", asm.MEMORY, 0),))),
 }
 

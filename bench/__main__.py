@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import commands, images, reload, requests, workspace
+from bench import commands, images, reload, requests, trim, workspace
 from bench.measure import BIN, Row, table
 
 BENCHES = {
@@ -18,6 +18,7 @@ BENCHES = {
         *(commands.version, commands.new, commands.build, commands.job, commands.test),
         workspace.workspace,
         requests.requests,
+        *(trim.size, trim.trim),
         *(reload.edit, reload.loss, reload.memory),
         *(images.push_pull, images.in_process, images.package, images.images),
     )

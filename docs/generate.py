@@ -40,6 +40,7 @@ SETTINGS = {  # by the field's name: what it is, and what it may be
     "triple": ("what the crate is compiled for", ", ".join(f"`{each}`" for each in TRIPLES)),
     "features": ("cargo features that every build of the plugin has, like `--features`", "a list of names"),
     "default_features": ("if `false`, builds are without the crate's default features", "`true`, `false`"),
+    "trim": ("if `false`, a release keeps the callbacks that the plugin doesn't override", "`true`, `false`"),
     "configuration": ("the plugin's default configuration", "the path of a file in the project"),
     "env": (
         "the environment variables of the plugin's VM; images and manifests don't contain them",

@@ -140,6 +140,7 @@ def doctor(**options: Any) -> object:
 @cli.command()
 @root_option
 @takes(options="BuildOptions")
+@click.option("-v", "--verbose", is_flag=True, help="Say which callbacks a release has, and why.")
 @json_option
 def build(**options: Any) -> object:
     """Compile the plugin to a wasm module.

@@ -41,6 +41,7 @@ class Settings:
     vm_configuration: str | None = None
     features: tuple[str, ...] = ()  # cargo features that every build has
     default_features: bool = True
+    trim: bool = True  # releases have only the callbacks that the plugin overrides
     clusters: Mapping[str, str] = field(default_factory=dict)  # name -> a URL, or "upstream"
     probe: Probe | None = None  # the request that shows whether a deploy works
     envoy: str | None = None  # ">=1.33": the Envoys that have to load the module
@@ -194,7 +195,7 @@ def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:
                 parse_target(each, f"`{key}` in {where}", ProjectError)
         elif key == "features":
             table = table | {key: _strings(key, value, where, 'write `features = ["a", "b"]`')}
-        elif key == "default-features":
+        elif key in ("default-features", "trim"):
             if not isinstance(value, bool):
                 raise ProjectError(f"`{key}` in {where} is neither true nor false")
         elif not isinstance(value, str):

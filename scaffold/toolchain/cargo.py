@@ -19,6 +19,7 @@ from scaffold.toolchain import derive_schema, relink, reproducible
 from scaffold.toolchain.find import find
 from scaffold.toolchain.options import BuildOptions
 from scaffold.toolchain.rustc import Toolchain
+from scaffold.toolchain.trim import Crate, crate_of
 from scaffold.wasm import check
 from scaffold.wasm.module import WasmModule
 
@@ -47,8 +48,6 @@ def build(
         )
         with step(f"Building {called(some.all)}"):
             paths = _cargo_build(some, tools, options, locked=locked)
-            for path in paths.values() if is_release(options) else ():
-                relink.finish(path)
         made |= {project.root: _module(project, paths) for project in some}
         for project in filter(derive_schema.is_due, some):
             derive_schema.derive(project, tools, _env(projects, tools))
@@ -173,7 +172,39 @@ def _cargo_build(
     projects: Projects, tools: Toolchain, options: BuildOptions, *, locked: bool
 ) -> dict[Path, Path]:
     """Build, and return each crate's module by the crate's folder, as cargo's messages name them."""
+    paths, crates = _call_cargo(projects, tools, options, locked=locked)
+    if is_release(options) and not reproducible.hindrance():
+        foreign = _not_finished(projects, paths, crates, options)
+        for path in foreign:  # so that cargo makes these anew, by way of us
+            (path.parent / "deps" / path.name).unlink(missing_ok=True)
+        if foreign:
+            paths, crates = _call_cargo(projects, tools, options, locked=locked)
+            for path in _not_finished(projects, paths, crates, options):
+                relink.give_up(path)
+    return paths
+
+
+def _not_finished(
+    projects: Projects, paths: Mapping[Path, Path], crates: Sequence[Crate], options: BuildOptions
+) -> list[Path]:
+    """Finish modules; those are left that a plain cargo has made."""
+    left = []
+    for project in projects:
+        wanted = project.settings.trim and not options.no_trim
+        lock = projects.top / "Cargo.lock"
+        build = relink.Build((project.name, project.version), crates, lock, wanted)
+        path = paths.get(project.root)
+        if path and not relink.finish(path, build):
+            left.append(path)
+    return left
+
+
+def _call_cargo(
+    projects: Projects, tools: Toolchain, options: BuildOptions, *, locked: bool
+) -> tuple[dict[Path, Path], list[Crate]]:
+    """What cargo's messages name: each crate's module by the crate's folder, and the libraries."""
     made: dict[Path, Path] = {}
+    crates: list[Crate] = []
 
     def on_line(line: str) -> None:
         try:
@@ -186,13 +217,14 @@ def _cargo_build(
             return
         folder = Path(message["manifest_path"]).parent.resolve()
         made.update((folder, Path(name)) for name in message["filenames"] if name.endswith(".wasm"))
+        crates.extend(filter(None, [crate_of(message)]))
 
     argv = ["build", "--lib", *["--locked"] * locked, *_packages(projects), *_features(projects, options)]
     argv += ["--target", projects.triples[0]]
     argv += ["--profile", options.profile, "--message-format", "json-render-diagnostics"]
     env = _env(projects, tools) | (relink.env() if is_release(options) else {})
     _cargo(argv, projects, tools, env, on_line)
-    return made
+    return made, crates
 
 
 def _cargo(

@@ -14,6 +14,7 @@ class BuildOptions:
     profile: str = option("release", "Cargo profile.", metavar="NAME")
     features: tuple[str, ...] = option((), "Cargo features, separated by commas.", metavar="LIST")
     no_default_features: bool = option(False, "Build without the crate's default features.")
+    no_trim: bool = option(False, "Keep the callbacks that the plugin doesn't override.")
     rustc: str | None = option(
         None, "Rust compiler to use.", metavar="PATH", standard="$RUSTC, or the first that compiles to wasm"
     )

@@ -44,9 +44,14 @@ case "${CARGO_CRATE_NAME:+ $* }" in
     [ -z "${SCAFFOLD_RUST_SRC-}" ] || set -- "$@" --remap-path-prefix "$SCAFFOLD_RUST_SRC"
     [ -z "${SCAFFOLD_REMAP_SCOPE-}" ] || set -- "$@" "--remap-path-scope=$SCAFFOLD_REMAP_SCOPE"
     if [ "${SCAFFOLD_LINKER-}" ]; then
-        export SCAFFOLD_REAL_LINKER=rust-lld
+        export SCAFFOLD_REAL_LINKER=rust-lld SCAFFOLD_MIR=
         for word do
-            case "$word" in linker=* | -Clinker=*) SCAFFOLD_REAL_LINKER="${word#*linker=}" ;; esac
+            case "$word" in
+            linker=* | -Clinker=*) SCAFFOLD_REAL_LINKER="${word#*linker=}" ;;
+            extra-filename=*) extra="${word#*=}" ;;
+            esac
+            [ "${before-}" != --out-dir ] || out="$word"
+            before="$word"
         done
         case "${SCAFFOLD_REAL_LINKER##*/}" in
         rust-lld | wasm-ld | wasm-ld-[0-9]* | lld | lld-[0-9]*) set -- "$@" -C "linker=$SCAFFOLD_LINKER" ;;
@@ -54,6 +59,15 @@ case "${CARGO_CRATE_NAME:+ $* }" in
         case " $* " in
         *" -C debuginfo="*) ;;
         *" -C strip=symbols "*) set -- "$@" -C debuginfo=line-tables-only ;;
+        esac
+        case "$out" in
+        *,*) ;;  # it can't be said to --emit
+        *) SCAFFOLD_MIR="$out/$CARGO_CRATE_NAME${extra-}.mir" ;;
+        esac
+        case "${SCAFFOLD_MIR:+ $* }" in
+        *libproxy_wasm-*) set -- "$@" "--emit=mir=$SCAFFOLD_MIR" ;;
+        "" | *" --cap-lints "*) ;;
+        *) set -- "$@" "--emit=mir=$SCAFFOLD_MIR" ;;
         esac
     fi ;;
 esac
@@ -71,7 +85,8 @@ def env_for(tools: Toolchain, projects: Projects) -> dict[str, str]:
     """What to add to cargo's environment for these projects; nothing where no script can be written or run.
 
     A wrapper that the user has set keeps working, between the script and rustc. If SCAFFOLD_LINKER is set,
-    too, it links modules in place of a linker for wasm, and is told which one in SCAFFOLD_REAL_LINKER.
+    too, it links modules in place of a linker for wasm, and is told which one in SCAFFOLD_REAL_LINKER; and
+    rustc writes the MIR of crates that may have callbacks, for `trim`.
     """
     wrapper = _script()
     if wrapper is None:

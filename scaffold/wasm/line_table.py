@@ -50,6 +50,17 @@ def lookup(table: bytes, address: int, folders: Mapping[int, str]) -> tuple[Plac
     return ()
 
 
+def addresses(table: bytes, end: int) -> list[int]:
+    """Where lines begin, up to the code's end; none if the table is damaged."""
+    found: set[int] = set()
+    with suppress(IndexError, ValueError):
+        for unit in _units(table, {}):
+            for rows in unit.sequences():
+                if 0 < rows[0][0] < end:  # not a function that the linker has left out
+                    found.update(address for address, _, _ in rows[:-1])
+    return sorted(found)
+
+
 class _Unit:
     """The line program of one crate, or of one file of C."""
 

@@ -21,12 +21,12 @@ from pathlib import Path
 
 from scaffold.core import files
 from scaffold.core.foreign_files import read_bytes
-from scaffold.wasm import line_table
+from scaffold.wasm import line_table, source_map
 from scaffold.wasm.code import bodies
 from scaffold.wasm.line_table import Place, number
 from scaffold.wasm.module import WasmFile
 
-_KEPT = 60  # files in the user's cache; those of older builds are removed
+_KEPT = 60  # files in a folder; those of older builds are removed
 _ID_DIGITS = 8
 _ABOUT_CRATES = (".debug_info", ".debug_abbrev", ".debug_str")
 _BACKTRACE = "Proxy-Wasm plugin in-VM backtrace:"
@@ -43,7 +43,8 @@ class Symbols:
 
     `names` are those of functions by their index, the `imported` ones first. `code` is the module's code
     section, which is at `begin`; `linked` is the same as `lines`, its line table, knows it, maybe with longer
-    numbers in it. They are empty where no lines are known. `crates` are the line table's folders.
+    numbers in it. They are empty where no lines are known. `crates` are the line table's folders. After a
+    tool that moved instructions, `positions` is a source map to `linked`, and `code` and `linked` are empty.
     """
 
     names: dict[int, str]
@@ -54,33 +55,35 @@ class Symbols:
     linked: bytes = b""
     lines: bytes = b""
     crates: Mapping[int, str] = field(default_factory=dict)
+    positions: str = ""
 
     @classmethod
-    def of(cls, linked: bytes, content: bytes) -> Symbols:
-        """What `linked` says about the stripped module `content`, which has the same functions."""
-        own, other = sections(content), sections(linked)
-        module, readable_names = (
-            WasmFile.parse(content, Path()),
-            WasmFile.parse(linked, Path()).names_readable,
-        )
-        begin = next(each.at + each.size for each in module.sections if each.kind == "code")
-        lines = other.get(".debug_line", b"")
+    def of(cls, content: bytes, *, named: bytes, linked: bytes, positions: str = "") -> Symbols:
+        """What is known about the stripped module `content`, which has the same functions as `named`.
+
+        `linked` is what has the lines: the same, or the module before a tool, with `positions` as above.
+        """
+        own, names, lines = sections(content), sections(named), sections(linked)
+        module, has_names = WasmFile.parse(content, Path()), WasmFile.parse(named, Path()).names_readable
+        table = lines.get(".debug_line", b"")
+        compared = bool(table) and not positions
         return cls(
-            names=dict(_names(other.get("name", b"") if readable_names else b"")),
+            names=dict(_names(names.get("name", b"") if has_names else b"")),
             exported=_exported(own.get("export", b"\0")),
             imported=sum(each.kind == "function" for each in module.imports),
-            begin=begin - len(own["code"]),
-            code=own["code"] if lines else b"",
-            linked=other["code"] if lines else b"",
-            lines=lines,
-            crates=line_table.crates(*(other.get(name, b"") for name in _ABOUT_CRATES)),
+            begin=code_begin(content),
+            code=own["code"] if compared else b"",
+            linked=lines["code"] if compared else b"",
+            lines=table,
+            crates=line_table.crates(*(lines.get(name, b"") for name in _ABOUT_CRATES)),
+            positions=positions if table else "",
         )
 
     def packed(self) -> bytes:
         """The bytes of a file."""
         parts = [self.code, self.linked, self.lines]
         maps = [list(each.items()) for each in (self.names, self.exported, self.crates)]
-        head = json.dumps([maps, self.imported, self.begin, *map(len, parts)])
+        head = json.dumps([maps, self.positions, self.imported, self.begin, *map(len, parts)])
         return zlib.compress(head.encode() + b"\n" + b"".join(parts), 1)
 
     @classmethod
@@ -88,10 +91,10 @@ class Symbols:
         """The reverse. Raises `ValueError` for anything else."""
         try:
             head, _, rest = zlib.decompress(record).partition(b"\n")
-            maps, imported, begin, code, linked, _ = json.loads(head)
+            maps, positions, imported, begin, code, linked, _ = json.loads(head)
             names, exported, crates = map(dict, maps)
             parts = rest[:code], rest[code : code + linked], rest[code + linked :]
-            return cls(names, exported, imported, begin, *parts, crates)
+            return cls(names, exported, imported, begin, *parts, crates, positions)
         except (zlib.error, TypeError) as error:
             raise ValueError(str(error)) from error
 
@@ -105,6 +108,9 @@ class Symbols:
 
     def places(self, function: int, offset: int) -> tuple[Place, ...]:
         """Where the instruction at an offset of the file comes from, as `line_table.lookup` says."""
+        if self.positions:
+            address = source_map.find(self.positions, offset)
+            return () if address is None else line_table.lookup(self.lines, address, self.crates)
         own, linked = self._ranges
         place, at = function - self.imported, offset - self.begin
         if not (0 <= place < len(own) == len(linked) and own[place][0] <= at < own[place][1]):
@@ -129,6 +135,24 @@ def stripped(content: bytes) -> bytes:
     return content[:8] + b"".join(content[each.at : each.at + each.size] for each in own)
 
 
+def without_lines(content: bytes) -> bytes:
+    """A module without its custom sections, except for its names."""
+    return stripped(content) + _section(0, _text("name") + sections(content).get("name", b""))
+
+
+def positions(content: bytes) -> str:
+    """A source map of a module with lines: for each offset at which a line begins, its address."""
+    bodies, begin = sections(content), code_begin(content)
+    addresses = line_table.addresses(bodies.get(".debug_line", b""), len(bodies["code"]))
+    return source_map.write((begin + address, address) for address in addresses)
+
+
+def code_begin(content: bytes) -> int:
+    """Where the body of the code section begins."""
+    section = next(each for each in WasmFile.parse(content, Path()).sections if each.kind == "code")
+    return number(content, section.at + 1)[1]
+
+
 def marked(content: bytes) -> bytes:
     """A stripped module with the names that let Envoy write backtraces."""
     exported = {index: name for name, index in _exported(sections(content).get("export", b"\0")).items()}
@@ -143,15 +167,13 @@ def id_of(content: bytes) -> str:
 
 def keep(symbols: Symbols, module: str, folder: Path) -> None:
     """Keep the symbols of the module with that id in a folder, and in the user's cache."""
-    record, cache = symbols.packed(), _cache()
-    with suppress(OSError):  # without it, a backtrace has numbers
-        folder.mkdir(exist_ok=True)
-        files.write(folder / _file(module), record)
-    with suppress(OSError):
-        files.private(cache)
-        files.write(cache / _file(module), record)
-        for old in sorted(cache.iterdir(), key=lambda path: path.stat().st_mtime_ns)[:-_KEPT]:
-            old.unlink(missing_ok=True)
+    record = symbols.packed()
+    for place in (folder, _cache()):
+        with suppress(OSError):  # without it, a backtrace has numbers
+            files.private(place)
+            files.write(place / _file(module), record)
+            for old in sorted(place.iterdir(), key=lambda path: path.stat().st_mtime_ns)[:-_KEPT]:
+                old.unlink(missing_ok=True)
 
 
 def restore(module: str, folder: Path) -> None:
@@ -181,7 +203,10 @@ def explained(text: str) -> str:
         return text
     found = _ID.search(text)
     symbols = _kept(found[1]) if found else None
-    return _FRAME.sub(lambda match: _frame(match, symbols), text)
+    try:
+        return _FRAME.sub(lambda match: _frame(match, symbols), text)
+    except (ValueError, LookupError):  # a file of names that is damaged
+        return text
 
 
 def _frame(match: re.Match[str], symbols: Symbols | None) -> str:

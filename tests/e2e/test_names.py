@@ -13,6 +13,7 @@ from scaffold.core import files
 from scaffold.wasm.module import WasmFile
 
 HERE = scaffold.RunOptions(port=0)
+UNTRIMMED = scaffold.BuildOptions(no_trim=True)
 SOURCE = """use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, LogLevel};
 proxy_wasm::main! {{
@@ -53,13 +54,13 @@ ABOVE = (
 
 @pytest.fixture(scope="module")
 def broken(crate, tmp_path_factory):
-    """A crate that panics and traps when it is asked to, built as a release."""
+    """A crate that panics and traps when it is asked to, built without wasm-opt, which would inline some."""
     root = tmp_path_factory.mktemp("broken") / "hello_world"
     shutil.copytree(crate, root, ignore=shutil.ignore_patterns("target"))
     (root / "src/lib.rs").write_text(SOURCE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CARGO_TARGET_DIR", str(root / "target"))
-        yield scaffold.build(root)
+        yield scaffold.build(root, UNTRIMMED)
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_a_copy_of_the_module_has_its_names_still(root, broken, tmp_path):
 def test_a_build_with_nothing_to_do_restores_what_the_cache_has_lost(root, broken):
     shutil.rmtree(files.cache_dir() / "names")
     project = broken.path.parents[3]
-    again = scaffold.build(project)
+    again = scaffold.build(project, UNTRIMMED)
     assert again.digest == broken.digest
     deployed = scaffold.deploy(root, module=again.path, run=HERE)
     get(deployed.url, "/trap")

@@ -199,7 +199,7 @@ def test_a_lib_that_is_no_table(crate):
 CLUSTERS = 'write `clusters = { authz = "http://host:port", beta = "upstream", users = "grpc://host:port" }`'
 KNOWN = (
     "known: type, root-id, triple, configuration, env, vm-configuration, features, default-features,"
-    " clusters, probe, envoy, targets, template"
+    " trim, clusters, probe, envoy, targets, template"
 )
 ENV = 'write `env = ["NAME=VALUE", "NAME"]`; without a value, a variable has the proxy\'s own'
 
@@ -237,6 +237,7 @@ ENV = 'write `env = ["NAME=VALUE", "NAME"]`; without a value, a variable has the
             "did you mean `istio`?",
         ),
         ('target = ["gcp"]', "unknown key `target` in {where}", "did you mean `targets`?"),
+        ('trim = "no"', "`trim` in {where} is neither true nor false", None),
         ('env = "A=b"', "`env` in {where} is not a list of strings", ENV),
         ("env = [1]", "`env` in {where} is not a list of strings", ENV),
         ('env = ["A=b", "A"]', "`env` in {where} isn't valid: it sets a variable twice", ENV),

@@ -40,6 +40,10 @@ def line_table(*rows, file=b"lib.rs", folder=b"/rustc/0123abcd/library/core/src"
     return len(unit).to_bytes(4, "little") + unit
 
 
+def of(linked):
+    return Symbols.of(MODULE, named=linked, linked=linked)
+
+
 def backtrace(module, *frames):
     id_ = symbols.id_of(module)
     numbered = "".join(f"\n  {at}:  {frame}" for at, frame in enumerate(frames))
@@ -75,7 +79,7 @@ def test_a_backtrace_gets_names_and_lines(tmp_path):
     table = line_table((0, 1), (5, 2), folder=b"/dep-1.0.0/src") + line_table(
         (end - 3, 41), (end - 2, 42), (end, 43)
     )
-    symbols.keep(Symbols.of(named(lines=table), MODULE), symbols.id_of(MODULE), tmp_path / "names")
+    symbols.keep(of(named(lines=table)), symbols.id_of(MODULE), tmp_path / "names")
     frame = f"0x{begin + end - 2:x} - unknown(function index:4)"
     shown = symbols.explained(backtrace(MODULE, frame)).splitlines()
     assert (
@@ -93,7 +97,7 @@ def test_a_backtrace_without_kept_names_keeps_its_numbers_and_loses_its_mangling
 
 @pytest.mark.parametrize("damage", [b"", b"no zlib", b"x\x9c"])
 def test_a_damaged_file_of_names_is_as_good_as_none(cache, tmp_path, damage):
-    symbols.keep(Symbols.of(named(), MODULE), symbols.id_of(MODULE), tmp_path / "names")
+    symbols.keep(of(named()), symbols.id_of(MODULE), tmp_path / "names")
     (kept,) = cache.iterdir()
     kept.write_bytes(damage)
     assert "unknown(function index:4)" in symbols.explained(
@@ -102,7 +106,7 @@ def test_a_damaged_file_of_names_is_as_good_as_none(cache, tmp_path, damage):
 
 
 def test_names_come_back_from_beside_the_module(cache, tmp_path):
-    symbols.keep(Symbols.of(named(), MODULE), symbols.id_of(MODULE), tmp_path / "names")
+    symbols.keep(of(named()), symbols.id_of(MODULE), tmp_path / "names")
     for path in cache.iterdir():
         path.unlink()
     symbols.restore(symbols.id_of(MODULE), tmp_path / "names")
@@ -113,7 +117,7 @@ def test_names_of_older_builds_go(cache, tmp_path):
     cache.mkdir(parents=True)
     for number in range(100):
         (cache / f"{number}.names").touch()
-    symbols.keep(Symbols.of(named(), MODULE), symbols.id_of(MODULE), tmp_path / "names")
+    symbols.keep(of(named()), symbols.id_of(MODULE), tmp_path / "names")
     assert len(list(cache.iterdir())) == 60
     assert (cache / f"{symbols.id_of(MODULE)}.names").stat().st_size
 
@@ -125,7 +129,7 @@ def test_what_is_no_mangled_name_stays(name):
 
 @pytest.mark.parametrize("linked", [MODULE, MODULE + asm.custom("name", b"\x01\x09\x01")])
 def test_a_module_without_names_has_its_numbers(linked):
-    assert Symbols.of(linked, MODULE).name(4) == "function 4"
+    assert of(linked).name(4) == "function 4"
 
 
 def test_an_address_has_a_line_from_a_function_s_begin_to_its_end():

@@ -160,7 +160,7 @@ def test_the_names_of_a_stripped_module_are_those_that_its_build_has_kept(read, 
     content, named = blamed(NAMES)
     stripped = symbols.marked(content)
     assert hint(read(stripped)) is None
-    symbols.keep(Symbols.of(named, content), symbols.id_of(content), tmp_path / "names")
+    symbols.keep(Symbols.of(content, named=named, linked=named), symbols.id_of(content), tmp_path / "names")
     symbols._kept.cache_clear()
     assert hint(read(stripped)) == f"it comes from {CHAIN}"
 

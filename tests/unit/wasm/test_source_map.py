@@ -1,0 +1,35 @@
+"""Places in a source map: what is written is found, and nothing else raises more than `ValueError`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scaffold.wasm import source_map
+
+
+@given(st.dictionaries(st.integers(0, 2**31), st.integers(0, 2**31)), st.integers(0, 2**31))
+def test_the_place_is_that_of_the_last_entry_before(places, offset):
+    mappings = source_map.write(sorted(places.items()))
+    before = [place for at, place in sorted(places.items()) if at <= offset]
+    assert source_map.find(mappings, offset) == (before[-1] if before else None)
+
+
+def test_an_entry_without_a_place_has_none():
+    mappings = source_map.write([(4, 100)]) + ",I"  # four further, and that is all
+    assert [source_map.find(mappings, at) for at in (3, 4, 7, 8)] == [None, 100, 100, None]
+
+
+@pytest.mark.parametrize("mappings", ["!", "A,,A", "é"])
+def test_what_is_no_source_map_is_said(mappings):
+    with pytest.raises(ValueError, match=r"isn't a digit|empty"):
+        source_map.find(mappings, 1000)
+
+
+@given(st.text())
+def test_any_text_is_read(text):
+    with suppress(ValueError):
+        source_map.find(text, 1000)

@@ -77,13 +77,13 @@ def _all_but(name: str, folder: Path) -> None:
 
 
 def main() -> None:
-    versions = [word for version in sys.argv[1:] for word in ("--envoy", version)]
     with tempfile.TemporaryDirectory() as name:
         for template in sorted(path.parent.name for path in TEMPLATES.glob("*/cookiecutter.json")):
             crate = _crate(Path(name) / template, template)
             for trimmed in ((), ("--no-trim",)):
-                run(BIN / "scaffold", "test", "--root", crate, *versions, *trimmed)
-                print(template, *(trimmed or ["trimmed"]), "passes", flush=True)
+                for version in sys.argv[1:]:
+                    run(BIN / "scaffold", "test", "--root", crate, "--envoy", version, *trimmed)
+                    print(template, version, *(trimmed or ["trimmed"]), "passes", flush=True)
 
 
 if __name__ == "__main__":

@@ -307,7 +307,8 @@ def logs(**options: Any) -> object:
 def requests(**options: Any) -> object:
     """Show each request: what the plugin changed in it and in its answer, and what it logged.
 
-    With --json each line is an object, with the time in UTC. Values of headers with secrets aren't recorded.
+    With --json each line is an object, with the time in UTC. Of headers that
+    look secret, such as authorization and cookies, only the length is recorded.
     """
     return scaffold.requests(**options)
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _LABEL = re.compile(r"(error|hint|warning):", re.IGNORECASE)
 _COMMAND = re.compile(r"(^\s*:(?=:)|##(?=\[))", re.MULTILINE)  # how a line commands GitHub's runner
-_ID = 8  # the first characters of a request's id, which are enough to find it
 _LEVEL_COLOURS = {"critical": "red", "error": "red", "warning": "yellow", "debug": "cyan", "trace": "cyan"}
 
 
@@ -295,10 +294,11 @@ def _say_last(text: str, label: str = "") -> None:
 
 
 def _say_logged(event: events.Logged) -> None:
+    from scaffold.cli.request_lines import ID
     from scaffold.core.times import shown
 
     time = "" if event.time is None else click.style(f"{shown(event.time)} ", dim=True)
-    request = click.style(f"{line(event.request)[:_ID]} ", dim=True) if event.request else ""
+    request = click.style(f"{line(event.request)[:ID]} ", dim=True) if event.request else ""
     label = (
         time + request + click.style(f"[{line(event.level)}]", fg=_LEVEL_COLOURS.get(event.level, "green"))
     )

@@ -12,7 +12,7 @@ from scaffold.core.times import shown
 
 _LEAST_PATH = 12  # columns that a path has at least
 _INDENT = "  "
-_ID = 8  # the first characters of a request's id, which are enough to find it
+ID = 8  # the first characters of a request's id, which are enough to find it
 _COLOURS = {"2": "green", "3": "cyan", "4": "yellow", "5": "red"}
 _SIGNS = {"+": "green", "-": "red", "~": "yellow"}
 
@@ -37,10 +37,10 @@ def _first(request: Requested, columns: int | None) -> str:
     time, duration = shown(request.time), _duration(request.milliseconds)
     status = "---" if request.status is None else str(request.status)
     method = line(request.method) or "connection"
-    end = f"{duration:>8} {line(request.id)[:_ID]:<{_ID}}".rstrip()
+    end = f"{duration:>8} {line(request.id)[:ID]:<{ID}}".rstrip()
     path = line(request.path) if request.method else _bytes_both_ways(request)
     if columns:
-        room = columns - len(f"{time} {status} {method:<4}  {duration:>8} ") - _ID
+        room = columns - len(f"{time} {status} {method:<4}  {duration:>8} ") - ID
         path = cut(path, max(room, _LEAST_PATH)).ljust(room)
     colour = "red" if request.status is None and request.method else _COLOURS.get(status[0])
     parts = [click.style(time, dim=True), click.style(status, fg=colour, bold=True), f"{method:<4}", path]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from scaffold.commands.deploy_targets import nothing_deployed, roots_of
@@ -45,7 +45,7 @@ def requests(
     if tail is not None and tail < 0:
         raise UsageError(f"--tail can't be {tail}", hint="0 shows none, and 10 the last ten requests")
     wanted = WantedRequests(
-        path=None if path is None else re.compile(fnmatch.translate(f"{path}*")),
+        path=None if path is None else re.compile(".*".join(map(re.escape, path.split("*")))),
         statuses=None if status is None else _statuses(status),
         failed=failed,
         slow=0.0 if slow is None else 1000 * times.duration(slow, "--slow"),
@@ -61,7 +61,8 @@ def requests(
         emit(Noted("nothing is deployed now; these are the requests of the last deployment"))
     by_name = len(record.plugins) > 1 if record else len(roots) > 1
     view = _view(record, wanted, by_name) if record and follow else None
-    found = past(logs.access_log, logs.log, wanted, by_name=by_name)
+    until = view.begun_at if view else None
+    found = past(logs.access_log, logs.log, wanted, until=until, by_name=by_name)
     return _shown(found, record, view, wanted)
 
 
@@ -71,8 +72,8 @@ def _shown(
     with until_interrupted():
         yield from found
         if not found and record and view is None:
-            fits = "no request fits" if wanted.chooses else f"no request yet; try `curl {record.url}`"
-            emit(Noted(fits))
+            none_fits = wanted.chooses or wanted.tail == 0
+            emit(Noted("no request fits" if none_fits else f"no request yet; try `curl {record.url}`"))
         if view and record:
             emit(Noted("Press Ctrl-C to stop"))
             yield from _followed(record, view)
@@ -85,6 +86,7 @@ def _followed(record: Record, view: LiveView) -> Iterator[Requested | Logged | M
         news = list(view.look())
         yield from news
         if not news and not alive:
+            yield from view.unowned()
             record = here.renewed(record)
             view.admin = Admin(here.attach(record).admin_address)
 
@@ -92,6 +94,7 @@ def _followed(record: Record, view: LiveView) -> Iterator[Requested | Logged | M
 def _view(record: Record, wanted: WantedRequests, by_name: bool) -> LiveView:
     host = here.attach(record)
     admin = Admin(host.admin_address)
+    wanted = replace(wanted, since=None, tail=None)  # whatever comes from now on
     return LiveView(host.log, host.folder.access_log, admin, wanted=wanted, by_name=by_name)
 
 

@@ -156,16 +156,28 @@ def _lines_of(record: Record, wanted: Wanted, follow: bool) -> Iterator[Logged]:
     folder, by_name = _files(record), len(record.plugins) > 1
     log, access_log = Log(folder.log), folder.access_log
     at = log.size()
-    view = live_view.LiveView(log, access_log, None, fits=wanted, hold=_HOLD, by_name=by_name, log_at=at)
     yield from live_view.with_requests(wanted.of(log.until(at)), access_log, by_name=by_name)
-    while follow:
+    if not follow:
+        return
+    view = live_view.LiveView(
+        log, access_log, _admin(record), fits=wanted, hold=_HOLD, by_name=by_name, log_at=at, says_so=False
+    )
+    while True:
         alive = record.alive
         news = [line for each in view.look() for line in _logged(each)]
         yield from sorted(news, key=lambda line: line.time or 0)
         if not news and not alive:
+            yield from view.unowned()
             record = renewed(record)
+            view.admin = _admin(record)
         if not news:
             time.sleep(0.05)
+
+
+def _admin(record: Record) -> Admin:
+    from scaffold.hosts.envoy.admin import Admin
+
+    return Admin(attach(record).admin_address)
 
 
 def _logged(event: Requested | Logged | Moved) -> Sequence[Logged]:

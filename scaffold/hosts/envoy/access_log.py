@@ -55,9 +55,9 @@ def has_failed(request: Requested) -> bool:
     return request.status is None or request.status >= 500 or bool(request.flags)
 
 
-def newest(path: Path) -> Iterator[Requested]:
-    """The requests in a log, the last one first."""
-    return filter(None, map(parse, lines_backwards(path)))
+def newest(path: Path, until: int | None = None) -> Iterator[Requested]:
+    """The requests in a log, up to a position in it, the last one first."""
+    return filter(None, map(parse, lines_backwards(path, until)))
 
 
 def parse(line: bytes) -> Requested | None:
@@ -103,7 +103,7 @@ def _text(value: str | None) -> str:
 def _changes(changes: dict[str, Any], name: str) -> Changes | None:
     lines = changes.get(name)
     if lines is None:
-        return None
+        return Changes() if name == "request" and changes.get("passed") else None
     removed: dict[str, list[str]] = {}
     added: dict[str, list[str]] = {}
     left_out = 0

@@ -30,12 +30,18 @@ HOLD = 2.0  # seconds that a log line waits for the end of its request
 _SOON, _RARELY = 0.04, 1.0  # seconds between two readings of the metrics: for a single request, for many
 _RECENT = 1000  # requests that are remembered, to know when several were served at once
 _OLDER = 500  # entries in a row from before a moment: all others are older, too
+_NOT_CLIENTS = ("http.admin.", "http.grpc ")  # our questions, and calls behind our bridge for gRPC
 _COUNTS = r"^http\..*\.downstream_rq_(active|completed)$"
 
 
-def past(access_log: Path, log: Log, wanted: WantedRequests, *, by_name: bool = False) -> list[Requested]:
-    """The requests that have ended and fit, the first that ended first, with their log lines."""
-    served, chosen = _served(access_log, wanted)
+def past(
+    access_log: Path, log: Log, wanted: WantedRequests, *, until: int | None = None, by_name: bool = False
+) -> list[Requested]:
+    """The requests that have ended and fit, the first that ended first, with their log lines.
+
+    Those after the position `until` of the access log are left out.
+    """
+    served, chosen = _served(access_log, wanted, until)
     if not chosen:
         return []
     lines = _lines_since(log, min(served[place].time for place in chosen))
@@ -58,12 +64,12 @@ def _event(line: Line, request: Requested | None, *, by_name: bool) -> Logged:
     return replace(event, request=request.id) if request else event
 
 
-def _served(access_log: Path, wanted: WantedRequests) -> tuple[list[Requested], list[int]]:
+def _served(access_log: Path, wanted: WantedRequests, until: int | None) -> tuple[list[Requested], list[int]]:
     """The requests since the first that is wanted began, in the order of their ends; which are wanted."""
     served: list[Requested] = []
     chosen: list[int] = []
     begun, older = float("inf"), 0
-    for request in newest(access_log):
+    for request in newest(access_log, until):
         is_full = wanted.tail is not None and len(chosen) >= wanted.tail
         if not is_full and wanted(request):
             chosen.append(len(served))
@@ -125,7 +131,7 @@ class LiveView:
 
     Requests come in the order in which they ended. A log line waits `hold` seconds for the end of its
     request; one that belongs to none comes alone, and so does a metric. `wanted` and `fits` choose requests
-    and lines. Without `admin` there are no metrics.
+    and lines. Without `admin` there are no metrics. With `says_so`, a note tells of requests that overlap.
     """
 
     def __init__(
@@ -139,17 +145,18 @@ class LiveView:
         hold: float = HOLD,
         by_name: bool = False,
         log_at: int | None = None,
+        says_so: bool = True,
     ) -> None:
         self._log, self._access_log, self.admin = log, access_log, admin
         self._wanted, self._fits, self._hold, self._by_name = wanted, fits, hold, by_name
+        self._says_so = says_so
         self._log_at = log.size() if log_at is None else log_at
-        self._access_at = access_log.stat().st_size if access_log.exists() else 0
+        self.begun_at = self._access_at = access_log.stat().st_size if access_log.exists() else 0
         self._held: deque[tuple[float, Line]] = deque()
         self._shared: list[Line] = []  # of requests that were served at once
-        self._has_said_so = False
         self._recent: deque[Requested] = deque(maxlen=_RECENT)
         self._unread = 0  # requests since the last reading of the metrics
-        self._last = self._read()
+        self._last = self._read() or _Reading(time.monotonic(), Metrics(), 0, 0)
 
     def look(self) -> Iterator[Requested | Logged | Moved]:
         """What has happened since the last look."""
@@ -167,7 +174,7 @@ class LiveView:
             if self._wanted(request):
                 metrics = moved.metrics if moved and is_alone else {}
                 yield replace(request, logs=tuple(by_request.get(place, ())), metrics=metrics)
-        if moved and moved.metrics and not is_alone:
+        if moved and moved.metrics and not (is_alone and ended) and not self._wanted.chooses:
             yield moved
         yield from self.unowned(now - self._hold)
 
@@ -211,9 +218,9 @@ class LiveView:
     def unowned(self, since: float = math.inf) -> Iterator[Logged]:
         """The lines of several requests, and those that have waited for theirs since then."""
         lines, self._shared = self._shared, []
-        if lines and self.admin and not self._has_said_so:
-            self._has_said_so = True
-            emit(Noted("several requests were served at once: what was logged meanwhile comes by itself"))
+        if lines and self._says_so and not self._wanted.chooses:
+            self._says_so = False
+            emit(Noted("requests overlap: the log lines of these are shown separately"))
         while self._held and self._held[0][0] < since:
             lines.append(self._held.popleft()[1])
         if not self._wanted.chooses:
@@ -222,9 +229,9 @@ class LiveView:
     def _moved(self, now: float, ended: int) -> tuple[Moved | None, bool]:
         """What moved since the last reading, if it is time for another; whether a single request moved it."""
         pause = _SOON if ended == self._unread == 1 else _RARELY
-        if not self._unread or now - self._last.moment < pause:
+        if now - self._last.moment < pause or (reading := self._read()) is None:
             return None, False
-        before, self._last = self._last, self._read()
+        before, self._last = self._last, reading
         requests, self._unread = self._unread, 0
         changes = plugin_metrics.changes(before.metrics, self._last.metrics, 0)
         metrics = {change.metric.name: change.by for change in changes}
@@ -232,18 +239,18 @@ class LiveView:
         is_alone = is_alone and not before.active and not self._last.active
         return Moved(requests, self._last.moment - before.moment, metrics), is_alone
 
-    def _read(self) -> _Reading:
-        """Read the metrics; those of an Envoy that is being restarted are empty."""
-        moment = time.monotonic()
+    def _read(self) -> _Reading | None:
+        """Read the metrics; None if Envoy doesn't answer, such as while it is being restarted."""
         if self.admin is None:
-            return _Reading(moment, Metrics(), 0, 0)
+            return None
+        moment = time.monotonic()
         try:
             metrics = plugin_metrics.read(self.admin)
             _, text = self.admin.ask(f"/stats?format=json&filter={quote(_COUNTS)}")
             counts = {each["name"]: each["value"] for each in json.loads(text)["stats"] if "name" in each}
         except (HostError, ValueError):
-            return _Reading(moment, Metrics(), 0, 0)
-        own = {name: value for name, value in counts.items() if not name.startswith("http.admin.")}
+            return None
+        own = {name: value for name, value in counts.items() if not name.startswith(_NOT_CLIENTS)}
         active = sum(value for name, value in own.items() if name.endswith("rq_active"))
         ended = sum(value for name, value in own.items() if name.endswith("rq_completed"))
         return _Reading(moment, metrics, active, ended)

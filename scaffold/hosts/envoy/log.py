@@ -134,8 +134,11 @@ def lines_since(path: Path, position: int) -> Iterator[bytes]:
         yield from lines
 
 
-def lines_backwards(path: Path) -> Iterator[bytes]:
-    """The complete lines of a log, the last one first, as they are now; those that were set aside too."""
+def lines_backwards(path: Path, until: int | None = None) -> Iterator[bytes]:
+    """The complete lines of a log, the last one first, as they are now; those that were set aside too.
+
+    With `until` only those before that position.
+    """
     with ExitStack() as stack:
         parts: list[IO[bytes]] = []
         for each in (path, set_aside(path)):
@@ -144,11 +147,13 @@ def lines_backwards(path: Path) -> Iterator[bytes]:
         if len(parts) > 1 and os.path.samestat(*(os.fstat(part.fileno()) for part in parts)):
             del parts[0]  # it was set aside in between
         for part in parts:
-            yield from _part_backwards(part)
+            yield from _part_backwards(part, until)
+            until = None
 
 
-def _part_backwards(file: IO[bytes]) -> Iterator[bytes]:
-    at = file.seek(0, os.SEEK_END)
+def _part_backwards(file: IO[bytes], until: int | None) -> Iterator[bytes]:
+    size = file.seek(0, os.SEEK_END)
+    at = size if until is None else min(size, until)
     rest = b""
     is_complete = False  # the last line may still be being written
     while at:

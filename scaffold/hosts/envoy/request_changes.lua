@@ -2,7 +2,11 @@
 -- FIRST, which is set above, says which one this is. The access log has the fields of LOGGED.
 local SEEN, LOGGED = "scaffold.seen", "scaffold"
 local MOST_LINES, LONGEST_NAME, LONGEST_LINE = 40, 100, 200
-local SECRETS = { "authorization", "cookie", "api%-key", "apikey", "token", "secret", "password" }
+-- In the names of headers whose values nobody should find in a log.
+local SECRETS = {
+  "authorization", "authentication", "x%-auth", "cookie", "session", "token", "jwt", "secret", "password",
+  "credential", "signature", "api[-_]?key", "access[-_]?key",
+}
 
 local function escaped(text)
   return (text:gsub("[^\32-\36\38-\126]", function(byte) return string.format("%%%02X", byte:byte()) end))
@@ -12,19 +16,23 @@ end
 local function snapshot(headers)
   local lines = {}
   for name, value in pairs(headers) do
-    lines[#lines + 1] = name .. ": " .. value
+    lines[#lines + 1] = name .. ": " .. value:gsub("\n", " ")
   end
   return table.concat(lines, "\n")
 end
 
 -- A line as it may be logged: short, in ASCII, and without a secret.
 local function shown(line)
-  local name, value = line:match("^(:?[^:]*): (.*)$")
+  local name, value = line:match("^(.-): (.*)$")
+  if not name then
+    name, value = line, ""
+  end
+  local is_secret = value:find("^[Bb]earer ") or value:find("^[Bb]asic ")
   for _, secret in ipairs(SECRETS) do
-    if name:lower():find(secret) then
-      value = "(" .. #value .. " bytes)"
-      break
-    end
+    is_secret = is_secret or name:lower():find(secret)
+  end
+  if is_secret then
+    value = "(" .. #value .. " bytes)"
   end
   name = name:sub(1, LONGEST_NAME)
   if #value > LONGEST_LINE then
@@ -93,6 +101,9 @@ local function count_body(handle, name)
 end
 
 function envoy_on_request(handle)
+  if not FIRST then
+    handle:streamInfo():dynamicMetadata():set(LOGGED, "passed", true)
+  end
   headers_seen(handle, "request", FIRST)
   if not FIRST then
     count_body(handle, "request_body")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.core.versions import Version
-from scaffold.hosts.envoy.resources import EXTENSIONS, HTTP_MANAGER, REQUEST_FIELD, TCP_PROXY, Config
+from scaffold.hosts.envoy.resources import EXTENSIONS, HTTP_MANAGER, TCP_PROXY, Config, access_log
 
 SINCE = Version((1, 36))  # the first Envoy that we have tried this with
 LUA = "envoy.filters.http.lua"
@@ -30,16 +30,24 @@ _FIELDS = {
 def record(bootstrap: Config, slots: set[str]) -> None:
     """Change a bootstrap that has its access log already; `slots` are the names of the plugins' filters."""
     for end in _ends(bootstrap):
-        for each in end.get("access_log") or []:
-            fields = each["typed_config"].get("log_format", {}).get("json_format", {})
-            if REQUEST_FIELD in fields:  # it is ours, and not the user's
+        for each in _each(end, "access_log"):
+            if (fields := _fields(each)) == _fields(access_log("")):  # it is ours, and not the user's
                 fields.update(_FIELDS)
+        end |= {"http_filters": _each(end, "http_filters")} if "http_filters" in end else {}
         filters = end.get("http_filters") or []
         places = [place for place, each in enumerate(filters) if each.get("name") in slots]
         if places:
             before, after = map(_filter, _NAMES)
             filters.insert(places[-1] + 1, after)
             filters.insert(places[0], before)
+
+
+def _fields(log: Config) -> Config:
+    """What a line of an access log has; empty if it isn't JSON."""
+    value: Any = log
+    for key in ("typed_config", "log_format", "json_format"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
 
 
 def _filter(name: str) -> Config:

@@ -82,6 +82,10 @@ def test_a_request_that_never_passed_the_plugins():
     assert (made.recorded, made.request, made.response) == (True, None, Changes((), 2))
 
 
+def test_one_that_passed_the_plugins_although_nothing_else_is_known_of_it():
+    assert parse(line(changes={"passed": True})).request == Changes()
+
+
 @pytest.mark.parametrize(
     "damaged",
     [

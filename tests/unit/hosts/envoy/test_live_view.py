@@ -176,3 +176,12 @@ def test_logs_that_are_set_aside_while_they_are_followed(place):
         ("one", ["in one"]),
         ("two", ["in two"]),
     ]
+
+
+def test_what_ended_while_the_view_began_comes_once(place):
+    place.end("one", 1, 2)
+    view = place.view()
+    place.end("two", 3, 4)
+    earlier = past(place.access_log, place.log, WantedRequests(), until=view.begun_at)
+    assert [each.id for each in earlier] == ["one"]
+    assert [each.id for each in view.look()] == ["two"]

@@ -48,11 +48,12 @@ def test_a_manager_without_plugins_stays_as_it_is():
 def test_our_access_log_gets_more_fields_and_the_users_own_stays():
     theirs = access_log("/theirs")
     fields = theirs["typed_config"]["log_format"]["json_format"]
-    fields.clear()
+    fields["time"] = "mine"
+    before = dict(fields)
     for end in (manager("scaffold", "router"), {"@type": TCP_PROXY}):
         end["access_log"] = [theirs, {"name": "plain", "typed_config": {}}, access_log("/ours")]
         request_changes.record(bootstrap(end), SLOTS)
-        assert fields == {}
+        assert fields == before
         ours = end["access_log"][-1]["typed_config"]["log_format"]["json_format"]
         assert "%DYNAMIC_METADATA(scaffold)%" in ours.values()
         assert ours["ended"].startswith("%EMIT_TIME(")
@@ -62,6 +63,12 @@ def test_lone_objects_are_lists_of_one():
     own = manager("scaffold", "router")
     request_changes.record(bootstrap(own, lone=True), SLOTS)
     assert names(own) == ["scaffold-before", "scaffold", "scaffold-after", "router"]
+
+
+def test_lone_filters_and_logs_are_lists_of_one_too():
+    own = {"@type": HTTP_MANAGER, "http_filters": {"name": "scaffold"}, "access_log": {"name": "plain"}}
+    request_changes.record(bootstrap(own), SLOTS)
+    assert names(own) == ["scaffold-before", "scaffold", "scaffold-after"]
 
 
 def test_a_bootstrap_without_listeners():

@@ -38,7 +38,8 @@ def rollback(number: int | None = None, root: Path = Path(), *, port: int | None
 
     with rolling_back(where, choose, port) as (deployment, entry):
         deployment.check()
-        return deployment.apply(entry.chain, probe, again=entry.number)
+        fits = not all(plugin.is_service for plugin in entry.chain)
+        return deployment.apply(entry.chain, probe if fits else None, again=entry.number)
 
 
 def _chosen(entries: Sequence[Deployed], number: int | None, record: Record | None) -> Deployed:

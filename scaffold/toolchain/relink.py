@@ -34,15 +34,16 @@ _NAMES = "names"  # the folder beside the modules
 _SCRIPT = """#!/bin/sh
 # rustc's linker for wasm, which keeps what it links in the folder MODULE.link.
 "$SCAFFOLD_REAL_LINKER" "$@" || exit
+module= before= count=0
 for word do
-    [ "${before-}" != -o ] || module="$word"
+    [ "$before" != -o ] || module="$word"
     before="$word"
 done
 keep() {
     rm -rf "$module.link" && mkdir "$module.link" && cd -P . || return
     for word in "$(command -v "$SCAFFOLD_REAL_LINKER")" "$PWD" "${SCAFFOLD_MIR-}" "$@"; do
         case "$word" in *.o | */rustc??????/*)
-            count=$((${count-0} + 1))
+            count=$((count + 1))
             cp "$word" "$module.link/$count.o" || return
             word="$module.link/$count.o" ;;
         esac
@@ -50,7 +51,7 @@ keep() {
     done >"$module.link/words"
     ln "$module" "$module.link/linked.wasm" || cp "$module" "$module.link/linked.wasm"
 }
-keep "$@" 2>/dev/null || rm -rf "$module.link"
+[ -z "$module" ] || keep "$@" 2>/dev/null || rm -rf "$module.link"
 exit 0
 """
 
@@ -151,7 +152,7 @@ def finish(module: Path, build: Build) -> bool:
     try:
         with _cargo_waits(module):
             return _finish(module, build)
-    except (ScaffoldError, OSError) as error:
+    except (ScaffoldError, OSError, ValueError, LookupError, StopIteration) as error:
         emit(Warned(f"{module.name} stays as the linker made it, with no names for backtraces: {error}"))
         return True
 

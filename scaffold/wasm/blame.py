@@ -92,7 +92,10 @@ def _crate(name: str) -> str:
 
 @lru_cache(maxsize=16)
 def _versions(folder: Path) -> dict[str, str]:
-    """The crates in the nearest Cargo.lock above a module, as Rust code names them."""
+    """The crates in the nearest Cargo.lock above a module that are there in one version only.
+
+    Their names are as Rust code has them.
+    """
     with suppress(OSError, ValueError, KeyError, TypeError):
         lock = next(
             (each / "Cargo.lock" for each in (folder, *folder.parents) if (each / "Cargo.lock").is_file()),
@@ -100,5 +103,8 @@ def _versions(folder: Path) -> dict[str, str]:
         )
         if lock:
             packages = tomllib.loads(lock.read_text(encoding="utf-8"))["package"]
-            return {each["name"].replace("-", "_"): str(each["version"]) for each in packages}
+            named: dict[str, set[str]] = {}
+            for each in packages:
+                named.setdefault(each["name"].replace("-", "_"), set()).add(str(each["version"]))
+            return {name: versions.pop() for name, versions in named.items() if len(versions) == 1}
     return {}

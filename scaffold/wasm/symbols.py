@@ -197,6 +197,7 @@ def names_in(module: WasmFile) -> dict[int, str]:
     return symbols.names if symbols else {}
 
 
+@lru_cache(maxsize=256)  # a plugin that crashes again and again says the same
 def explained(text: str) -> str:
     """A message of Envoy's, with names and lines in its backtrace as far as they are known."""
     if _BACKTRACE not in text:
@@ -205,7 +206,7 @@ def explained(text: str) -> str:
     symbols = _kept(found[1]) if found else None
     try:
         return _FRAME.sub(lambda match: _frame(match, symbols), text)
-    except (ValueError, LookupError):  # a file of names that is damaged
+    except (ValueError, LookupError, ArithmeticError):  # a file of names that is damaged
         return text
 
 

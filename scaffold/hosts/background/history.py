@@ -107,8 +107,10 @@ def add(record: Record, plugins: Sequence[Plugin], *, again: int = 0) -> int:
     root = Path(record.root)
     place = folder(root)
     before = read(root)
+    # those that another version wrote, too
+    numbers = [int(path.stem) for path in place.glob("*.json") if path.stem.isdecimal()]
     made = Deployed(
-        number=before[-1].number + 1 if before else 1,
+        number=max(numbers, default=0) + 1,
         since=record.since,
         target=record.target,
         plugins=[_kept(plugin, place / _MODULES).to_json() for plugin in plugins],

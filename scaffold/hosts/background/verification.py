@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 
 from scaffold.core.events import Noted, Warned, emit
-from scaffold.errors import HostError, TargetError
+from scaffold.errors import HostError, ModuleError, ScaffoldError, TargetError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.envoy.running import died
 from scaffold.hosts.exchange import BAD_ARGUMENT, Exchange, Headers, LogLines, Request
@@ -65,10 +65,10 @@ class Verification:
         with ExitStack() as stack:
             try:
                 trial = stack.enter_context(self.trial())
-            except HostError as error:
-                emit(
-                    Warned(f"not verified: the second Envoy, for the request, didn't start: {error.message}")
-                )
+            except ModuleError:  # it doesn't load, and can't stay
+                raise
+            except (ScaffoldError, OSError) as error:
+                emit(Warned(f"not verified: the second Envoy, for the request, didn't start: {error}"))
                 return
             with self._judging(trial):
                 self._send(trial)

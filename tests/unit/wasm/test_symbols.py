@@ -56,6 +56,7 @@ def backtrace(module, *frames):
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     symbols._kept.cache_clear()
+    symbols.explained.cache_clear()
     return tmp_path / "cache/proxy-wasm-scaffold/names"
 
 

@@ -42,7 +42,7 @@ def lookup(table: bytes, address: int, folders: Mapping[int, str]) -> tuple[Plac
     If the instruction was inlined from another file, the last line before it of the function's own file is
     second. `folders` are those of `crates`.
     """
-    with suppress(IndexError, ValueError):  # damaged, or of a later version
+    with suppress(LookupError, ValueError, ArithmeticError):  # damaged, or of a later version
         for unit in _units(table, folders):
             for rows in unit.sequences():
                 if rows[0][0] <= address < rows[-1][0]:

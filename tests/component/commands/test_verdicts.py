@@ -116,12 +116,12 @@ def test_the_hosts_in_cargo_toml_have_to_load_what_is_shipped_and_run(here, sett
 def test_the_hosts_in_cargo_toml_have_no_say_about_others(here):
     (here / "Cargo.toml").write_text(f'{CARGO_TOML}[package.metadata.proxy-wasm]\ntargets = ["istio:1.24"]\n')
     stored(POLL, "another")
-    scaffold.package(module=IMAGE, tag="again:1")
+    assert scaffold.package(module=IMAGE, tag="again:1").reference
     (here / "plugin.wasm").write_bytes(odd_modules.build())
-    scaffold.package(module=str(here / "plugin.wasm"))
+    assert scaffold.package(module=str(here / "plugin.wasm")).reference
     outside = here.parent / "outside.wasm"
     outside.write_bytes(POLL)
-    scaffold.package(module=str(outside))
+    assert scaffold.package(module=str(outside)).reference
 
 
 @pytest.mark.parametrize("kind", BROKEN)

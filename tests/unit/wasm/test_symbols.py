@@ -141,8 +141,9 @@ def test_an_address_has_a_line_from_a_function_s_begin_to_its_end():
 
 @given(st.binary(max_size=200))
 def test_a_damaged_line_table_knows_nothing(table):
-    lookup(table, 5, {})
-    lookup(line_table((0, 1), (8, 2))[: len(table)] + table, 5, {})
+    whole = line_table((0, 1), (8, 2))
+    assert lookup(table, 5, {}) == ()
+    assert len(lookup(whole[: len(table)] + table, 5, {})) < 3
 
 
 def padded(value):

@@ -72,5 +72,7 @@ def test_lone_filters_and_logs_are_lists_of_one_too():
 
 
 def test_a_bootstrap_without_listeners():
-    request_changes.record({}, SLOTS)
-    request_changes.record({"static_resources": None}, SLOTS)
+    for given in ({}, {"static_resources": None}):
+        before = copy.deepcopy(given)
+        request_changes.record(given, SLOTS)
+        assert given == before

@@ -17,6 +17,7 @@ from scaffold.hosts.background.deployments import Record
 from scaffold.hosts.envoy.access_log import WantedRequests
 from scaffold.hosts.envoy.admin import Admin
 from scaffold.hosts.envoy.live_view import LiveView, past
+from scaffold.hosts.envoy.log import Logs
 
 _PAUSE = 0.05  # seconds between two looks
 _STATUS = re.compile(r"[1-5]([0-9]{2}|xx)")
@@ -62,7 +63,7 @@ def requests(
     by_name = len(record.plugins) > 1 if record else len(roots) > 1
     view = _view(record, wanted, by_name) if record and follow else None
     until = view.begun_at if view else None
-    found = past(logs.access_log, logs.log, wanted, until=until, by_name=by_name)
+    found = past(logs, wanted, until=until, by_name=by_name)
     return _shown(found, record, view, wanted)
 
 
@@ -95,7 +96,7 @@ def _view(record: Record, wanted: WantedRequests, by_name: bool) -> LiveView:
     host = here.attach(record)
     admin = Admin(host.admin_address)
     wanted = replace(wanted, since=None, tail=None)  # whatever comes from now on
-    return LiveView(host.log, host.folder.access_log, admin, wanted=wanted, by_name=by_name)
+    return LiveView(Logs(host.log, host.folder.access_log), admin, wanted=wanted, by_name=by_name)
 
 
 def _statuses(text: str) -> re.Pattern[str]:

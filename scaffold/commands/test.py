@@ -173,10 +173,7 @@ def test(
     hosts = _hosts(host, run, deployed)
     if deployed:
         _check_deployed(projects)
-    for project in projects:  # pytest's process tells nobody
-        source_warnings.warn_of_type(project)
-        if not (deployed or run.bootstrap):
-            source_warnings.warn_of_clusters(project)
+    _warn(projects, clusters=not (deployed or run.bootstrap))
     triple = projects.triples[0]
     tools = find(triple, root=projects.root, rustc=build.rustc, yes=build.yes)
     with step(f"Testing {called(projects.all)} natively"):
@@ -188,6 +185,14 @@ def test(
         return _in_turn(jobs(parts, hosts, arguments, junitxml))
     parts = _parts(projects, modules, deployed=deployed)
     return _in_parallel(jobs(parts, hosts, arguments, junitxml, by_name=True), some=keyword is not None)
+
+
+def _warn(projects: Projects, *, clusters: bool) -> None:
+    """Warn of what the sources show; pytest's process, which runs the plugins, tells nobody."""
+    for project in projects:
+        source_warnings.warn_of_type(project)
+        if clusters:
+            source_warnings.warn_of_clusters(project)
 
 
 def _native(projects: Projects, tools: Toolchain, options: BuildOptions) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from scaffold.core import files, process
 from scaffold.core.collected_errors import Failures
@@ -19,7 +19,7 @@ from scaffold.errors import TargetError, UsageError
 from scaffold.hosts import host as hosts
 from scaffold.hosts.background import deployments
 from scaffold.hosts.background.deployments import RESTART, STOP_SECONDS, Record, Status, Stopped
-from scaffold.hosts.envoy.log import OURS, Log, Wanted
+from scaffold.hosts.envoy.log import OURS, Log, Logs, Wanted
 from scaffold.hosts.envoy.run_folder import ACCESS_LOG, LOG
 from scaffold.project.workspace import choices
 
@@ -74,13 +74,6 @@ def kept_log_lines(roots: Sequence[Path], wanted: Wanted) -> Iterator[Logged] | 
 
     lines = wanted.of(kept.log.until(kept.log.size()))
     return with_requests(lines, kept.access_log, by_name=len(roots) > 1)
-
-
-class Logs(NamedTuple):
-    """The logs of a deployment."""
-
-    log: Log
-    access_log: Path
 
 
 def logs_of(record: Record | None, roots: Sequence[Path]) -> Logs | None:
@@ -160,7 +153,13 @@ def _lines_of(record: Record, wanted: Wanted, follow: bool) -> Iterator[Logged]:
     if not follow:
         return
     view = live_view.LiveView(
-        log, access_log, _admin(record), fits=wanted, hold=_HOLD, by_name=by_name, log_at=at, says_so=False
+        Logs(log, access_log),
+        _admin(record),
+        fits=wanted,
+        hold=_HOLD,
+        by_name=by_name,
+        log_at=at,
+        says_so=False,
     )
     while True:
         alive = record.alive

@@ -20,7 +20,7 @@ from scaffold.core.events import Logged, Moved, Noted, Requested, emit
 from scaffold.errors import HostError
 from scaffold.hosts.envoy import plugin_metrics
 from scaffold.hosts.envoy.access_log import WantedRequests, newest, parse
-from scaffold.hosts.envoy.log import Line, Log, Wanted, lines_from
+from scaffold.hosts.envoy.log import Line, Log, Logs, Wanted, lines_from
 from scaffold.hosts.envoy.plugin_metrics import Metrics
 
 if TYPE_CHECKING:
@@ -35,16 +35,16 @@ _COUNTS = r"^http\..*\.downstream_rq_(active|completed)$"
 
 
 def past(
-    access_log: Path, log: Log, wanted: WantedRequests, *, until: int | None = None, by_name: bool = False
+    logs: Logs, wanted: WantedRequests, *, until: int | None = None, by_name: bool = False
 ) -> list[Requested]:
     """The requests that have ended and fit, the first that ended first, with their log lines.
 
     Those after the position `until` of the access log are left out.
     """
-    served, chosen = _served(access_log, wanted, until)
+    served, chosen = _served(logs.access_log, wanted, until)
     if not chosen:
         return []
-    lines = _lines_since(log, min(served[place].time for place in chosen))
+    lines = _lines_since(logs.log, min(served[place].time for place in chosen))
     by_request: dict[int, list[Logged]] = {}
     for line, places in served_during(lines, served):
         if len(places) == 1:
@@ -136,8 +136,7 @@ class LiveView:
 
     def __init__(
         self,
-        log: Log,
-        access_log: Path,
+        logs: Logs,
         admin: Admin | None,
         *,
         wanted: WantedRequests = WantedRequests(),
@@ -147,11 +146,11 @@ class LiveView:
         log_at: int | None = None,
         says_so: bool = True,
     ) -> None:
-        self._log, self._access_log, self.admin = log, access_log, admin
+        self._log, self._access_log, self.admin = logs.log, logs.access_log, admin
         self._wanted, self._fits, self._hold, self._by_name = wanted, fits, hold, by_name
         self._says_so = says_so
-        self._log_at = log.size() if log_at is None else log_at
-        self.begun_at = self._access_at = access_log.stat().st_size if access_log.exists() else 0
+        self._log_at = logs.log.size() if log_at is None else log_at
+        self.begun_at = self._access_at = logs.access_log.stat().st_size if logs.access_log.exists() else 0
         self._held: deque[tuple[float, Line]] = deque()
         self._shared: list[Line] = []  # of requests that were served at once
         self._recent: deque[Requested] = deque(maxlen=_RECENT)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from scaffold.core.events import Logged, Noted
 from scaffold.hosts.options import LEVELS
@@ -231,6 +231,13 @@ class Log:
         """All lines up to the position `end`."""
         yield from self.older()
         yield from self.since(0, end)
+
+
+class Logs(NamedTuple):
+    """The logs of one Envoy."""
+
+    log: Log
+    access_log: Path
 
 
 def _line(raw: str) -> Line:

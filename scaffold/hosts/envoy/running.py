@@ -20,7 +20,7 @@ from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError, ProjectError, ScaffoldError
 from scaffold.hosts.envoy import clusters as envoy_clusters
 from scaffold.hosts.envoy import user_bootstrap
-from scaffold.hosts.envoy.log import OURS, Line, Log
+from scaffold.hosts.envoy.log import OURS, Line, Log, Logs
 from scaffold.hosts.envoy.observation import Observer
 from scaffold.hosts.envoy.request_changes import LUA, SINCE, WITHOUT_LUA
 from scaffold.hosts.envoy.resources import Config
@@ -270,7 +270,7 @@ class EnvoyHost:
         from scaffold.hosts.envoy.live_view import LiveView
 
         return self._followed(
-            LiveView(self.log, self.folder.access_log, self.admin, by_name=by_name, log_at=0)
+            LiveView(Logs(self.log, self.folder.access_log), self.admin, by_name=by_name, log_at=0)
         )
 
     def _followed(self, view: LiveView) -> Iterator[Requested | Logged | Moved]:

@@ -10,7 +10,7 @@ import pytest
 from scaffold.core.events import Logged, Requested
 from scaffold.hosts.envoy.access_log import WantedRequests
 from scaffold.hosts.envoy.live_view import LiveView, past, with_requests
-from scaffold.hosts.envoy.log import Log
+from scaffold.hosts.envoy.log import Log, Logs
 
 BEGUN = datetime(2026, 1, 31, 14, 30, tzinfo=UTC).timestamp()
 
@@ -48,12 +48,12 @@ class Place:
             file.write(json.dumps(record | {"flags": "-", "details": "via_upstream"} | more) + "\n")
 
     def view(self, **more):
-        return LiveView(self.log, self.access_log, None, **more)
+        return LiveView(Logs(self.log, self.access_log), None, **more)
 
     def past(self, **wanted):
         return [
             (each.id, [line.text for line in each.logs])
-            for each in past(self.access_log, self.log, WantedRequests(**wanted))
+            for each in past(Logs(self.log, self.access_log), WantedRequests(**wanted))
         ]
 
 
@@ -182,6 +182,6 @@ def test_what_ended_while_the_view_began_comes_once(place):
     place.end("one", 1, 2)
     view = place.view()
     place.end("two", 3, 4)
-    earlier = past(place.access_log, place.log, WantedRequests(), until=view.begun_at)
+    earlier = past(Logs(place.log, place.access_log), WantedRequests(), until=view.begun_at)
     assert [each.id for each in earlier] == ["one"]
     assert [each.id for each in view.look()] == ["two"]

@@ -334,8 +334,8 @@ def history(**options: Any) -> object:
 def rollback(**options: Any) -> object:
     """Deploy again what was deployed before: module, configuration and options.
 
-    NUMBER is one of those that `scaffold history` lists. Without it, the last one before what runs that had
-    no problem is brought back.
+    NUMBER is one of those that `scaffold history` lists. Without it, scaffold goes back to the last deploy
+    that worked.
     """
     return scaffold.rollback(**options)
 

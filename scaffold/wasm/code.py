@@ -168,14 +168,13 @@ class Code:
 
 
 def bodies(section: bytes) -> Iterator[tuple[int, int]]:
-    """Where each function begins and ends in the body of a code section."""
-    if not section:
-        return
-    count, at = number(section, 0)
-    for _ in range(count):
-        size, begin = number(section, at)
-        at = begin + size
-        yield begin, at
+    """Where each function begins and ends in the body of a code section; up to what is damaged in it."""
+    with suppress(IndexError):
+        count, at = number(section, 0)
+        for _ in range(count):
+            size, begin = number(section, at)
+            at = begin + size
+            yield begin, at
 
 
 def _numbers(section: bytes, at: int, count: int) -> int:

@@ -56,6 +56,12 @@ def test_a_function_with_an_unknown_instruction_does_not_hide_the_next():
     assert code.callers == {0: {2}, 1: {3}}
 
 
+@given(st.binary(max_size=60))
+def test_a_damaged_section_is_read_up_to_there(section):
+    assert all(called >= 0 for called in Code.read(section, 2).callers)
+    assert Code.read(b"\x02\x02\x00\x0b\x04", 2) == Code()
+
+
 @given(st.lists(st.binary(max_size=40), max_size=4))
 def test_whatever_the_bytes_are_reading_ends(functions):
     assert read(*functions) is not None

@@ -85,7 +85,8 @@ def test_a_workspaces_manifests_are_read_once_each(workspace):
 def test_a_module_is_read_once_after_its_build(copy):
     """What needs its bytes, or their digest, later gets them from the one who read it.
 
-    The build has read it to see whether it is trimmed already. The copy of a deployment is another file: before it is used again, it is checked for damage.
+    The build has read it to see whether it is trimmed already. The copy of a deployment is another file:
+    before it is used again, it is checked for damage.
     """
     for name in ("build", "package", "deploy", "deploy again"):
         with opened() as paths:

@@ -25,6 +25,7 @@ from scaffold.cli.options import (
 )
 
 _COMPLETE = "_SCAFFOLD_COMPLETE"  # the environment variable with which a shell asks for completions
+_LOOKING_ON = 10  # how much less urgent than what it shows a live view is, as `nice` has it
 _WIDTH = 100  # columns of help at most
 _HEADINGS = {
     "Start": "new templates adopt setup doctor",
@@ -310,6 +311,8 @@ def requests(**options: Any) -> object:
     With --json each line is an object, with the time in UTC. Of headers that
     look secret, such as authorization and cookies, only the length is recorded.
     """
+    if options["follow"]:
+        os.nice(_LOOKING_ON)
     return scaffold.requests(**options)
 
 

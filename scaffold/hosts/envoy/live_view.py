@@ -6,7 +6,6 @@ if no other was being served when it was written, and so do the metrics that mov
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import deque
@@ -14,14 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote
 
 from scaffold.core.events import Logged, Moved, Noted, Requested, emit
 from scaffold.errors import HostError
 from scaffold.hosts.envoy import plugin_metrics
 from scaffold.hosts.envoy.access_log import WantedRequests, newest, parse
 from scaffold.hosts.envoy.log import Line, Log, Logs, Wanted, lines_from
-from scaffold.hosts.envoy.plugin_metrics import Metrics
 
 if TYPE_CHECKING:
     from scaffold.hosts.envoy.admin import Admin  # http.client takes a while to import
@@ -121,7 +118,7 @@ class _Reading(NamedTuple):
     """The metrics at a moment, how many requests are being served, and how many have ended until then."""
 
     moment: float
-    metrics: Metrics
+    metrics: dict[str, int]
     active: int
     ended: int
 
@@ -155,7 +152,7 @@ class LiveView:
         self._shared: list[Line] = []  # of requests that were served at once
         self._recent: deque[Requested] = deque(maxlen=_RECENT)
         self._unread = 0  # requests since the last reading of the metrics
-        self._last = self._read() or _Reading(time.monotonic(), Metrics(), 0, 0)
+        self._last = self._read() or _Reading(time.monotonic(), {}, 0, 0)
 
     def look(self) -> Iterator[Requested | Logged | Moved]:
         """What has happened since the last look."""
@@ -232,8 +229,9 @@ class LiveView:
             return None, False
         before, self._last = self._last, reading
         requests, self._unread = self._unread, 0
-        changes = plugin_metrics.changes(before.metrics, self._last.metrics, 0)
-        metrics = {change.metric.name: change.by for change in changes}
+        old = before.metrics if reading.ended >= before.ended else {}  # or Envoy was restarted
+        moved = {name: value - old.get(name, 0) for name, value in reading.metrics.items()}
+        metrics = {name: by for name, by in moved.items() if by}
         is_alone = requests == self._last.ended - before.ended == 1
         is_alone = is_alone and not before.active and not self._last.active
         return Moved(requests, self._last.moment - before.moment, metrics), is_alone
@@ -244,9 +242,7 @@ class LiveView:
             return None
         moment = time.monotonic()
         try:
-            metrics = plugin_metrics.read(self.admin)
-            _, text = self.admin.ask(f"/stats?format=json&filter={quote(_COUNTS)}")
-            counts = {each["name"]: each["value"] for each in json.loads(text)["stats"] if "name" in each}
+            metrics, counts = plugin_metrics.values(self.admin, _COUNTS)
         except (HostError, ValueError):
             return None
         own = {name: value for name, value in counts.items() if not name.startswith(_NOT_CLIENTS)}

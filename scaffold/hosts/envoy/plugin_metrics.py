@@ -14,6 +14,7 @@ from scaffold.hosts.envoy import histograms
 if TYPE_CHECKING:
     from scaffold.hosts.envoy.admin import Admin
 
+_PREFIX = "wasmcustom."
 _OF_PLUGINS, _OF_WASM = r"^wasmcustom\.", "^wasm"  # with the second, also Envoy's own about VMs and modules
 _QUANTILES = ("0", "50", "90", "95", "99", "100")  # those that are shown, in percent
 _NAMES = {"0": "min", "100": "max"}
@@ -78,18 +79,31 @@ def read(admin: Admin, *, everything: bool = False) -> Metrics:
     """The metrics that the plugins have defined; with `everything`, also Envoy's own about wasm."""
     admin.stats()  # then the histograms have all that was recorded
     found: list[Metric] = []
+    pattern = _wanted(everything)
     for kind in ("Counters", "Gauges"):
-        stats = json.loads(_ask(admin, f"?format=json&type={kind}", everything))["stats"]
+        stats = json.loads(_ask(admin, f"?format=json&type={kind}", pattern))["stats"]
         found += [Metric(_name(each), kind.lower()[:-1], each["value"]) for each in stats if "name" in each]
-    stats = json.loads(_ask(admin, "?format=json&type=Histograms&histogram_buckets=detailed", everything))
+    stats = json.loads(_ask(admin, "?format=json&type=Histograms&histogram_buckets=detailed", pattern))
     found += [each for part in stats["stats"] for each in _histograms(part.get("histograms", {}))]
     return Metrics(sorted(found, key=lambda metric: metric.name))
+
+
+def values(admin: Admin, others: str) -> tuple[dict[str, int], dict[str, int]]:
+    """The values of plugins' counters and gauges, and of Envoy's whose names match a pattern: one question.
+
+    Every question has all workers of Envoy hand in what they have recorded, so a follower asks few.
+    """
+    text = _ask(admin, "?format=json", f"{_OF_PLUGINS}|{others}")
+    found = {each["name"]: each["value"] for each in json.loads(text)["stats"] if "name" in each}
+    own = {name: value for name, value in found.items() if name.startswith(_PREFIX)}
+    rest = {name: value for name, value in found.items() if name not in own}
+    return {name.removeprefix(_PREFIX): value for name, value in own.items()}, rest
 
 
 def prometheus(admin: Admin, *, everything: bool = False) -> str:
     """The same in Prometheus's format, as Envoy writes it."""
     admin.stats()
-    return _ask(admin, "/prometheus?", everything)
+    return _ask(admin, "/prometheus?", _wanted(everything))
 
 
 def changes(before: Sequence[Metric], after: Sequence[Metric], time: float) -> Iterator[Change]:
@@ -103,9 +117,12 @@ def changes(before: Sequence[Metric], after: Sequence[Metric], time: float) -> I
             yield Change(time, metric, by)
 
 
-def _ask(admin: Admin, query: str, everything: bool) -> str:
-    path = f"/stats{query}&filter={quote(_OF_WASM if everything else _OF_PLUGINS)}"
-    status, text = admin.ask(path)
+def _wanted(everything: bool) -> str:
+    return _OF_WASM if everything else _OF_PLUGINS
+
+
+def _ask(admin: Admin, query: str, pattern: str) -> str:
+    status, text = admin.ask(f"/stats{query}&filter={quote(pattern)}")
     if status != 200:
         raise HostError(f"Envoy answered {status} when asked for its metrics: {text.strip()[:200]}")
     return text
@@ -122,4 +139,4 @@ def _histograms(part: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _name(stat: Mapping[str, Any]) -> str:
     """The name that the plugin gave it."""
-    return str(stat["name"]).removeprefix("wasmcustom.")
+    return str(stat["name"]).removeprefix(_PREFIX)

@@ -122,7 +122,8 @@ def _tail(root: Path) -> Row:
     """The time for the last hundred requests, when the log is a gigabyte."""
     logs = deployments.logs(deployments.folder(root))
     for path in (logs / "access.log", logs / "envoy.log"):
-        lines = path.read_bytes()
+        older = path.with_suffix(".old")  # a part may have been set aside
+        lines = (older.read_bytes() if older.exists() else b"") + path.read_bytes()
         with path.open("ab") as file:
             while file.tell() < GIGABYTE:
                 file.write(lines)

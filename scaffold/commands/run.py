@@ -36,24 +36,31 @@ def run(
     envoys.find(options.envoy)  # installs it if necessary
     chain = [source.plugin(options) for source in choice.load(build)]
     name = chained(chain)
-    with ExitStack() as stack:
-        folder = stack.enter_context(files.scratch())
-        with step(f"Starting Envoy with {name}"):
-            running = stack.enter_context(host.start(*chain, folder=folder, settings=options.settings))
-        # before Ctrl-C is asked for: if it interrupts an import, Python may end by the signal all the same
-        events = running.follow(by_name=len(chain) > 1)
-        logged = False
-        with until_interrupted():
-            if all(plugin.is_service for plugin in chain):
-                emit(Noted(f"{name} runs beside the listener at {running.url}, whose requests don't pass it"))
-            else:
-                emit(Noted(f"{name} answers at {running.url}"))
-            if authority := options.settings.authority:
-                emit(Noted(f"Trust its certificate: curl --cacert {shlex.quote(authority)} {running.url}"))
-            emit(Noted(f"Ask Envoy: {curl(running.admin_address)}"))
-            emit(Noted("Press Ctrl-C to stop"))
-            for event in events:
-                logged |= isinstance(event, Logged) or bool(isinstance(event, Requested) and event.logs)
-                emit(event)
-        if not logged and running.folder.access_log.stat().st_size:  # it was asked something
+    with files.scratch() as folder:
+        with ExitStack() as stack:
+            with step(f"Starting Envoy with {name}"):
+                running = stack.enter_context(host.start(*chain, folder=folder, settings=options.settings))
+            # before Ctrl-C is asked for: interrupted in an import, Python may end by the signal
+            events = running.follow(by_name=len(chain) > 1)
+            logged = False
+            with until_interrupted():
+                if all(plugin.is_service for plugin in chain):
+                    emit(
+                        Noted(
+                            f"{name} runs beside the listener at {running.url}, whose requests don't pass it"
+                        )
+                    )
+                else:
+                    emit(Noted(f"{name} answers at {running.url}"))
+                if authority := options.settings.authority:
+                    emit(
+                        Noted(f"Trust its certificate: curl --cacert {shlex.quote(authority)} {running.url}")
+                    )
+                emit(Noted(f"Ask Envoy: {curl(running.admin_address)}"))
+                emit(Noted("Press Ctrl-C to stop"))
+                for event in events:
+                    logged |= isinstance(event, Logged) or bool(isinstance(event, Requested) and event.logs)
+                    emit(event)
+        # now the log is whole: it was asked something
+        if not logged and running.folder.access_log.stat().st_size:
             emit(nothing_logged("run"))

@@ -12,6 +12,7 @@ from typing import Any
 
 from scaffold.core.versions import Version
 from scaffold.hosts.envoy.resources import EXTENSIONS, HTTP_MANAGER, TCP_PROXY, Config, access_log
+from scaffold.hosts.envoy.user_bootstrap import dicts, filter_chains
 
 SINCE = Version((1, 36))  # the first Envoy that we have tried this with
 LUA = "envoy.filters.http.lua"
@@ -30,16 +31,15 @@ _FIELDS = {
 def record(bootstrap: Config, slots: set[str]) -> None:
     """Change a bootstrap that has its access log already; `slots` are the names of the plugins' filters."""
     for end in _ends(bootstrap):
-        for each in _each(end, "access_log"):
+        for each in dicts(end, "access_log"):
             if (fields := _fields(each)) == _fields(access_log("")):  # it is ours, and not the user's
                 fields.update(_FIELDS)
-        end |= {"http_filters": _each(end, "http_filters")} if "http_filters" in end else {}
-        filters = end.get("http_filters") or []
-        places = [place for place, each in enumerate(filters) if each.get("name") in slots]
+        names = [each.get("name") for each in dicts(end, "http_filters")]
+        places = [place for place, name in enumerate(names) if name in slots]
         if places:
             before, after = map(_filter, _NAMES)
-            filters.insert(places[-1] + 1, after)
-            filters.insert(places[0], before)
+            end["http_filters"].insert(places[-1] + 1, after)
+            end["http_filters"].insert(places[0], before)
 
 
 def _fields(log: Config) -> Config:
@@ -59,15 +59,8 @@ def _filter(name: str) -> Config:
 
 def _ends(bootstrap: Config) -> Iterator[Config]:
     """What ends each chain of network filters: an HTTP connection manager, or a TCP proxy."""
-    for listener in _each(bootstrap.get("static_resources"), "listeners"):
-        chains = [*_each(listener, "filter_chains"), *_each(listener, "default_filter_chain")]
-        for each in (one for chain in chains for one in _each(chain, "filters")):
+    for listener in dicts(bootstrap.get("static_resources"), "listeners"):
+        for each in (one for chain in filter_chains(listener) for one in dicts(chain, "filters")):
             config = each.get("typed_config")
             if isinstance(config, dict) and config.get("@type") in (HTTP_MANAGER, TCP_PROXY):
                 yield config
-
-
-def _each(value: Any, key: str) -> list[Any]:
-    """A list in a configuration; Envoy takes a lone object for a list of one."""
-    found = value.get(key) if isinstance(value, dict) else None
-    return [each for each in (found if isinstance(found, list) else [found]) if isinstance(each, dict)]

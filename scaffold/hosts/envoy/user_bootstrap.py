@@ -72,7 +72,7 @@ def insert(
     if new.services:
         _list(changed, "bootstrap_extensions").extend(new.services)
     inserted = False
-    for listener in _dicts(changed.get("static_resources"), "listeners"):
+    for listener in dicts(changed.get("static_resources"), "listeners"):
         managers = _before_routers(listener, new, source) if filters.kind == "http" else []
         proxies = _before(envoy_config.TCP_PROXY, listener, new.network) if filters.network else []
         for end in [*managers, *proxies]:
@@ -120,7 +120,7 @@ def clusters(bootstrap: Config) -> dict[str, Address]:
     `tls` isn't empty where the connection is encrypted.
     """
     found = {}
-    for cluster in _dicts(copy.deepcopy(bootstrap).get("static_resources"), "clusters"):
+    for cluster in dicts(copy.deepcopy(bootstrap).get("static_resources"), "clusters"):
         endpoint = next(_endpoints(cluster), None)
         if endpoint and isinstance(cluster.get("name"), str):
             host, port = endpoint
@@ -129,8 +129,8 @@ def clusters(bootstrap: Config) -> dict[str, Address]:
 
 
 def _endpoints(cluster: Config) -> Iterator[tuple[str, int]]:
-    for group in _dicts(cluster.get("load_assignment"), "endpoints"):
-        for each in _dicts(group, "lb_endpoints"):
+    for group in dicts(cluster.get("load_assignment"), "endpoints"):
+        for each in dicts(group, "lb_endpoints"):
             value: Any = each
             for key in ("endpoint", "address", "socket_address"):
                 value = value.get(key) if isinstance(value, dict) else None
@@ -151,7 +151,7 @@ def upstreams(bootstrap: Config) -> set[str]:
 def _clusters_in(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         yield from (each for each in [value.get("cluster")] if isinstance(each, str))
-        yield from (str(each.get("name")) for each in _dicts(value.get("weighted_clusters"), "clusters"))
+        yield from (str(each.get("name")) for each in dicts(value.get("weighted_clusters"), "clusters"))
         for key, each in value.items():
             if key != "http_filters":  # those have clusters of their own
                 yield from _clusters_in(each)
@@ -203,12 +203,12 @@ def _chains(bootstrap: Config, kind: str) -> Iterator[list[Any]]:
     if kind == "service":
         yield _list(bootstrap, "bootstrap_extensions") if "bootstrap_extensions" in bootstrap else []
         return
-    for listener in _dicts(bootstrap.get("static_resources"), "listeners"):
+    for listener in dicts(bootstrap.get("static_resources"), "listeners"):
         if kind == "http":
             for _, _, manager in _ending_with(MANAGER, listener):
                 yield _list(manager, "http_filters")
         else:
-            for chain in _filter_chains(listener):
+            for chain in filter_chains(listener):
                 yield _list(chain, "filters")
 
 
@@ -221,7 +221,7 @@ def elsewhere(bootstrap: Config, folder: Path) -> Config:
     changed.pop("admin", None)
     for socket in _sockets(changed):
         socket["port_value"] = 0
-    for number, listener in enumerate(_dicts(changed.get("static_resources"), "listeners")):
+    for number, listener in enumerate(dicts(changed.get("static_resources"), "listeners")):
         address = listener.get("address")
         if isinstance(address, dict) and isinstance(address.get("pipe"), dict):
             address["pipe"]["path"] = str(folder / f"listener{number}.sock")
@@ -286,21 +286,22 @@ def _ending_with(kind: str, listener: Config) -> list[tuple[Config, int, Config]
     """The chains that have a filter of that kind, its place, and its configuration."""
     return [
         (chain, place, config)
-        for chain in _filter_chains(listener)
-        for place, network_filter in enumerate(_dicts(chain, "filters"))
+        for chain in filter_chains(listener)
+        for place, network_filter in enumerate(dicts(chain, "filters"))
         if isinstance(config := network_filter.get("typed_config", {}), dict)
         and str(config.get("@type", "")).endswith(kind)
     ]
 
 
-def _filter_chains(listener: Config) -> list[Config]:
+def filter_chains(listener: Config) -> list[Config]:
+    """Those of a listener, the default one last."""
     default = listener.get("default_filter_chain")
-    return [*_dicts(listener, "filter_chains"), *([default] if isinstance(default, dict) else [])]
+    return [*dicts(listener, "filter_chains"), *([default] if isinstance(default, dict) else [])]
 
 
 def _sockets(bootstrap: Config) -> list[Config]:
     """The sockets of the listeners and, last, of the admin interface. An invalid port is left to Envoy."""
-    listeners = _dicts(bootstrap.get("static_resources"), "listeners")
+    listeners = dicts(bootstrap.get("static_resources"), "listeners")
     admin = bootstrap.get("admin")
     every = [*listeners, *([admin] if isinstance(admin, dict) else [])]
     addresses = [each.get("address") for each in every]
@@ -317,7 +318,7 @@ def _insert(manager: Config, filters: list[Config], source: Path) -> None:
             return
     name = manager.get("stat_prefix", "unnamed")
     hint = f"a filter goes before `{ROUTER_NAME}`, which ends every chain"
-    if any(each.get("name") == ROUTER_NAME for each in _dicts(manager, "http_filters")):
+    if any(each.get("name") == ROUTER_NAME for each in dicts(manager, "http_filters")):
         hint = without_type("the file", ROUTER_NAME)
     raise ProjectError(
         f"the HTTP connection manager `{name}` of {source} has no router among its http_filters", hint=hint
@@ -348,7 +349,8 @@ def _list(parent: Config, key: str) -> list[Any]:
     return parent[key]  # type: ignore[no-any-return]
 
 
-def _dicts(parent: object, key: str) -> list[Config]:
+def dicts(parent: object, key: str) -> list[Config]:
+    """The objects in the list `key`, which a lone object becomes; none if there is no such list."""
     if not isinstance(parent, dict) or key not in parent:
         return []
     return [item for item in _list(parent, key) if isinstance(item, dict)]

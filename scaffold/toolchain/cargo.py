@@ -175,7 +175,7 @@ def _cargo_build(
     paths, crates = _call_cargo(projects, tools, options, locked=locked)
     if is_release(options) and not reproducible.hindrance():
         foreign = _not_finished(projects, paths, crates, options)
-        for path in foreign:  # so that cargo makes these anew, by way of us
+        for path in foreign:  # then cargo compiles these again, with our wrapper
             (path.parent / "deps" / path.name).unlink(missing_ok=True)
         if foreign:
             paths, crates = _call_cargo(projects, tools, options, locked=locked)

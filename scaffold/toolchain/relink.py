@@ -176,7 +176,7 @@ def explained(module: Path) -> list[str]:
 
 
 def give_up(module: Path) -> None:
-    """Leave a module as cargo made it until it is another one: no cargo of ours makes it."""
+    """Leave a module as it is until cargo makes another one: it wasn't linked by way of us."""
     folder = (module.parent / "deps" / module.name).with_name(f"{module.name}.link")
     with suppress(OSError):
         folder.mkdir(exist_ok=True)

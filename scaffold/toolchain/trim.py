@@ -165,7 +165,7 @@ class _Packages:
     def reaching_sdk(self, plugin: Package) -> set[Package]:
         """The packages below a plugin that depend on the SDK, even by way of others, the plugin included.
 
-        Raises `Undecided` if there is no SDK, or another one than those that `CALLBACKS` is about.
+        Raises `Undecided` if there is no SDK, or one that `CALLBACKS` doesn't describe.
         """
         below = self._below(plugin)
         for sdk in (each for each in below if each[0] == NAME):

@@ -277,7 +277,7 @@ def scratch(work: Worktree) -> Iterator[Scratch]:
 def as_committed(top: Path, root: Path) -> Iterator[Worktree]:
     """The project in `root`, as if all below `top` that git doesn't ignore were committed; to read only.
 
-    git's own folder is one of ours, so nothing is written to the user's.
+    git's own folder is ours, so nothing is written to the user's.
     """
     _check_version()
     with files.scratch() as folder:

@@ -66,6 +66,11 @@ SETTINGS = {  # by the field's name: what it is, and what it may be
         "the hosts that have to load the module, each with its version: a build fails otherwise",
         'a list of `"envoy:1.33"`, `"istio:1.24"`, `"envoy-gateway:1.4"`, `"higress:2.1"` or `"gcp"`',
     ),
+    "budget": (
+        "what the plugin may cost at most: where a release has more bytes or initial memory, `build`,"
+        " `check`, `package` and `deploy` fail with exit code 1",
+        "a table with `module-bytes`, `initial-memory-bytes`, `peak-memory-bytes`, `cpu-over-native-us`",
+    ),
     "template": ("the template that the project was made from", "a table that `scaffold new` writes"),
 }
 ENVIRONMENT = {  # in the order of the table; the first group is read by scaffold's own code

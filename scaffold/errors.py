@@ -55,6 +55,12 @@ class TestsFailed(ScaffoldError):
     exit_code = 1
 
 
+class BudgetExceeded(ScaffoldError):
+    """The plugin costs more than its budget allows: the message has each line that doesn't hold."""
+
+    exit_code = 1
+
+
 class UsageError(ScaffoldError):
     """The command line asks for something that doesn't exist or isn't possible."""
 

@@ -18,7 +18,8 @@ def build(
     """Compile the plugin to a wasm module, or every plugin of a workspace with one call of cargo.
 
     cargo writes its output to the terminal. With `verbose`, say which callbacks a release has, and why.
-    Raises `ToolFailed` if cargo fails, `ProjectError` if a file that the settings name can't be read.
+    Raises `ToolFailed` if cargo fails, `ProjectError` if a file that the settings name can't be read,
+    `BudgetExceeded` if a release is larger than its budget allows.
     """
     projects = projects_at(root)
     for project in projects:
@@ -28,4 +29,5 @@ def build(
     for module in modules if verbose and cargo.is_release(options) else ():
         for line in relink.explained(module.path):
             emit(Noted(line))
+    cargo.hold_budgets(zip(projects, modules, strict=True), options)
     return modules if projects.workspace else modules[0]

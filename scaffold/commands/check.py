@@ -33,8 +33,8 @@ def check(root: Path = Path(), options: BuildOptions = BuildOptions()) -> Checke
     """Check the format, the lints, the native tests, the configuration and the module of each plugin.
 
     Every part is tried. Raises the error of the first that failed: `ProjectError` for the format or the
-    configuration, `ToolFailed` for lints or code that doesn't compile, `TestsFailed`, or `ModuleError` for
-    a module that Envoy doesn't load.
+    configuration, `ToolFailed` for lints or code that doesn't compile, `TestsFailed`, `ModuleError` for
+    a module that Envoy doesn't load, or `BudgetExceeded` for one that is larger than the budget allows.
     """
     projects = projects_at(root)
     if not (projects.top / _LOCK).exists():
@@ -90,3 +90,4 @@ def _check_module(projects: Projects, tools: Toolchain, options: BuildOptions) -
     for module in modules:
         if problem := fatal_problem(module.file):
             raise ModuleError(f"Envoy doesn't load {module.path.name}: {problem.message}", hint=problem.hint)
+    cargo.hold_budgets(zip(projects, modules, strict=True), options)

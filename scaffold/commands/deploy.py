@@ -41,7 +41,7 @@ def deploy(
     `probe` of the user's own; with `no_probe` none is sent. At a workspace's root the chain of its plugins is
     deployed in one host.
     Raises `ModuleError` if the host refuses the plugin (the previous version keeps serving), `TargetError`
-    if the plugin runs but doesn't answer.
+    if the plugin runs but doesn't answer, `BudgetExceeded` for a release that the plugin's budget forbids.
 
     For a control plane, `cluster` has the options (`run` only those that both share), `probe` is a whole
     URL, and kubectl applies what `manifest` prints.
@@ -64,7 +64,7 @@ def deploy(
     opened = [] if choice.is_built else choice.load(build)
     with deploying(choice.root, target, run, chain=choice.count > 1, reset=reset) as deployment:
         deployment.check()
-        sources = opened or choice.load(build)
+        sources = opened or choice.load_within_budget(build)
         request = _request(probe, no_probe, sources)
         return deployment.apply([source.plugin(deployment.options) for source in sources], request)
 

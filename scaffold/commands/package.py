@@ -61,8 +61,8 @@ def package(
     belong to the project, unless `root` names it; an image keeps its information about the plugin. The new
     image is named `tag`, or after the crate and its version. `runtime_config` is a file from wasme that
     holds the root ids. In the root of a workspace, every plugin gets an image. Raises `ModuleError` for a
-    module that no host would load, or that one in the project's settings doesn't, `UsageError` for an
-    invalid name.
+    module that no host would load, or that one in the project's settings doesn't, `BudgetExceeded` for a
+    release that the plugin's budget forbids, `UsageError` for an invalid name.
     """
     choose("variant", variant, VARIANTS)
     reference = Reference.parse(tag) if tag else None
@@ -84,6 +84,7 @@ def package(
 def _build(projects: Projects, options: BuildOptions) -> list[tuple[WasmModule, PluginInfo]]:
     """Build plugins, and collect what is known about them."""
     modules = cargo.build(projects, options)
+    cargo.hold_budgets(zip(projects, modules, strict=True), options)
     revision = _revision(projects.root)
     pairs = zip(projects, modules, strict=True)
     return [(wasm, PluginInfo.of_project(project, wasm, revision=revision)) for project, wasm in pairs]

@@ -202,6 +202,18 @@ class Choice:
         modules = cargo.build(chain, build)
         return [Source(module, project) for project, module in zip(chain, modules, strict=True)]
 
+    def load_within_budget(self, build: BuildOptions) -> list[Source]:
+        """The modules, as `load` has them. Raises `BudgetExceeded` for a release that a budget forbids.
+
+        What was built earlier isn't measured: nobody knows whether it is a release.
+        """
+        sources = self.load(build)
+        if self.is_built:
+            from scaffold.toolchain import cargo
+
+            cargo.hold_budgets(((each.project, each.module) for each in sources if each.project), build)
+        return sources
+
     def check_build(self, build: BuildOptions) -> None:
         """Raise `UsageError` for an option of the build if nothing is built; agreeing to one does no harm."""
         finished = self.image or (self.module.path.name if self.module else None)
@@ -211,10 +223,10 @@ class Choice:
                 raise UsageError(message, hint="leave it out")
 
     def load_one(self, build: BuildOptions) -> Source:
-        """The only module. Raises `ProjectError` at a workspace's root."""
+        """The only module, as `load_within_budget` has it. Raises `ProjectError` at a workspace's root."""
         if self.is_built and self.projects and self.projects.workspace:
             Project.load(self.root)  # raises the error that lists the choices
-        return self.load(build)[0]
+        return self.load_within_budget(build)[0]
 
 
 def choose(argument: str | Path | None, root: Path, options: RunOptions = RunOptions()) -> Choice:

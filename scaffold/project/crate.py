@@ -12,6 +12,7 @@ from typing import Any
 from scaffold.errors import ProjectError, UsageError, nearest
 from scaffold.project import cdylib_hint
 from scaffold.project import envoy_clusters as clusters
+from scaffold.project.budget import Budget
 from scaffold.project.cargo_toml import FILE, NAME, locate, makes_cdylib, read_manifest, settings_in
 from scaffold.project.config_validation import Schema, content_of
 from scaffold.project.probe_request import Probe
@@ -46,6 +47,7 @@ class Settings:
     probe: Probe | None = None  # the request that shows whether a deploy works
     envoy: str | None = None  # ">=1.33": the Envoys that have to load the module
     targets: tuple[str, ...] = ()  # each "istio:1.24": more hosts that have to
+    budget: Budget = field(default_factory=Budget)  # what it may cost at most
     template: Rendered | None = None
 
 
@@ -187,6 +189,8 @@ def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:
             table = table | {key: Rendered.parse(value, path)}
         elif key == "probe":
             table = table | {key: Probe.parse(value, where)}
+        elif key == "budget":
+            table = table | {key: Budget.parse(value, where)}
         elif key == "env":
             table = table | {key: _variables(value, where)}
         elif key == "targets":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from scaffold.core import process
 from scaffold.core.events import Warned, emit, step
 from scaffold.core.text import human
 from scaffold.errors import MachineError, ToolFailed
+from scaffold.project import budget
 from scaffold.project.crate import Project
 from scaffold.project.projects import Projects, called
 from scaffold.toolchain import derive_schema, relink, reproducible
@@ -126,6 +127,14 @@ def _natively(
 def is_release(options: BuildOptions) -> bool:
     """Whether modules are built for others to run, not for an edit to be tried out soon."""
     return options.profile not in ("dev", "test")
+
+
+def hold_budgets(built: Iterable[tuple[Project, WasmModule]], options: BuildOptions) -> None:
+    """Raise `BudgetExceeded` unless the modules of a release hold the budgets of their projects."""
+    if is_release(options):
+        budget.refuse(
+            {each.name: budget.of_module(each.settings.budget, module.file) for each, module in built}
+        )
 
 
 def _packages(projects: Projects) -> list[str]:

@@ -84,7 +84,7 @@ def section(page: str, title: str) -> str:
 
 def test_the_reference_lists_every_exit_code_and_the_readme_links_it():
     codes = re.findall(r"^\| (\d+) \|", section("docs/reference.md", "Exit codes"), re.MULTILINE)
-    assert [int(code) for code in codes] == [*range(10), 70, 130]
+    assert sorted({int(code) for code in codes}) == [*range(10), 70, 130]
     assert "docs/reference.md#exit-codes" in documents.links((documents.ROOT / "README.md").read_text())
 
 

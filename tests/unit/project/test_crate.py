@@ -199,7 +199,7 @@ def test_a_lib_that_is_no_table(crate):
 CLUSTERS = 'write `clusters = { authz = "http://host:port", beta = "upstream", users = "grpc://host:port" }`'
 KNOWN = (
     "known: type, root-id, triple, configuration, env, vm-configuration, features, default-features,"
-    " trim, clusters, probe, envoy, targets, template"
+    " trim, clusters, probe, envoy, targets, budget, template"
 )
 ENV = 'write `env = ["NAME=VALUE", "NAME"]`; without a value, a variable has the proxy\'s own'
 

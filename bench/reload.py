@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -16,11 +13,13 @@ import psutil
 
 import scaffold
 from bench.by_hand import Envoy, await_answer
-from bench.measure import BIN, ROOT, Row, interleaved, run
+from bench.measure import BIN, Row, interleaved, run
 from scaffold.errors import ModuleError
 from scaffold.hosts.background import deployments
+from scaffold.hosts.load import Sent, client
 
 RATE = 500
+REQUEST = b"GET /status/200 HTTP/1.1\r\nhost: bench\r\n\r\n"
 
 
 def edit() -> list[Row]:
@@ -134,15 +133,17 @@ def memory() -> list[Row]:
 
 @contextmanager
 def load(port: int) -> Iterator[dict[str, float]]:
-    """Requests at a steady rate while the block runs; what came of them is there afterwards."""
+    """Requests at a steady rate while the block runs; what came of them is there afterwards.
+
+    An answer other than 200 is a failure.
+    """
     seen: dict[str, float] = {}
-    words = [sys.executable, "-m", "bench.openloop", str(port), str(RATE)]
-    with subprocess.Popen(
-        words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as client:
+    with client() as sender, sender.sending([Sent(port, REQUEST)], RATE) as end:
         time.sleep(0.5)
         yield seen
-        seen |= json.loads(client.communicate("")[0])
+        answers = end()
+    seen |= {"sent": answers.sent, "failed": answers.sent - answers.statuses.get("200", 0)}
+    seen |= {"p50": answers.quantile(0.5), "p99": answers.quantile(0.99), "worst": answers.quantile(1)}
 
 
 def _save(crate: Path, mark: str) -> tuple[str, float]:

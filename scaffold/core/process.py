@@ -377,7 +377,8 @@ def _started(
                 _signal(child, None, signal.SIGKILL)
             for pipe in (child.stdin, child.stdout, child.stderr) if child else ():
                 if pipe:
-                    pipe.close()
+                    with suppress(BrokenPipeError):  # it ended before it read everything
+                        pipe.close()
 
 
 def _popen(argv: Argv, **options: Any) -> Child:

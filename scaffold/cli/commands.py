@@ -506,14 +506,15 @@ def logout(**options: Any) -> object:
     metavar="HOST:VERSION",
     help="Say whether this host loads it: envoy:1.33, istio:1.24, envoy-gateway:1.4, higress:2.1, gcp.",
 )
+@click.option("--size", is_flag=True, help="Show the bytes by crate, and the largest functions.")
 @click.option("--remote", is_flag=True, help="Ask the registry, even if the image is in the local store.")
 @plain_http_option
 @json_option
 def inspect(**options: Any) -> object:
     """Show what a module or image contains and which hosts load it.
 
-    TARGET is a .wasm file, or an image in the local store or a registry. The exit code is 6 if a host that
-    `--for` names doesn't load it.
+    TARGET is a .wasm file, an image in the local store or a registry, or a project's folder, such as `.`,
+    whose plugin is built. The exit code is 6 if a host that `--for` names doesn't load it.
     """
     return scaffold.inspect(**options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +19,14 @@ from scaffold.oci.reference import Reference
 from scaffold.oci.registry import transfer
 from scaffold.oci.spec import Descriptor, Manifest
 from scaffold.oci.store import Store
+from scaffold.project.projects import called, projects_at
+from scaffold.toolchain import cargo, relink
+from scaffold.toolchain.options import BuildOptions
+from scaffold.wasm import size as sizes
 from scaffold.wasm import targets
 from scaffold.wasm.module import WasmFile
 from scaffold.wasm.report import ModuleReport, report
+from scaffold.wasm.size import Saved
 from scaffold.wasm.targets import Target
 
 _LONGEST = 300  # characters of an image's text that are shown; `--json` has all
@@ -80,19 +86,35 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What to say about a module beside what is in it: whether hosts load it, and where its bytes are."""
+
+    targets: Sequence[Target] = ()
+    size: bool = False
+
+    def report(self, module: WasmFile) -> ModuleReport:
+        return report(module, self.targets, sizes.of(module, _saved(module)) if self.size else None)
+
+
 def inspect(
-    target: str, *, remote: bool = False, plain_http: bool = False, hosts: tuple[str, ...] = ()
+    target: str,
+    *,
+    remote: bool = False,
+    plain_http: bool = False,
+    hosts: tuple[str, ...] = (),
+    size: bool = False,
 ) -> ModuleReport | ImageReport:
     """Show what a module's file or an image contains; an image is the local one, or else the registry's.
 
-    An image from a registry isn't kept. The report also says whether each of `hosts`, such as "istio:1.24",
-    loads the module. Raises `ImageError` for an image that holds no module, `NotAPlugin` for a file that
+    A project's folder stands for its module, which is built. An image from a registry isn't kept. The report
+    also says whether each of `hosts`, such as "istio:1.24", loads the module, and with `size`, which crates
+    its bytes come from. Raises `ImageError` for an image that holds no module, `NotAPlugin` for a file that
     isn't a wasm module, `UsageError` for a host that isn't known.
     """
-    asked = [targets.parse(each, "--for", UsageError) for each in hosts]
+    asked = _Asked([targets.parse(each, "--for", UsageError) for each in hosts], size)
     if not remote and plugins.is_file(target):
-        plugins.refuse_layout(Path(target))
-        return report(WasmFile.read(Path(target)), asked)
+        return asked.report(_module(Path(target)))
     reference, store = Reference.parse(target), Store()
     with image_hint.named(target):
         manifest = None if remote else store.find(reference) if reference.local else store.get(reference)
@@ -103,8 +125,31 @@ def inspect(
         return _report(reference, reference.registry, manifest, ingest.open, asked)
 
 
+def _module(path: Path) -> WasmFile:
+    """The module in a file, or that of the project in a folder."""
+    if path.is_dir() and (path / "Cargo.toml").is_file():
+        projects = projects_at(path)
+        if len(projects) > 1:
+            raise UsageError(
+                f"{path} is a workspace with several plugins: {called(projects.all)}",
+                hint=f"name the folder of one: `scaffold inspect {shlex.quote(str(projects.first.root))}`",
+            )
+        (module,) = cargo.build(projects, BuildOptions())
+        return module.file
+    plugins.refuse_layout(path)
+    return WasmFile.read(path)
+
+
+def _saved(module: WasmFile) -> Saved | None:
+    """What trimming saved, if it was a build here that made the module's file."""
+    made = relink.made(module.path) if module.path.is_absolute() else None
+    if made is None or made.made != module.digest or made.before <= module.size:
+        return None
+    return Saved(made.before, made.dropped, made.optimised, made.undecided)
+
+
 def _report(
-    reference: Reference, place: str, manifest: Manifest, open_blob: OpenBlob, asked: Sequence[Target]
+    reference: Reference, place: str, manifest: Manifest, open_blob: OpenBlob, asked: _Asked
 ) -> ImageReport:
     image = unpack(manifest, reference, open_blob)
     with open_blob(manifest.config) as blob:
@@ -123,7 +168,7 @@ def _report(
         annotations=dict(manifest.annotations),
         plugin=image.info,
         consumers=consumers(packed),
-        module=report(replace(image.wasm, path=Path("module")), asked),
+        module=asked.report(replace(image.wasm, path=Path("module"))),
     )
 
 

@@ -26,10 +26,9 @@ from scaffold.wasm import symbols
 from scaffold.wasm.module import SIZE_LIMIT, WasmFile
 from scaffold.wasm.symbols import Symbols
 
-_VERSION = 1  # of what is done here: another one does it again
+_VERSION = 2  # of what is done here: another one does it again
 _EXPORT, _STRIP_ALL, _STRIP_DEBUG = "--export", "--strip-all", "--strip-debug"
 _SHORTEN = "--compress-relocations"  # numbers that the linker fills in take five bytes otherwise
-_NAMES = "names"  # the folder beside the modules
 # rustc tells linkers apart by their names. Words may contain anything but NUL.
 _SCRIPT = """#!/bin/sh
 # rustc's linker for wasm, which keeps what it links in the folder MODULE.link.
@@ -188,7 +187,7 @@ def _finish(module: Path, build: Build) -> bool:
     digest = files.digest(current)
     if link is None:  # in another layout of cargo's folders, nothing can be done about it
         return not (module.parent / "deps" / module.name).exists() or _is_left(module, digest)
-    before, names = made(module), module.parent / _NAMES
+    before, names = made(module), module.parent / symbols.FOLDER
     optimiser = wasm_opt.find() if build.trim and link.strips_all else None
     how = f"{_VERSION} trim={build.trim} {wasm_opt.NAME}={wasm_opt.stamp(optimiser)}"
     if before and (before.made, before.how) == (digest, how):

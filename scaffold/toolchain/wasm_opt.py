@@ -6,6 +6,7 @@ It is told every feature of wasm that the module may use: a stripped module does
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from scaffold.core import files, process
 from scaffold.core.foreign_files import read_bytes, read_text
 from scaffold.errors import ToolFailed
 from scaffold.toolchain.rustc import programs
+from scaffold.wasm import source_map
 from scaffold.wasm.module import SIZE_LIMIT
 
 NAME = "wasm-opt"
@@ -64,6 +66,8 @@ def optimise(program: Path, content: bytes, positions: str, features: Iterable[s
             said = ran.stderr.strip().partition("\n")[0] or f"exit code {ran.code}"
             raise ToolFailed(f"{NAME} failed: {said}")
         try:
-            return read_bytes(made, SIZE_LIMIT), str(json.loads(read_text(made_map))["mappings"])
+            mappings = str(json.loads(read_text(made_map))["mappings"])
+            deque(source_map.read(mappings), maxlen=0)  # raises an error for what isn't one
+            return read_bytes(made, SIZE_LIMIT), mappings
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise ToolFailed(f"{NAME} wrote nothing that can be read") from error

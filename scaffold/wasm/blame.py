@@ -19,7 +19,7 @@ from scaffold.wasm import symbols
 from scaffold.wasm.module import Extern, WasmFile
 
 # what comes with rustc: a program has these whatever its Cargo.toml says
-_STD = frozenset(
+OF_RUST = frozenset(
     "core alloc std compiler_builtins panic_abort panic_unwind std_detect unwind wasi wasip1 dlmalloc __rustc"
     " rustc_demangle rustc_std_workspace_core".split()
 )
@@ -57,9 +57,10 @@ def of(module: WasmFile, extern: Extern) -> Blame | None:
     chain = [name for at, name in enumerate(chain) if at == 0 or name != chain[at - 1]]
     if len(chain) < 2:
         return None
-    crate = _crate(names.get(last, ""))
-    crate = "" if crate in _STD else crate
-    return Blame(tuple(chain), crate, _versions(module.path.parent.absolute()).get(crate, ""))
+    crate = crate_of(names.get(last, ""))
+    crate = "" if crate in OF_RUST else crate
+    _, version = locked_packages(module.path.parent.absolute()).get(crate, ("", ""))
+    return Blame(tuple(chain), crate, version)
 
 
 def _backwards(module: WasmFile, start: int, names: Mapping[int, str]) -> tuple[dict[int, int], int]:
@@ -75,7 +76,7 @@ def _backwards(module: WasmFile, start: int, names: Mapping[int, str]) -> tuple[
             came_from[caller] = called
             waiting.append(caller)
             last = caller if caller in names else last
-            if _crate(names.get(caller, "")) not in _STD | {""}:
+            if crate_of(names.get(caller, "")) not in OF_RUST | {""}:
                 return came_from, caller
     return came_from, last
 
@@ -84,17 +85,17 @@ def _shown(name: str) -> str:
     return escaped(symbols.readable(name))
 
 
-def _crate(name: str) -> str:
+def crate_of(name: str) -> str:
     """The crate of a Rust function; "" for any other function."""
     found = _CRATE.search(symbols.readable(name))
     return found[0] if found else ""
 
 
 @lru_cache(maxsize=16)
-def _versions(folder: Path) -> dict[str, str]:
-    """The crates in the nearest Cargo.lock above a module that are there in one version only.
+def locked_packages(folder: Path) -> dict[str, tuple[str, str]]:
+    """The names and versions in the nearest Cargo.lock above a module, of crates with only one version there.
 
-    Their names are as Rust code has them.
+    The keys are their names as Rust code has them.
     """
     with suppress(OSError, ValueError, KeyError, TypeError):
         lock = next(
@@ -102,9 +103,9 @@ def _versions(folder: Path) -> dict[str, str]:
             None,
         )
         if lock:
-            packages = tomllib.loads(lock.read_text(encoding="utf-8"))["package"]
-            named: dict[str, set[str]] = {}
-            for each in packages:
-                named.setdefault(each["name"].replace("-", "_"), set()).add(str(each["version"]))
-            return {name: versions.pop() for name, versions in named.items() if len(versions) == 1}
+            named: dict[str, set[tuple[str, str]]] = {}
+            for each in tomllib.loads(lock.read_text(encoding="utf-8"))["package"]:
+                package = str(each["name"]), str(each["version"])
+                named.setdefault(package[0].replace("-", "_"), set()).add(package)
+            return {name: packages.pop() for name, packages in named.items() if len(packages) == 1}
     return {}

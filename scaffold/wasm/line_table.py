@@ -61,6 +61,16 @@ def addresses(table: bytes, end: int) -> list[int]:
     return sorted(found)
 
 
+def functions(table: bytes, folders: Mapping[int, str]) -> list[tuple[int, int, str]]:
+    """Where each function begins and ends, and its file, as far as the table isn't damaged."""
+    found = []
+    with suppress(LookupError, ValueError):
+        for unit in _units(table, folders):
+            files = unit.files()
+            found += [(rows[0][0], rows[-1][0], files[rows[0][1]]) for rows in unit.sequences()]
+    return sorted(each for each in found if each[0])  # those at 0 are functions that the linker has left out
+
+
 class _Unit:
     """The line program of one crate, or of one file of C."""
 
@@ -85,7 +95,7 @@ class _Unit:
             at = end + 1
         return found, at + 1
 
-    def _files(self) -> list[str]:
+    def files(self) -> list[str]:
         """The files by their numbers, which begin at 1."""
         files, at = [""], self._at
         while self._table[at]:
@@ -97,7 +107,7 @@ class _Unit:
         return files
 
     def places(self, rows: list[Row], address: int) -> Iterator[Place]:
-        files = self._files()
+        files = self.files()
         own = rows[0][1]
         passed = [row for row, after in pairwise(rows) if row[0] <= address and row[2]]
         _, file, line = passed[-1]

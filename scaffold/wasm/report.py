@@ -11,15 +11,20 @@ from scaffold.errors import ModuleError
 from scaffold.wasm import check, targets
 from scaffold.wasm.check import Verdict
 from scaffold.wasm.module import WasmFile
+from scaffold.wasm.size import Row, Saved, Sizes
 from scaffold.wasm.targets import Target, TargetVerdict
 
 _WIDTH = 80
 _LIMIT = 60  # names or lines of a kind; `--json` shows them all
+_LARGEST = 20  # functions
 
 
 @dataclass(frozen=True)
 class ModuleReport:
-    """What is known about a wasm file. `imports` are names by group; `envoys` says which of them load it."""
+    """What is known about a wasm file. `imports` are names by group; `envoys` says which of them load it.
+
+    `sizes` is None unless somebody asked where its bytes are.
+    """
 
     module: WasmFile
     imports: dict[str, tuple[str, ...]]
@@ -27,6 +32,7 @@ class ModuleReport:
     other_exports: tuple[str, ...]
     envoys: tuple[Verdict, ...]
     targets: tuple[TargetVerdict, ...] = ()
+    sizes: Sizes | None = None
 
     @property
     def exit_code(self) -> int:
@@ -42,6 +48,7 @@ class ModuleReport:
             _sections(self.module),
             self._loads(),
             self._for(),
+            *(_sizes(self.sizes) if self.sizes else ()),
         )
         return "\n\n".join("\n".join(part) for part in parts if part)
 
@@ -68,7 +75,7 @@ class ModuleReport:
         return ["asked for", *(line for each in self.targets for line in _verdict(each.title, each))]
 
 
-def report(module: WasmFile, asked: Iterable[Target] = ()) -> ModuleReport:
+def report(module: WasmFile, asked: Iterable[Target] = (), sizes: Sizes | None = None) -> ModuleReport:
     """Report on a wasm file: a plugin, another module or a component. `asked` are hosts that may load it."""
     imports: dict[str, list[str]] = {"hostcalls": [], "WASI": [], "others": []}
     for each in module.imports:
@@ -82,6 +89,7 @@ def report(module: WasmFile, asked: Iterable[Target] = ()) -> ModuleReport:
         other_exports=tuple(sorted(name for name in names if not check.is_callback(name))),
         envoys=check.verdicts(module),
         targets=tuple(targets.judge(module, target) for target in asked),
+        sizes=sizes,
     )
 
 
@@ -121,6 +129,53 @@ def _sections(module: WasmFile) -> list[str]:
     if len(largest) > _LIMIT:
         lines.append(f"  and {len(largest) - _LIMIT:,} more")
     return lines if largest else []
+
+
+def _sizes(sizes: Sizes) -> Iterator[list[str]]:
+    """The bytes by crate, the largest functions, and what trimming saved."""
+    lines = [f"{sizes.size:,} bytes by crate and section"]
+    lines += [_share(row.bytes, sizes.size) + _called(row) for row in sizes.rows[:_LIMIT]]
+    rest = sizes.rows[_LIMIT:]
+    lines += [_share(sum(row.bytes for row in rest), sizes.size) + f"{len(rest)} more"] if rest else []
+    yield [*lines, *_wrapped(f"crates aren't known: {sizes.unnamed}", 2)] if sizes.unnamed else lines
+    if sizes.functions:
+        largest = sizes.functions[:_LARGEST]
+        yield [
+            f"largest functions, of {len(sizes.functions):,}",
+            *(_share(each.bytes, sizes.size) + escaped(each.name) for each in largest),
+        ]
+    if sizes.saved:
+        yield ["trimming", *_wrapped(_spared(sizes.saved, sizes.size), 2)]
+
+
+def _share(size: int, whole: int) -> str:
+    return f"  {size:>13,}  {size / whole:>4.0%}  "
+
+
+def _called(row: Row) -> str:
+    """What a row is about."""
+    functions = f"{row.functions:,} function{'s' * (row.functions != 1)}"
+    if row.kind == "code":
+        return f"code that isn't known to belong to a crate ({functions})"
+    if row.kind == "section":
+        return f"section {row.name}" if row.name != "header" else "the module's header"
+    if row.kind in ("custom", "names"):
+        return f'section custom "{escaped(row.name)}"'
+    named = escaped(f"{row.name} {row.version}".strip())
+    return f"{named} ({functions if row.kind == 'crate' else f'{row.kind}, {functions}'})"
+
+
+def _spared(saved: Saved, size: int) -> str:
+    """What trimming saved, in a sentence."""
+    count = len(saved.left_out)
+    how = [f"{count} callbacks left out that the plugin doesn't override"] if count else []
+    how += [f"no callback left out, as {saved.undecided}"] if saved.undecided else []
+    how += ["wasm-opt"] if saved.optimised else []
+    spared = saved.before - size
+    return (
+        f"{spared:,} bytes ({spared / saved.before:.0%}) of the {saved.before:,} that the linker made"
+        f" ({', '.join(how) or 'shorter numbers'})"
+    )
 
 
 def _details(texts: dict[str, str]) -> Iterator[str]:

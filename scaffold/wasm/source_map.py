@@ -7,21 +7,38 @@ Source: ECMA-426, 4 (mappings) and 6 (base64 VLQ).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
 _MORE = 0x20
 
 
-def write(places: Iterable[tuple[int, int]]) -> str:
-    """Pairs of an offset in the file, ascending, and the place that it stands for."""
+def write(places: Iterable[tuple[int, int | None]]) -> str:
+    """Pairs of an offset in the file, ascending, and the place that it stands for, if any."""
     entries = []
     last_offset = last_place = 0
     for offset, place in places:
-        entries.append(f"{_number(offset - last_offset)}A{_number(place - last_place)}A")
-        last_offset, last_place = offset, place
+        if place is None:
+            entries.append(_number(offset - last_offset))
+        else:
+            entries.append(f"{_number(offset - last_offset)}A{_number(place - last_place)}A")
+            last_place = place
+        last_offset = offset
     return ",".join(entries)
+
+
+def read(mappings: str) -> Iterator[tuple[int, int | None]]:
+    """The reverse of `write`. Raises `ValueError` for what isn't a source map's."""
+    column = line = 0
+    for entry in mappings.split(",") if mappings else ():
+        values = _numbers(entry)
+        if not values:
+            raise ValueError("an empty entry")
+        column += values[0]
+        if len(values) > 2:
+            line += values[2]
+        yield column, line if len(values) > 2 else None
 
 
 def find(mappings: str, offset: int) -> int | None:
@@ -29,18 +46,11 @@ def find(mappings: str, offset: int) -> int | None:
 
     Raises `ValueError` for what isn't a source map's.
     """
-    column = line = 0
     found: int | None = None
-    for entry in mappings.split(",") if mappings else ():
-        values = _numbers(entry)
-        if not values:
-            raise ValueError("an empty entry")
-        column += values[0]
+    for column, place in read(mappings):
         if column > offset:
             break
-        if len(values) > 2:
-            line += values[2]
-        found = line if len(values) > 2 else None
+        found = place
     return found
 
 

@@ -13,7 +13,8 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -26,6 +27,7 @@ from scaffold.wasm.code import bodies
 from scaffold.wasm.line_table import Place, number
 from scaffold.wasm.module import WasmFile
 
+FOLDER = "names"  # beside a module that a build has made
 _KEPT = 60  # files in a folder; those of older builds are removed
 _ID_DIGITS = 8
 _ABOUT_CRATES = (".debug_info", ".debug_abbrev", ".debug_str")
@@ -33,6 +35,7 @@ _BACKTRACE = "Proxy-Wasm plugin in-VM backtrace:"
 _MARK = re.compile(rf"@([0-9a-f]{{{_ID_DIGITS}}})$")
 _ID = re.compile(rf" - \S+@([0-9a-f]{{{_ID_DIGITS}}})$", re.MULTILINE)
 _FRAME = re.compile(r"(?<=:  )0x([0-9a-f]+) - (?:unknown\(function index:(\d+)\)|(\S.*))$", re.MULTILINE)
+_SHARED = "byn$mgfn-shared$"  # begins the name of what wasm-opt has made of several functions
 _HASH = re.compile(r"::h[0-9a-f]{16}$")
 _MORE = 0x80  # in a byte of a number: another one follows
 
@@ -76,7 +79,7 @@ class Symbols:
             linked=lines["code"] if compared else b"",
             lines=table,
             crates=line_table.crates(*(lines.get(name, b"") for name in _ABOUT_CRATES)),
-            positions=positions if table else "",
+            positions=_bounded(positions, content) if table and positions else "",
         )
 
     def packed(self) -> bytes:
@@ -119,6 +122,30 @@ class Symbols:
         before = self.code[begin:at]
         address = there + _longer(before, self.linked[there:end])
         return line_table.lookup(self.lines, address, self.crates)
+
+    def files(self, ranges: Sequence[tuple[int, int]]) -> dict[int, str]:
+        """The source file of each function by its index, as far as lines are known.
+
+        `ranges` are the `bodies` of the module's code section.
+        """
+        known = line_table.functions(self.lines, self.crates)
+        begins, found = [begin for begin, _, _ in known], {}
+        for index, address in self._addresses(ranges):
+            at = bisect_right(begins, address) - 1
+            if at >= 0 and address < known[at][1]:
+                found[index] = known[at][2]
+        return found
+
+    def _addresses(self, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """An address in each function, as the line table has it, by the function's index."""
+        if not self.positions:
+            yield from ((index, end - 1) for index, (_, end) in enumerate(self._ranges[1], self.imported))
+            return
+        entries = [(at, place) for at, place in source_map.read(self.positions) if place is not None]
+        for index, (begin, end) in enumerate(ranges, self.imported):
+            at = bisect_left(entries, (self.begin + begin,))
+            if at < len(entries) and entries[at][0] < self.begin + end:
+                yield index, entries[at][1]
 
 
 def sections(content: bytes) -> dict[str, bytes]:
@@ -186,15 +213,42 @@ def restore(module: str, folder: Path) -> None:
 
 def names_in(module: WasmFile) -> dict[int, str]:
     """The functions' names that are in a module, or are kept of it; nothing if neither is so."""
+    names, mark = _own_names(module)
+    if not mark:
+        return names
+    kept = _kept_of(mark, module)
+    return kept.names if kept else {}
+
+
+def known_of(module: WasmFile) -> Symbols | None:
+    """All that is known about a module's functions: what it has itself, or what was kept of it."""
+    names, mark = _own_names(module)
+    if mark:
+        return _kept_of(mark, module)
+    return Symbols.of(module.content, named=module.content, linked=module.content) if names else None
+
+
+def is_marked(module: WasmFile) -> bool:
+    """Whether a build of ours has stripped a module, and kept its names."""
+    return bool(_own_names(module)[1])
+
+
+def _own_names(module: WasmFile) -> tuple[dict[int, str], str]:
+    """The functions' names in a module, and the id in them, or ""."""
     section = next((each for each in module.sections if each.name == "name"), None)
     if section is None or not module.names_readable:
-        return {}
+        return {}, ""
     names = dict(_names(section.body(module.content)))
     mark = next((found for name in names.values() if (found := _MARK.search(name))), None)
-    if mark is None:
-        return names
-    symbols = _kept(mark[1])
-    return symbols.names if symbols else {}
+    return names, mark[1] if mark else ""
+
+
+def _kept_of(mark: str, module: WasmFile) -> Symbols | None:
+    """What was kept in the cache, or beside a module that is a file."""
+    found = _kept(mark)
+    if found is None and module.path.is_absolute():
+        found = _unpacked(module.path.parent / FOLDER / _file(mark))
+    return found
 
 
 @lru_cache(maxsize=256)  # a plugin that crashes again and again says the same
@@ -227,6 +281,7 @@ def _frame(match: re.Match[str], symbols: Symbols | None) -> str:
 @lru_cache(maxsize=1024)
 def readable(name: str) -> str:
     """A Rust function's name as its source has it; any other name as it is."""
+    name = name.removeprefix(_SHARED)
     if not name.startswith(("_R", "_ZN")):
         return name
     from rust_demangler import demangle  # type: ignore[import-untyped]
@@ -239,8 +294,12 @@ def readable(name: str) -> str:
 
 @lru_cache(maxsize=8)
 def _kept(module: str) -> Symbols | None:
+    return _unpacked(_cache() / _file(module))
+
+
+def _unpacked(path: Path) -> Symbols | None:
     with suppress(OSError, ValueError):
-        return Symbols.unpack(read_bytes(_cache() / _file(module)))
+        return Symbols.unpack(read_bytes(path))
     return None
 
 
@@ -281,6 +340,13 @@ def _exported(body: bytes) -> dict[str, int]:
         if kind == 0:
             found[name] = index
     return found
+
+
+def _bounded(positions: str, content: bytes) -> str:
+    """A source map in which no function has the place of what is before it."""
+    begin = code_begin(content)
+    nowhere: dict[int, int | None] = {begin + at: None for at, _ in bodies(sections(content)["code"])}
+    return source_map.write(sorted((nowhere | dict(source_map.read(positions))).items()))
 
 
 def _longer(before: bytes, linked: bytes) -> int:

@@ -260,8 +260,9 @@ def test_a_cargo_that_left_us_out_leaves_the_callbacks_in(place, said):
         ("sleep 60", "didn't answer"),
         (OPTIMISER.replace("MADE", "names"), "isn't a wasm module"),
         (OPTIMISER.replace("MADE", "other"), "another module"),
+        (OPTIMISER.replace("MADE", "module").replace('": ""', '": "!"'), "wrote nothing that can be read"),
     ],
-    ids=["fails", "is killed", "writes nothing", "hangs", "writes garbage", "makes something else"],
+    ids=["fails", "is killed", "writes nothing", "hangs", "garbage", "another module", "a garbled map"],
 )
 def test_a_wasm_opt_that_goes_wrong_leaves_what_the_linker_made(
     place, said, tmp_path, monkeypatch, script, why

@@ -19,7 +19,9 @@ def test_the_place_is_that_of_the_last_entry_before(places, offset):
 
 
 def test_an_entry_without_a_place_has_none():
-    mappings = source_map.write([(4, 100)]) + ",I"  # four further, and that is all
+    places = [(4, 100), (8, None), (9, 90)]
+    mappings = source_map.write(places)
+    assert list(source_map.read(mappings)) == places
     assert [source_map.find(mappings, at) for at in (3, 4, 7, 8)] == [None, 100, 100, None]
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import wasm_asm as asm
 
-from scaffold.wasm import symbols
+from scaffold.wasm import source_map, symbols
 from scaffold.wasm.code import bodies
 from scaffold.wasm.line_table import lookup
 from scaffold.wasm.module import WasmFile
@@ -88,6 +88,31 @@ def test_a_backtrace_gets_names_and_lines(tmp_path):
         == "  0:  <sample::Hello as proxy_wasm::traits::HttpContext>::on (library/core/src/lib.rs:42)"
     )
     assert shown[3] == "  1:  proxy_on_request_headers"
+
+
+def addresses():
+    """Where each function's last instruction is in the code section, and where it ends."""
+    return [(end - 1, end) for _, end in bodies(symbols.sections(MODULE)["code"])]
+
+
+def test_functions_have_the_file_of_their_lines():
+    (_, _, _, _, (last, end)) = addresses()
+    known = of(named(lines=line_table((0, 1), (last, 9)) + line_table((last, 41), (end, 43), file=b"a.rs")))
+    assert known.files(list(bodies(symbols.sections(MODULE)["code"]))) == {4: "library/core/src/a.rs"}
+
+
+def test_after_a_tool_functions_have_the_file_of_their_first_place_and_no_place_of_another_s():
+    begin, linked = symbols.code_begin(MODULE), named(lines=line_table((100, 41), (110, 43)))
+    ranges = list(bodies(symbols.sections(MODULE)["code"]))
+    positions = source_map.write([(begin + ranges[3][0] + 1, 104)])
+    known = Symbols.of(MODULE, named=linked, linked=linked, positions=positions)
+    assert known.files(ranges) == {3: "library/core/src/lib.rs"}
+    assert [str(each) for each in known.places(3, begin + ranges[3][1] - 1)] == ["library/core/src/lib.rs:41"]
+    assert known.places(4, begin + ranges[4][1] - 1) == ()
+
+
+def test_a_function_that_wasm_opt_shares_has_the_name_of_the_first():
+    assert symbols.readable(f"byn$mgfn-shared${V0}") == "alloc::raw_vec::capacity_overflow"
 
 
 def test_a_backtrace_without_kept_names_keeps_its_numbers_and_loses_its_mangling():

@@ -131,7 +131,7 @@ def blamed(names):
 def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     symbols._kept.cache_clear()
-    blame._versions.cache_clear()
+    blame.locked_packages.cache_clear()
 
 
 def hint(module):

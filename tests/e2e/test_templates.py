@@ -13,16 +13,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.crates import EVERYTHING
 
 import scaffold
 from scaffold.errors import ModuleError
 from scaffold.hosts.background import deployments
+from scaffold.project.crate import TRIPLES, Project
 from scaffold.project.templates import render as rendering
-from scaffold.toolchain import find as toolchain
 
 TEMPLATES = list(rendering.bundled("cookiecutters"))
-LARGEST = dict.fromkeys(TEMPLATES, 150_000) | {"body": 300_000, "grpc": 300_000}  # bytes of a release module
-MEASURED = (1, 90)  # the limits are for rustc from here on; Debian's 1.85 makes up to 10 % more
 PEDANTIC = ("--all-targets", "--", "-W", "clippy::pedantic", "-D", "warnings")
 DESCRIPTION = """odd: "quoted" \\ {{ 世界 }} 'n' #"""
 
@@ -67,11 +66,23 @@ def test_it_passes_its_own_tests(template, rendered, run):
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_its_module_is_small(template, rendered):
+def test_it_holds_its_budget_and_has_one_that_says_something(template, rendered):
+    """Untrimmed, too, as scaffold builds it where nothing is known of a crate."""
     root = rendered(template)
-    numbers = toolchain.find("wasm32-wasip1", root=root).version.split(".")
-    allowed = LARGEST[template] * (1 if tuple(map(int, numbers[:2])) >= MEASURED else 1.1)
-    assert scaffold.build(root).size <= allowed
+    limits = Project.load(root).settings.budget
+    assert limits.module_bytes and limits.initial_memory_bytes
+    for options in (scaffold.BuildOptions(no_trim=True), scaffold.BuildOptions()):
+        module = scaffold.build(root, options)  # raises an error if it is over its budget
+        assert limits.module_bytes / 3 < module.size <= limits.module_bytes
+        assert module.file.memory_pages * 65_536 <= limits.initial_memory_bytes
+
+
+@pytest.mark.parametrize("template", TEMPLATES if EVERYTHING else ["http", "body"])
+def test_it_holds_its_budget_for_the_other_triple(template, rendered, tmp_path):
+    root = shutil.copytree(rendered(template), tmp_path / template)
+    manifest = root / "Cargo.toml"
+    manifest.write_text(manifest.read_text().replace(*TRIPLES))
+    assert scaffold.build(root).path.parts[-3] == TRIPLES[1]
 
 
 class Client:

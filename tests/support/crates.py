@@ -25,6 +25,9 @@ from scaffold.wasm.module import WasmModule
 BIN = Path(sys.executable).parent
 PLUGINS = Path(__file__).parent / "plugins"
 
+# a nightly run tries every combination, where another takes a few of each kind
+EVERYTHING = bool(os.environ.get("SCAFFOLD_TEST_EVERYTHING"))
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -158,11 +158,11 @@ def warnings_of(root):
 
 
 def test_settings_that_are_there_stay_and_nothing_is_said_of_others(crate):
-    ours = '\n[package.metadata.proxy-wasm]\nroot-id = "mine"\n'
+    ours = '\n[package.metadata.proxy-wasm]\nroot-id = "mine"\nbudget = { module-bytes = 9 }\n'
     config = json.dumps({"config": {"rootIds": ["one", "two"]}})
     root = crate(files={"Cargo.toml": MANIFEST + ours, "runtime-config.json": config})
     assert warnings_of(root) == []
-    assert settings(root).root_id == "mine"
+    assert (settings(root).root_id, settings(root).budget.module_bytes) == ("mine", 9)
 
 
 def test_what_gitignore_lacks_begins_a_line_of_its_own(crate):

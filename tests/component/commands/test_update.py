@@ -25,6 +25,7 @@ from scaffold.commands import new as templating
 from scaffold.core import files
 from scaffold.core.events import Noted, Started, Warned, listening
 from scaffold.errors import MachineError, ProjectError, UsageError
+from scaffold.project.budget import Budget
 from scaffold.project.crate import Project
 from scaffold.project.template_record import Rendered
 from scaffold.project.templates import answers, trust
@@ -188,6 +189,24 @@ def test_what_changed_in_the_template_and_what_the_user_changed_come_together(ol
     assert git(root, "diff", "--cached", "--name-only") == "", "nothing is staged"
     commit(root)
     assert scaffold.update(root, check=True).exit_code == 0
+
+
+def test_a_project_without_a_budget_gets_one_and_the_users_own_stays(older, tmp_path):
+    manifest = inside(older, "Cargo.toml")
+    text = manifest.read_text()
+    edit(inside(older, "README.md"), HOSTS, "Envoy")
+    raised = rendered(older, tmp_path / "raised")
+    edit(raised / "Cargo.toml", "module-bytes = 150_000", "module-bytes = 400_000")
+    commit(raised)
+    start = text.index("# What the plugin may cost")
+    manifest.write_text(text[:start] + text[text.index("[lib]") :])  # as it was before there were budgets
+    without = rendered(older, tmp_path / "without")
+    assert Project.load(without).settings.budget == Budget()
+    scaffold.update(without)
+    assert Project.load(without).settings.budget == Project.load(fresh(tmp_path)).settings.budget
+    manifest.write_text(text)
+    scaffold.update(raised)
+    assert Project.load(raised).settings.budget.module_bytes == 400_000
 
 
 def test_a_file_that_the_user_moved_is_followed(older, tmp_path):

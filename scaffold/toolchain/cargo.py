@@ -16,7 +16,7 @@ from scaffold.errors import MachineError, ToolFailed
 from scaffold.project import budget
 from scaffold.project.crate import Project
 from scaffold.project.projects import Projects, called
-from scaffold.toolchain import derive_schema, relink, reproducible
+from scaffold.toolchain import derive_schema, growth, relink, reproducible
 from scaffold.toolchain.find import find
 from scaffold.toolchain.options import BuildOptions
 from scaffold.toolchain.rustc import Toolchain
@@ -55,6 +55,8 @@ def build(
     modules = [made[project.root] for project in projects]
     for project, module in zip(projects, modules, strict=True):
         _warn_about(module, projects.top)
+        if is_release(options):
+            growth.watch(project, module, options)
         project.require_hosts(module.file)
     return modules
 

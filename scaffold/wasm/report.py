@@ -173,7 +173,7 @@ def _spared(saved: Saved, size: int) -> str:
     how += ["wasm-opt"] if saved.optimised else []
     spared = saved.before - size
     return (
-        f"{spared:,} bytes ({spared / saved.before:.0%}) of the {saved.before:,} that the linker made"
+        f"{spared:,} bytes ({100 * spared / saved.before:.0f} %) of the {saved.before:,} that the linker made"
         f" ({', '.join(how) or 'shorter numbers'})"
     )
 

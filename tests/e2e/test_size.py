@@ -66,6 +66,36 @@ def test_a_module_that_keeps_its_names(copy, inspect):
     assert (sizes["unnamed"], sizes["saved"]) == ("", None)
 
 
+TABLE = """
+#[no_mangle]
+pub extern "C" fn look_up(at: usize) -> u8 {{
+    static TABLE: [u8; {size}] = [7; {size}];
+    TABLE[at]
+}}
+"""
+
+
+def test_a_release_that_grows_is_warned_about_once(copy, run):
+    def warnings(*words):
+        ran = run("scaffold", "build", "--root", copy, *words)
+        assert ran.returncode == 0, ran.stderr
+        return [line for line in ran.stderr.splitlines() if " grew by " in line]
+
+    assert warnings() == []
+    source = copy / "src/lib.rs"
+    before = source.read_text()
+    source.write_text(before + TABLE.format(size=2000))
+    assert warnings() == []
+    source.write_text(before + TABLE.format(size=20_000))
+    (warning,) = warnings()
+    assert warning.startswith("warning: hello_world.wasm grew by ")
+    assert f"`scaffold inspect --size {copy}`" in warning
+    assert warnings() == []
+    source.write_text(before + TABLE.format(size=60_000))
+    assert warnings("--profile", "dev") == []
+    assert len(warnings()) == 1
+
+
 MEMBER = """[package]
 name = "{}"
 version = "0.1.0"

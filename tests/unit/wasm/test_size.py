@@ -155,7 +155,7 @@ def test_the_summary_says_what_trimming_saved():
     saved = size.Saved(module.size * 2, ("proxy_on_log",), optimised=True)
     said = report(module, sizes=size.of(module, saved)).summary()
     how = "(1 callbacks left out that the plugin doesn't override, wasm-opt)"
-    assert f"{module.size:,} bytes (50%) of the {module.size * 2:,} that the linker made {how}" in " ".join(
+    assert f"{module.size:,} bytes (50 %) of the {module.size * 2:,} that the linker made {how}" in " ".join(
         said.split()
     )
     assert "  sample (2 functions)\n" in said

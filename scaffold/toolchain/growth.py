@@ -72,8 +72,11 @@ def _way(project: Project, module: WasmModule, options: BuildOptions) -> str:
 
 def _growth(project: Project, module: WasmModule, before: int) -> str:
     place = "." if project.root == Path.cwd() else shlex.quote(str(project.root))
-    grown = f"{100 * module.size / before - 100:.0f} % since the last release: {before:,} bytes became {module.size:,}"
-    return f"{module.path.name} grew by {grown}; `scaffold inspect --size {place}` shows where they are"
+    percent = 100 * module.size / before - 100
+    return (
+        f"{module.path.name} grew by {percent:.0f} % since the last release: {before:,} bytes became"
+        f" {module.size:,}; `scaffold inspect --size {place}` shows where they are"
+    )
 
 
 def _prune(folder: Path) -> None:

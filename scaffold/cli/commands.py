@@ -506,6 +506,7 @@ def logout(**options: Any) -> object:
     metavar="HOST:VERSION",
     help="Say whether this host loads it: envoy:1.33, istio:1.24, envoy-gateway:1.4, higress:2.1, gcp.",
 )
+@click.option("--confirm", is_flag=True, help="Load it in the Envoy that the host runs, to be sure.")
 @click.option("--size", is_flag=True, help="Show the bytes by crate, and the largest functions.")
 @click.option("--remote", is_flag=True, help="Ask the registry, even if the image is in the local store.")
 @plain_http_option
@@ -514,7 +515,8 @@ def inspect(**options: Any) -> object:
     """Show what a module or image contains and which hosts load it.
 
     TARGET is a .wasm file, an image in the local store or a registry, or a project's folder, such as `.`,
-    whose plugin is built. The exit code is 6 if a host that `--for` names doesn't load it.
+    whose plugin is built. The exit code is 6 if a host that `--for` names doesn't load it. With `--confirm`,
+    the Envoy is installed if need be, and runs what the plugin does when it starts.
     """
     return scaffold.inspect(**options)
 

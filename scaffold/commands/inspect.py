@@ -24,10 +24,11 @@ from scaffold.toolchain import cargo, relink
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm import size as sizes
 from scaffold.wasm import targets
+from scaffold.wasm.check import envoys
 from scaffold.wasm.module import WasmFile
 from scaffold.wasm.report import ModuleReport, report
 from scaffold.wasm.size import Saved
-from scaffold.wasm.targets import Target
+from scaffold.wasm.targets import Confirmed, Target
 
 _LONGEST = 300  # characters of an image's text that are shown; `--json` has all
 
@@ -88,13 +89,30 @@ def _cut(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What to say about a module beside what is in it: whether hosts load it, and where its bytes are."""
+    """What to say about a module beside what is in it.
+
+    Whether hosts load it, and, if that is to `confirm`, whether real ones do; and where its bytes are.
+    """
 
     targets: Sequence[Target] = ()
+    confirm: bool = False
     size: bool = False
 
-    def report(self, module: WasmFile) -> ModuleReport:
-        return report(module, self.targets, sizes.of(module, _saved(module)) if self.size else None)
+    def report(self, module: WasmFile, plugin: PluginInfo | None = None) -> ModuleReport:
+        """The report on a module, of a plugin that starts with its default configuration."""
+        told = report(module, self.targets, sizes.of(module, _saved(module)) if self.size else None)
+        if not self.confirm:
+            return told
+        pairs = zip(told.targets, self._confirmed(module, plugin), strict=True)
+        return replace(told, targets=tuple(replace(verdict, confirmed=each) for verdict, each in pairs))
+
+    def _confirmed(self, module: WasmFile, plugin: PluginInfo | None) -> list[Confirmed]:
+        from scaffold.hosts.envoy import confirm
+
+        root_id, configuration = (plugin.root_id, plugin.configuration.encode()) if plugin else ("", b"")
+        binaries = [confirm.find(target, module) for target in self.targets]
+        did = {each: confirm.load(each, module, root_id, configuration) for each in {*binaries}}
+        return [did[binary] for binary in binaries]
 
 
 def inspect(
@@ -103,18 +121,22 @@ def inspect(
     remote: bool = False,
     plain_http: bool = False,
     hosts: tuple[str, ...] = (),
+    confirm: bool = False,
     size: bool = False,
 ) -> ModuleReport | ImageReport:
     """Show what a module's file or an image contains; an image is the local one, or else the registry's.
 
     A project's folder stands for its module, which is built. An image from a registry isn't kept. The report
-    also says whether each of `hosts`, such as "istio:1.24", loads the module, and with `size`, which crates
-    its bytes come from. Raises `ImageError` for an image that holds no module, `NotAPlugin` for a file that
-    isn't a wasm module, `UsageError` for a host that isn't known.
+    also says whether each of `hosts`, such as "istio:1.24", loads the module; with `confirm`, it is loaded in
+    the Envoy that the host runs, which is installed if need be. With `size`, it says where the bytes are.
+    Raises `ImageError` for an image that holds no module, `NotAPlugin` for a file that isn't a wasm module,
+    `UsageError` for a host that isn't known, or whose Envoy can't be had.
     """
-    asked = _Asked([targets.parse(each, "--for", UsageError) for each in hosts], size)
+    if confirm and not hosts:
+        raise UsageError("--confirm needs a host to confirm", hint=f"add `--for envoy:{envoys()[-1]}`")
+    asked = _Asked([targets.parse(each, "--for", UsageError) for each in hosts], confirm, size)
     if not remote and plugins.is_file(target):
-        return asked.report(_module(Path(target)))
+        return asked.report(*_module(Path(target)))
     reference, store = Reference.parse(target), Store()
     with image_hint.named(target):
         manifest = None if remote else store.find(reference) if reference.local else store.get(reference)
@@ -125,8 +147,8 @@ def inspect(
         return _report(reference, reference.registry, manifest, ingest.open, asked)
 
 
-def _module(path: Path) -> WasmFile:
-    """The module in a file, or that of the project in a folder."""
+def _module(path: Path) -> tuple[WasmFile, PluginInfo | None]:
+    """The module in a file, or that of the project in a folder, and what is known about its plugin."""
     if path.is_dir() and (path / "Cargo.toml").is_file():
         projects = projects_at(path)
         if len(projects) > 1:
@@ -135,9 +157,9 @@ def _module(path: Path) -> WasmFile:
                 hint=f"name the folder of one: `scaffold inspect {shlex.quote(str(projects.first.root))}`",
             )
         (module,) = cargo.build(projects, BuildOptions())
-        return module.file
+        return module.file, PluginInfo.of_project(projects.first, module)
     plugins.refuse_layout(path)
-    return WasmFile.read(path)
+    return WasmFile.read(path), None
 
 
 def _saved(module: WasmFile) -> Saved | None:
@@ -168,7 +190,7 @@ def _report(
         annotations=dict(manifest.annotations),
         plugin=image.info,
         consumers=consumers(packed),
-        module=asked.report(replace(image.wasm, path=Path("module"))),
+        module=asked.report(replace(image.wasm, path=Path("module")), image.info),
     )
 
 

@@ -12,7 +12,7 @@ from scaffold.wasm import check, targets
 from scaffold.wasm.check import Verdict
 from scaffold.wasm.module import WasmFile
 from scaffold.wasm.size import Row, Saved, Sizes
-from scaffold.wasm.targets import Target, TargetVerdict
+from scaffold.wasm.targets import Confirmed, Target, TargetVerdict
 
 _WIDTH = 80
 _LIMIT = 60  # names or lines of a kind; `--json` shows them all
@@ -37,7 +37,7 @@ class ModuleReport:
     @property
     def exit_code(self) -> int:
         """That of `ModuleError` if a target doesn't load it."""
-        return 0 if all(each.loads for each in self.targets) else ModuleError.exit_code
+        return ModuleError.exit_code if any(each.fails for each in self.targets) else 0
 
     def summary(self) -> str:
         """A page of text."""
@@ -72,7 +72,12 @@ class ModuleReport:
     def _for(self) -> list[str]:
         if not self.targets:
             return []
-        return ["asked for", *(line for each in self.targets for line in _verdict(each.title, each))]
+        lines = ["asked for"]
+        for each in self.targets:
+            lines += _verdict(each.title, each)
+            if each.confirmed:
+                lines += _wrapped(_confirmed(each.confirmed, each.loads), 4)
+        return lines
 
 
 def report(module: WasmFile, asked: Iterable[Target] = (), sizes: Sizes | None = None) -> ModuleReport:
@@ -100,6 +105,17 @@ def _verdict(title: str, verdict: Verdict | TargetVerdict) -> list[str]:
         lines += _wrapped(kind + problem.message, 4)
         lines += _wrapped(f"hint: {problem.hint}", 6) if problem.hint else []
     return lines
+
+
+def _confirmed(confirmed: Confirmed, loads: bool) -> str:
+    """What a real Envoy did, beside the verdict."""
+    did = "loads it" if confirmed.loads else "doesn't load it"
+    subject = f"confirmed: Envoy {confirmed.envoy}"
+    if confirmed.loads != loads:
+        subject = f"the verdict and Envoy disagree: Envoy {confirmed.envoy}"
+    if confirmed.loads and confirmed.said:
+        did += ", and the plugin refuses to start"
+    return f"{subject} {did}" + (f": {confirmed.said}" if confirmed.said else "")
 
 
 def _module(module: WasmFile) -> list[str]:

@@ -59,14 +59,35 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Confirmed:
+    """Whether an Envoy has loaded a module; `envoy` is its version, such as "1.36.4".
+
+    `said` are its words where it hasn't, or where the plugin has refused to start.
+    """
+
+    envoy: str
+    loads: bool
+    said: str = ""
+
+
+@dataclass(frozen=True)
 class TargetVerdict:
-    """Whether a target, such as "istio:1.24", loads a module; `envoy` is the version that it runs."""
+    """Whether a target, such as "istio:1.24", loads a module; `envoy` is the version that it runs.
+
+    `confirmed` is what a real one did, if somebody has asked.
+    """
 
     target: str
     title: str
     envoy: str
     loads: bool
     problems: tuple[Problem, ...]
+    confirmed: Confirmed | None = None
+
+    @property
+    def fails(self) -> bool:
+        """Whether it doesn't load the module, by the rules or in fact."""
+        return not self.loads or (self.confirmed is not None and not self.confirmed.loads)
 
 
 def parse(text: str, where: str, kind: type[ScaffoldError]) -> Target:

@@ -134,7 +134,7 @@ def trial(folder: Path, within: str) -> list[str]:
     (folder / "plugin.wasm").write_bytes(_PLUGIN)
     plugin = envoy_config.wasm_filter(envoy_config.wasm_vm(envoy_config.local_file(module)), name="plugin")
     filters = [{"name": envoy_config.FILTER, "typed_config": plugin}, envoy_config.router()]
-    (folder / "bootstrap.json").write_text(json.dumps(_bootstrap(filters)))
+    (folder / "bootstrap.json").write_text(json.dumps(smallest_bootstrap(filters)))
     return ["--mode", "validate", "-l", "error", "-c", f"{within}/bootstrap.json"]
 
 
@@ -147,7 +147,7 @@ def passed(ran: process.Completed, folder: str, envoy: str, hint: str) -> bool:
     return ran.code == 0
 
 
-def _bootstrap(filters: list[envoy_config.Config]) -> envoy_config.Config:
+def smallest_bootstrap(filters: list[envoy_config.Config]) -> envoy_config.Config:
     """The smallest configuration around the filters, so that Envoy can only refuse them."""
     network = envoy_config.http_manager(
         {"stat_prefix": "ingress", "route_config": {}, "http_filters": filters}

@@ -89,6 +89,25 @@ def test_inspect_ends_with_6_where_a_host_that_is_named_does_not_load_it(here, c
     assert entered(capsys, "inspect", name, "--for", "isto:1.24").code == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ((), "--confirm needs a host to confirm"),
+        (("--for", "gcp"), "Google Service Extensions loads it can't be confirmed here: which Envoy it runs"),
+        (
+            ("--for", "higress:2.2"),
+            "it has the WASI functions of Envoy 1.39, which no Envoy 1.36 of ours has",
+        ),
+    ],
+)
+def test_what_cannot_be_confirmed_is_refused_by_name(here, capsys, words, why):
+    content = odd_modules.build(odd_modules.wasi("fd_sync", "i>i"))  # since Envoy 1.39
+    (here / "plugin.wasm").write_bytes(content)
+    ran = entered(capsys, "inspect", "plugin.wasm", "--confirm", *words)
+    assert ran.code == 2
+    assert why in " ".join(ran.err.split())
+
+
 POLL = odd_modules.build(odd_modules.wasi("poll_oneoff", "iiii>i"))
 HELD = {"package", "push", "deploy", "run", "manifest", "bootstrap"}
 

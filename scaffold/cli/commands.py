@@ -107,7 +107,8 @@ def adopt(**options: Any) -> object:
 @cli.command()
 @root_option
 @takes(options="BuildOptions", only=("rustc", "yes"))
-@click.option("--remove", is_flag=True, help="Remove the toolchains that scaffold installed.")
+@click.option("--wasm-opt", is_flag=True, help="Find binaryen's wasm-opt, too, or install it.")
+@click.option("--remove", is_flag=True, help="Remove what scaffold installed: toolchains and wasm-opt.")
 @json_option
 def setup(**options: Any) -> object:
     """Find a Rust toolchain that compiles to wasm, or install one."""

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from scaffold.core import files, process
 from scaffold.core.foreign_files import read_bytes, read_text
-from scaffold.errors import ToolFailed
+from scaffold.errors import MachineError, ToolFailed
+from scaffold.toolchain.debian import binaryen
 from scaffold.toolchain.rustc import programs
 from scaffold.wasm import source_map
 from scaffold.wasm.module import SIZE_LIMIT
 
-NAME = "wasm-opt"
+NAME = binaryen.NAME
 SECONDS = 30.0  # and one more for each 50 kB
 _LEVEL = "-Oz"
 _FLAGS = {"nontrapping-fptoint": "nontrapping-float-to-int", "simd128": "simd", "atomics": "threads"}
@@ -33,8 +34,20 @@ _BASIC = (
 
 
 def find() -> Path | None:
-    """The first on PATH."""
-    return next(programs(NAME), None)
+    """The first on PATH, or else the private one."""
+    return next(programs(NAME), None) or binaryen.find()
+
+
+def version(program: Path) -> str:
+    """What it says of itself, as "wasm-opt version 108". Raises `MachineError` if it doesn't run."""
+    ran = process.run([program, "--version"], timeout=SECONDS)
+    said = ran.stdout.strip().partition("\n")[0]
+    if ran.code or not said:
+        broken = ran.stderr.strip().partition("\n")[0] or f"exit code {ran.code}"
+        ours = program == binaryen.find()
+        hint = f"`scaffold setup --remove`, then `{binaryen.COMMAND}`" if ours else "take it off PATH"
+        raise MachineError(f"{program} doesn't run: {broken}", hint=hint)
+    return said
 
 
 def stamp(program: Path | None) -> str:

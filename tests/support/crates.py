@@ -16,10 +16,13 @@ from pathlib import Path
 import pytest
 
 import scaffold
+from scaffold.errors import MachineError
 from scaffold.hosts.options import RunOptions
 from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.source import Source
 from scaffold.project.crate import Project
+from scaffold.toolchain import wasm_opt
+from scaffold.toolchain.debian import binaryen
 from scaffold.wasm.module import WasmModule
 
 BIN = Path(sys.executable).parent
@@ -44,6 +47,38 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("PYTEST_ADDOPTS", raising=False)
         yield folder
         scaffold.undeploy(everything=True)
+
+
+@pytest.fixture
+def no_optimiser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing on PATH is called wasm-opt, and the user has no private one; the folder that is PATH."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    seen = {"wasm-opt"}
+    for folder in os.environ["PATH"].split(os.pathsep):
+        for path in Path(folder).iterdir() if Path(folder).is_dir() else ():
+            if path.name not in seen:
+                seen.add(path.name)
+                (tools / path.name).symlink_to(path)
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tools
+
+
+@pytest.fixture(scope="session")
+def optimiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wasm-opt: the user's, or else Debian's, downloaded for real."""
+    found = wasm_opt.find()
+    if found:
+        return found
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("binaryen")
+        patch.setenv("XDG_DATA_HOME", str(folder / "data"))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        try:
+            return binaryen.install(yes=True)
+        except MachineError as error:
+            pytest.skip(f"there is no wasm-opt, and none can be had: {error}")
 
 
 @pytest.fixture(scope="session")

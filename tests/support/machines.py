@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scaffold.core import events
-from scaffold.toolchain.debian import install as private
+from scaffold.toolchain.debian import packages
 
 WASI = "wasm32-wasip1"
 GNU = f"{platform.machine()}-linux-gnu"
@@ -87,7 +87,7 @@ def give_std(home: Path, triple: str) -> None:
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """A machine with nothing on PATH and an empty home; a question is answered yes by nobody."""
-    for name in ("RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "RUSTUP_AUTO_INSTALL", private.MIRROR):
+    for name in ("RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "RUSTUP_AUTO_INSTALL", packages.MIRROR):
         monkeypatch.delenv(name, raising=False)
     for triple in (
         "WASM32_WASIP1",
@@ -124,6 +124,7 @@ END
     echo > "$folder/archives/libc_2.deb"
 ;;
 esac"""
+_WASM_OPT = 'case "$1" in --version) echo "wasm-opt version 120" ;; *) /bin/cp "$2" "$4" ;; esac'
 _LOADER = """#!/bin/sh
 shift 4
 exec "$@"
@@ -135,7 +136,7 @@ def debian(machine, monkeypatch):
     """Makes the machine Debian's kin: `debian(download=...)` puts an apt-get and a dpkg-deb on PATH."""
     if not list(Path("/usr/share/keyrings").glob("debian-archive-keyring.*")):
         pytest.skip("this machine has no Debian keyring")
-    monkeypatch.setenv(private.MIRROR, "http://mirror.invalid/debian")
+    monkeypatch.setenv(packages.MIRROR, "http://mirror.invalid/debian")
     payload = machine.folder / "payload"
     usr = payload / "usr"
     machine.program("ld-linux-fake.so.2", _LOADER, usr / "lib64")
@@ -150,6 +151,7 @@ def debian(machine, monkeypatch):
         f"bin/{GNU}-gcc-14",
     ):
         machine.program(name, "echo stand-in", usr)
+    machine.program("wasm-opt", _WASM_OPT, usr / "bin")
     rustc = _RUSTC.format(version="1.85.1", home="${0%/*}/..", host=HOST)
     machine.program("rustc", rustc, usr / "bin")
     give_std(usr, WASI)

@@ -38,6 +38,7 @@ CHECKS: Mapping[str, Check] = {  # by the name of the first finding of each
     "network": network.check,
     "project": rust.project,
     "rust": rust.check,
+    "wasm-opt": rust.optimiser,
     "envoy": programs.envoy,
     "port": system.port,
     "deployments": leftovers.deployments,
@@ -46,7 +47,15 @@ CHECKS: Mapping[str, Check] = {  # by the name of the first finding of each
     "git": programs.git,
     "kubectl": programs.kubectl,
 }
-MINOR = ("cache folder", "network", "leftovers", "docker", "git", "kubectl")  # no command always needs these
+MINOR = (
+    "cache folder",
+    "network",
+    "leftovers",
+    "wasm-opt",
+    "docker",
+    "git",
+    "kubectl",
+)  # no command always needs these
 # a finding -> those that must be ok for it to be ok
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "rust": ("data folder",),

@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from scaffold.commands.doctor.finding import Finding, Scope, State
 from scaffold.project.cargo_toml import read_config, table
-from scaffold.toolchain.debian.install import MIRROR
+from scaffold.toolchain.debian.packages import MIRROR
 
 _SECONDS = 1.0
 _PROXIES = ("https_proxy", "http_proxy", "all_proxy")

@@ -14,7 +14,8 @@ from scaffold.commands.doctor.programs import install_line
 from scaffold.commands.setup import setup
 from scaffold.core import files, process
 from scaffold.errors import MachineError
-from scaffold.toolchain import pin
+from scaffold.toolchain import pin, wasm_opt
+from scaffold.toolchain.debian import binaryen
 from scaffold.toolchain.find import find
 from scaffold.toolchain.options import BuildOptions
 from scaffold.toolchain.rustc import Toolchain, answer, linker_key, programs
@@ -52,6 +53,15 @@ def _rust(scope: Scope, tools: Toolchain, detail: str) -> Finding:
 def install(scope: Scope) -> None:
     """Install the missing toolchain."""
     setup(scope.root, BuildOptions(rustc=scope.rustc))
+
+
+def optimiser(_scope: Scope) -> list[Finding]:
+    """Whether there is a `wasm-opt`, which no build needs."""
+    why, program = "modules are a tenth smaller with it", wasm_opt.find()
+    if program is None:
+        return [Finding(wasm_opt.NAME, "warning", "not on PATH, nor installed by us", why, binaryen.COMMAND)]
+    version = wasm_opt.version(program).removeprefix(f"{wasm_opt.NAME} version ")
+    return [Finding(wasm_opt.NAME, "ok", f"{version}, {program}")]
 
 
 def _data_folder(*, missing: bool) -> Finding:

@@ -16,6 +16,8 @@ from scaffold.core import events, files
 from scaffold.errors import MachineError
 from scaffold.toolchain import find as toolchain
 from scaffold.toolchain.debian import install as private
+from scaffold.toolchain.debian import packages
+from scaffold.toolchain.rustc import linker_key
 
 WASI = "wasm32-wasip1"
 INSTALL = f"from scaffold.toolchain import find as toolchain; print(toolchain.find({WASI!r}).origin)"
@@ -71,7 +73,7 @@ def test_its_programs_run_from_wherever_it_lies(machine, debian):
 
 def test_without_a_cc_it_brings_one(machine, debian):
     debian()
-    key = private.linker_key(f"{os.uname().machine}-unknown-linux-gnu")
+    key = linker_key(f"{os.uname().machine}-unknown-linux-gnu")
     found = toolchain.find(WASI)
     assert found.env[key] == str(found.rustc.with_name("cc"))
     assert found.env["PATH"].split(os.pathsep) == [str(machine.bin), str(found.rustc.parent)]
@@ -108,7 +110,7 @@ def test_it_says_its_size_and_asks(machine, debian):
 )
 def test_a_disk_that_is_too_small_is_said_before_the_download(machine, debian, monkeypatch, free, why):
     log = debian()
-    monkeypatch.setattr(private.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr(packages.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     error = refusal(yes=True)
     assert why in error.message
     assert "make room" in error.hint

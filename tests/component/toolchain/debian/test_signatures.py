@@ -13,6 +13,7 @@ from scaffold.core import files
 from scaffold.errors import MachineError
 from scaffold.toolchain import find as toolchain
 from scaffold.toolchain.debian import install as private
+from scaffold.toolchain.debian import packages
 from scaffold.toolchain.debian.apt import Apt
 
 PACKAGES = """Package: rustc
@@ -91,7 +92,7 @@ def test_nothing_else_is_believed_nor_unpacked(tmp_path, monkeypatch, mirror, si
     if kind == "unsigned":
         signed.unlink()
     elif kind == "signed by another key":
-        found = [private._KEYRINGS / f"debian-archive-keyring.{suffix}" for suffix in ("pgp", "gpg")]
+        found = [packages._KEYRINGS / f"debian-archive-keyring.{suffix}" for suffix in ("pgp", "gpg")]
         keyring = next((path for path in found if path.is_file()), None)
         if keyring is None:
             pytest.skip("this machine has no Debian keyring")
@@ -105,7 +106,7 @@ def test_nothing_else_is_believed_nor_unpacked(tmp_path, monkeypatch, mirror, si
         apt.plan(("rustc",))
     for kept in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(kept, str(tmp_path))
-    monkeypatch.setenv(private.MIRROR, f"file:{mirror}")
+    monkeypatch.setenv(packages.MIRROR, f"file:{mirror}")
     monkeypatch.setenv("PATH", os.defpath)
     found = private.find("wasm32-wasip1", yes=True)
     assert isinstance(found, toolchain.Unusable)

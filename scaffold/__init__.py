@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from scaffold.commands.admin import admin
     from scaffold.commands.adopt.command import adopt
+    from scaffold.commands.bench.command import bench
     from scaffold.commands.bootstrap import bootstrap
     from scaffold.commands.build import build
     from scaffold.commands.check import check
@@ -59,6 +60,7 @@ OPERATIONS = {
     "build": "scaffold.commands.build",
     "test": "scaffold.commands.test",
     "check": "scaffold.commands.check",
+    "bench": "scaffold.commands.bench.command",
     "clean": "scaffold.commands.clean",
     "run": "scaffold.commands.run",
     "deploy": "scaffold.commands.deploy",
@@ -101,6 +103,7 @@ __all__ = [
     "__version__",
     "admin",
     "adopt",
+    "bench",
     "bootstrap",
     "build",
     "check",

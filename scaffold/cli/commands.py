@@ -29,7 +29,7 @@ _LOOKING_ON = 10  # how much less urgent than what it shows a live view is, as `
 _WIDTH = 100  # columns of help at most
 _HEADINGS = {
     "Start": "new templates adopt setup doctor",
-    "Build and test": "build test check clean",
+    "Build and test": "build test check bench clean",
     "Run and deploy": "run deploy status requests logs history rollback undeploy envoys",
     "Ship": "package push pull manifest ci login logout",
     "Look inside": "metrics admin inspect bootstrap images tags",
@@ -203,6 +203,43 @@ def check(**options: Any) -> object:
     date.
     """
     return scaffold.check(**options)
+
+
+@cli.command()
+@click.argument("module", required=False)
+@root_option
+@click.option(
+    "--against",
+    metavar="COMMIT|FILE|IMAGE",
+    help="Compare with the plugin of a commit, which is built, a .wasm file, or an image.",
+)
+@click.option(
+    "--rounds", type=Between((2, 1000)), metavar="NUMBER", help="Rounds on each side.  [default: 12]"
+)
+@click.option("--duration", metavar="DURATION", help="Length of a round, such as 500ms.  [default: 1s]")
+@click.option(
+    "--rate", type=Between((1, 10_000)), metavar="NUMBER", help="Requests a second.  [default: 1000]"
+)
+@takes(
+    run="RunOptions",
+    only=(
+        *("config", "root_id", "env", "vm_config", "allow_stop_iteration"),
+        *("envoy", "log_level", "envoy_args"),
+    ),
+    helps={"log_level": "Minimum log level of Envoy: what it writes costs, too.  [default: warning]"},
+    headings=False,
+)
+@takes(build="BuildOptions")
+@json_option
+def bench(**options: Any) -> object:
+    """Measure what the plugin costs: CPU per request, latency, memory and time to load.
+
+    In one Envoy, in turn with no filter, a native filter, Lua, and the floor: a module that makes the same
+    hostcalls and nothing else. The requests are those in bench/*.toml.
+
+    MODULE is a .wasm file or an image to measure instead of building.
+    """
+    return scaffold.bench(**options)
 
 
 @cli.command()

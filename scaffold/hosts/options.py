@@ -28,6 +28,8 @@ OF_TESTS = (
     *("config", "root_id", "env", "vm_config", "allow_stop_iteration"),
     *("keep_host", "tls", "tls_cert", "tls_key", "bootstrap", "envoy", "envoy_image", "docker_args"),
 )
+# options for a benchmark, which has an Envoy of its own with other listeners
+OF_BENCH = (*OF_ONE[:1], *OF_ONE[2:], "envoy", "log_level", "envoy_args")
 # options for our own listener, which the user's own configuration doesn't have
 OF_LISTENER = ("keep_host", "tls", "tls_cert", "tls_key")
 _HERE = "With envoy or docker"
@@ -267,7 +269,8 @@ class HostSettings:
     Envoy configuration, which sets port and upstream itself; `bootstrap_digest` detects edits to it.
     `envoy_image` is the container's image, `docker_args` are arguments for its `docker run`. `anywhere`
     replaces the ports in the bootstrap by free ones; `adds_clusters` puts `clusters` and the upstream into
-    it, in place of those of the same names. `types` are the plugins' types, in the order in which they
+    it, in place of those of the same names. `internal` names a listener of the same Envoy that is the
+    upstream, in place of the built-in origin. `types` are the plugins' types, in the order in which they
     process requests; `clusters` are those of all plugins. `names` are the plugins' if the bootstrap has them
     already, or else "".
     """
@@ -287,6 +290,7 @@ class HostSettings:
     docker_args: tuple[str, ...] = ()
     anywhere: bool = False
     adds_clusters: bool = False
+    internal: str = ""
     clusters: Mapping[str, str] = field(default_factory=dict)
     types: tuple[str, ...] = ("http",)
     names: tuple[str, ...] = ()

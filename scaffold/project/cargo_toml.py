@@ -24,11 +24,19 @@ def locate(root: Path) -> Path:
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read and parse a Cargo.toml. Raises `ProjectError`, with line and column if it isn't TOML."""
     try:
-        text = foreign_files.read_text(path, encoding="utf-8-sig")
-    except FileNotFoundError as error:
+        return read_toml(path)
+    except ProjectError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
         hint = "run `scaffold new NAME` first, or pass --root"
         place = "the current folder" if path.parent == Path() else path.parent
-        raise ProjectError(f"no Cargo.toml in {place}", hint=hint) from error
+        raise ProjectError(f"no Cargo.toml in {place}", hint=hint) from error.__cause__
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read and parse a file of TOML. Raises `ProjectError` like `read_manifest`."""
+    try:
+        text = foreign_files.read_text(path, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     return parse_manifest(text, path)

@@ -39,7 +39,7 @@ class Probe:
         for key in value:
             if key not in known:
                 raise ProjectError(f"unknown key `{key}` in `probe` in {where}", hint=nearest(key, known))
-        wrong = next((key for key, each in value.items() if not _VALID[key](each)), None)
+        wrong = next((key for key, each in value.items() if not VALID[key](each)), None)
         if wrong:
             raise ProjectError(f"`{wrong}` of `probe` in {where} isn't valid: {value[wrong]!r}", hint=_HINT)
         return cls(**value | {"statuses": tuple(value.get("statuses", ()))})
@@ -67,7 +67,7 @@ def _is_field(name: Any, value: Any) -> bool:
     return _is_name(name) and isinstance(value, str) and value.isprintable()
 
 
-_VALID: dict[str, Callable[[Any], bool]] = {
+VALID: dict[str, Callable[[Any], bool]] = {
     "path": _is_path,
     "method": _is_name,
     "headers": lambda value: isinstance(value, dict) and all(_is_field(*each) for each in value.items()),

@@ -210,6 +210,11 @@ class _Child:
         pid = self._container.attrs.get("State", {}).get("Pid")
         return process.cpu_seconds(pid) if pid else None
 
+    def memory(self) -> int | None:
+        """The bytes of main memory that it holds; None if Docker's processes aren't in sight."""
+        pid = self._container.attrs.get("State", {}).get("Pid")
+        return process.memory(pid) if pid else None
+
     def _watch(self) -> None:
         from docker.errors import DockerException
 

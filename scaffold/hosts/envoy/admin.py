@@ -63,9 +63,13 @@ class Admin:
 
     def listener_port(self) -> int:
         """The port of the first listener that has one; 0 while there is none."""
+        return next(iter(self.ports().values()), 0)
+
+    def ports(self) -> dict[str, int]:
+        """The ports of the listeners that have one, by their names."""
         statuses = json.loads(self._get("/listeners?format=json") or "{}").get("listener_statuses", [])
-        sockets = [each["local_address"].get("socket_address") for each in statuses]
-        return int(next((each["port_value"] for each in sockets if each), 0))
+        sockets = {each["name"]: each["local_address"].get("socket_address") for each in statuses}
+        return {name: int(socket["port_value"]) for name, socket in sockets.items() if socket}
 
     def counter(self, name: str, place: int = 0) -> int:
         """A discovery counter of the filter at a place: `update_success` or `update_rejected`."""

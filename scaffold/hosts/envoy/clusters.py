@@ -74,7 +74,8 @@ def cluster_addresses(settings: HostSettings, folder: Folder) -> dict[str, Addre
     folder.control.unlink(missing_ok=True)
     if settings.bootstrap and not settings.adds_clusters:
         return {}
-    upstream = Address() if settings.upstream is None else reachable(settings.upstream)
+    built_in = Address(internal=settings.internal)
+    upstream = built_in if settings.upstream is None else reachable(settings.upstream)
     clusters = {
         name: _on_loopback(address) if address.host == LOCALHOST and not address.at else address
         for name, address in addresses(upstream, settings.clusters).items()
@@ -83,7 +84,7 @@ def cluster_addresses(settings: HostSettings, folder: Folder) -> dict[str, Addre
         if address.tls and folder.enclosed:
             files.write(folder.authorities, foreign_files.read_bytes(Path(address.tls)), mode=folder.mode)
             address = dataclasses.replace(address, tls=str(folder.authorities))
-        if folder.enclosed or not address.host:
+        if folder.enclosed or not address:
             pipe = folder.sockets / f"origin{number or ''}.sock"
             clusters[name] = dataclasses.replace(address, pipe=str(pipe))
     return clusters

@@ -34,13 +34,13 @@ def start(*plugins: Plugin, folder: Path, settings: HostSettings = HostSettings(
     binary = check(settings)
     check_free(settings.port)
     looping = partial(find_loop, settings=settings)
-    with serve(_Local(binary), plugins, files_in(folder.resolve()), settings, looping) as host:
+    with serve(Local(binary), plugins, files_in(folder.resolve()), settings, looping) as host:
         yield host
 
 
 def find_loop(plugins: Sequence[Plugin], settings: HostSettings) -> Loop | None:
     """The first plugin that doesn't return from a callback when it starts."""
-    return hung_callback.find(_Local(check(settings)), plugins, files_in, settings)
+    return hung_callback.find(Local(check(settings)), plugins, files_in, settings)
 
 
 def check(settings: HostSettings) -> Binary:
@@ -54,21 +54,27 @@ def files_in(folder: Path) -> Folder:
 
 
 @dataclass(frozen=True)
-class _Local:
+class Local:
+    """An Envoy on this machine, as `running.serve` starts it."""
+
     binary: Binary
 
     @property
     def version(self) -> Version:
+        """Its version."""
         return self.binary.version
 
     def adapt(self, bootstrap: Config, _folder: Folder) -> Config:
+        """Nothing has to change."""
         return bootstrap
 
     def validate(self, folder: Folder, name: str) -> None:
+        """Have it read its configuration."""
         validate(self.binary, folder.bootstrap, name)
 
     @contextmanager
     def running(self, folder: Folder, settings: HostSettings) -> Iterator[Child]:
+        """Run it while the block runs."""
         admin = ("--admin-address-path", str(folder.admin))
         argv = [str(self.binary.path), *arguments(folder, settings), *admin]
         logs = {"log": folder.log, "access_log": folder.access_log, "access_pipe": folder.access_pipe}
@@ -76,6 +82,7 @@ class _Local:
             yield child
 
     def port(self, admin: Admin) -> int:
+        """Its listener's port."""
         return admin.listener_port()
 
 

@@ -168,6 +168,10 @@ class Copied:
         """The processor time that it has taken."""
         return process.cpu_seconds(self._child.pid)
 
+    def memory(self) -> int | None:
+        """The bytes of main memory that it holds."""
+        return process.memory(self._child.pid)
+
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end. Raises `process.TimeoutExpired`."""
         code = self._child.wait(timeout)

@@ -485,14 +485,18 @@ def _add_bridge(bootstrap: Config, name: str, address: Address) -> None:
         "internal_listener": {},
         "filter_chains": [{"filters": [http_manager(manager)]}],
     }
+    asked = cluster(name, Address(internal=inside, http2=True))
+    add_internal(bootstrap, listener)
+    bootstrap["static_resources"]["clusters"] += [asked, cluster(behind, address)]
+
+
+def add_internal(bootstrap: Config, listener: Config) -> None:
+    """Add a listener that only clusters of the same Envoy reach."""
     extension = {
         "name": "envoy.bootstrap.internal_listener",
         "typed_config": {"@type": f"{EXTENSIONS}.bootstrap.internal_listener.v3.InternalListener"},
     }
-    asked = cluster(name, Address(internal=inside, http2=True))
-    resources = bootstrap["static_resources"]
-    resources["listeners"].append(listener)
-    resources["clusters"] += [asked, cluster(behind, address)]
+    bootstrap["static_resources"]["listeners"].append(listener)
     extensions = bootstrap.setdefault("bootstrap_extensions", [])
-    if extension not in extensions:  # once, for all bridges
+    if extension not in extensions:  # once, for all of them
         extensions.append(extension)

@@ -73,6 +73,10 @@ class Child(Protocol):
         """The processor time that it has taken; None if that can't be told."""
         ...
 
+    def memory(self) -> int | None:
+        """The bytes of main memory that it holds; None if that can't be told."""
+        ...
+
 
 class Program(Protocol):
     """An Envoy that can be started."""
@@ -239,7 +243,7 @@ class EnvoyHost:
                 if loop := self.find_loop([plugin]):
                     raise loop
             try:
-                self._check_alive(mark)
+                self.check_alive(mark)
             except HostError as gone:  # its watchdog may have ended it before we suspected anything
                 if not suspected and (loop := self.find_loop([plugin])):
                     raise loop from gone
@@ -280,7 +284,7 @@ class EnvoyHost:
             if not news:
                 if not self.alive:
                     yield from view.unowned()
-                self._check_alive(0)
+                self.check_alive(0)
                 time.sleep(0.05)
 
     @property
@@ -292,7 +296,8 @@ class EnvoyHost:
         """Complete the exchanges that are still in use, before Envoy and its upstream end."""
         self._observer.settle()
 
-    def _check_alive(self, mark: int) -> None:
+    def check_alive(self, mark: int) -> None:
+        """Raise `HostError`, with what its log says from `mark` on, if Envoy has ended."""
         if self.process and (code := self.process.poll()) is not None:
             raise died(code, self.log.since(mark))
         if not self.process and self.admin.gone():

@@ -59,6 +59,7 @@ def test_a_record_of_the_first_release_is_read(tmp_path):
     assert record is not None
     settings |= {
         "adds_clusters": False,
+        "internal": "",
         "names": [],
         "keep_host": False,
         "tls": [],

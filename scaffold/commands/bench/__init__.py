@@ -1,0 +1,1 @@
+"""`bench`: what a plugin costs, against nothing, native, Lua, its floor, and another version of it."""

@@ -1,0 +1,189 @@
+"""`bench` with a real Envoy: what is told apart, what is said, and what is left. No times are asserted."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+from support.commands import SCAFFOLD
+from support.costly_modules import burning, calling
+from support.places import TINY
+from support.processes import gone
+from support.repositories import commit, git
+
+import scaffold
+from scaffold.errors import ProjectError, UsageError
+
+QUICK = ("--rounds", "2", "--duration", "100ms", "--rate", "50")
+STEPS = 10_000_000
+
+
+@pytest.fixture
+def modules(root: Path) -> tuple[Path, Path]:
+    """One that burns processor time, and one that doesn't."""
+    paths = root / "burns.wasm", root / "quiet.wasm"
+    for path, steps in zip(paths, (STEPS, 0), strict=True):
+        path.write_bytes(burning(steps))
+    return paths
+
+
+@pytest.fixture
+def tiny(root: Path) -> Path:
+    """A crate in a repository that compiles quickly."""
+    for path, text in TINY.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    subprocess.run(["cargo", "generate-lockfile", "--quiet"], cwd=root, check=True)
+    commit(root)
+    return root
+
+
+def test_a_plugin_that_burns_is_told_from_one_that_doesnt(root, modules):
+    burns, quiet = modules
+    found = scaffold.bench(root, module=str(burns), against=str(quiet), rounds=6, duration="200ms", rate=30)
+    sides = {each.name: each for each in found.sides}
+    assert list(sides) == ["none", "native", "lua", "floor", "plugin", "base"]
+    assert all(each.statuses == {"200": 36} and not each.failures for each in found.sides)
+    assert sides["plugin"].cpu.low > 3 * sides["base"].cpu.high
+    assert not sides["plugin"].cpu_added.is_noise
+    assert found.comparison
+    assert found.comparison.cpu.low > 500  # microseconds: ten million steps take thousands
+    assert found.comparison.module_bytes == len(burns.read_bytes()) - len(quiet.read_bytes())
+    assert sides["floor"].cpu.high < sides["plugin"].cpu.low
+    assert not sides["plugin"].memory_added.is_noise
+    assert sides["plugin"].memory_added.median > 1e6
+    text = found.summary()
+    assert re.search(r"^burns in Envoy [\d.]+: 6 rounds of 0\.2 s at 30 requests/s, with a default req", text)
+    titles = ["no filter", "header_mutation", "Lua", "the floor", "burns", "quiet.wasm"]
+    rows = [line for line in text.splitlines() if "µs  " in line and " ms  " in line]
+    assert [row.partition("  ")[0] for row in rows] == titles
+    assert re.search(r"\nCompared with \S*quiet\.wasm\n  CPU per request  \+[\d,.]+ µs \(", text)
+    assert re.search(r"\nThe machine has \d+ cores?, and a load of [\d.]+ before and [\d.]+ after\.", text)
+
+
+def test_the_requests_are_those_of_the_project(root, tiny, run):
+    (tiny / "bench").mkdir()
+    (tiny / "bench/cases.toml").write_text(
+        '[[request]]\nweight = 3\n[[request]]\nmethod = "POST"\npath = "/a"\nbody = "hello"\n'
+        '[response]\nstatus = 404\nheaders = { content-type = "text/html" }\nbody = "no"\n'
+    )
+    ran = run("scaffold", "bench", "--root", tiny, "--json", *QUICK)
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["requests"] == "2 requests of bench/cases.toml"
+    assert [each["statuses"] for each in found["sides"]] == [{"404": 10}] * 5
+    assert "Measuring tiny with 2 requests of bench/cases.toml" in ran.stderr
+    assert "Measuring: 100 %" in ran.stderr
+
+
+def test_a_plugin_whose_calls_cannot_be_repeated_has_no_floor(root):
+    path = root / "ticking.wasm"
+    path.write_bytes(calling("proxy_set_tick_period_milliseconds"))
+    found = scaffold.bench(root, module=str(path), rounds=2, duration="100ms", rate=20)
+    assert [each.name for each in found.sides] == ["none", "native", "lua", "plugin"]
+    assert found.no_floor == "it calls proxy_set_tick_period_milliseconds"
+    assert f"\nThere is no floor: {found.no_floor}.\n" in found.summary()
+
+
+def started(*words: object) -> subprocess.Popen[str]:
+    """`scaffold bench` at work, in the middle of its rounds."""
+    child = subprocess.Popen(
+        [*SCAFFOLD, "bench", *map(str, words)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stderr
+    for line in child.stderr:
+        if "Measuring: 10 %" in line:
+            return child
+    raise AssertionError(f"it ended with {child.wait()}")
+
+
+def below(child: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(child.pid).children(recursive=True)
+
+
+def test_an_envoy_that_dies_in_a_round_is_named(root, modules):
+    child = started(modules[1], "--root", root, "--rounds", "50", "--duration", "100ms", "--rate", "50")
+    processes = below(child)
+    (envoy,) = (each for each in processes if "envoy" in each.name())
+    envoy.send_signal(signal.SIGKILL)
+    out, err = child.communicate(timeout=30)
+    assert child.returncode == 8
+    assert out == ""
+    assert "error: Envoy ended by signal 9" in err
+    assert re.search(r"This was in round \d+ of 50, at `(none|native|lua|floor|plugin)`", err)
+    assert gone(*(each.pid for each in processes))
+
+
+def test_ctrl_c_leaves_nothing(root, modules, state):
+    child = started(modules[1], "--root", root, "--rounds", "50", "--duration", "100ms", "--rate", "50")
+    processes = below(child)
+    assert processes
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert gone(child.pid, *(each.pid for each in processes))
+    assert list((state / "cache/proxy-wasm-scaffold/scratch").iterdir()) == []
+
+
+# --- what it is compared with
+
+
+def worktrees(root: Path) -> int:
+    return len(git(root, "worktree", "list").splitlines())
+
+
+def test_a_commit_is_built_beside_and_leaves_nothing(tiny):
+    head = git(tiny, "rev-parse", "HEAD").strip()
+    source = tiny / "src/lib.rs"
+    source.write_text(source.read_text() + "\n#[no_mangle]\npub static PAD: [u8; 3000] = [7; 3000];\n")
+    hook = tiny / ".git/hooks/post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {tiny}/ran\nexit 1\n")  # which a checkout would run
+    hook.chmod(0o755)
+    before = git(tiny, "status", "--porcelain")
+    found = scaffold.bench(tiny, against="HEAD", rounds=2, duration="100ms", rate=20)
+    assert found.comparison
+    assert found.comparison.base == "HEAD"
+    assert found.side("base").title == "HEAD"
+    assert found.comparison.module_bytes > 2000
+    assert git(tiny, "rev-parse", "HEAD").strip() == head
+    assert git(tiny, "status", "--porcelain") == before
+    assert worktrees(tiny) == 1
+
+
+def test_a_commit_that_does_not_build_shows_what_cargo_says(tiny, run):
+    source = tiny / "src/lib.rs"
+    text = source.read_text()
+    source.write_text(text + "\nthis is no Rust\n")
+    git(tiny, "commit", "-qam", "broken")
+    source.write_text(text)
+    ran = run("scaffold", "bench", "--root", tiny, "--against", "HEAD", *QUICK)
+    assert ran.returncode == 5
+    assert "error: the plugin at HEAD: " in ran.stderr
+    assert "this is no Rust" in ran.stderr  # cargo's own words
+    assert "Measuring" not in ran.stderr
+    assert worktrees(tiny) == 1
+
+
+def test_what_is_neither_commit_nor_file_nor_image_is_said_so(tiny):
+    with pytest.raises(UsageError, match="neither a commit, a file nor a local image `nowhere`") as caught:
+        scaffold.bench(tiny, against="nowhere", rounds=2, duration="100ms", rate=20)
+    assert "git log" in (caught.value.hint or "")
+
+
+def test_a_commit_without_the_crate_is_named(tiny):
+    git(tiny, "checkout", "-q", "--orphan", "empty")
+    git(tiny, "rm", "-rfq", "--cached", ".")
+    git(tiny, "commit", "-q", "--allow-empty", "-m", "nothing")
+    with pytest.raises(ProjectError, match="at empty there is no crate"):
+        scaffold.bench(tiny, against="empty", rounds=2, duration="100ms", rate=20)
+    assert worktrees(tiny) == 1

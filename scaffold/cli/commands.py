@@ -220,6 +220,7 @@ def check(**options: Any) -> object:
 @click.option(
     "--rate", type=Between((1, 10_000)), metavar="NUMBER", help="Requests a second.  [default: 1000]"
 )
+@click.option("--html", metavar="FILE", type=FILE, help="Write a page with the figures drawn.")
 @takes(
     run="RunOptions",
     only=(

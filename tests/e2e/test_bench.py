@@ -72,13 +72,16 @@ def test_the_requests_are_those_of_the_project(root, tiny, run):
         '[[request]]\nweight = 3\n[[request]]\nmethod = "POST"\npath = "/a"\nbody = "hello"\n'
         '[response]\nstatus = 404\nheaders = { content-type = "text/html" }\nbody = "no"\n'
     )
-    ran = run("scaffold", "bench", "--root", tiny, "--json", *QUICK)
+    page = tiny / "bench.html"
+    ran = run("scaffold", "bench", "--root", tiny, "--json", "--html", page, *QUICK)
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
     assert found["requests"] == "2 requests of bench/cases.toml"
     assert [each["statuses"] for each in found["sides"]] == [{"404": 10}] * 5
     assert "Measuring tiny with 2 requests of bench/cases.toml" in ran.stderr
     assert "Measuring: 100 %" in ran.stderr
+    assert f"{page} has the figures drawn" in ran.stderr
+    assert "<h1>What tiny costs</h1>" in page.read_text()
 
 
 def test_a_plugin_whose_calls_cannot_be_repeated_has_no_floor(root):
@@ -172,6 +175,12 @@ def test_a_commit_that_does_not_build_shows_what_cargo_says(tiny, run):
     assert "this is no Rust" in ran.stderr  # cargo's own words
     assert "Measuring" not in ran.stderr
     assert worktrees(tiny) == 1
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(root):
+    for path in (root, root / "no/page.html"):
+        with pytest.raises(UsageError, match="--html can't be"):
+            scaffold.bench(root, module="nowhere.wasm", html=path)
 
 
 def test_what_is_neither_commit_nor_file_nor_image_is_said_so(tiny):

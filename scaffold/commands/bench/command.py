@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.commands.bench import base, report, starts
+from scaffold.commands.bench import base, page, report, starts
 from scaffold.commands.bench.floors import floors
 from scaffold.commands.bench.report import (
     BASE,
@@ -24,7 +24,7 @@ from scaffold.commands.bench.report import (
 from scaffold.commands.bench.rounds import Pace, Rounds, in_turn
 from scaffold.commands.bench.starts import Load, sent
 from scaffold.core import files, times
-from scaffold.core.events import step
+from scaffold.core.events import Noted, emit, step
 from scaffold.core.option_fields import refuse
 from scaffold.errors import UsageError
 from scaffold.hosts import source as plugins
@@ -49,6 +49,7 @@ def bench(
     rounds: int | None = None,
     duration: str | None = None,
     rate: int | None = None,
+    html: Path | None = None,
     run: RunOptions = RunOptions(),
     build: BuildOptions = BuildOptions(),
 ) -> Benchmark:
@@ -56,10 +57,12 @@ def bench(
 
     `module` names a file or an image to measure instead of building; `against` a commit, a file or an image
     to compare with. There are so many `rounds`, each of a `duration` such as `1s`, at `rate` requests a
-    second. Raises `HostError` if Envoy ends meanwhile, and like `deploy` for a plugin that can't be built or
-    loaded.
+    second. `html` is a file for a page with the figures drawn. Raises `HostError` if Envoy ends meanwhile,
+    and like `deploy` for a plugin that can't be built or loaded.
     """
     pace = _pace(rounds, duration, rate)
+    if html:
+        _check_page(html)
     refuse(run, "bench", supported=OF_BENCH)
     run.check_for("envoy")
     choice = plugins.choose(module, root, run)
@@ -77,7 +80,11 @@ def bench(
         made = _Bench(
             plugin, other, base.called(against or ""), settings, folder, Load(asked, sender, pace.rate)
         )
-        return made.run(pace)
+        found = made.run(pace)
+    if html:
+        files.write_out(page.page(found), html)
+        emit(Noted(f"{html} has the figures drawn"))
+    return found
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,12 @@ class _Bench:
 def _called(traffic: Traffic) -> str:
     count = len(traffic.requests)
     return traffic.source if count == 1 else f"{count} requests of {traffic.source}"
+
+
+def _check_page(path: Path) -> None:
+    """Raise `UsageError` now, not after minutes, if no file can be written there."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--html can't be `{path}`", hint="name a file in a folder that you can write to")
 
 
 def _pace(rounds: int | None, duration: str | None, rate: int | None) -> Pace:

@@ -121,9 +121,13 @@ class Benchmark:
         """The figures of a side; None if there is none of that name."""
         return next((each for each in self.sides if each.name == name), None)
 
+    def rows(self) -> list[tuple[str, ...]]:
+        """The cells of a table, its headings first."""
+        return [_HEADINGS, *(_row(each) for each in self.sides)]
+
     def summary(self) -> str:
         """A table, and what it is worth."""
-        rows = [_HEADINGS, *(_row(each) for each in self.sides)]
+        rows = self.rows()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         table = [
             "  ".join([cells[0].ljust(widths[0]), *(map(str.rjust, cells[1:], widths[1:]))]).rstrip()
@@ -132,7 +136,7 @@ class Benchmark:
         pace = f"{self.pace.rounds} rounds of {self.pace.seconds:g} s at {self.pace.rate:,} requests/s"
         head = f"{self.plugin} in Envoy {self.envoy}: {pace}, with {self.requests}"
         notes = [f"There is no floor: {self.no_floor}."] if self.no_floor else []
-        answered = [f"{each.title} answered {said}." for each in self.sides if (said := _odd(each))]
+        answered = [f"{each.title} answered {said} requests." for each in self.sides if (said := _odd(each))]
         compared = [self.comparison.summary(), ""] if self.comparison else []
         return "\n".join([head, "", *table, "", *compared, *notes, *answered, self.machine.summary()])
 
@@ -160,8 +164,8 @@ def signed(value: Estimate, unit: str, digits: int = 1, scale: float = 1, *, ran
 
 def _odd(cost: Cost) -> str:
     """What a side answered, if that isn't one status alone."""
-    said = [f"{count:,} times {status}" for status, count in sorted(cost.statuses.items())]
-    said += [f"{count:,} times nothing: {why}" for why, count in sorted(cost.failures.items())]
+    said = [f"{status} to {count:,}" for status, count in sorted(cost.statuses.items())]
+    said += [f"nothing to {count:,} ({why})" for why, count in sorted(cost.failures.items())]
     return ", ".join(said) if len(said) != 1 or cost.failures else ""
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import Field, fields, replace
@@ -24,6 +23,7 @@ from scaffold.errors import UNDER_PYTEST, HostError, ScaffoldError, UsageError, 
 from scaffold.hosts import host as hosts
 from scaffold.hosts import source as plugin_sources
 from scaffold.hosts.client import Connection
+from scaffold.hosts.clock import Clock
 from scaffold.hosts.exchange import (
     BAD_ARGUMENT,
     PAUSED,
@@ -38,6 +38,7 @@ from scaffold.hosts.exchange import (
 from scaffold.hosts.options import OF_TESTS, RunOptions
 from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.source import Source
+from scaffold.hosts.unsupported import Unsupported
 from scaffold.hosts.upstream.control import Origin
 from scaffold.project import called_clusters
 from scaffold.project.cargo_toml import FILE
@@ -47,7 +48,7 @@ from scaffold.project.projects import called, projects_if_any
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
 
-Start = Callable[[Sequence[Plugin]], AbstractContextManager[hosts.Running]]
+Start = Callable[[Sequence[Plugin]], AbstractContextManager[hosts.Played]]
 
 _OWN = f"{Path(__file__).parent}{os.sep}"  # where our frames come from
 _PROXY = pytest.StashKey["Proxy"]()  # of a test that has one
@@ -122,6 +123,11 @@ class Proxy:
         return self._host.url
 
     @property
+    def clock(self) -> Clock:
+        """The time: `clock.advance(seconds=5)` lets the plugin's timers run; a real host takes that long."""
+        return self._host.clock
+
+    @property
     def upstream(self) -> Upstream:
         """The upstream: what it should answer, and what arrived there."""
         if self._upstream is None:
@@ -131,6 +137,7 @@ class Proxy:
     @property
     def logs(self) -> LogLines:
         """What the plugin has logged since the test began; a service, since it started."""
+        self._host.clock.catch_up()
         return LogLines(line.text for line in self._host.log.since(self._log) if line.of_plugin)
 
     @property
@@ -144,12 +151,9 @@ class Proxy:
         Raises `HostError` when that doesn't happen within `timeout` seconds.
         """
         __tracebackhide__ = True
-        deadline = time.monotonic() + timeout
-        while not (found := [line for line in self.logs if text in line]):
-            if time.monotonic() > deadline:
-                raise HostError(f"the plugin hasn't logged {text!r} within {timeout:g} s\n{self.logs!r}")
-            time.sleep(0.01)
-        return found[0]
+        if not self._host.clock.run(lambda: text in self.logs, timeout):
+            raise HostError(f"the plugin hasn't logged {text!r} within {timeout:g} s\n{self.logs!r}")
+        return next(line for line in self.logs if text in line)
 
     def request(
         self,
@@ -335,6 +339,17 @@ def _hide_our_frames(error: ScaffoldError) -> None:
         entry = entry.tb_next
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Skip a test that asks the emulator for what it can't do, even if it would pass."""
+    Unsupported.raised.clear()
+    try:
+        yield
+    finally:
+        if Unsupported.raised:
+            pytest.skip(Unsupported.raised[0])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Write how many tests passed, failed and so on, for the table of `scaffold test`."""
     file = config.getoption("--proxy-counts")
@@ -355,7 +370,7 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             options = _options(config)
             sources = _sources(config, options)
             plugins = [source.plugin(options) for source in sources]
-            start = hosts.find(config.getoption("--proxy-host"))
+            start = hosts.player(config.getoption("--proxy-host"))
             # in the user's own bootstrap too, the upstream is the one that tests ask what arrived
             settings = replace(options.settings, anywhere=True, adds_clusters=True, changes=False)
             made = Proxy(
@@ -431,7 +446,7 @@ def _undefined(sources: Sequence[Source]) -> Iterator[str]:
             yield f"{calls}, which isn't defined: in {FILE}, add `clusters = {{ {entry} }}`"
 
 
-def _deployed(root: Path) -> hosts.Running:
+def _deployed(root: Path) -> hosts.Played:
     from scaffold.errors import TargetError
     from scaffold.hosts.background import deployments
     from scaffold.hosts.background.target import attach

@@ -27,7 +27,7 @@ from scaffold.errors import (
 )
 from scaffold.hosts.background import deployments
 from scaffold.hosts.envoy import installed as envoys
-from scaffold.hosts.host import HOSTS
+from scaffold.hosts.host import PLAYERS
 from scaffold.hosts.options import OF_TESTS, RunOptions
 from scaffold.hosts.source import read_module
 from scaffold.project import source_warnings
@@ -161,7 +161,7 @@ def test(
     and each writes its own `junitxml`. At a workspace's root the tests of all its plugins and of its chain
     run in parallel. Raises `TestsFailed` if a test fails, `ProjectError` if there are no tests.
     """
-    choose("host", host, HOSTS)
+    choose("host", host, PLAYERS)
     refuse(run, "test", supported=OF_TESTS)
     projects = projects_at(root)
     run.check_for_many(len(projects))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from scaffold.core.text import indented
 from scaffold.errors import HostError, UsageError
+from scaffold.project.envoy_clusters import UPSTREAM
 
 BAD_ARGUMENT = "BadArgument"  # the SDK's word, where a plugin logs why a call failed
 PAUSED = "the plugin paused the request"  # in the words for a request without an answer
@@ -255,6 +256,16 @@ class Exchange:
         just before the request until the first look, or until the next request.
         """
         return self._sides.metrics
+
+
+def of_request(requests: Iterable[Request], request_id: str | None) -> Request | None:
+    """Which of the requests at the upstream is the one with that id; None if none can be told to be it."""
+    requests = list(requests)
+    if with_id := [each for each in requests if each.headers.get(REQUEST_ID) == request_id]:
+        return with_id[-1]
+    # a plugin may have removed the id: then it is the only one that arrived and isn't a callout
+    others = [each for each in requests if each.cluster == UPSTREAM]
+    return others[0] if len(others) == 1 and REQUEST_ID not in others[0].headers else None
 
 
 class Incomplete(HostError):

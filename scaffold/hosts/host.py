@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +16,8 @@ from scaffold.hosts.plugin import Plugin
 
 if TYPE_CHECKING:
     from scaffold.hosts.client import Connection
-    from scaffold.hosts.envoy.log import Log
+    from scaffold.hosts.clock import Clock
+    from scaffold.hosts.envoy.log import Line, Log
     from scaffold.hosts.envoy.run_folder import Folder
     from scaffold.hosts.envoy.running import Child
     from scaffold.hosts.upstream.control import Origin
@@ -90,6 +91,11 @@ class Running(Host, Protocol):
         ...
 
     @property
+    def clock(self) -> Clock:
+        """The host's time."""
+        ...
+
+    @property
     def version(self) -> tuple[int, ...]:
         """The host's version."""
         ...
@@ -112,6 +118,47 @@ class Running(Host, Protocol):
 
         With `by_name` log lines say which plugin wrote them. Raises `HostError` when the host ends.
         """
+        ...
+
+
+class Lines(Protocol):
+    """A host's log; positions count from its beginning."""
+
+    def size(self) -> int:
+        """The position of its end."""
+        ...
+
+    def since(self, position: int) -> Iterable[Line]:
+        """The lines from a position on."""
+        ...
+
+
+class Played(Host, Protocol):
+    """A host that plays tests."""
+
+    @property
+    def log(self) -> Lines:
+        """The host's log, with the plugin's lines."""
+        ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The host's metrics, as far as it has any, and the plugin's."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The host's time."""
+        ...
+
+
+class Play(Protocol):
+    """Starts a host that plays tests, while the block runs."""
+
+    def __call__(
+        self, *plugins: Plugin, folder: Path, settings: HostSettings = HostSettings()
+    ) -> AbstractContextManager[Played]:
+        """As `Start`."""
         ...
 
 
@@ -148,6 +195,9 @@ class HostModule(Protocol):
 
 # name -> its module, which is imported when the host is chosen
 HOSTS = {"envoy": "scaffold.hosts.envoy.local", "docker": "scaffold.hosts.docker.host"}
+EMULATOR = "emulator"
+# those that can play the tests
+PLAYERS = HOSTS | {EMULATOR: "scaffold.hosts.emulator.host"}
 
 
 def load(name: str) -> HostModule:
@@ -158,3 +208,9 @@ def load(name: str) -> HostModule:
 def find(name: str) -> Start:
     """What starts a host. Raises `UsageError` when there is no such host."""
     return load(name).start
+
+
+def player(name: str) -> Play:
+    """What starts a host that plays tests. Raises `UsageError` when there is no such host."""
+    module = import_module(choose("host", name, PLAYERS))
+    return cast(Play, module.start)

@@ -34,6 +34,15 @@ def _value(lower: float, width: float) -> float:
     return lower if width <= 1 else lower + width / 2
 
 
+def bucketed(values: Iterable[int]) -> Buckets:
+    """What Envoy would keep of whole numbers."""
+    made: Buckets = Counter()
+    for value in values:
+        width = 10 ** max(0, len(str(value)) - 2)
+        made[_value(value // width * width, width)] += 1
+    return made
+
+
 def total(recorded: Buckets) -> float:
     """The sum of what was recorded."""
     return round(sum(value * count for value, count in recorded.items()), 6)

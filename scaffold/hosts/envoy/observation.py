@@ -12,8 +12,7 @@ from weakref import WeakSet
 
 from scaffold.errors import HostError
 from scaffold.hosts.envoy.log import Log, lines_since
-from scaffold.hosts.exchange import REQUEST_ID, LogLines, Request
-from scaffold.project.envoy_clusters import UPSTREAM
+from scaffold.hosts.exchange import LogLines, Request, of_request
 
 if TYPE_CHECKING:
     from scaffold.hosts.envoy.admin import Admin
@@ -112,11 +111,7 @@ class Observation:
         if origin is None:
             return None
         with_id = origin.requests(self.request_id, since=self._arrived)
-        if with_id:
-            return with_id[-1]
-        # a plugin may have removed the id: then it is the only one that arrived and isn't a callout
-        others = [each for each in self.requests if each.cluster == UPSTREAM]
-        return others[0] if len(others) == 1 and REQUEST_ID not in others[0].headers else None
+        return of_request(with_id or self.requests, self.request_id)
 
     @cached_property
     def metrics(self) -> Mapping[str, float]:

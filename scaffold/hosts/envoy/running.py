@@ -18,6 +18,7 @@ from scaffold.core import process
 from scaffold.core.events import Logged, Moved, Noted, Requested, emit
 from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError, ProjectError, ScaffoldError
+from scaffold.hosts.clock import RealClock
 from scaffold.hosts.envoy import clusters as envoy_clusters
 from scaffold.hosts.envoy import user_bootstrap
 from scaffold.hosts.envoy.log import OURS, Line, Log, Logs
@@ -126,6 +127,7 @@ class EnvoyHost:
     folder: Folder
     port: int
     version: Version
+    clock = RealClock()
     process: Child | None = field(default=None, repr=False)
     find_loop: FindLoop = field(default=lambda _: None, repr=False)
     restart: Callable[[], None] = field(default=lambda: None, repr=False)

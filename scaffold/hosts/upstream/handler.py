@@ -55,6 +55,11 @@ class Recorder:
         self._record = Record()
         self._answers: dict[str | None, Reply] = {}
 
+    @property
+    def count(self) -> int:
+        """How many requests have arrived."""
+        return self._record.count
+
     def receive(self, received: Received, *, cluster: str = "") -> Reply:
         """Record a request, and give the answer that was set for it, or else the built-in one."""
         self._record.add(received._replace(cluster=cluster))

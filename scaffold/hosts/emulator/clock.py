@@ -1,0 +1,83 @@
+"""The emulator's clock and what is to happen: it goes on by itself, and tests move it forward."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import time
+from collections.abc import Callable
+
+from scaffold.hosts.clock import check
+
+
+class Timer:
+    """Something that is to happen at a time, unless it is cancelled."""
+
+    __slots__ = ("action",)
+
+    def __init__(self, action: Callable[[], None] | None) -> None:
+        self.action = action
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+        self.action = None
+
+
+class VirtualClock:
+    """The time, in seconds from an arbitrary moment, and the timers that wait for theirs."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0  # how far the tests have moved it
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._numbers = itertools.count()
+
+    def now(self) -> float:
+        """The time."""
+        return time.monotonic() + self._ahead
+
+    def nanoseconds(self) -> int:
+        """The time since 1970."""
+        return time.time_ns() + round(self._ahead * 1e9)
+
+    def after(self, seconds: float, action: Callable[[], None]) -> Timer:
+        """Have something happen after a time; with 0, once what happens now is over."""
+        timer = Timer(action)
+        heapq.heappush(self._timers, (self.now() + seconds, next(self._numbers), timer))
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward; whatever becomes due happens in its order. Raises `UsageError`."""
+        check(seconds)
+        until = self.now() + seconds
+        while self._timers and self._timers[0][0] <= until:
+            due = self._timers[0][0]
+            self._ahead += max(0.0, due - self.now())
+            self._next()
+        self._ahead += max(0.0, until - self.now())
+
+    def run(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Let things happen, each when it is due, until `done`, or for that long; whether it is done."""
+        until = self.now() + seconds
+        while not done():
+            now = self.now()
+            due = self._timers[0][0] if self._timers else math.inf
+            if due > until or now >= until:
+                time.sleep(max(0.0, until - now))
+                self.catch_up()
+                return done()
+            if due > now:
+                time.sleep(due - now)
+            self._next()
+        return True
+
+    def catch_up(self) -> None:
+        """Let everything happen that is due."""
+        now = self.now()
+        while self._timers and self._timers[0][0] <= now:
+            self._next()
+
+    def _next(self) -> None:
+        timer = heapq.heappop(self._timers)[2]
+        if timer.action:
+            timer.action()

@@ -1,0 +1,78 @@
+"""wasmtime: modules compiled once, kept in the user's cache, and instances of them."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import importlib.metadata
+import platform
+from contextlib import suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from scaffold.core import files
+from scaffold.core.foreign_files import read_bytes
+from scaffold.errors import MachineError
+
+if TYPE_CHECKING:
+    import wasmtime
+
+    from scaffold.wasm.module import WasmModule
+
+MAJOR = 50
+_DIGEST = 32  # bytes that begin a cached file: the SHA-256 of the rest
+_INSTALL = f"pip install 'wasmtime>={MAJOR},<{MAJOR + 1}'"
+_SETTINGS = "fuel, fixed memory"  # part of a cached file's name: what `engine` sets
+_COMPILED: dict[str, wasmtime.Module] = {}  # by the module's digest
+atexit.register(_COMPILED.clear)  # while wasmtime is still there to free them
+_LARGEST = 512 * 2**20  # bytes of a compiled module
+
+
+@lru_cache(maxsize=1)
+def engine() -> wasmtime.Engine:
+    """The engine of this process. Raises `MachineError` where wasmtime can't run, or is another version."""
+    try:
+        version = importlib.metadata.version("wasmtime")
+    except importlib.metadata.PackageNotFoundError:
+        raise MachineError("the emulator needs wasmtime, which isn't installed", hint=_INSTALL) from None
+    if version.partition(".")[0] != str(MAJOR):
+        raise MachineError(f"the emulator needs wasmtime {MAJOR}, and {version} is installed", hint=_INSTALL)
+    try:
+        import wasmtime
+    except (ImportError, OSError, RuntimeError) as error:  # a platform that has no wheel
+        raise MachineError(
+            f"wasmtime doesn't run on {platform.system()} {platform.machine()}: {error}",
+            hint="test with `--host envoy`",
+        ) from error
+    config = wasmtime.Config()
+    config.consume_fuel = True
+    config.memory_may_move = False
+    config.wasm_exceptions = True
+    return wasmtime.Engine(config)
+
+
+def compiled(module: WasmModule) -> wasmtime.Module:
+    """A module's code for this machine. Raises `WasmtimeError` if it isn't valid."""
+    if module.digest not in _COMPILED:
+        _COMPILED[module.digest] = _compiled(module)
+    return _COMPILED[module.digest]
+
+
+def _compiled(module: WasmModule) -> wasmtime.Module:
+    import wasmtime
+
+    target = engine()
+    version = importlib.metadata.version("wasmtime")
+    key = f"{module.digest} {version} {_SETTINGS} {platform.machine()} {platform.processor()}"
+    path = files.cache_dir() / "emulator" / f"{hashlib.sha256(key.encode()).hexdigest()}.compiled"
+    with suppress(OSError, wasmtime.WasmtimeError):
+        content = read_bytes(path, _LARGEST)
+        if hashlib.sha256(content[_DIGEST:]).digest() == content[:_DIGEST]:
+            # of another processor it is refused: wasmtime looks at the features that it was compiled for
+            return wasmtime.Module.deserialize(target, content[_DIGEST:])
+    made = wasmtime.Module(target, module.content)
+    with suppress(OSError):  # without a cache it only takes longer
+        files.private(path.parent)
+        code = bytes(made.serialize())
+        files.write(path, hashlib.sha256(code).digest() + code, mode=0o600)
+    return made

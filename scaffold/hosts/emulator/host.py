@@ -1,0 +1,326 @@
+"""The host `emulator`: plugins in this process, without Envoy."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from scaffold.core.versions import Version
+from scaffold.errors import HostError, ModuleError, UsageError
+from scaffold.hosts.emulator import engine, load
+from scaffold.hosts.emulator.clock import VirtualClock
+from scaffold.hosts.emulator.exchange import Exchange as Passing
+from scaffold.hosts.emulator.plugin_vm import PluginVm, Refused
+from scaffold.hosts.emulator.transcript import Transcript
+from scaffold.hosts.emulator.vm import Limits, Use
+from scaffold.hosts.emulator.world import World
+from scaffold.hosts.envoy import histograms
+from scaffold.hosts.exchange import (
+    REQUEST_ID,
+    Exchange,
+    Headers,
+    Incomplete,
+    LogLines,
+    Request,
+    Response,
+    of_request,
+)
+from scaffold.hosts.options import LEVELS, HostSettings
+from scaffold.hosts.plugin import Plugin
+from scaffold.hosts.unsupported import Unsupported
+from scaffold.hosts.upstream.control import Origin
+from scaffold.hosts.upstream.http1 import Received
+from scaffold.wasm.check import facts
+
+if TYPE_CHECKING:
+    from scaffold.hosts.client import Connection
+
+_BACKOFF = 0.1  # seconds until a plugin that has failed gets a new VM
+_ENVOYS_OWN = (
+    "cluster.",
+    "http.",
+    "listener.",
+    "listener_manager.",
+    "server.",
+    "wasm.",
+    "extension_config_discovery.",
+)
+
+
+class InProcess(Origin):
+    """The built-in upstream, in this process."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(Path())
+        self._world = world
+
+    def _ask(self, method: str, target: str, body: bytes = b"") -> Any:
+        reply = self._world.recorder.control(Received(method.encode(), target.encode("latin-1"), [], body))
+        answer = json.loads(reply.body)
+        if reply.status != 200:
+            raise UsageError(answer["error"])
+        return answer
+
+
+class Metrics(dict[str, float]):
+    """The metrics of plugins; those of Envoy itself can't be asked for."""
+
+    def __missing__(self, name: str) -> float:
+        self._check(name)
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        self._check(name)
+        return super().__contains__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Like a dict's."""
+        self._check(name)
+        return super().get(name, default)
+
+    def _check(self, name: object) -> None:
+        if isinstance(name, str) and name.startswith(_ENVOYS_OWN):
+            raise Unsupported(f"Envoy's own metric {name}")
+
+
+@dataclasses.dataclass
+class Sides:
+    """What the emulator can say of an exchange."""
+
+    host: EmulatorHost
+    request_id: str
+    arrived: int
+    before: dict[str, tuple[int, int]]
+
+    knows_upstream = True
+
+    @property
+    def requests(self) -> list[Request]:
+        """Everything that the upstream received meanwhile."""
+        return self.host.origin.requests(since=self.arrived)
+
+    @property
+    def upstream(self) -> Request | None:
+        """The request as the upstream received it."""
+        return of_request(self.requests, self.request_id)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The metrics that changed meanwhile."""
+        return self.host.changes(self.before)
+
+
+class EmulatorHost:
+    """A host in this process. `world` is what its VMs share; a plugin runs in two, as on one worker."""
+
+    alive = True
+
+    def __init__(self, plugins: Sequence[Plugin], settings: HostSettings, limits: Limits = Limits()) -> None:
+        self.version = emulated(settings)
+        self.log = Transcript(on=settings.log_level == "trace")
+        self.world = World(
+            self.version,
+            LEVELS.index(settings.log_level),
+            settings.serving(*plugins).clusters,
+            limits,
+            self.log,
+        )
+        self.origin = InProcess(self.world)
+        self._lock = RLock()
+        self._numbers = 0
+        self._main: list[PluginVm] = []
+        self._worker: list[PluginVm] = []
+        self._use(self._loaded(plugins))
+
+    @property
+    def clock(self) -> VirtualClock:
+        """The emulator's time."""
+        return self.world.clock
+
+    @property
+    def url(self) -> NoReturn:
+        """It has no port."""
+        raise Unsupported("a client of the test's own: it listens on no port")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The plugins' metrics."""
+        return self.changes({})
+
+    @property
+    def used(self) -> Use:
+        """What the plugins' callbacks have used on the worker."""
+        total = Use()
+        for each in self._worker:
+            total = total.minus(Use(*(-value for value in dataclasses.astuple(each.vm.use))))
+        return total
+
+    def play(self, request: Request, *, timeout: float = 10) -> Exchange:
+        """Send a request through the plugins, and gather what they did."""
+        headers = Headers(request.headers)
+        request_id = headers.setdefault(REQUEST_ID, uuid.uuid4().hex)
+        sent = dataclasses.replace(request, headers=headers)
+        with self._lock:
+            self.world.clock.catch_up()
+            mark = self.log.size()
+            sides = Sides(self, request_id, self.world.recorder.count, self._values())
+            self._numbers += 1
+            contexts = [self._alive(place).stream_context() for place in range(len(self._worker))]
+            passing = Passing(self.world, sent, contexts, self._numbers)
+            passing.run()
+            done = self.world.clock.run(lambda: passing.stream.is_over, timeout)
+        logs = LogLines(line.text for line in self.log.since(mark) if line.of_plugin)
+        if not done:
+            passing.stream.reset()
+            raise HostError(f"{request.method} {request.target} got no whole answer within {timeout:g} s")
+        response = passing.client.response(request.method)
+        if response is None:
+            raise HostError(f"{request.method} {request.target} got no whole answer: the connection ended")
+        exchange = Exchange(sent, response, logs, passing.stream.details, logs.trapped, sides)
+        if not response.complete:
+            raise Incomplete(HostError(_cut(request, response, timeout, passing)), exchange)
+        return exchange
+
+    def connect(self, *, timeout: float = 10) -> AbstractContextManager[Connection]:
+        """It has no port."""
+        raise Unsupported("TCP connections")
+
+    def replace(self, *plugins: Plugin, fresh: bool = False, check: Callable[[], None] | None = None) -> None:
+        """Replace the running plugins; if one is refused, the previous ones serve on."""
+        with self._lock:
+            before = self._main, self._worker
+            loaded = self._loaded(plugins)
+            if fresh:
+                self.world.data.clear()
+                self.world.queues.clear()
+            self._use(loaded)
+            if check:
+                try:
+                    check()
+                except BaseException:
+                    self._main, self._worker = before
+                    raise
+            for each in (*before[0], *before[1]):
+                each.stop()
+
+    def close(self) -> None:
+        """End the plugins."""
+        for each in (*self._main, *self._worker):
+            each.stop()
+
+    def _use(self, loaded: tuple[list[PluginVm], list[PluginVm]]) -> None:
+        self._main, self._worker = loaded
+
+    def _loaded(self, plugins: Sequence[Plugin]) -> tuple[list[PluginVm], list[PluginVm]]:
+        """Start plugins as Envoy does: in a VM to try them, then for the main thread and for a worker."""
+        main: list[PluginVm] = []
+        worker: list[PluginVm] = []
+        for plugin in plugins:
+            if plugin.type != "http":
+                raise Unsupported(f"plugins of the type {plugin.type}")
+            mark = self.log.size()
+            why = load.refusal(plugin.module, self.version)
+            if why:
+                raise self._refused(plugin, why, mark)
+            try:
+                PluginVm(plugin, self.world, live=False)
+                trial = PluginVm(plugin, self.world, live=True)
+                trial.start()
+                trial.stop()
+                for each in (main, worker):
+                    made = PluginVm(plugin, self.world)
+                    made.start()
+                    each.append(made)
+            except Refused as refused:
+                for begun in (*main, *worker):
+                    begun.stop()
+                raise self._refused(plugin, str(refused), mark) from refused
+        return main, worker
+
+    def _refused(self, plugin: Plugin, why: str, mark: int) -> ModuleError:
+        words = [line.text for line in self.log.since(mark) if line.serious and line.logger == "wasm"]
+        return ModuleError(
+            "\n".join([*dict.fromkeys([*words, why]), f"Envoy refused the plugin {plugin.name}"])
+        )
+
+    def _alive(self, place: int) -> PluginVm:
+        """The plugin at a place of the chain, in a new VM if its own has failed some time ago."""
+        found = self._worker[place]
+        if found.vm.failed and self.world.clock.now() - found.begun >= _BACKOFF:
+            try:
+                made = PluginVm(found.plugin, self.world)
+                made.start()
+            except Refused:
+                return found
+            found.stop()
+            self._worker[place] = found = made
+        return found
+
+    def _values(self) -> dict[str, tuple[int, int]]:
+        """What metrics have now: value, and how many a histogram has recorded."""
+        return {name: (each.value, len(each.recorded)) for name, each in self.world.metrics.by_name.items()}
+
+    def changes(self, before: dict[str, tuple[int, int]]) -> Metrics:
+        """What has changed since."""
+        changed = Metrics()
+        for name, each in self.world.metrics.by_name.items():
+            value, count = before.get(name, (0, 0))
+            if each.recorded[count:]:
+                buckets = histograms.bucketed(each.recorded[count:])
+                changed.update(histograms.figures(name, buckets))
+            elif each.value != value or not before:
+                changed[name] = each.value - value
+        return changed
+
+
+@contextmanager
+def start(*plugins: Plugin, folder: Path, settings: HostSettings = HostSettings()) -> Iterator[EmulatorHost]:
+    """Run plugins in this process while the block runs."""
+    check(settings)
+    host = EmulatorHost(plugins, settings)
+    try:
+        yield host
+    finally:
+        host.close()
+
+
+def check(settings: HostSettings) -> None:
+    """Raise what would keep the emulator from running."""
+    engine.engine()
+    for what, name in (
+        ("a bootstrap", settings.bootstrap),
+        ("an upstream of your own", settings.upstream),
+        ("HTTPS", settings.tls),
+        ("--envoy-args", settings.envoy_args),
+    ):
+        if name:
+            raise Unsupported(what)
+    emulated(settings)
+
+
+def emulated(settings: HostSettings) -> Version:
+    """The Envoy that is emulated: the settings', or the latest that we know."""
+    data = facts()["envoy"]
+    try:
+        version = Version.parse(settings.envoy or data["last"])
+    except ValueError:
+        version = None
+    if version is None or not Version.parse(data["first"]) <= Version(version[:2]):
+        raise UsageError(
+            f"the emulator plays an Envoy of {data['first']} to {data['last']}, not `{settings.envoy}`",
+            hint="pass a version to --envoy",
+        )
+    return version
+
+
+def _cut(request: Request, response: Response, timeout: float, passing: Passing) -> str:
+    announced = response.headers.get("content-length")
+    of = f"of the {announced} bytes that its content-length announces" if announced else "bytes of its body"
+    why = "the connection ended" if passing.stream.was_reset else "no more came in time"
+    return f"{request.method} {request.target} got no whole answer: {len(response.body)} {of} came, and {why}"

@@ -1,0 +1,135 @@
+"""A plugin in one VM: how it starts, its root context, its timer, and what it is told of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from scaffold.hosts.emulator.context import HttpContext, Root, readable_configuration
+from scaffold.hosts.emulator.header_map import RESPONSE, RESPONSE_TRAILERS, HeaderMap
+from scaffold.hosts.emulator.vm import Trap, Vm
+from scaffold.hosts.emulator.wire import Pair
+
+if TYPE_CHECKING:
+    from scaffold.hosts.emulator.clock import Timer
+    from scaffold.hosts.emulator.world import World
+    from scaffold.hosts.plugin import Plugin
+
+
+class Refused(Exception):
+    """A plugin doesn't start: says why, like Envoy."""
+
+
+class PluginVm:
+    """A plugin's VM. `live` says whether it goes on after it has started: not to try a configuration."""
+
+    def __init__(self, plugin: Plugin, world: World, *, live: bool = True) -> None:
+        self.plugin, self.world, self.live = plugin, world, live
+        self.vm = Vm(plugin, world)
+        self.last_status = (0, b"")  # of the last call to another service
+        self._ids = 0
+        self._period = 0
+        self._timer: Timer | None = None
+        self._calls = 0
+        self.pending: dict[int, Callable[[], None]] = {}  # calls to other services -> how to cancel each
+        self.begun = world.clock.now()
+        self._initialize()
+        self.root = Root(self, self._next_id())
+
+    def calls(self, name: str) -> bool:
+        """Whether the module has that callback."""
+        return self.vm.has(name)
+
+    def _initialize(self) -> None:
+        with self.vm.starting():
+            try:
+                if self.vm.has("_initialize"):
+                    self.vm.call("_initialize")
+                    if self.vm.has("main"):
+                        self.vm.call("main", 0, 0)
+                    elif (
+                        self.vm.has("__main_void") and "__main_void" in self.world.offered(self.vm.abi).setup
+                    ):
+                        self.vm.call("__main_void")
+                elif self.vm.has("_start"):
+                    self.vm.call("_start")
+            except Trap as trap:
+                raise Refused(f"Failed to initialize Wasm code: {trap}") from trap
+
+    def start(self) -> None:
+        """Start the VM and configure the plugin. Raises `Refused`."""
+        root, plugin = self.root, self.plugin
+        try:
+            root.call("proxy_on_context_create", root.id, 0)
+            if self.calls("proxy_on_vm_start") and not root.call(
+                "proxy_on_vm_start", root.id, len(plugin.vm_configuration)
+            ):
+                raise Refused("Failed to start base Wasm")
+            with readable_configuration(root):
+                if self.calls("proxy_on_configure") and not root.call(
+                    "proxy_on_configure", root.id, len(plugin.configuration)
+                ):
+                    raise Refused("Failed to configure base Wasm plugin")
+        except Trap as trap:
+            raise Refused("Failed to configure base Wasm plugin") from trap
+
+    def stop(self) -> None:
+        """End it: nothing is delivered to it any more."""
+        self.live = False
+        self.tick(0)
+        for cancel in list(self.pending.values()):
+            cancel()
+        self.pending.clear()
+
+    def stream_context(self) -> HttpContext:
+        """A context for a new stream."""
+        return HttpContext(self, self._next_id())
+
+    def _next_id(self) -> int:
+        self._ids += 1
+        return self._ids
+
+    # what happens beside streams
+
+    def tick(self, period: int) -> None:
+        """Call `proxy_on_tick` every so many milliseconds; with 0, no more."""
+        if self._timer:
+            self._timer.cancel()
+        self._period = period
+        self._timer = self.world.clock.after(period / 1000, self._on_tick) if period and self.live else None
+
+    def _on_tick(self) -> None:
+        self.tell("proxy_on_tick")
+        if self._period:
+            self._timer = self.world.clock.after(self._period / 1000, self._on_tick)
+
+    def queue_ready(self, token: int) -> None:
+        """Tell the module of a message, later."""
+        self.world.clock.after(0, lambda: self.tell("proxy_on_queue_ready", token))
+
+    def next_call(self) -> int:
+        """The token of a new call to another service."""
+        self._calls += 1
+        return 4 * self._calls
+
+    def answered(
+        self, token: int, headers: list[Pair], body: bytes, trailers: list[Pair], failure: str = ""
+    ) -> None:
+        """Tell the module of the answer to a call; without headers it failed."""
+        self.pending.pop(token, None)
+        self.root.answer = HeaderMap(RESPONSE, headers), body, HeaderMap(RESPONSE_TRAILERS, trailers)
+        self.vm.after.append(self._forget_answer)  # before what the callback leaves for later
+        self.tell("proxy_on_http_call_response", token, len(headers), len(body), len(trailers))
+
+    def _forget_answer(self) -> None:
+        self.root.answer = None
+
+    def tell(self, name: str, *arguments: int) -> None:
+        """Call the module about its root context; one that has failed, or is gone, isn't told."""
+        if not self.live or self.vm.failed:
+            self.vm.after.clear()
+            return
+        try:
+            self.root.call(name, self.root.id, *arguments)
+        except Trap:
+            self.vm.after.clear()

@@ -1,0 +1,135 @@
+"""Properties: what a module may ask about the request, the answer, the connection and itself.
+
+Source: envoyproxy/envoy, source/extensions/filters/common/expr/context.cc and common/wasm/context.cc.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from scaffold.hosts.emulator import status as s
+from scaffold.hosts.emulator.header_map import HeaderMap
+from scaffold.hosts.emulator.wire import packed
+
+if TYPE_CHECKING:
+    from scaffold.hosts.emulator.context import Context
+
+Value = bytes | str | int | bool | HeaderMap | None
+
+
+def get(context: Context, path: bytes) -> bytes | None:
+    """A property as its bytes; None if there is none. Parts of `path` end with a zero byte."""
+    parts = [part.decode(errors="replace") for part in path.split(b"\0")]
+    if len(parts) > 1 and not parts[-1]:
+        parts.pop()
+    if context.exchange and (kept := context.exchange.state.get(path.rstrip(b"\0"))) is not None:
+        return kept
+    try:
+        return _bytes(_value(context, parts))
+    except (KeyError, IndexError):
+        return None
+
+
+def put(context: Context, path: bytes, value: bytes) -> int:
+    """Set a property, which lives as long as the stream."""
+    if context.exchange is None:
+        return s.NOT_FOUND
+    context.exchange.state[path] = value
+    return s.OK
+
+
+def _bytes(value: Value) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, bool):
+        return bytes([value])
+    if isinstance(value, int):
+        return struct.pack("<q", value)
+    return packed(value) if isinstance(value, HeaderMap) else value.encode()
+
+
+def _value(context: Context, parts: list[str]) -> Value:
+    plugin = context.of.plugin
+    of_plugin = {"plugin_name": plugin.name, "plugin_root_id": plugin.root_id, "plugin_vm_id": plugin.vm_id}
+    if len(parts) == 1 and parts[0] in of_plugin:
+        return of_plugin[parts[0]]
+    if parts[0] == "node":
+        return {"id": "scaffold", "cluster": "scaffold"}[parts[1]]
+    if context.exchange is None:
+        return None
+    if parts[0] == "xds":
+        return _XDS[parts[1]](context)
+    if len(parts) == 1:
+        return {"cluster_name": context.exchange.answered_by, "connection_id": context.exchange.number}[
+            parts[0]
+        ]
+    if parts[1] in ("headers", "trailers") and parts[0] in ("request", "response"):
+        return _map(context, parts)
+    found: Value = _TABLE[parts[0]][parts[1]](context)
+    return found
+
+
+def _map(context: Context, parts: list[str]) -> Value:
+    found = context.known(parts[0], parts[1])
+    if len(parts) == 2:
+        return found or HeaderMap(frozenset())
+    return None if found is None else found.joined(parts[2].encode())
+
+
+def _header(name: bytes) -> Callable[[Context], bytes | None]:
+    def value(context: Context) -> bytes | None:
+        found = context.known("request", "headers")
+        return None if found is None else found.get(name)
+
+    return value
+
+
+def _path(context: Context) -> bytes:
+    path = _header(b":path")(context)
+    if path is None:
+        raise KeyError
+    return path
+
+
+_TABLE: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "request": {
+        "path": _header(b":path"),
+        "url_path": lambda context: _path(context).partition(b"?")[0],
+        "query": lambda context: _path(context).partition(b"?")[2],
+        "host": _header(b":authority"),
+        "scheme": _header(b":scheme"),
+        "method": _header(b":method"),
+        "referer": _header(b"referer"),
+        "useragent": _header(b"user-agent"),
+        "id": _header(b"x-request-id"),
+        "protocol": lambda context: "HTTP/1.1",
+        "time": lambda context: context.exchange.began,
+        "size": lambda context: context.exchange.received,
+        "total_size": lambda context: context.exchange.received_in_all,
+        "duration": lambda context: context.exchange.duration,
+    },
+    "response": {
+        "code": lambda context: context.exchange.status,
+        "code_details": lambda context: context.exchange.stream.details or None,
+        "flags": lambda context: 0,
+        "size": lambda context: context.exchange.sent,
+        "total_size": lambda context: context.exchange.sent_in_all,
+    },
+    "source": {
+        "address": lambda context: context.exchange.peer,
+        "port": lambda context: context.exchange.peer_port,
+    },
+    "destination": {
+        "address": lambda context: context.exchange.local,
+        "port": lambda context: context.exchange.local_port,
+    },
+    "connection": {"id": lambda context: context.exchange.number, "mtls": lambda context: False},
+}
+_XDS: dict[str, Callable[[Any], Value]] = {
+    "cluster_name": lambda context: context.exchange.cluster,
+    "route_name": lambda context: "",
+    "virtual_host_name": lambda context: "all",
+    "listener_direction": lambda context: 0,
+}

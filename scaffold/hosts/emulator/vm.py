@@ -1,0 +1,318 @@
+"""One VM: a plugin's module in wasmtime, its memory, and the calls in both directions.
+
+Source: proxy-wasm-cpp-host, src/wasm.cc and src/v8/v8.cc; envoyproxy/envoy, source/extensions/common/wasm/.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import struct
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scaffold.hosts.emulator import engine
+
+if TYPE_CHECKING:
+    import wasmtime
+
+    from scaffold.hosts.emulator.context import Context
+    from scaffold.hosts.emulator.shared import Metric
+    from scaffold.hosts.emulator.world import World
+    from scaffold.hosts.plugin import Plugin
+
+_ALLOCATORS = ("malloc", "proxy_on_memory_allocate")  # the first that is exported counts
+_ALLOWED_AT_START = ("env.proxy_log", "env.emscripten_notify_memory_growth")  # and WASI
+_ALLOWED_IN_ALLOCATOR = (
+    "env.proxy_log",
+    *(f"wasi_snapshot_preview1.{name}" for name in ("fd_write", "clock_time_get", "poll_oneoff")),
+)
+_MASK = {"i": 0xFFFFFFFF, "I": 0xFFFFFFFFFFFFFFFF}
+_WORDS = {  # wasmtime's trap -> V8's words
+    "UNREACHABLE": "RuntimeError: unreachable",
+    "MEMORY_OUT_OF_BOUNDS": "RuntimeError: memory access out of bounds",
+    "TABLE_OUT_OF_BOUNDS": "RuntimeError: table index is out of bounds",
+    "INDIRECT_CALL_TO_NULL": "RuntimeError: null function or function signature mismatch",
+    "BAD_SIGNATURE": "RuntimeError: null function or function signature mismatch",
+    "INTEGER_DIVISION_BY_ZERO": "RuntimeError: divide by zero",
+    "INTEGER_OVERFLOW": "RuntimeError: divide result unrepresentable",
+    "BAD_CONVERSION_TO_INTEGER": "RuntimeError: float unrepresentable in integer range",
+    "STACK_OVERFLOW": "RangeError: Maximum call stack size exceeded",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a callback may use: steps of wasm, hostcalls, bytes of log; and the VM's memory in bytes."""
+
+    fuel: int = 2_000_000_000
+    hostcalls: int = 200_000
+    log_bytes: int = 16 * 2**20
+    memory: int = 2**30  # Envoy's own
+
+
+class Trap(Exception):
+    """A callback ended in a trap: says why, like V8."""
+
+
+class Stop(Exception):
+    """A hostcall that ends the callback."""
+
+
+@dataclass
+class Use:
+    """What callbacks have used, all of them together."""
+
+    fuel: int = 0
+    hostcalls: int = 0
+    callbacks: int = 0
+    copied: int = 0  # bytes between host and module
+
+    def minus(self, before: Use) -> Use:
+        """What has been used since."""
+        return Use(
+            self.fuel - before.fuel,
+            self.hostcalls - before.hostcalls,
+            self.callbacks - before.callbacks,
+            self.copied - before.copied,
+        )
+
+
+def _frame(number: int, frame: wasmtime.Frame) -> str:
+    """A line of a backtrace, as Envoy writes it."""
+    name = frame.func_name or f"wasm-function[{frame.func_index}]"
+    return f"  {number}:  {frame.module_offset:#x} - {name}"
+
+
+Hostcall = Callable[..., int | None]
+
+
+class Vm:
+    """A module's instance. `failed` is why it can't be called any more; "" while it can.
+
+    `contexts` are its contexts by id; `current` is the one whose callback runs, `effective` the one that the
+    module has chosen instead.
+    """
+
+    def __init__(self, plugin: Plugin, world: World) -> None:
+        self.plugin = plugin
+        self.module = plugin.module
+        self.abi = self.module.abi_version
+        self.world = world
+        self.transcript = world.transcript
+        self.limits = world.limits
+        self.log_level = world.log_level
+        self.id = plugin.vm_id.encode()
+        self.environment = world.environment(plugin)
+        self.metrics: dict[int, Metric] = {}
+        self.use = Use()
+        self.failed = ""
+        self.contexts: dict[int, Context] = {}
+        self.current: Context | None = None
+        self.effective: Context | None = None
+        self.stopped = False  # a local reply was sent: the callback's own answer doesn't count
+        self.after: deque[Callable[[], None]] = deque()  # what hostcalls leave for after the callback
+        self._depth = 0
+        self._allowed: tuple[str, ...] | None = None  # the hostcalls that may be called now; None is all
+        self._starting = False
+        self._begin_of_call = Use()
+        self._logged = 0
+        self._kinds: Counter[int] = Counter()
+        self._random = random.Random(0)  # noqa: S311 - a run is to repeat exactly
+        self._instantiate()
+
+    # loading
+
+    def _instantiate(self) -> None:
+        import wasmtime
+
+        from scaffold.hosts.emulator.hostcalls import HOSTCALLS
+        from scaffold.hosts.emulator.wasi import WASI
+
+        offered, known = self.world.offered(self.abi), HOSTCALLS | WASI
+
+        code = engine.compiled(self.module)
+        self._store = store = wasmtime.Store(engine.engine())
+        store.set_limits(memory_size=self.limits.memory)
+        store.set_fuel(self.limits.fuel)
+        imports: list[Any] = []
+        for each in code.imports:
+            if isinstance(each.type, wasmtime.FuncType):
+                name = f"{each.module}.{each.name}"
+                answer = known.get(name.replace("wasi_unstable", "wasi_snapshot_preview1"))
+                call = self._linked(name, offered.imports[name], answer)
+                imports.append(wasmtime.Func(store, each.type, call))
+            elif isinstance(each.type, wasmtime.MemoryType):
+                imports.append(wasmtime.Memory(store, each.type))
+            elif isinstance(each.type, wasmtime.TableType):
+                imports.append(wasmtime.Table(store, each.type, None))
+        self._instance = instance = wasmtime.Instance(store, code, imports)
+        exports = instance.exports(store)
+        self._functions = {name: value for name, value in exports.items() if isinstance(value, wasmtime.Func)}
+        memories = [value for value in (*exports.values(), *imports) if isinstance(value, wasmtime.Memory)]
+        self._memory = memories[0] if memories else None
+        self._base = ctypes.addressof(self._memory.data_ptr(store).contents) if self._memory else 0
+        self._size = self._memory.data_len(store) if self._memory else 0
+        self._allocator = next((name for name in _ALLOCATORS if name in self._functions), "")
+        self._calls: dict[str, Callable[..., int | None]] = {}
+
+    def _linked(self, name: str, signature: str, known: Hostcall | None) -> Callable[..., int | None]:
+        """What the module calls: counted, allowed or not, traced."""
+        masks = [_MASK[letter] for letter in signature.partition(">")[0]]
+        plain = all(mask == _MASK["i"] for mask in masks)
+
+        def call(*arguments: int) -> int | None:
+            use = self.use
+            use.hostcalls += 1
+            if not self._may(name):
+                raise Stop(f"restricted_callback: {name}")
+            if use.hostcalls - self._begin_of_call.hostcalls > self.limits.hostcalls:
+                raise Stop(f"more than {self.limits.hostcalls:,} hostcalls in one callback")
+            words = (
+                [value & 0xFFFFFFFF for value in arguments]
+                if plain
+                else [value & mask for value, mask in zip(arguments, masks, strict=True)]
+            )
+            trace = self.transcript
+            if trace.on:
+                trace.hostcall(name, words)
+            if known is None:
+                raise Stop(f"the emulator doesn't have {name}")
+            status = known(self, *words)
+            if trace.on:
+                trace.returned(name, status)
+            return status
+
+        return call
+
+    def _may(self, name: str) -> bool:
+        """Whether a hostcall may be called now."""
+        allowed = self._allowed
+        return allowed is None or name in allowed or (self._starting and name.startswith("wasi_"))
+
+    # calls into the module
+
+    def has(self, name: str) -> bool:
+        """Whether the module exports a function."""
+        return name in self._functions
+
+    def call(self, name: str, *arguments: int) -> int:
+        """Call an exported function; 0 if it has no result. Raises `Trap`, after which the VM has failed."""
+        function = self._functions[name]
+        store, trace = self._store, self.transcript
+        outermost = self._depth == 0
+        if outermost:
+            use = self.use
+            self._begin_of_call = Use(use.fuel, use.hostcalls, use.callbacks, use.copied)
+            store.set_fuel(self.limits.fuel)
+            self._logged = 0
+        self._depth += 1
+        self.use.callbacks += 1
+        if trace.on:
+            trace.callback(name, arguments)
+        try:
+            result = function(store, *arguments)
+        except Exception as error:
+            self.failed = self._why(error)
+            self.transcript.log("critical", f"Function: {name} failed: Uncaught {self.failed}")
+            raise Trap(self.failed) from error
+        finally:
+            self._depth -= 1
+            if outermost:
+                self.use.fuel += self.limits.fuel - store.get_fuel()
+        if trace.on:
+            trace.ended(name, result)
+        return 0 if result is None else result & 0xFFFFFFFF
+
+    def _why(self, error: Exception) -> str:
+        import wasmtime
+
+        if isinstance(error, Stop):
+            return f"Error: {error}"
+        if isinstance(error, Trap):  # of the allocator
+            return str(error)
+        if isinstance(error, wasmtime.Trap):
+            code = error.trap_code
+            if code is not None and code.name == "OUT_OF_FUEL":
+                return f"Error: it took more than {self.limits.fuel:,} steps, as if it never returned"
+            words = _WORDS.get(code.name if code is not None else "", f"RuntimeError: {error.message}")
+            frames = [_frame(number, frame) for number, frame in enumerate(error.frames)]
+            return "\n".join([words, "Proxy-Wasm plugin in-VM backtrace:", *frames])
+        raise error
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """While the block runs, only logging and WASI are allowed."""
+        self._allowed, self._starting = _ALLOWED_AT_START, True
+        try:
+            yield
+        finally:
+            self._allowed, self._starting = None, False
+
+    # memory
+
+    def read(self, pointer: int, size: int) -> bytes | None:
+        """Bytes of the module's memory; None outside it."""
+        if pointer + size > self._size and pointer + size > self._grown():
+            return None
+        self.use.copied += size
+        return ctypes.string_at(self._base + pointer, size)
+
+    def write(self, pointer: int, content: bytes) -> bool:
+        """Write to the module's memory; whether that lies inside."""
+        size = len(content)
+        if pointer + size > self._size and pointer + size > self._grown():
+            return False
+        self.use.copied += size
+        ctypes.memmove(self._base + pointer, content, size)
+        return True
+
+    def word(self, pointer: int, value: int) -> bool:
+        """Write a word; whether that lies inside."""
+        return self.write(pointer, struct.pack("<I", value & 0xFFFFFFFF))
+
+    def give(self, content: bytes, pointer: int, size: int) -> bool:
+        """Hand over bytes: in memory that the module allocates, whose place goes to `pointer` and `size`."""
+        place = 0
+        if content:
+            place = self._allocate(len(content))
+            if not place or not self.write(place, content):
+                return False
+        return self.word(pointer, place) and self.word(size, len(content))
+
+    def _allocate(self, size: int) -> int:
+        before, self._allowed = self._allowed, _ALLOWED_IN_ALLOCATOR
+        try:
+            return self.call(self._allocator, size)
+        finally:
+            self._allowed = before
+
+    def _grown(self) -> int:
+        self._size = self._memory.data_len(self._store) if self._memory else 0
+        return self._size
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of its memory now."""
+        return self._grown()
+
+    def log(self, level: str, text: str) -> None:
+        """Have the module log; a flood of it ends the callback."""
+        self._logged += len(text)
+        if self._logged > self.limits.log_bytes:
+            raise Stop(f"more than {self.limits.log_bytes:,} bytes of log in one callback")
+        self.transcript.log(level, text, self.plugin.name)
+
+    def add_metric(self, metric: Metric) -> int:
+        """An id for a metric: its low two bits are the kind."""
+        self._kinds[metric.kind] += 1
+        number = 4 * self._kinds[metric.kind] + metric.kind
+        self.metrics[number] = metric
+        return number
+
+    def random(self, size: int) -> bytes:
+        """Bytes that are the same in each run."""
+        return self._random.randbytes(size)

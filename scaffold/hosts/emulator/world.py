@@ -1,0 +1,120 @@
+"""What all VMs of an emulator share: the clock, the log, data and queues, metrics, and other services."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from scaffold.core.versions import Version
+from scaffold.hosts.emulator import status as s
+from scaffold.hosts.emulator.clock import VirtualClock
+from scaffold.hosts.emulator.exchange import answer_of, received_by
+from scaffold.hosts.emulator.header_map import REQUEST, REQUEST_TRAILERS, HeaderMap
+from scaffold.hosts.emulator.shared import Data, Metrics, Queues
+from scaffold.hosts.emulator.transcript import Transcript
+from scaffold.hosts.emulator.vm import Limits
+from scaffold.hosts.emulator.wire import Pair
+from scaffold.hosts.unsupported import Unsupported
+from scaffold.hosts.upstream.handler import Recorder
+from scaffold.hosts.upstream.http1 import Received, Reply
+from scaffold.project.vm_environment import parse_variables
+from scaffold.wasm.check import Host, offered
+
+if TYPE_CHECKING:
+    from scaffold.hosts.emulator.plugin_vm import PluginVm
+    from scaffold.hosts.plugin import Plugin
+
+_TIMEOUT = b"upstream request timeout"
+_REFUSED = (
+    b"upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
+)
+_NO_HOST = b"no healthy upstream"
+_NEEDED = (b":path", b":method", b":authority")
+
+
+@dataclass
+class World:
+    """The surroundings of the plugins. `clusters` are the addresses of those that they may call, by name."""
+
+    version: Version
+    log_level: int = 2
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    transcript: Transcript = field(default_factory=Transcript)
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    data: Data = field(default_factory=Data)
+    queues: Queues = field(default_factory=Queues)
+    metrics: Metrics = field(default_factory=Metrics)
+    recorder: Recorder = field(default_factory=Recorder)
+
+    def offered(self, abi: str) -> Host:
+        """What the Envoy that is emulated has for plugins of an ABI."""
+        return _offered(self.version, abi)
+
+    def environment(self, plugin: Plugin) -> dict[str, str]:
+        """The environment variables of a plugin's VM."""
+        found = {}
+        for each in parse_variables(plugin.env):
+            value = os.environ.get(each.name) if each.value is None else each.value
+            if value is not None:
+                found[each.name] = value
+        return found
+
+    def origin_of(self, cluster: str) -> Callable[[Received, str], Reply]:
+        """What answers in a cluster. Raises `Unsupported` for another program."""
+        place = self.clusters.get(cluster, cluster)
+        if place != "upstream":
+            raise Unsupported(f"the cluster {cluster}, which leads to {place}")
+        return lambda received, cluster: self.recorder.receive(received, cluster=cluster)
+
+    def call(
+        self,
+        caller: PluginVm,
+        cluster: str,
+        headers: list[Pair],
+        body: bytes,
+        trailers: list[Pair],
+        timeout: float,
+    ) -> tuple[int, int]:
+        """Call another service for a plugin: the status of the call, and its token."""
+        if cluster != "upstream" and cluster not in self.clusters:
+            return s.BAD_ARGUMENT, 0
+        message = HeaderMap(REQUEST)
+        for name, value in headers:
+            message.add(name, value)
+        if any(message.get(name) is None for name in _NEEDED):
+            return s.BAD_ARGUMENT, 0
+        if body:
+            message.replace(b"content-length", str(len(body)).encode())
+        token = caller.next_call()
+        tail = HeaderMap(REQUEST_TRAILERS, trailers) if trailers else None
+        message.add(b"x-envoy-internal", b"true")
+        if timeout:
+            message.add(b"x-envoy-expected-rq-timeout-ms", str(round(timeout * 1000)).encode())
+        answer = self._asked(cluster, received_by(message, body, tail))
+        if answer is None:
+            return s.OK, token
+        late = bool(timeout) and answer.after > timeout
+        if late:
+            answer = Reply(504, b"content-type: text/plain\r\n", _TIMEOUT, after=timeout)
+
+        def deliver() -> None:
+            found, parts, tail = answer_of(answer, message.get(b":method") or b"")
+            if not late:
+                found.add(b"x-envoy-upstream-service-time", b"0")
+            caller.answered(token, list(found), b"".join(parts), tail)
+
+        timer = self.clock.after(answer.after, deliver)
+        caller.pending[token] = timer.cancel
+        return s.OK, token
+
+    def _asked(self, cluster: str, received: Received | None) -> Reply | None:
+        return None if received is None else self.origin_of(cluster)(received, cluster)
+
+
+@lru_cache
+def _offered(version: Version, abi: str) -> Host:
+    return offered(Version(version[:2]), abi)

@@ -14,6 +14,16 @@ from scaffold.project.envoy_clusters import UPSTREAM
 
 BAD_ARGUMENT = "BadArgument"  # the SDK's word, where a plugin logs why a call failed
 PAUSED = "the plugin paused the request"  # in the words for a request without an answer
+# why there is no answer, and what to do about it
+REQUEST_PAUSED = (
+    f"{PAUSED}, and nothing resumed it",
+    "call `resume_http_request()`, or return `Action::Continue`",
+)
+ANSWER_PAUSED = (
+    "the plugin paused the answer, and nothing resumed it",
+    "call `resume_http_response()`, or return `Action::Continue`",
+)
+NO_ANSWER = ("the upstream hasn't answered", "is it slow? `timeout=` waits longer")
 REQUEST_ID = "x-request-id"  # the header that tells a request from all others
 
 _PANICKED = "panicked at "

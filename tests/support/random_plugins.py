@@ -97,11 +97,11 @@ class Plugin:
 
     def get_buffer(self) -> str:
         start, length = self.chance.choice(((0, 100), (0, 0), (2, 3), (50, 10), (3, 2**31 - 1)))
-        kind = self.chance.choice((0, 0, 1, 1, 4, 6, 7, 8, 2, 9, 11))
+        kind = self.chance.choice((0, 0, 1, 1, 4, 6, 7, 2, 9, 11))
         return self._call("proxy_get_buffer_bytes", kind, start, length, SCRATCH, SCRATCH + 4)
 
     def buffer_status(self) -> str:
-        kind = self.chance.choice((0, 1, 4, 6, 7, 8, 9))
+        kind = self.chance.choice((0, 1, 4, 6, 7, 9))
         return self._call("proxy_get_buffer_status", kind, SCRATCH, SCRATCH + 4)
 
     def set_buffer(self) -> str:
@@ -200,7 +200,7 @@ class Plugin:
             SCRATCH,
         )
 
-    def _some(self, most: int, *, stream: bool) -> str:
+    def _some(self, most: int, *, stream: bool, replies: bool = False) -> str:
         makers: list[Callable[[], str]] = [self.shared, self.metric, self.log, self.other, self.queue]
         if stream:
             makers += [self.get_value, self.get_pairs, self.get_size, self.change, self.remove] * 2
@@ -212,7 +212,7 @@ class Plugin:
                 self.set_property,
             ]
         made = [self.chance.choice(makers)() for _ in range(self.chance.randrange(most + 1))]
-        if stream and self.chance.random() < 0.04:
+        if replies and self.chance.random() < 0.04:
             made.insert(self.chance.randrange(len(made) + 1), self.reply())
         return "\n    ".join(made)
 
@@ -244,7 +244,7 @@ class Plugin:
         ]
         for name in ("request_headers", "response_headers", "request_body", "response_body"):
             full = f"proxy_on_{name}"
-            body = self._some(5, stream=True)
+            body = self._some(5, stream=True, replies=True)
             if full == "proxy_on_request_headers" and calls:
                 body = f"{remember}\n    {body}\n    {self.http_call()}"
             if full.endswith("body") and pauses[full]:  # until the end
@@ -255,7 +255,7 @@ class Plugin:
         for name in ("request_trailers", "response_trailers"):
             functions.append((f"proxy_on_{name}", "ii>i", self._some(3, stream=True) + " (i32.const 0)"))
         answered = (
-            f"{self._some(3, stream=True)}"
+            f"{self._some(3, stream=True, replies=True)}"
             "\n    (drop (call $proxy_set_effective_context (global.get $stream)))"
             f"\n    {self._some(2, stream=True)}\n    (drop (call $proxy_continue_stream (i32.const 0)))"
         )

@@ -182,7 +182,6 @@ class HttpContext(Context):
 
     def destroy(self) -> None:
         """The stream is gone: the module forgets it, unless it asks for more time."""
-        self.maps, self.bodies = {}, {}
         if not self.created:
             return
         self._guarded(self._done)

@@ -15,7 +15,14 @@ from scaffold.hosts.emulator.header_map import REQUEST, RESPONSE, RESPONSE_TRAIL
 from scaffold.hosts.emulator.stream import Stream
 from scaffold.hosts.emulator.wire import Pair
 from scaffold.hosts.envoy.resources import CLUSTER
-from scaffold.hosts.exchange import Headers, Request, Response
+from scaffold.hosts.exchange import (
+    ANSWER_PAUSED,
+    NO_ANSWER,
+    REQUEST_PAUSED,
+    Headers,
+    Request,
+    Response,
+)
 from scaffold.hosts.upstream.http1 import Received, Reply
 from scaffold.project.envoy_clusters import UPSTREAM
 
@@ -77,6 +84,12 @@ class Exchange:
         """The answer's status, once there is one."""
         found = self.stream.encode.headers and self.stream.encode.headers.get(b":status")
         return int(found) if found else None
+
+    def waits_for(self) -> tuple[str, str]:
+        """Why there is no answer, and what to do about it."""
+        if self.stream.decode.is_stopped:
+            return REQUEST_PAUSED
+        return ANSWER_PAUSED if self.stream.encode.is_stopped else NO_ANSWER
 
     def run(self) -> None:
         """Send the request in."""
@@ -164,7 +177,11 @@ class Client:
         self.tail: HeaderMap | None = None
 
     def headers(self, headers: HeaderMap, end: bool) -> None:
-        """The answer's headers."""
+        """The answer's headers, to which Envoy adds its own after the filters."""
+        if headers.get(b"date") is None:
+            headers.add(b"date", formatdate(usegmt=True).encode())
+        headers.replace(b"server", b"envoy")
+        headers.remove(b"transfer-encoding")
         self.head = headers
         self._end(end)
 
@@ -190,13 +207,9 @@ class Client:
         headers = _texts(pair for pair in self.head if pair[0][:1] != b":")
         body = b"".join(self.content)
         names = {name for name, _ in headers}
-        if "date" not in names:
-            headers.append(("date", formatdate(usegmt=True)))
-        headers = [each for each in headers if each[0] != "server"] + [("server", "envoy")]
         bodyless = method == "HEAD" or status in (204, 304)
         if "content-length" not in names and not bodyless:
             if self.content or self.tail is not None:
-                headers = [each for each in headers if each[0] != "transfer-encoding"]
                 headers.append(("transfer-encoding", "chunked"))
             else:
                 headers.append(("content-length", "0"))

@@ -151,7 +151,7 @@ class EmulatorHost:
     @property
     def metrics(self) -> dict[str, float]:
         """The plugins' metrics."""
-        return self.changes({})
+        return self.changes({}, every=True)
 
     @property
     def used(self) -> Use:
@@ -177,8 +177,10 @@ class EmulatorHost:
             done = self.world.clock.run(lambda: passing.stream.is_over, timeout)
         logs = LogLines(line.text for line in self.log.since(mark) if line.of_plugin)
         if not done:
+            why, hint = passing.waits_for()
             passing.stream.reset()
-            raise HostError(f"{request.method} {request.target} got no whole answer within {timeout:g} s")
+            what = f"{request.method} {request.target}"
+            raise HostError(f"{why}: {what} got no whole answer within {timeout:g} s", hint=hint)
         response = passing.client.response(request.method)
         if response is None:
             raise HostError(f"{request.method} {request.target} got no whole answer: the connection ended")
@@ -266,15 +268,15 @@ class EmulatorHost:
         """What metrics have now: value, and how many a histogram has recorded."""
         return {name: (each.value, len(each.recorded)) for name, each in self.world.metrics.by_name.items()}
 
-    def changes(self, before: dict[str, tuple[int, int]]) -> Metrics:
-        """What has changed since."""
+    def changes(self, before: dict[str, tuple[int, int]], *, every: bool = False) -> Metrics:
+        """What has changed since; or every metric."""
         changed = Metrics()
         for name, each in self.world.metrics.by_name.items():
             value, count = before.get(name, (0, 0))
             if each.recorded[count:]:
                 buckets = histograms.bucketed(each.recorded[count:])
                 changed.update(histograms.figures(name, buckets))
-            elif each.value != value or not before:
+            elif each.value != value or every:
                 changed[name] = each.value - value
         return changed
 

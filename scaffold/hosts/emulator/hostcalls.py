@@ -102,6 +102,8 @@ def proxy_get_property(vm: Vm, path: int, path_size: int, pointer: int, size: in
     name = vm.read(path, path_size)
     if name is None:
         return s.INVALID_MEMORY_ACCESS
+    if not name:
+        return s.SERIALIZATION_FAILURE
     value = properties.get(_here(vm), name)
     if value is None:
         return s.NOT_FOUND

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from scaffold.hosts.emulator.context import HttpContext, Root, readable_configuration
+from scaffold.hosts.emulator.context import Context, HttpContext, Root, readable_configuration
 from scaffold.hosts.emulator.header_map import RESPONSE, RESPONSE_TRAILERS, HeaderMap
 from scaffold.hosts.emulator.vm import Trap, Vm
 from scaffold.hosts.emulator.wire import Pair
@@ -34,6 +34,7 @@ class PluginVm:
         self.pending: dict[int, Callable[[], None]] = {}  # calls to other services -> how to cancel each
         self.begun = world.clock.now()
         self._initialize()
+        Context(self, 0)  # the VM's own
         self.root = Root(self, self._next_id())
 
     def calls(self, name: str) -> bool:

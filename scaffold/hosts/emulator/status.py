@@ -5,6 +5,7 @@ from __future__ import annotations
 OK = 0
 NOT_FOUND = 1
 BAD_ARGUMENT = 2
+SERIALIZATION_FAILURE = 3
 INVALID_MEMORY_ACCESS = 6
 EMPTY = 7
 CAS_MISMATCH = 8

@@ -131,6 +131,11 @@ class Direction:
         self.sent = False  # the sink has its headers
         self._single = trailers
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a filter holds it back."""
+        return any(step.going is not _Going.ON for step in self.steps)
+
     # what comes in
 
     def begin(self, headers: HeaderMap, end: bool) -> None:

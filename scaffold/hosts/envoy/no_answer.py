@@ -8,7 +8,15 @@ from scaffold.core import process
 from scaffold.errors import HostError
 from scaffold.hosts.client import CutOff
 from scaffold.hosts.envoy.running import ABORTED, died
-from scaffold.hosts.exchange import BAD_ARGUMENT, PAUSED, Exchange, Incomplete, Request
+from scaffold.hosts.exchange import (
+    ANSWER_PAUSED,
+    BAD_ARGUMENT,
+    NO_ANSWER,
+    REQUEST_PAUSED,
+    Exchange,
+    Incomplete,
+    Request,
+)
 from scaffold.project.envoy_clusters import UPSTREAM
 
 if TYPE_CHECKING:
@@ -55,12 +63,10 @@ def _why(error: HostError, host: EnvoyHost, seen: Observation) -> tuple[str, str
 def _paused(seen: Observation) -> tuple[str, str]:
     """Where the plugin, or the upstream, holds a request."""
     if seen.upstream is None:
-        why = f"{PAUSED}, and nothing resumed it"
-        return why, "call `resume_http_request()`, or return `Action::Continue`"
+        return REQUEST_PAUSED
     if not any(each.startswith(f"cluster.{UPSTREAM}.upstream_rq_completed") for each in seen.metrics):
-        return "the upstream hasn't answered", "is it slow? `timeout=` waits longer"
-    why = "the plugin paused the answer, and nothing resumed it"
-    return why, "call `resume_http_response()`, or return `Action::Continue`"
+        return NO_ANSWER
+    return ANSWER_PAUSED
 
 
 def _ended(host: EnvoyHost) -> tuple[str, str]:

@@ -221,6 +221,19 @@ def check(**options: Any) -> object:
     "--rate", type=Between((1, 10_000)), metavar="NUMBER", help="Requests a second.  [default: 1000]"
 )
 @click.option("--html", metavar="FILE", type=FILE, help="Write a page with the figures drawn.")
+@click.option("--soak", is_flag=True, help="See instead whether Envoy's memory grows.")
+@click.option(
+    "--requests",
+    type=Between((500, None)),
+    metavar="NUMBER",
+    help="With --soak, requests to send.  [default: 20000]",
+)
+@click.option(
+    "--swaps",
+    type=Between((40, None)),
+    metavar="NUMBER",
+    help="With --soak, times to replace the plugin.  [default: 60]",
+)
 @takes(
     run="RunOptions",
     only=(

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.commands import SCAFFOLD
-from support.costly_modules import burning, calling
+from support.costly_modules import burning, calling, leaking, leaking_at_start
 from support.places import TINY
 from support.processes import gone
 from support.repositories import commit, git
@@ -91,6 +91,82 @@ def test_a_plugin_whose_calls_cannot_be_repeated_has_no_floor(root):
     assert [each.name for each in found.sides] == ["none", "native", "lua", "plugin"]
     assert found.no_floor == "it calls proxy_set_tick_period_milliseconds"
     assert f"\nThere is no floor: {found.no_floor}.\n" in found.summary()
+
+
+SOAK = {"soak": True, "requests": 1500, "swaps": 40}
+
+
+def test_a_plugin_that_leaks_with_each_request_is_found(root, run):
+    path = root / "leaking.wasm"
+    path.write_bytes(leaking())
+    ran = run("scaffold", "bench", path, "--root", root, "--soak", "--requests", "1500", "--swaps", "40")
+    assert ran.returncode == 1
+    requests, swaps = ran.stdout.splitlines()[1:]
+    assert re.match(r"  requests  grows by 4,[01]\d\d bytes each \(", requests)  # the page that it writes to
+    assert swaps.startswith("  swaps     flat: ")
+
+
+def test_a_plugin_that_leaks_whenever_it_starts_is_found(root):
+    path = root / "leaking.wasm"
+    path.write_bytes(leaking_at_start(130_000))
+    found = scaffold.bench(root, module=str(path), **SOAK)
+    assert [(each.what, each.leaks) for each in found.growth] == [("requests", False), ("swaps", True)]
+    assert found.growth[1].each.low > 100_000
+    assert found.exit_code == 1
+
+
+def test_a_vector_that_grows_is_found(copy):
+    source = copy / "src/lib.rs"
+    text = source.read_text()
+    text = text.replace(
+        "info!(", "KEPT.with(|kept| kept.borrow_mut().push(vec![1_u8; 2000]));\n        info!(", 1
+    )
+    source.write_text(
+        f"{text}\nuse std::cell::RefCell;\nthread_local! {{\n"
+        "    static KEPT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };\n}\n"
+    )
+    requests, swaps = scaffold.bench(copy, **SOAK).growth
+    assert requests.leaks
+    assert 1500 < requests.each.low <= requests.each.high < 3000
+    assert not swaps.leaks
+
+
+def test_the_template_is_flat(hello, root):
+    found = scaffold.bench(root, module=str(hello.path), **SOAK)
+    assert [each.leaks for each in found.growth] == [False, False]
+    assert found.exit_code == 0
+    assert set(found.statuses) == {"200"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"soak": True, "against": "HEAD"}, "--against isn't supported with --soak"),
+        ({"soak": True, "rounds": 3}, "--rounds isn't supported with --soak"),
+        ({"soak": True, "html": Path("a.html")}, "--html isn't supported with --soak"),
+        ({"swaps": 100}, "--swaps isn't supported without --soak"),
+        ({"requests": 1000}, "--requests isn't supported without --soak"),
+        ({"duration": "1"}, "--duration isn't a duration"),
+        ({"duration": "1ms"}, "--duration can't be `1ms`"),
+        ({"duration": "100ms", "rate": 5}, "in such a round there is no request"),
+        ({"run": scaffold.RunOptions(tls=True)}, "--tls isn't supported for `bench`"),
+        (
+            {"run": scaffold.RunOptions(upstream="http://localhost:1")},
+            "--upstream isn't supported for `bench`",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(root, options, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        scaffold.bench(root, module="nowhere.wasm", **options)
+
+
+@pytest.mark.parametrize(("kind", "what"), [("network", "a network plugin"), ("service", "a service")])
+def test_other_kinds_of_plugins_are_refused_by_name(tiny, kind, what):
+    manifest = tiny / "Cargo.toml"
+    manifest.write_text(f'{manifest.read_text()}\n[package.metadata.proxy-wasm]\ntype = "{kind}"\n')
+    with pytest.raises(UsageError, match=f"`bench` measures HTTP plugins, and tiny is {what}"):
+        scaffold.bench(tiny)
 
 
 def started(*words: object) -> subprocess.Popen[str]:

@@ -23,3 +23,21 @@ def calling(name: str) -> bytes:
         hostcalls=[(name, asm.signature(asm.I32, asm.I32))],
         callbacks={_HEADERS: (_KIND, call + asm.const(0))},
     )
+
+
+def leaking() -> bytes:
+    """A plugin that takes a page of memory for each request, and writes to it."""
+    grow = asm.const(1) + b"\x40\x00" + asm.const(16) + b"\x74" + asm.const(1) + b"\x36\x02\x00"
+    return asm.plugin(callbacks={_HEADERS: (_KIND, grow + asm.const(0))})
+
+
+def leaking_at_start(size: int) -> bytes:
+    """A plugin that leaves so many bytes in the host's shared data, each time under another key."""
+    hostcalls = [
+        ("proxy_get_current_time_nanoseconds", asm.signature(asm.I32, asm.I32)),
+        ("proxy_set_shared_data", asm.signature(asm.I32 * 5, asm.I32)),
+    ]
+    now = asm.const(64) + asm.call(0) + asm.DROP
+    share = b"".join(map(asm.const, (64, 8, 0, size, 0))) + asm.call(1) + asm.DROP
+    start = (asm.signature(asm.I32 * 2, asm.I32), now + share + asm.const(1))
+    return asm.plugin(hostcalls=hostcalls, callbacks={"proxy_on_configure": start})

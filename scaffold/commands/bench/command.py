@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold.commands.bench import base, page, report, starts
+from scaffold.commands.bench import soak as soaking
 from scaffold.commands.bench.floors import floors
 from scaffold.commands.bench.report import (
     BASE,
@@ -22,10 +23,11 @@ from scaffold.commands.bench.report import (
     title_of,
 )
 from scaffold.commands.bench.rounds import Pace, Rounds, in_turn
+from scaffold.commands.bench.soak import Soaked
 from scaffold.commands.bench.starts import Load, sent
 from scaffold.core import files, times
 from scaffold.core.events import Noted, emit, step
-from scaffold.core.option_fields import refuse
+from scaffold.core.option_fields import flag, refuse
 from scaffold.errors import UsageError
 from scaffold.hosts import source as plugins
 from scaffold.hosts.envoy import side_by_side
@@ -50,16 +52,25 @@ def bench(
     duration: str | None = None,
     rate: int | None = None,
     html: Path | None = None,
+    soak: bool = False,
+    requests: int | None = None,
+    swaps: int | None = None,
     run: RunOptions = RunOptions(),
     build: BuildOptions = BuildOptions(),
-) -> Benchmark:
+) -> Benchmark | Soaked:
     """Measure what the plugin costs: in one Envoy, in turn with no filter, a native one, Lua and its floor.
 
     `module` names a file or an image to measure instead of building; `against` a commit, a file or an image
     to compare with. There are so many `rounds`, each of a `duration` such as `1s`, at `rate` requests a
-    second. `html` is a file for a page with the figures drawn. Raises `HostError` if Envoy ends meanwhile,
-    and like `deploy` for a plugin that can't be built or loaded.
+    second. `html` is a file for a page with the figures drawn. With `soak`, so many `requests` are sent and
+    so many `swaps` of the plugin made instead, to see whether Envoy's memory grows. Raises `HostError` if
+    Envoy ends meanwhile, and like `deploy` for a plugin that can't be built or loaded.
     """
+    _check_mode(
+        soak,
+        {"rounds": rounds, "duration": duration, "against": against, "html": html},
+        {"requests": requests, "swaps": swaps},
+    )
     pace = _pace(rounds, duration, rate)
     if html:
         _check_page(html)
@@ -77,9 +88,12 @@ def bench(
     if other:
         _require_http(f"the plugin of {against}", other.type)
     with files.scratch() as folder, client() as sender:
-        made = _Bench(
-            plugin, other, base.called(against or ""), settings, folder, Load(asked, sender, pace.rate)
-        )
+        load = Load(asked, sender, pace.rate)
+        if soak:
+            return soaking.soak(
+                plugin, settings, folder, load, (requests or soaking.REQUESTS, swaps or soaking.SWAPS)
+            )
+        made = _Bench(plugin, other, base.called(against or ""), settings, folder, load)
         found = made.run(pace)
     if html:
         files.write_out(page.page(found), html)
@@ -169,6 +183,15 @@ class _Bench:
 def _called(traffic: Traffic) -> str:
     count = len(traffic.requests)
     return traffic.source if count == 1 else f"{count} requests of {traffic.source}"
+
+
+def _check_mode(soak: bool, of_rounds: Mapping[str, object], of_soak: Mapping[str, object]) -> None:
+    """Raise `UsageError` for an option of the other mode."""
+    for name, value in (of_rounds if soak else of_soak).items():
+        if value is not None:
+            place = "with" if soak else "without"
+            hint = f"leave it out, or {'leave out' if soak else 'pass'} --soak"
+            raise UsageError(f"{flag(name)} isn't supported {place} --soak", hint=hint)
 
 
 def _check_page(path: Path) -> None:

@@ -136,9 +136,10 @@ class Benchmark:
         pace = f"{self.pace.rounds} rounds of {self.pace.seconds:g} s at {self.pace.rate:,} requests/s"
         head = f"{self.plugin} in Envoy {self.envoy}: {pace}, with {self.requests}"
         notes = [f"There is no floor: {self.no_floor}."] if self.no_floor else []
-        answered = [f"{each.title} answered {said} requests." for each in self.sides if (said := _odd(each))]
+        odd = [(each.title, answered(each.statuses, each.failures)) for each in self.sides]
+        notes += [f"{title} answered {said} requests." for title, said in odd if said]
         compared = [self.comparison.summary(), ""] if self.comparison else []
-        return "\n".join([head, "", *table, "", *compared, *notes, *answered, self.machine.summary()])
+        return "\n".join([head, "", *table, "", *compared, *notes, self.machine.summary()])
 
 
 _HEADINGS = ("", "CPU/request", "added", "p50", "p99", "memory added", "load", "module")
@@ -162,11 +163,11 @@ def signed(value: Estimate, unit: str, digits: int = 1, scale: float = 1, *, ran
     return f"{median:+,.{digits}f}{unit}" + (f" ({within.removesuffix(unit)})" if ranged else "")
 
 
-def _odd(cost: Cost) -> str:
-    """What a side answered, if that isn't one status alone."""
-    said = [f"{status} to {count:,}" for status, count in sorted(cost.statuses.items())]
-    said += [f"nothing to {count:,} ({why})" for why, count in sorted(cost.failures.items())]
-    return ", ".join(said) if len(said) != 1 or cost.failures else ""
+def answered(statuses: Mapping[str, int], failures: Mapping[str, int]) -> str:
+    """What was answered, if that isn't one status alone."""
+    said = [f"{status} to {count:,}" for status, count in sorted(statuses.items())]
+    said += [f"nothing to {count:,} ({why})" for why, count in sorted(failures.items())]
+    return ", ".join(said) if len(said) != 1 or failures else ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scaffold.core.events import Progressed, emit
 from scaffold.hosts.envoy.side_by_side import Listener, Side, start
-from scaffold.hosts.load import Client, Sent
+from scaffold.hosts.load import Answers, Client, Sent
 from scaffold.hosts.options import HostSettings
 from scaffold.project.load_requests import Traffic
 
@@ -42,11 +42,11 @@ class Load:
     sender: Client
     rate: int
 
-    def send(self, side: Side, seconds: float) -> None:
+    def send(self, side: Side, seconds: float) -> Answers:
         """Send the requests to the only listener; the first one alone if there is no time."""
         (port,) = side.ports.values()
         requests = sent(self.traffic, [port])
-        self.sender.send(
+        return self.sender.send(
             requests if seconds else requests[:1], self.rate, seconds, lambda: side.host.check_alive(0)
         )
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from scaffold.hosts.clock import check
 
+_POLL = 0.02  # seconds after which a wait looks whether it is done
+
 
 class Timer:
     """Something that is to happen at a time, unless it is cancelled."""
@@ -63,13 +65,18 @@ class VirtualClock:
             now = self.now()
             due = self._timers[0][0] if self._timers else math.inf
             if due > until or now >= until:
-                time.sleep(max(0.0, until - now))
-                self.catch_up()
-                return done()
-            if due > now:
-                time.sleep(due - now)
-            self._next()
+                self._sleep(until - now)
+                if self.now() >= until:
+                    self.catch_up()
+                    return done()
+            elif due > now:
+                self._sleep(due - now)
+            else:
+                self._next()
         return True
+
+    def _sleep(self, seconds: float) -> None:
+        time.sleep(min(_POLL, max(0.0, seconds)))
 
     def catch_up(self) -> None:
         """Let everything happen that is due."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _PIECE = 64 * 1024  # bytes of a body that come at once
 _HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
 _BODYLESS = (b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT", b"OPTIONS")
+PROTOCOL_ERROR = b"upstream connect error or disconnect/reset before headers. reset reason: protocol error"
 _TIMEOUT = b"60000"  # milliseconds, of every route
 
 
@@ -296,6 +297,10 @@ class Upstream:
     def _answer(self, reply: Reply, method: bytes) -> None:
         stream = self.exchange.stream
         if stream.is_over or stream.encode.headers is not None:
+            return
+        if reply.cut and not reply.body:  # it ends before its headers do
+            details = "upstream_reset_before_response_started{protocol_error}"
+            stream.local_reply(502, PROTOCOL_ERROR, details=details)
             return
         stream.details = "via_upstream"
         self.exchange.answered_by = self.exchange.cluster

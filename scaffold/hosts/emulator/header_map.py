@@ -76,7 +76,9 @@ class HeaderMap:
 
     def add(self, name: bytes, value: bytes) -> None:
         """Add a value: as another entry, unless the name has one only."""
-        name = self._key(name)
+        name = name.lower()
+        if name == b"host" and self.single is REQUEST:
+            name = b":authority"
         if name in self.single:
             for place, (key, earlier) in enumerate(self._pairs):
                 if key == name:

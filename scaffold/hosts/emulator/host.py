@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError, UsageError
@@ -31,11 +32,13 @@ from scaffold.hosts.exchange import (
     Response,
     of_request,
 )
-from scaffold.hosts.options import LEVELS, HostSettings
+from scaffold.hosts.options import LEVELS, HostSettings, url_at
 from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.unsupported import Unsupported
+from scaffold.hosts.upstream import httpbin
 from scaffold.hosts.upstream.control import Origin
-from scaffold.hosts.upstream.http1 import Received
+from scaffold.hosts.upstream.http1 import Received, Reply
+from scaffold.hosts.upstream.server import answering
 from scaffold.wasm.check import facts
 
 if TYPE_CHECKING:
@@ -133,6 +136,8 @@ class EmulatorHost:
         )
         self.origin = InProcess(self.world)
         self._lock = RLock()
+        self._stack = ExitStack()
+        self._url = ""
         self._numbers = 0
         self._main: list[PluginVm] = []
         self._worker: list[PluginVm] = []
@@ -144,9 +149,28 @@ class EmulatorHost:
         return self.world.clock
 
     @property
-    def url(self) -> NoReturn:
-        """It has no port."""
-        raise Unsupported("a client of the test's own: it listens on no port")
+    def url(self) -> str:
+        """Where the plugins answer a client of the test's own; the port is opened when it is asked for."""
+        if not self._url:
+            listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            self._stack.enter_context(answering(listener, self._serve))
+            self._url = url_at(listener.getsockname()[1], tls=False)
+        return self._url
+
+    def _serve(self, received: Received, gone: Callable[[], bool]) -> Reply:
+        """Answer a client: what it sends goes through the plugins."""
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in received.headers]
+        framing = ("transfer-encoding", "connection")
+        kept = Headers((name, value) for name, value in headers if name.lower() not in framing)
+        request = Request(received.method.decode(), received.target.decode("latin-1"), kept, received.body)
+        try:
+            response = self.play(request, gone=gone).response
+        except Incomplete as incomplete:
+            response = incomplete.exchange.response
+        except HostError:
+            return Reply(503, close=True, cut=True, body=b" ")
+        fields = response.headers.iteritems()
+        return httpbin.reply(response.status, fields, response.body, response.trailers.iteritems())
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -161,8 +185,13 @@ class EmulatorHost:
             total = total.minus(Use(*(-value for value in dataclasses.astuple(each.vm.use))))
         return total
 
-    def play(self, request: Request, *, timeout: float = 10) -> Exchange:
-        """Send a request through the plugins, and gather what they did."""
+    def play(
+        self, request: Request, *, timeout: float = 10, gone: Callable[[], bool] = lambda: False
+    ) -> Exchange:
+        """Send a request through the plugins, and gather what they did.
+
+        `gone` tells whether the client has left.
+        """
         headers = Headers(request.headers)
         request_id = headers.setdefault(REQUEST_ID, uuid.uuid4().hex)
         sent = dataclasses.replace(request, headers=headers)
@@ -174,7 +203,8 @@ class EmulatorHost:
             contexts = [self._alive(place).stream_context() for place in range(len(self._worker))]
             passing = Passing(self.world, sent, contexts, self._numbers)
             passing.run()
-            done = self.world.clock.run(lambda: passing.stream.is_over, timeout)
+            self.world.clock.run(lambda: passing.stream.is_over or gone(), timeout)
+            done = passing.stream.is_over
         logs = LogLines(line.text for line in self.log.since(mark) if line.of_plugin)
         if not done:
             why, hint = passing.waits_for()
@@ -213,6 +243,7 @@ class EmulatorHost:
 
     def close(self) -> None:
         """End the plugins."""
+        self._stack.close()
         for each in (*self._main, *self._worker):
             each.stop()
 

@@ -129,35 +129,42 @@ class Vm:
     def _instantiate(self) -> None:
         import wasmtime
 
+        from scaffold.hosts.emulator import native
         from scaffold.hosts.emulator.hostcalls import HOSTCALLS
         from scaffold.hosts.emulator.wasi import WASI
 
         offered, known = self.world.offered(self.abi), HOSTCALLS | WASI
-
         code = engine.compiled(self.module)
         self._store = store = wasmtime.Store(engine.engine())
         store.set_limits(memory_size=self.limits.memory)
-        store.set_fuel(self.limits.fuel)
+        self._fuel = native.Fuel(store)
+        self._fuel.fill(self.limits.fuel)
+        self._raised: list[BaseException] = []  # by hostcalls, while they end a call
+        self._kept: list[native.HostFunction] = []
         imports: list[Any] = []
         for each in code.imports:
             if isinstance(each.type, wasmtime.FuncType):
                 name = f"{each.module}.{each.name}"
                 answer = known.get(name.replace("wasi_unstable", "wasi_snapshot_preview1"))
                 call = self._linked(name, offered.imports[name], answer)
-                imports.append(wasmtime.Func(store, each.type, call))
+                self._kept.append(native.HostFunction(store, each.type, call, self._raised))
+                imports.append(self._kept[-1].function)
             elif isinstance(each.type, wasmtime.MemoryType):
                 imports.append(wasmtime.Memory(store, each.type))
             elif isinstance(each.type, wasmtime.TableType):
                 imports.append(wasmtime.Table(store, each.type, None))
-        self._instance = instance = wasmtime.Instance(store, code, imports)
+        instance = wasmtime.Instance(store, code, imports)
         exports = instance.exports(store)
-        self._functions = {name: value for name, value in exports.items() if isinstance(value, wasmtime.Func)}
+        self._functions = {
+            name: native.ModuleFunction(store, value)
+            for name, value in exports.items()
+            if isinstance(value, wasmtime.Func)
+        }
         memories = [value for value in (*exports.values(), *imports) if isinstance(value, wasmtime.Memory)]
         self._memory = memories[0] if memories else None
         self._base = ctypes.addressof(self._memory.data_ptr(store).contents) if self._memory else 0
         self._size = self._memory.data_len(store) if self._memory else 0
         self._allocator = next((name for name in _ALLOCATORS if name in self._functions), "")
-        self._calls: dict[str, Callable[..., int | None]] = {}
 
     def _linked(self, name: str, signature: str, known: Hostcall | None) -> Callable[..., int | None]:
         """What the module calls: counted, allowed or not, traced."""
@@ -202,32 +209,32 @@ class Vm:
     def call(self, name: str, *arguments: int) -> int:
         """Call an exported function; 0 if it has no result. Raises `Trap`, after which the VM has failed."""
         function = self._functions[name]
-        store, trace = self._store, self.transcript
+        trace = self.transcript
         outermost = self._depth == 0
         if outermost:
             use = self.use
             self._begin_of_call = Use(use.fuel, use.hostcalls, use.callbacks, use.copied)
-            store.set_fuel(self.limits.fuel)
+            self._fuel.fill(self.limits.fuel)
             self._logged = 0
         self._depth += 1
         self.use.callbacks += 1
         if trace.on:
             trace.callback(name, arguments)
         try:
-            result = function(store, *arguments)
+            result = function(*arguments)
         except Exception as error:
-            self.failed = self._why(error)
+            self.failed = self._why(self._raised.pop() if self._raised else error)
             self.transcript.log("critical", f"Function: {name} failed: Uncaught {self.failed}")
             raise Trap(self.failed) from error
         finally:
             self._depth -= 1
             if outermost:
-                self.use.fuel += self.limits.fuel - store.get_fuel()
+                self.use.fuel += self.limits.fuel - self._fuel.left()
         if trace.on:
             trace.ended(name, result)
-        return 0 if result is None else result & 0xFFFFFFFF
+        return result or 0
 
-    def _why(self, error: Exception) -> str:
+    def _why(self, error: BaseException) -> str:
         import wasmtime
 
         if isinstance(error, Stop):

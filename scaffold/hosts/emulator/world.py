@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from scaffold.core.versions import Version
 from scaffold.hosts.emulator import status as s
 from scaffold.hosts.emulator.clock import VirtualClock
-from scaffold.hosts.emulator.exchange import answer_of, received_by
+from scaffold.hosts.emulator.exchange import PROTOCOL_ERROR, answer_of, received_by
 from scaffold.hosts.emulator.header_map import REQUEST, REQUEST_TRAILERS, HeaderMap
 from scaffold.hosts.emulator.shared import Data, Metrics, Queues
 from scaffold.hosts.emulator.transcript import Transcript
@@ -20,6 +21,7 @@ from scaffold.hosts.emulator.wire import Pair
 from scaffold.hosts.unsupported import Unsupported
 from scaffold.hosts.upstream.handler import Recorder
 from scaffold.hosts.upstream.http1 import Received, Reply
+from scaffold.project.envoy_clusters import UPSTREAM, Address, parse_upstream
 from scaffold.project.vm_environment import parse_variables
 from scaffold.wasm.check import Host, offered
 
@@ -27,11 +29,11 @@ if TYPE_CHECKING:
     from scaffold.hosts.emulator.plugin_vm import PluginVm
     from scaffold.hosts.plugin import Plugin
 
+_TEXT = b"content-type: text/plain\r\n"
 _TIMEOUT = b"upstream request timeout"
 _REFUSED = (
     b"upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
 )
-_NO_HOST = b"no healthy upstream"
 _NEEDED = (b":path", b":method", b":authority")
 
 
@@ -65,10 +67,12 @@ class World:
 
     def origin_of(self, cluster: str) -> Callable[[Received, str], Reply]:
         """What answers in a cluster. Raises `Unsupported` for another program."""
-        place = self.clusters.get(cluster, cluster)
-        if place != "upstream":
+        place = self.clusters.get(cluster, UPSTREAM)
+        if place == UPSTREAM:
+            return lambda received, cluster: self.recorder.receive(received, cluster=cluster)
+        if _listens(parse_upstream(place)):
             raise Unsupported(f"the cluster {cluster}, which leads to {place}")
-        return lambda received, cluster: self.recorder.receive(received, cluster=cluster)
+        return lambda _received, _cluster: Reply(503, _TEXT, _REFUSED)
 
     def call(
         self,
@@ -97,13 +101,15 @@ class World:
         answer = self._asked(cluster, received_by(message, body, tail))
         if answer is None:
             return s.OK, token
-        late = bool(timeout) and answer.after > timeout
-        if late:
-            answer = Reply(504, b"content-type: text/plain\r\n", _TIMEOUT, after=timeout)
+        own = self._instead(cluster, answer, timeout)
+        answer = own or answer
 
         def deliver() -> None:
+            if answer.cut:
+                caller.answered(token, [], b"", [])
+                return
             found, parts, tail = answer_of(answer, message.get(b":method") or b"")
-            if not late:
+            if not own:
                 found.add(b"x-envoy-upstream-service-time", b"0")
             caller.answered(token, list(found), b"".join(parts), tail)
 
@@ -111,8 +117,25 @@ class World:
         caller.pending[token] = timer.cancel
         return s.OK, token
 
+    def _instead(self, cluster: str, answer: Reply, timeout: float) -> Reply | None:
+        """What Envoy answers itself, if the service is too late or ends within its headers."""
+        if timeout and answer.after > timeout:
+            return Reply(504, _TEXT, _TIMEOUT, after=timeout)
+        if self.clusters.get(cluster, UPSTREAM) != UPSTREAM:  # nothing listens there: the answer is Envoy's
+            return answer
+        broken = answer.cut and not answer.body
+        return Reply(502, _TEXT, PROTOCOL_ERROR, after=answer.after) if broken else None
+
     def _asked(self, cluster: str, received: Received | None) -> Reply | None:
         return None if received is None else self.origin_of(cluster)(received, cluster)
+
+
+def _listens(address: Address) -> bool:
+    try:
+        socket.create_connection((address.host, address.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 @lru_cache

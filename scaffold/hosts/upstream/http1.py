@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
@@ -193,6 +194,16 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the client at once, without the answers that it waits for."""
         self._transport.abort()
+
+    def has_lost_client(self) -> bool:
+        """Whether the client has gone, even while a handler keeps the event loop from noticing."""
+        with socket.fromfd(self._transport.get_extra_info("socket").fileno(), socket.AF_INET, 0) as client:
+            try:
+                return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""

@@ -7,7 +7,7 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from scaffold.errors import HostError
 from scaffold.hosts.upstream.control import Origin
 from scaffold.hosts.upstream.handler import Recorder
-from scaffold.hosts.upstream.http1 import BODY_LIMIT, Connection, Handler
+from scaffold.hosts.upstream.http1 import BODY_LIMIT, Connection, Handler, Received, Reply
 
 BACKLOG = 1024  # connections that may wait to be accepted
 _CHUNK = 1 << 16  # bytes
@@ -47,6 +47,26 @@ def serve_at(listeners: Mapping[str, socket.socket], control: Path) -> Iterator[
         handlers.append((listener, recorder.control, sys.maxsize))
         with _in_thread(partial(_serve, handlers)):
             yield Origin(control)
+
+
+@contextmanager
+def answering(
+    listener: socket.socket, handle: Callable[[Received, Callable[[], bool]], Reply]
+) -> Iterator[None]:
+    """Have `handle` answer what comes to a socket that listens, while the block runs.
+
+    It gets each request with a function that tells whether its client has gone.
+    """
+
+    def connection(connections: set[Connection]) -> Connection:
+        made = Connection(lambda received: handle(received, made.has_lost_client), connections, BODY_LIMIT)
+        return made
+
+    async def serve(stopped: asyncio.Event) -> None:
+        await _accept([(listener, connection)], stopped)
+
+    with _in_thread(serve):
+        yield
 
 
 @contextmanager
@@ -142,11 +162,21 @@ def _in_thread(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> I
 
 
 async def _serve(handlers: list[tuple[socket.socket, Handler, int]], stopped: asyncio.Event) -> None:
+    made = [
+        (listener, partial(Connection, handle, body_limit=body_limit))
+        for listener, handle, body_limit in handlers
+    ]
+    await _accept(made, stopped)
+
+
+async def _accept(
+    listeners: Sequence[tuple[socket.socket, Callable[[set[Connection]], Connection]]], stopped: asyncio.Event
+) -> None:
     loop = asyncio.get_running_loop()
     connections: set[Connection] = set()
     servers = []
-    for listener, handle, body_limit in handlers:
-        factory = partial(Connection, handle, connections, body_limit)
+    for listener, make in listeners:
+        factory = partial(make, connections)
         servers.append(await loop.create_server(factory, sock=listener, backlog=BACKLOG))
     await stopped.wait()
     for server in servers:

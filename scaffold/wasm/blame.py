@@ -48,7 +48,7 @@ def of(module: WasmFile, extern: Extern) -> Blame | None:
     functions = [each for each in module.imports if each.kind == "function"]
     if extern not in functions:
         return None
-    names = symbols.names_in(module)
+    names = module.names
     came_from, last = _backwards(module, functions.index(extern), names)
     way = [last]
     while way[-1] in came_from:

@@ -204,6 +204,13 @@ class WasmFile:
         return Code.read(section, sum(each.kind == "function" for each in self.imports))
 
     @cached_property
+    def names(self) -> Mapping[int, str]:
+        """Its functions' names, or those that a build has kept of it; none if neither is so."""
+        from scaffold.wasm import symbols
+
+        return symbols.names_in(self)
+
+    @cached_property
     def callable(self) -> dict[str, str]:
         """The exported functions: name -> signature."""
         return {export.name: export.signature for export in self.exports if export.kind == "function"}

@@ -29,6 +29,7 @@ from scaffold.wasm.module import WasmFile
 
 FOLDER = "names"  # beside a module that a build has made
 _KEPT = 60  # files in a folder; those of older builds are removed
+_PIECE = 2**20  # bytes that are unpacked at once
 _ID_DIGITS = 8
 _ABOUT_CRATES = (".debug_info", ".debug_abbrev", ".debug_str")
 _BACKTRACE = "Proxy-Wasm plugin in-VM backtrace:"
@@ -99,6 +100,20 @@ class Symbols:
             parts = rest[:code], rest[code : code + linked], rest[code + linked :]
             return cls(names, exported, imported, begin, *parts, crates, positions)
         except (zlib.error, TypeError) as error:
+            raise ValueError(str(error)) from error
+
+    @staticmethod
+    def names_of(record: bytes) -> dict[int, str]:
+        """The names in the bytes of a file, whose rest isn't unpacked. Raises `ValueError` for any other."""
+        stream, head = zlib.decompressobj(), b""
+        try:
+            while b"\n" not in head:
+                piece = stream.decompress(record, _PIECE)
+                if not piece:
+                    raise ValueError("it is cut short")
+                head, record = head + piece, stream.unconsumed_tail
+            return dict(json.loads(head.partition(b"\n")[0])[0][0])
+        except (zlib.error, TypeError, LookupError) as error:
             raise ValueError(str(error)) from error
 
     @cached_property
@@ -216,8 +231,10 @@ def names_in(module: WasmFile) -> dict[int, str]:
     names, mark = _own_names(module)
     if not mark:
         return names
-    kept = _kept_of(mark, module)
-    return kept.names if kept else {}
+    for path in _places(mark, module):
+        with suppress(OSError, ValueError):
+            return Symbols.names_of(read_bytes(path))
+    return {}
 
 
 def known_of(module: WasmFile) -> Symbols | None:
@@ -239,16 +256,18 @@ def _own_names(module: WasmFile) -> tuple[dict[int, str], str]:
     if section is None or not module.names_readable:
         return {}, ""
     names = dict(_names(section.body(module.content)))
-    mark = next((found for name in names.values() if (found := _MARK.search(name))), None)
+    mark = _MARK.search(next(iter(names.values()), ""))  # `marked` has put it into each
     return names, mark[1] if mark else ""
 
 
+def _places(mark: str, module: WasmFile) -> list[Path]:
+    """Where something may have been kept: in the cache, and beside a module that is a file."""
+    beside = [module.path.parent / FOLDER] if module.path.is_absolute() else []
+    return [folder / _file(mark) for folder in (_cache(), *beside)]
+
+
 def _kept_of(mark: str, module: WasmFile) -> Symbols | None:
-    """What was kept in the cache, or beside a module that is a file."""
-    found = _kept(mark)
-    if found is None and module.path.is_absolute():
-        found = _unpacked(module.path.parent / FOLDER / _file(mark))
-    return found
+    return next(filter(None, map(_unpacked, _places(mark, module))), None)
 
 
 @lru_cache(maxsize=256)  # a plugin that crashes again and again says the same
@@ -278,7 +297,7 @@ def _frame(match: re.Match[str], symbols: Symbols | None) -> str:
     return symbols.name(function) + (f" ({where})" if where else "")
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def readable(name: str) -> str:
     """A Rust function's name as its source has it; any other name as it is."""
     name = name.removeprefix(_SHARED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,6 +131,20 @@ def test_a_damaged_file_of_names_is_as_good_as_none(cache, tmp_path, damage):
     assert "unknown(function index:4)" in symbols.explained(
         backtrace(MODULE, "0x2a - unknown(function index:4)")
     )
+
+
+def test_names_are_read_without_what_follows(monkeypatch):
+    monkeypatch.setattr(symbols, "_PIECE", 7)
+    record = of(named(lines=line_table((0, 1), (8, 2)))).packed()
+    assert Symbols.names_of(record) == Symbols.unpack(record).names == dict(enumerate(NAMES))
+
+
+@pytest.mark.parametrize(
+    "record", [b"", b"no zlib", zlib.compress(b"no end"), zlib.compress(b"[]\n"), zlib.compress(b"[[3]]\n")]
+)
+def test_what_is_no_file_of_names_has_none(record):
+    with pytest.raises(ValueError, match=r"."):
+        Symbols.names_of(record)
 
 
 def test_names_come_back_from_beside_the_module(cache, tmp_path):

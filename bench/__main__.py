@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import commands, images, reload, requests, trim, workspace
+from bench import commands, images, names, reload, requests, trim, workspace
 from bench.measure import BIN, Row, table
 
 BENCHES = {
@@ -19,6 +19,7 @@ BENCHES = {
         workspace.workspace,
         requests.requests,
         *(trim.size, trim.trim),
+        *(names.panic, names.blame),
         *(reload.edit, reload.loss, reload.memory),
         *(images.push_pull, images.in_process, images.package, images.images),
     )
@@ -26,13 +27,13 @@ BENCHES = {
 
 
 def main() -> None:
-    names = sys.argv[1:] or list(BENCHES)
+    chosen = sys.argv[1:] or list(BENCHES)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as state:
         os.environ["XDG_STATE_HOME"] = state
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what pip installed has its bytecode, all sides' too
         os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-        for name in names:
+        for name in chosen:
             print(f"{name} ...", file=sys.stderr, flush=True)
             rows += BENCHES[name]()
             print(table(rows[-4:]), file=sys.stderr, flush=True)

@@ -41,16 +41,19 @@ def read(mappings: str) -> Iterator[tuple[int, int | None]]:
         yield column, line if len(values) > 2 else None
 
 
-def find(mappings: str, offset: int) -> int | None:
-    """The place that the last entry at or before an offset stands for; None if that has none.
+def passed(mappings: str, offset: int) -> list[int]:
+    """The places of the entries at or before an offset, after the last one that has none.
 
     Raises `ValueError` for what isn't a source map's.
     """
-    found: int | None = None
+    found: list[int] = []
     for column, place in read(mappings):
         if column > offset:
             break
-        found = place
+        if place is None:
+            found.clear()
+        else:
+            found.append(place)
     return found
 
 

@@ -127,8 +127,7 @@ class Symbols:
     def places(self, function: int, offset: int) -> tuple[Place, ...]:
         """Where the instruction at an offset of the file comes from, as `line_table.lookup` says."""
         if self.positions:
-            address = source_map.find(self.positions, offset)
-            return () if address is None else line_table.lookup(self.lines, address, self.crates)
+            return self._moved_places(offset)
         own, linked = self._ranges
         place, at = function - self.imported, offset - self.begin
         if not (0 <= place < len(own) == len(linked) and own[place][0] <= at < own[place][1]):
@@ -137,6 +136,23 @@ class Symbols:
         before = self.code[begin:at]
         address = there + _longer(before, self.linked[there:end])
         return line_table.lookup(self.lines, address, self.crates)
+
+    def _moved_places(self, offset: int) -> tuple[Place, ...]:
+        """The same after a tool that may have put the code of other functions into this one."""
+        passed = source_map.passed(self.positions, offset)
+        if not passed:
+            return ()
+        places = line_table.lookup(self.lines, passed[-1], self.crates)
+        own = next((each for each in self._functions if passed[0] in each), range(0))
+        outer = [address for address in passed if address in own]
+        if passed[-1] in own or not outer:
+            return places
+        return *places[:1], *line_table.lookup(self.lines, outer[-1], self.crates)[-1:]
+
+    @cached_property
+    def _functions(self) -> list[range]:
+        """The addresses of each function that the line table knows."""
+        return [range(begin, end) for begin, end, _ in line_table.functions(self.lines, self.crates)]
 
     def files(self, ranges: Sequence[tuple[int, int]]) -> dict[int, str]:
         """The source file of each function by its index, as far as lines are known.
@@ -362,9 +378,9 @@ def _exported(body: bytes) -> dict[str, int]:
 
 
 def _bounded(positions: str, content: bytes) -> str:
-    """A source map in which no function has the place of what is before it."""
+    """A source map in which no function has a place of what is before it: its length, there, has none."""
     begin = code_begin(content)
-    nowhere: dict[int, int | None] = {begin + at: None for at, _ in bodies(sections(content)["code"])}
+    nowhere: dict[int, int | None] = {begin + at - 1: None for at, _ in bodies(sections(content)["code"])}
     return source_map.write(sorted((nowhere | dict(source_map.read(positions))).items()))
 
 

@@ -113,6 +113,18 @@ def test_after_a_tool_functions_have_the_file_of_their_first_place_and_no_place_
     assert known.places(4, begin + ranges[4][1] - 1) == ()
 
 
+def test_a_function_that_a_tool_put_into_another_comes_after_the_line_of_that():
+    table = line_table((100, 41), (110, 43)) + line_table((200, 7), (210, 8), file=b"a.rs")
+    begin, linked = symbols.code_begin(MODULE), named(lines=table)
+    (start, end) = list(bodies(symbols.sections(MODULE)["code"]))[3]
+    positions = source_map.write([(begin, 204), (begin + start, 104), (begin + start + 1, 204)])
+    known = Symbols.of(MODULE, named=linked, linked=linked, positions=positions)
+    assert list(map(str, known.places(3, begin + end - 1))) == [
+        "library/core/src/a.rs:7",
+        "library/core/src/lib.rs:41",
+    ]
+
+
 def test_a_function_that_wasm_opt_shares_has_the_name_of_the_first():
     assert symbols.readable(f"byn$mgfn-shared${V0}") == "alloc::raw_vec::capacity_overflow"
 

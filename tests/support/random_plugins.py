@@ -8,9 +8,15 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from scaffold.hosts.exchange import Headers, Request
+import wasmtime
+
+from scaffold.hosts import plugin as hosts
+from scaffold.hosts.exchange import Headers, Request, Response
 from scaffold.wasm.check import facts
+from scaffold.wasm.module import WasmModule
+from support.agreement import Case
 
 SCRATCH = 2048  # where hostcalls write their results
 HEAP = 65536
@@ -298,3 +304,13 @@ def requests(seed: int, count: int) -> list[Request]:
         body = chance.choice((b"", b"hello", b"x" * 3000)) if method in ("POST", "PUT") else b""
         made.append(Request(method, target, headers, body))
     return made
+
+
+def case(seed: int, count: int, folder: Path) -> Case:
+    """A plugin, requests through it, and what other services answer; the module is a file in `folder`."""
+    path = folder / f"plugin{seed}.wasm"
+    path.write_bytes(wasmtime.wat2wasm(Plugin(seed).text))
+    module = WasmModule.read(path)
+    plugin = hosts.Plugin("hello", "", module, b"conf", clusters={"authz": "upstream"}, ticks=module.ticks)
+    answer = Response(200, Headers({"x-user": "ann"}), b"yes")
+    return Case([plugin], requests(seed, count), [(answer, {"path": "/anything/check", "after": 0.04})])

@@ -65,10 +65,12 @@ class Context:
 
     # what a module may ask for
 
-    def map(self, kind: int, *, writing: bool = False) -> HeaderMap | None:
-        """A header map, while there is one."""
-        if kind in (s.CALL_HEADERS, s.CALL_TRAILERS) and not writing:
-            return self.of.root.answer_map(kind)
+    def map(self, kind: int) -> HeaderMap | None:
+        """A header map to read, while there is one."""
+        return self.of.root.answer_map(kind) if kind in (s.CALL_HEADERS, s.CALL_TRAILERS) else None
+
+    def mutable_map(self, kind: int) -> HeaderMap | None:
+        """A header map to change, while there is one."""
         return None
 
     @property
@@ -283,16 +285,21 @@ class HttpContext(Context):
 
     # what a module may ask for
 
-    def map(self, kind: int, *, writing: bool = False) -> HeaderMap | None:
-        """A header map, while there is one; trailers can be added while the last data are seen."""
+    def map(self, kind: int) -> HeaderMap | None:
+        """A header map to read, while there is one; `on_log` has maps of its own."""
         if self._logged is not None:
-            return None if writing else self._logged.get(kind)
+            return self._logged.get(kind)
+        found = self.maps.get(kind)
+        return found if found is not None else super().map(kind)
+
+    def mutable_map(self, kind: int) -> HeaderMap | None:
+        """A header map to change, while there is one; trailers are made while the last data are seen."""
         found = self.maps.get(kind)
         if found is None and kind in (s.REQUEST_TRAILERS, s.RESPONSE_TRAILERS):
             of = s.REQUEST_BODY if kind == s.REQUEST_TRAILERS else s.RESPONSE_BODY
             if self.ends and of in self.bodies:
                 found = self.maps[kind] = self._direction(of).add_trailers()
-        return found if found is not None else super().map(kind, writing=writing)
+        return found
 
     @property
     def logging(self) -> bool:

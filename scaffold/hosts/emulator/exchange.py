@@ -176,6 +176,7 @@ class Client:
         self.head: HeaderMap | None = None
         self.content: list[bytes] = []
         self.tail: HeaderMap | None = None
+        self.ended_by_headers = False
 
     def headers(self, headers: HeaderMap, end: bool) -> None:
         """The answer's headers, to which Envoy adds its own after the filters."""
@@ -183,7 +184,9 @@ class Client:
             headers.add(b"date", formatdate(usegmt=True).encode())
         headers.replace(b"server", b"envoy")
         headers.remove(b"transfer-encoding")
-        self.head = headers
+        if not self.stream.decode.complete:  # it doesn't wait for the rest of the request
+            headers.replace(b"connection", b"close")
+        self.head, self.ended_by_headers = headers, end
         self._end(end)
 
     def data(self, data: bytes, end: bool) -> None:
@@ -208,19 +211,20 @@ class Client:
         headers = _texts(pair for pair in self.head if pair[0][:1] != b":")
         body = b"".join(self.content)
         names = {name for name, _ in headers}
-        bodyless = method == "HEAD" or status in (204, 304)
-        if "content-length" not in names and not bodyless:
-            if self.content or self.tail is not None:
-                headers.append(("transfer-encoding", "chunked"))
-            else:
-                headers.append(("content-length", "0"))
+        is_head, framed = method == "HEAD", "content-length" in names or status in (204, 304)
+        bodyless = is_head or status in (204, 304)
+        chunked = not framed and (is_head or not self.ended_by_headers)
+        if chunked:
+            headers.append(("transfer-encoding", "chunked"))
+        elif not framed:
+            headers.append(("content-length", "0"))
         found, surplus, complete = Headers(headers), 0, not self.stream.was_reset
         announced = found.get("content-length", "")
         if announced.isdecimal() and not bodyless:
             length = int(announced)
             surplus, complete = max(0, len(body) - length), complete and len(body) >= length
             body = body[:length]
-        trailers = Headers(_texts(self.tail or ()))
+        trailers = Headers(_texts(self.tail or ()) if chunked and not is_head else ())
         return Response(status, found, b"" if bodyless else body, trailers, surplus, complete)
 
 

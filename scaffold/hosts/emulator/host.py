@@ -56,6 +56,9 @@ _ENVOYS_OWN = (
 )
 
 
+Values = dict[tuple[str, int], tuple[int, int]]  # of metrics by name and kind
+
+
 class InProcess(Origin):
     """The built-in upstream, in this process."""
 
@@ -99,7 +102,7 @@ class Sides:
     host: EmulatorHost
     request_id: str
     arrived: int
-    before: dict[str, tuple[int, int]]
+    before: Values
 
     knows_upstream = True
 
@@ -295,15 +298,15 @@ class EmulatorHost:
             self._worker[place] = found = made
         return found
 
-    def _values(self) -> dict[str, tuple[int, int]]:
+    def _values(self) -> Values:
         """What metrics have now: value, and how many a histogram has recorded."""
-        return {name: (each.value, len(each.recorded)) for name, each in self.world.metrics.by_name.items()}
+        return {key: (each.value, len(each.recorded)) for key, each in self.world.metrics.by_name.items()}
 
-    def changes(self, before: dict[str, tuple[int, int]], *, every: bool = False) -> Metrics:
+    def changes(self, before: Values, *, every: bool = False) -> Metrics:
         """What has changed since; or every metric."""
         changed = Metrics()
-        for name, each in self.world.metrics.by_name.items():
-            value, count = before.get(name, (0, 0))
+        for key, each in self.world.metrics.by_name.items():
+            name, (value, count) = each.name, before.get(key, (0, 0))
             if each.recorded[count:]:
                 buckets = histograms.bucketed(each.recorded[count:])
                 changed.update(histograms.figures(name, buckets))

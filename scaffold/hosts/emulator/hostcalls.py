@@ -5,7 +5,6 @@ Source: proxy-wasm-cpp-host, src/exports.cc; envoyproxy/envoy, source/extensions
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from scaffold.hosts.emulator import properties
@@ -104,9 +103,9 @@ def proxy_get_property(vm: Vm, path: int, path_size: int, pointer: int, size: in
         return s.INVALID_MEMORY_ACCESS
     if not name:
         return s.SERIALIZATION_FAILURE
-    value = properties.get(_here(vm), name)
-    if value is None:
-        return s.NOT_FOUND
+    status, value = properties.get(_here(vm), name)
+    if status != s.OK:
+        return status
     return s.OK if vm.give(value, pointer, size) else s.INVALID_MEMORY_ACCESS
 
 
@@ -136,7 +135,7 @@ def proxy_set_header_map_pairs(vm: Vm, kind: int, pointer: int, size: int) -> in
     content = vm.read(pointer, size)
     if content is None:
         return s.INVALID_MEMORY_ACCESS
-    found = _here(vm).map(kind, writing=True)
+    found = _here(vm).mutable_map(kind)
     if found is None:
         return s.BAD_ARGUMENT
     found.clear()
@@ -149,7 +148,7 @@ def proxy_set_header_map_pairs(vm: Vm, kind: int, pointer: int, size: int) -> in
 def proxy_get_header_map_size(vm: Vm, kind: int, result: int) -> int:
     if kind > s.LAST_MAP:
         return s.BAD_ARGUMENT
-    found = _here(vm).map(kind)
+    found = _here(vm).mutable_map(kind)  # as Envoy has it, which makes trailers
     if found is None:
         return s.BAD_ARGUMENT
     return s.OK if vm.word(result, found.size) else s.INVALID_MEMORY_ACCESS
@@ -178,7 +177,7 @@ def _changed(vm: Vm, kind: int, key: int, key_size: int, pointer: int, size: int
     name, value = vm.read(key, key_size), vm.read(pointer, size)
     if name is None or value is None:
         return s.INVALID_MEMORY_ACCESS
-    found = _here(vm).map(kind, writing=True)
+    found = _here(vm).mutable_map(kind)
     if found is None:
         return s.BAD_ARGUMENT
     (found.add if add else found.replace)(name, value)
@@ -204,7 +203,7 @@ def proxy_remove_header_map_value(vm: Vm, kind: int, key: int, key_size: int) ->
     name = vm.read(key, key_size)
     if name is None:
         return s.INVALID_MEMORY_ACCESS
-    found = _here(vm).map(kind, writing=True)
+    found = _here(vm).mutable_map(kind)
     if found is None:
         return s.BAD_ARGUMENT
     found.remove(name)
@@ -463,29 +462,25 @@ def proxy_define_metric(vm: Vm, kind: int, name: int, size: int, result: int) ->
     return s.OK if vm.word(result, number) else s.INVALID_MEMORY_ACCESS
 
 
-def _on_metric(vm: Vm, number: int, change: Callable[[metrics.Metric, int], int], value: int) -> int:
-    metric = vm.metrics.get(number)
-    if metric is None:
-        return s.NOT_FOUND if number & 3 < 3 else s.BAD_ARGUMENT
-    return change(metric, value)
-
-
 @_hostcall
 def proxy_increment_metric(vm: Vm, number: int, offset: int) -> int:
-    signed = offset - (1 << 64) if offset >> 63 else offset
-    return _on_metric(vm, number, metrics.increment, signed)
+    metric = vm.metrics.get(number)
+    if metric is None:
+        return s.NOT_FOUND if number & 3 < metrics.HISTOGRAM else s.BAD_ARGUMENT
+    return metrics.increment(metric, offset - (1 << 64) if offset >> 63 else offset)
 
 
 @_hostcall
 def proxy_record_metric(vm: Vm, number: int, value: int) -> int:
-    return _on_metric(vm, number, metrics.record, value)
+    metric = vm.metrics.get(number)
+    return s.NOT_FOUND if metric is None else metrics.record(metric, value)
 
 
 @_hostcall
 def proxy_get_metric(vm: Vm, number: int, result: int) -> int:
     metric = vm.metrics.get(number)
     if metric is None:
-        return s.NOT_FOUND if number & 3 < 2 else s.BAD_ARGUMENT
+        return s.NOT_FOUND if number & 3 < metrics.HISTOGRAM else s.BAD_ARGUMENT
     if metric.kind == metrics.HISTOGRAM:
         return s.BAD_ARGUMENT
     value = metric.value.to_bytes(8, "little")

@@ -19,17 +19,25 @@ if TYPE_CHECKING:
 Value = bytes | str | int | bool | HeaderMap | None
 
 
-def get(context: Context, path: bytes) -> bytes | None:
-    """A property as its bytes; None if there is none. Parts of `path` end with a zero byte."""
+_WHOLE = [  # what has no bytes as a whole
+    [each] for each in "request response connection upstream source destination filter_state".split()
+]
+
+
+def get(context: Context, path: bytes) -> tuple[int, bytes]:
+    """Whether there is a property, as a status, and its bytes. Parts of `path` end with a zero byte."""
     parts = [part.decode(errors="replace") for part in path.split(b"\0")]
     if len(parts) > 1 and not parts[-1]:
         parts.pop()
     if context.exchange and (kept := context.exchange.state.get(path.rstrip(b"\0"))) is not None:
-        return kept
+        return s.OK, kept
+    if context.exchange and parts in _WHOLE:
+        return s.SERIALIZATION_FAILURE, b""
     try:
-        return _bytes(_value(context, parts))
+        value = _bytes(_value(context, parts))
     except (KeyError, IndexError):
-        return None
+        value = None
+    return (s.NOT_FOUND, b"") if value is None else (s.OK, value)
 
 
 def put(context: Context, path: bytes, value: bytes) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from scaffold.hosts.emulator.status import BAD_ARGUMENT, CAS_MISMATCH, EMPTY, NOT_FOUND, OK
 
 COUNTER, GAUGE, HISTOGRAM = range(3)
+_MOST = (1 << 64) - 1  # a value beyond it begins again at 0
 
 
 class Data:
@@ -102,18 +103,18 @@ class Metrics:
     """The metrics that plugins define; the low two bits of an id are the metric's kind, as in Envoy."""
 
     def __init__(self) -> None:
-        self.by_name: dict[str, Metric] = {}
+        self.by_name: dict[tuple[str, int], Metric] = {}  # a name may be of several kinds, each by itself
 
     def define(self, name: str, kind: int) -> Metric:
         """The metric of that name, which is made if need be."""
-        return self.by_name.setdefault(name, Metric(name, kind))
+        return self.by_name.setdefault((name, kind), Metric(name, kind))
 
 
 def increment(metric: Metric, offset: int) -> int:
     """Add to a counter (only what is positive) or a gauge."""
     if metric.kind == HISTOGRAM or (metric.kind == COUNTER and offset <= 0):
         return BAD_ARGUMENT
-    metric.value = max(0, metric.value + offset)
+    metric.value = (metric.value + offset) & _MOST
     return OK
 
 
@@ -124,5 +125,5 @@ def record(metric: Metric, value: int) -> int:
     elif metric.kind == GAUGE:
         metric.value = value
     else:
-        metric.value += value
+        metric.value = (metric.value + value) & _MOST
     return OK

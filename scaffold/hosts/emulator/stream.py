@@ -130,6 +130,7 @@ class Direction:
         self.in_call = False
         self.sent = False  # the sink has its headers
         self._single = trailers
+        self.is_request = trailers is REQUEST_TRAILERS
 
     @property
     def is_stopped(self) -> bool:
@@ -233,11 +234,17 @@ class Direction:
             if not had_trailers and self.trailers is not None and added_at is None:
                 end, added_at = False, place
             if not self._goes_on(place, status, data):
+                if self.is_request:
+                    self._lead_added(added_at)
                 return
         content = data.take()
         self._to_sink(lambda: self.sink.data(content, end and self.trailers is None))
-        if added_at is not None:
-            self._lead_trailers(added_at + 1)
+        self._lead_added(added_at)
+
+    def _lead_added(self, place: int | None) -> None:
+        """Lead on trailers that a filter has added, which sees them itself if its data were held back."""
+        if place is not None:
+            self._lead_trailers(place if self.steps[place].from_itself else place + 1)
 
     def _goes_on(self, place: int, status: Status, data: Body) -> bool:
         step = self.steps[place]
@@ -340,6 +347,7 @@ class Stream:
                 made.add(b"content-type", b"text/plain")
         else:
             made.remove(b"content-length")
+            made.remove(b"content-type")
         if self.is_head:
             body = b""
         if self.encode.headers is None:

@@ -1,0 +1,20 @@
+"""The emulator and a real Envoy: plugins made at random play the same requests on both."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from support.agreement import differences
+from support.random_plugins import case
+
+SEEDS = int(os.environ.get("EMULATOR_SEEDS", "12"))  # plugins
+FIRST = int(os.environ.get("EMULATOR_FIRST_SEED", "0"))
+REQUESTS = 12  # through each
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
+def test_does_what_envoy_does(seed: int, tmp_path: Path) -> None:
+    found = differences(case(seed, REQUESTS, tmp_path))
+    assert not found, "\n\n".join(found)

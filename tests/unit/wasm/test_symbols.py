@@ -116,8 +116,8 @@ def test_after_a_tool_functions_have_the_file_of_their_first_place_and_no_place_
 def test_a_function_that_a_tool_put_into_another_comes_after_the_line_of_that():
     table = line_table((100, 41), (110, 43)) + line_table((200, 7), (210, 8), file=b"a.rs")
     begin, linked = symbols.code_begin(MODULE), named(lines=table)
-    (start, end) = list(bodies(symbols.sections(MODULE)["code"]))[3]
-    positions = source_map.write([(begin, 204), (begin + start, 104), (begin + start + 1, 204)])
+    *_, (_, before), (start, end), _ = bodies(symbols.sections(MODULE)["code"])
+    positions = source_map.write([(begin + before - 1, 204), (begin + start, 104), (begin + start + 1, 204)])
     known = Symbols.of(MODULE, named=linked, linked=linked, positions=positions)
     assert list(map(str, known.places(3, begin + end - 1))) == [
         "library/core/src/a.rs:7",

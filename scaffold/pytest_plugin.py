@@ -40,7 +40,8 @@ from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.source import Source
 from scaffold.hosts.unsupported import Unsupported
 from scaffold.hosts.upstream.control import Origin
-from scaffold.project import called_clusters
+from scaffold.project import budget, called_clusters
+from scaffold.project.budget import Budget
 from scaffold.project.cargo_toml import FILE
 from scaffold.project.config_validation import Schema
 from scaffold.project.envoy_clusters import UPSTREAM
@@ -104,10 +105,13 @@ class Proxy:
         plugins: Sequence[Plugin],
         schemas: Sequence[Schema | None] = (),
         undefined: Sequence[str] = (),
+        budgets: Sequence[Budget] = (),
     ) -> None:
         self.remarks: list[str] = []  # what else is to be said of a test if it fails
         self._start = start
         self._schemas = schemas
+        self._budgets = budgets
+        self._test = ""  # the function's name
         self._undefined = undefined  # a sentence for each cluster that is called and not defined
         self._stack = ExitStack()
         self._host = self._stack.enter_context(start(plugins))
@@ -184,9 +188,19 @@ class Proxy:
             raise HostError(error.message, hint=error.hint) from None  # without our frames
         self._changed = changed or exchange.trapped
         self._remark(exchange)
+        self._hold_budgets(exchange)
         if strict and exchange.response.surplus:
             pytest.fail(_surplus(exchange))
         return exchange
+
+    def _hold_budgets(self, exchange: Exchange) -> None:
+        """Fail a test with a request that is over the budget of a plugin."""
+        __tracebackhide__ = True
+        for plugin, limits, cost in zip(self._defaults, self._budgets, exchange.costs, strict=False):
+            if over := budget.of_request(limits.of_test(self._test), **vars(cost)):
+                what = f"{exchange.request.method} {exchange.request.target}"
+                lines = "\n".join(map(str, over))
+                pytest.fail(f"{what} is over the budget of {plugin.name} in {FILE}:\n{lines}")
 
     def _remark(self, exchange: Exchange) -> None:
         """Keep what may explain why a test fails."""
@@ -260,8 +274,9 @@ class Proxy:
             raise UsageError(message, hint='pass plugin="NAME"')
         return 0 if name is None else choose("plugin", name, places)
 
-    def begin(self) -> None:
+    def begin(self, test: str = "") -> None:
         """Undo what the last test changed; start another host if that test ended the host."""
+        self._test = test
         if self._changed and self._defaults:
             try:
                 self._give(self._defaults)
@@ -294,6 +309,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         action="append",
         help="the module to test, instead of building it; for a chain once per plugin, in its order",
+    )
+    group.addoption(
+        "--proxy-no-budgets", action="store_true", help="let a request cost more than the budget allows"
     )
     group.addoption("--proxy-deployed", action="store_true", help="test the deployment")
     group.addoption(
@@ -378,6 +396,7 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
                 plugins,
                 [Schema.of(source.project.root) if source.project else None for source in sources],
                 [] if options.bootstrap else list(_undefined(sources)),
+                [] if config.getoption("--proxy-no-budgets") else list(map(_budget, sources)),
             )
     try:
         yield made
@@ -389,7 +408,7 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def proxy(_proxy: Proxy, request: pytest.FixtureRequest) -> Iterator[Proxy]:
     """The plugin in its host: `proxy.get("/headers")` returns an `Exchange`."""
     with _reported(request.config):
-        _proxy.begin()
+        _proxy.begin(getattr(request.node, "originalname", ""))
     request.node.stash[_PROXY] = _proxy
     yield _proxy
     _proxy.end()
@@ -437,6 +456,10 @@ def _sources(config: pytest.Config, options: RunOptions) -> list[Source]:
         links = called(projects.chain.all if projects else ())
         raise UsageError(f"--proxy-module occurs {len(files)} times, but the chain is {links}")
     return [Source(WasmModule.read(Path(file)), owner) for file, owner in zip(files, owners, strict=True)]
+
+
+def _budget(source: Source) -> Budget:
+    return source.project.settings.budget if source.project else Budget()
 
 
 def _undefined(sources: Sequence[Source]) -> Iterator[str]:

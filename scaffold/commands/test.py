@@ -179,7 +179,8 @@ def test(
     with step(f"Testing {called(projects.all)} natively"):
         _native(projects, tools, build)
     modules = [file] if file else [] if deployed else cargo.build(projects, build, toolchains={triple: tools})
-    arguments = [*(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else []), *pytest_args]
+    free = [] if cargo.is_release(build) else ["--proxy-no-budgets"]
+    arguments = [*free, *(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else []), *pytest_args]
     if projects.workspace is None:
         parts = [Part(projects.first.name, projects.root, modules)]
         return _in_turn(jobs(parts, hosts, arguments, junitxml))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from scaffold.core.text import indented
 from scaffold.errors import HostError, UsageError
+from scaffold.hosts.unsupported import Unsupported
 from scaffold.project.envoy_clusters import UPSTREAM
 
 BAD_ARGUMENT = "BadArgument"  # the SDK's word, where a plugin logs why a call failed
@@ -216,6 +217,23 @@ class Seen:
     knows_upstream: bool = True
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a plugin used for a request: steps of wasm, calls between host and module, bytes that they copied.
+
+    The same plugin uses the same for the same request, on any machine.
+    """
+
+    fuel: int = 0
+    crossings: int = 0
+    copied_bytes: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.fuel + other.fuel, self.crossings + other.crossings, self.copied_bytes + other.copied_bytes
+        )
+
+
 @dataclass(frozen=True, repr=False)
 class Exchange:
     """One request through a host, from every side.
@@ -231,6 +249,7 @@ class Exchange:
     details: str = ""
     trapped: bool = False
     _sides: Sides = field(default_factory=Seen)
+    costs: tuple[Cost, ...] = ()  # of the plugins, in the chain's order; empty if the host can't tell
 
     def __repr__(self) -> str:
         parts = {
@@ -256,6 +275,13 @@ class Exchange:
                 hint="leave out --upstream and --bootstrap, or look at the response alone",
             )
         return self._sides.upstream
+
+    @property
+    def cost(self) -> Cost:
+        """What the plugins used for the request, callouts included; a test is skipped where none can tell."""
+        if not self.costs:
+            raise Unsupported("what a request costs", by="Envoy", instead="--host emulator")
+        return sum(self.costs, Cost())
 
     @property
     def metrics(self) -> Mapping[str, float]:

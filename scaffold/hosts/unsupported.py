@@ -8,13 +8,13 @@ from scaffold.errors import HostError
 
 
 class Unsupported(HostError):
-    """A plugin or a test needs what the emulator doesn't have.
+    """A plugin or a test needs what a host doesn't have.
 
     `raised` are the messages since a test began: it is skipped, even if it expected an error.
     """
 
     raised: ClassVar[list[str]] = []
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"the emulator doesn't support {what}", hint="test it with `--host envoy`")
+    def __init__(self, what: str, *, by: str = "the emulator", instead: str = "--host envoy") -> None:
+        super().__init__(f"{by} doesn't support {what}", hint=f"test it with `{instead}`")
         self.raised.append(self.message)

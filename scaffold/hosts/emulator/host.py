@@ -19,7 +19,7 @@ from scaffold.hosts.emulator.clock import VirtualClock
 from scaffold.hosts.emulator.exchange import Exchange as Passing
 from scaffold.hosts.emulator.plugin_vm import PluginVm, Refused
 from scaffold.hosts.emulator.transcript import Transcript
-from scaffold.hosts.emulator.vm import Limits, Use
+from scaffold.hosts.emulator.vm import Limits
 from scaffold.hosts.emulator.world import World
 from scaffold.hosts.envoy import histograms
 from scaffold.hosts.exchange import (
@@ -180,14 +180,6 @@ class EmulatorHost:
         """The plugins' metrics."""
         return self.changes({}, every=True)
 
-    @property
-    def used(self) -> Use:
-        """What the plugins' callbacks have used on the worker."""
-        total = Use()
-        for each in self._worker:
-            total = total.minus(Use(*(-value for value in dataclasses.astuple(each.vm.use))))
-        return total
-
     def play(
         self, request: Request, *, timeout: float = 10, gone: Callable[[], bool] = lambda: False
     ) -> Exchange:
@@ -203,7 +195,9 @@ class EmulatorHost:
             mark = self.log.size()
             sides = Sides(self, request_id, self.world.recorder.count, self._values())
             self._numbers += 1
-            contexts = [self._alive(place).stream_context() for place in range(len(self._worker))]
+            plugins = [self._alive(place) for place in range(len(self._worker))]
+            used = [dataclasses.replace(each.vm.use) for each in plugins]
+            contexts = [each.stream_context() for each in plugins]
             passing = Passing(self.world, sent, contexts, self._numbers)
             passing.run()
             self.world.clock.run(lambda: passing.stream.is_over or gone(), timeout)
@@ -217,7 +211,8 @@ class EmulatorHost:
         response = passing.client.response(request.method)
         if response is None:
             raise HostError(f"{request.method} {request.target} got no whole answer: the connection ended")
-        exchange = Exchange(sent, response, logs, passing.stream.details, logs.trapped, sides)
+        costs = tuple(each.vm.use.since(before) for each, before in zip(plugins, used, strict=True))
+        exchange = Exchange(sent, response, logs, passing.stream.details, logs.trapped, sides, costs)
         if not response.complete:
             raise Incomplete(HostError(_cut(request, response, timeout, passing)), exchange)
         return exchange

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scaffold.hosts.emulator import engine
+from scaffold.hosts.exchange import Cost
 
 if TYPE_CHECKING:
     import wasmtime
@@ -71,14 +72,10 @@ class Use:
     callbacks: int = 0
     copied: int = 0  # bytes between host and module
 
-    def minus(self, before: Use) -> Use:
+    def since(self, before: Use) -> Cost:
         """What has been used since."""
-        return Use(
-            self.fuel - before.fuel,
-            self.hostcalls - before.hostcalls,
-            self.callbacks - before.callbacks,
-            self.copied - before.copied,
-        )
+        crossings = self.hostcalls + self.callbacks - before.hostcalls - before.callbacks
+        return Cost(self.fuel - before.fuel, crossings, self.copied - before.copied)
 
 
 def _frame(number: int, frame: wasmtime.Frame) -> str:

@@ -8,11 +8,12 @@ import pytest
 from support import wasm_asm as asm
 
 from scaffold.errors import BudgetExceeded, ProjectError
-from scaffold.project.budget import Budget, Excess, of_module, over_budget, refuse
+from scaffold.project.budget import Budget, Excess, of_module, of_request, over_budget, refuse
 from scaffold.wasm.module import WasmFile
 
 WHERE = "[package.metadata.proxy-wasm] of Cargo.toml"
-KNOWN = "known: module-bytes, initial-memory-bytes, peak-memory-bytes, cpu-over-native-us"
+OF_REQUESTS = "request-fuel, request-crossings, request-copied-bytes"
+KNOWN = f"known: module-bytes, initial-memory-bytes, peak-memory-bytes, cpu-over-native-us, {OF_REQUESTS}"
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_each_limit_is_read(value, budget):
         ("module_bytes", "did you mean `module-bytes`?"),
         ("initial-memory", "did you mean `initial-memory-bytes`?"),
         ("cpu-over-native", "did you mean `cpu-over-native-us`?"),
-        ("fuel", KNOWN),
+        ("request-fules", "did you mean `request-fuel`?"),
         ("hostcalls", KNOWN),
     ],
 )
@@ -104,3 +105,37 @@ def test_every_line_of_every_plugin_is_in_the_error():
     )
     assert caught.value.hint
     assert "[package.metadata.proxy-wasm.budget]" in caught.value.hint
+
+
+def test_a_test_has_limits_of_its_own_and_the_rest_of_all():
+    tests = {"test_huge": {"request-fuel": 500}}
+    budget = Budget.parse({"request-fuel": 10, "request-crossings": 3, "tests": tests}, WHERE)
+    assert budget.of_test("test_huge") == Budget(
+        request_fuel=500, request_crossings=3, tests={"test_huge": Budget(request_fuel=500)}
+    )
+    assert budget.of_test("test_other") is budget
+
+
+@pytest.mark.parametrize(
+    ("tests", "message"),
+    [
+        (5, r"`tests` in `budget` in .* is not a table"),
+        ({"test_it": 5}, r"`budget.tests.test_it` in .* is not a table"),
+        ({"test_it": {"module-bytes": 5}}, r"unknown key `module-bytes` in `budget.tests.test_it`"),
+        ({"test_it": {"tests": {}}}, r"unknown key `tests` in `budget.tests.test_it`"),
+        ({"test_it": {"request-fuel": 0}}, r"`request-fuel` in `budget.tests.test_it` in .* above 0"),
+    ],
+    ids=str,
+)
+def test_a_test_has_limits_of_requests_only(tests, message):
+    with pytest.raises(ProjectError, match=message):
+        Budget.parse({"tests": tests}, WHERE)
+
+
+def test_a_request_is_over_each_line_that_it_exceeds():
+    budget = Budget(request_fuel=100, request_crossings=5, request_copied_bytes=10)
+    assert of_request(budget, fuel=100, crossings=5, copied_bytes=10) == []
+    assert of_request(budget, fuel=101, crossings=5, copied_bytes=20) == [
+        Excess("request-fuel", 100, 101),
+        Excess("request-copied-bytes", 10, 20),
+    ]

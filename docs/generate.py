@@ -70,7 +70,7 @@ SETTINGS = {  # by the field's name: what it is, and what it may be
         "what the plugin may cost at most: where a release has more bytes or initial memory, `build`,"
         " `check`, `package` and `deploy` fail with exit code 1",
         "a table with `module-bytes`, `initial-memory-bytes`, `peak-memory-bytes`, `cpu-over-native-us`,"
-        " `request-fuel`, `request-crossings`, `request-copied-bytes`, and `tests` with limits for single tests",
+        " `request-fuel`, `request-crossings`, `request-copied-bytes`, and `tests` with their own",
     ),
     "template": ("the template that the project was made from", "a table that `scaffold new` writes"),
 }

@@ -13,9 +13,7 @@ from scaffold.wasm.module import WasmFile
 KEY = "budget"  # in [package.metadata.proxy-wasm]
 _HINT = "write a number above 0, such as `module-bytes = 100_000`"
 _TESTS = "tests"
-_HINT_OF_TESTS = (
-    f"write [package.metadata.proxy-wasm.{KEY}.{_TESTS}.test_name], with a line such as `request-fuel = 10_000`"
-)
+_HINT_OF_TESTS = f"write [package.metadata.proxy-wasm.{KEY}.{_TESTS}.test_name], and `request-fuel = 10_000`"
 _PAGE = 65_536  # bytes
 
 

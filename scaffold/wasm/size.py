@@ -1,14 +1,15 @@
 """Where a module's bytes are: by crate, as far as its functions' names are known, and by section.
 
-A function belongs to the crate in its name, or else to that of its source file. A generic function belongs to
-the crate that defines it, not to the one that uses it. The code is the module's own, after all tools.
+A function belongs to the crate in its name, or else to that of its source file, or else to the crate that
+alone calls it. A generic function belongs to the crate that defines it, not to the one that uses it. The code
+is the module's own, after all tools.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scaffold.wasm import blame, symbols
 from scaffold.wasm.code import bodies
@@ -81,7 +82,7 @@ def of(module: WasmFile, saved: Saved | None = None) -> Sizes:
     """Where a module's bytes are."""
     known = None if module.component else symbols.known_of(module)
     code = next((each for each in module.sections if each.kind == "code"), None)
-    functions = [*_functions(module, code, known)] if code else []
+    functions = _functions(module, code, known) if code else []
     rows = [_row(each) for each in module.sections if each is not code]
     if code:
         owned = _by_owner(functions) if known else []
@@ -115,12 +116,25 @@ def _by_owner(functions: list[tuple[str, Function]]) -> list[Row]:
     ]
 
 
-def _functions(module: WasmFile, code: Section, known: Symbols | None) -> Iterator[tuple[str, Function]]:
+def _functions(module: WasmFile, code: Section, known: Symbols | None) -> list[tuple[str, Function]]:
     """The functions in the code, each with the kind of its row, which is "" for one that nobody owns."""
+    first = sum(each.kind == "function" for each in module.imports)
+    found = dict(enumerate(_by_name(module, code, known), first))
+    callers = module.code.callers if known else {}
+    for index, (kind, each) in list(found.items()):
+        owners = {(found[at][0], found[at][1].crate, found[at][1].version) for at in callers.get(index, ())}
+        if not kind and len(owners) == 1:  # wasm-opt leaves what it has made of several without a name
+            kind, crate, version = owners.pop()
+            found[index] = kind, replace(each, crate=crate, version=version)
+    return [*found.values()]
+
+
+def _by_name(module: WasmFile, code: Section, known: Symbols | None) -> Iterator[tuple[str, Function]]:
+    """The same, by names and source files alone."""
     body = code.body(module.content)
     ranges = [(begin, end) for begin, end in bodies(body) if end <= len(body)]
     first = sum(each.kind == "function" for each in module.imports)
-    sources = known.files(ranges) if known else {}
+    sources = known.files() if known else {}
     owners = _Owners(sources.values(), blame.locked_packages(module.path.parent.absolute()))
     begin = number(body, 0)[1] if ranges else 0
     for index, (_, end) in enumerate(ranges, first):

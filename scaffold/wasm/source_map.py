@@ -41,18 +41,16 @@ def read(mappings: str) -> Iterator[tuple[int, int | None]]:
         yield column, line if len(values) > 2 else None
 
 
-def passed(mappings: str, offset: int) -> list[int]:
-    """The places of the entries at or before an offset, after the last one that has none.
+def between(mappings: str, first: int, last: int) -> list[int | None]:
+    """The places of the entries from one offset to another, both included.
 
     Raises `ValueError` for what isn't a source map's.
     """
-    found: list[int] = []
-    for column, place in read(mappings):
-        if column > offset:
+    found = []
+    for offset, place in read(mappings):
+        if offset > last:
             break
-        if place is None:
-            found.clear()
-        else:
+        if offset >= first:
             found.append(place)
     return found
 

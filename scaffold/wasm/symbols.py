@@ -14,7 +14,7 @@ import json
 import re
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -48,7 +48,7 @@ class Symbols:
     `names` are those of functions by their index, the `imported` ones first. `code` is the module's code
     section, which is at `begin`; `linked` is the same as `lines`, its line table, knows it, maybe with longer
     numbers in it. They are empty where no lines are known. `crates` are the line table's folders. After a
-    tool that moved instructions, `positions` is a source map to `linked`, and `code` and `linked` are empty.
+    tool that moved instructions, `positions` is a source map to `linked`, and `linked` is empty.
     """
 
     names: dict[int, str]
@@ -70,17 +70,16 @@ class Symbols:
         own, names, lines = sections(content), sections(named), sections(linked)
         module, has_names = WasmFile.parse(content, Path()), WasmFile.parse(named, Path()).names_readable
         table = lines.get(".debug_line", b"")
-        compared = bool(table) and not positions
         return cls(
             names=dict(_names(names.get("name", b"") if has_names else b"")),
             exported=_exported(own.get("export", b"\0")),
             imported=sum(each.kind == "function" for each in module.imports),
             begin=code_begin(content),
-            code=own["code"] if compared else b"",
-            linked=lines["code"] if compared else b"",
+            code=own["code"] if table else b"",
+            linked=lines["code"] if table and not positions else b"",
             lines=table,
             crates=line_table.crates(*(lines.get(name, b"") for name in _ABOUT_CRATES)),
-            positions=_bounded(positions, content) if table and positions else "",
+            positions=positions if table else "",
         )
 
     def packed(self) -> bytes:
@@ -126,54 +125,54 @@ class Symbols:
 
     def places(self, function: int, offset: int) -> tuple[Place, ...]:
         """Where the instruction at an offset of the file comes from, as `line_table.lookup` says."""
-        if self.positions:
-            return self._moved_places(offset)
         own, linked = self._ranges
         place, at = function - self.imported, offset - self.begin
-        if not (0 <= place < len(own) == len(linked) and own[place][0] <= at < own[place][1]):
+        if not (0 <= place < len(own) and own[place][0] <= at < own[place][1]):
+            return ()
+        if self.positions:
+            return self._moved_places(self.begin + own[place][0], offset)
+        if len(own) != len(linked):
             return ()
         (begin, _), (there, end) = own[place], linked[place]
         before = self.code[begin:at]
         address = there + _longer(before, self.linked[there:end])
         return line_table.lookup(self.lines, address, self.crates)
 
-    def _moved_places(self, offset: int) -> tuple[Place, ...]:
-        """The same after a tool that may have put the code of other functions into this one."""
-        passed = source_map.passed(self.positions, offset)
-        if not passed:
+    def _moved_places(self, begin: int, offset: int) -> tuple[Place, ...]:
+        """The same after a tool that may have put other functions into the one that is at `begin`."""
+        *before, last = source_map.between(self.positions, begin, offset) or [None]
+        if last is None:
             return ()
-        places = line_table.lookup(self.lines, passed[-1], self.crates)
-        own = next((each for each in self._functions if passed[0] in each), range(0))
-        outer = [address for address in passed if address in own]
-        if passed[-1] in own or not outer:
+        places = line_table.lookup(self.lines, last, self.crates)
+        passed = [place for place in (*before, last) if place is not None]
+        extents = (range(begin, end) for begin, end, _ in self._known)
+        own = next((each for each in extents if passed[0] in each), range(0))
+        outer = [place for place in passed if place in own]
+        if last in own or not outer:
             return places
         return *places[:1], *line_table.lookup(self.lines, outer[-1], self.crates)[-1:]
 
     @cached_property
-    def _functions(self) -> list[range]:
-        """The addresses of each function that the line table knows."""
-        return [range(begin, end) for begin, end, _ in line_table.functions(self.lines, self.crates)]
+    def _known(self) -> list[tuple[int, int, str]]:
+        return line_table.functions(self.lines, self.crates)
 
-    def files(self, ranges: Sequence[tuple[int, int]]) -> dict[int, str]:
-        """The source file of each function by its index, as far as lines are known.
-
-        `ranges` are the `bodies` of the module's code section.
-        """
-        known = line_table.functions(self.lines, self.crates)
-        begins, found = [begin for begin, _, _ in known], {}
-        for index, address in self._addresses(ranges):
+    def files(self) -> dict[int, str]:
+        """The source file of each function by its index, as far as lines are known."""
+        begins, found = [begin for begin, _, _ in self._known], {}
+        for index, address in self._addresses():
             at = bisect_right(begins, address) - 1
-            if at >= 0 and address < known[at][1]:
-                found[index] = known[at][2]
+            if at >= 0 and address < self._known[at][1]:
+                found[index] = self._known[at][2]
         return found
 
-    def _addresses(self, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    def _addresses(self) -> Iterator[tuple[int, int]]:
         """An address in each function, as the line table has it, by the function's index."""
+        own, linked = self._ranges
         if not self.positions:
-            yield from ((index, end - 1) for index, (_, end) in enumerate(self._ranges[1], self.imported))
+            yield from ((index, end - 1) for index, (_, end) in enumerate(linked, self.imported))
             return
         entries = [(at, place) for at, place in source_map.read(self.positions) if place is not None]
-        for index, (begin, end) in enumerate(ranges, self.imported):
+        for index, (begin, end) in enumerate(own, self.imported):
             at = bisect_left(entries, (self.begin + begin,))
             if at < len(entries) and entries[at][0] < self.begin + end:
                 yield index, entries[at][1]
@@ -375,13 +374,6 @@ def _exported(body: bytes) -> dict[str, int]:
         if kind == 0:
             found[name] = index
     return found
-
-
-def _bounded(positions: str, content: bytes) -> str:
-    """A source map in which no function has a place of what is before it: its length, there, has none."""
-    begin = code_begin(content)
-    nowhere: dict[int, int | None] = {begin + at - 1: None for at, _ in bodies(sections(content)["code"])}
-    return source_map.write(sorted((nowhere | dict(source_map.read(positions))).items()))
 
 
 def _longer(before: bytes, linked: bytes) -> int:

@@ -61,6 +61,24 @@ def test_functions_are_their_crates_with_the_bytes_of_their_length():
     assert found.unnamed == ""
 
 
+def test_a_function_without_a_name_is_the_crates_that_alone_calls_it():
+    codes = {"f": asm.call(5) + asm.call(6), "g": asm.call(6), "h": b"", "i": b""}
+    module = asm.plugin(callbacks={name: (asm.signature(), code) for name, code in codes.items()})
+    names = {3: "mine::f", 4: "theirs::g"}
+    entries = asm.vector(asm.number(at) + asm.name(name) for at, name in names.items())
+    found = sizes(module + asm.custom("name", b"\x01" + asm.number(len(entries)) + entries))
+    assert {each.name: each.crate for each in found.functions} == {
+        "function 0": "",
+        "function 1": "",
+        "function 2": "",
+        "mine::f": "mine",
+        "theirs::g": "theirs",
+        "function 5": "mine",
+        "function 6": "",
+    }
+    assert of_crates(found)["crate", "mine"] == (7 + 3, 2)
+
+
 def rows_of(content):
     found = sizes(content)
     assert sum(row.bytes for row in found.rows) == found.size == len(content)

@@ -100,7 +100,7 @@ def addresses():
 def test_functions_have_the_file_of_their_lines():
     (_, _, _, _, (last, end)) = addresses()
     known = of(named(lines=line_table((0, 1), (last, 9)) + line_table((last, 41), (end, 43), file=b"a.rs")))
-    assert known.files(list(bodies(symbols.sections(MODULE)["code"]))) == {4: "library/core/src/a.rs"}
+    assert known.files() == {4: "library/core/src/a.rs"}
 
 
 def test_after_a_tool_functions_have_the_file_of_their_first_place_and_no_place_of_another_s():
@@ -108,7 +108,7 @@ def test_after_a_tool_functions_have_the_file_of_their_first_place_and_no_place_
     ranges = list(bodies(symbols.sections(MODULE)["code"]))
     positions = source_map.write([(begin + ranges[3][0] + 1, 104)])
     known = Symbols.of(MODULE, named=linked, linked=linked, positions=positions)
-    assert known.files(ranges) == {3: "library/core/src/lib.rs"}
+    assert known.files() == {3: "library/core/src/lib.rs"}
     assert [str(each) for each in known.places(3, begin + ranges[3][1] - 1)] == ["library/core/src/lib.rs:41"]
     assert known.places(4, begin + ranges[4][1] - 1) == ()
 
@@ -117,12 +117,14 @@ def test_a_function_that_a_tool_put_into_another_comes_after_the_line_of_that():
     table = line_table((100, 41), (110, 43)) + line_table((200, 7), (210, 8), file=b"a.rs")
     begin, linked = symbols.code_begin(MODULE), named(lines=table)
     *_, (_, before), (start, end), _ = bodies(symbols.sections(MODULE)["code"])
-    positions = source_map.write([(begin + before - 1, 204), (begin + start, 104), (begin + start + 1, 204)])
+    places = {before - 1: 204, start: 104, start + 1: None, end - 1: 204}
+    positions = source_map.write((begin + at, place) for at, place in places.items())
     known = Symbols.of(MODULE, named=linked, linked=linked, positions=positions)
     assert list(map(str, known.places(3, begin + end - 1))) == [
         "library/core/src/a.rs:7",
         "library/core/src/lib.rs:41",
     ]
+    assert known.places(3, begin + start + 1) == ()
 
 
 def test_a_function_that_wasm_opt_shares_has_the_name_of_the_first():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import wasmtime
@@ -32,10 +33,54 @@ PROPERTIES = (
     "request.headers.x-a", "request.headers.host", "request.id", "request.protocol", "request.useragent",
     "response.code", "response.headers.content-type", "response.code_details", "plugin_name",
     "plugin_root_id", "plugin_vm_id", "node.id", "cluster_name", "mine", "mine.two", "no.such", "request",
-    "request.nope", "",
+    "request.nope", "", "request.headers", "response.headers", "response", "connection", "xds.cluster_name",
 )  # fmt: skip
 CLUSTERS = ("upstream", "authz", "nope", "")
 LAYOUT_FIELDS = ("request.", "response.")
+
+
+WASI = {
+    "fd_write": "iiii>i", "environ_sizes_get": "ii>i", "environ_get": "ii>i", "args_sizes_get": "ii>i",
+    "args_get": "ii>i", "random_get": "ii>i", "clock_time_get": "iIi>i", "fd_fdstat_get": "ii>i",
+    "fd_close": "i>i", "fd_seek": "iIii>i", "fd_read": "iiii>i", "sched_yield": ">i",
+    "poll_oneoff": "iiii>i", "proc_exit": "i>",
+}  # fmt: skip
+HELD = "(i32.eqz (local.get 2))"  # headers wait if a body comes
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a plugin may do beside the ordinary: how often it closes streams, and more.
+
+    It `unframes` a message by removing its content-length, and `holds` headers until the body has come, if
+    its configuration allows that. `traps` says that a callback traps.
+    """
+
+    wasi: int = 0
+    closes: float = 0.0
+    unframes: bool = False
+    holds: bool = False
+    traps: bool = False
+    trailers: bool = False
+    chain: bool = False
+    late: bool = False  # calls to other services time out
+
+    @classmethod
+    def of(cls, seed: int) -> Traits:
+        """Those of a seed; half of them have none."""
+        chance = random.Random(seed * 7 + 1)
+        if seed % 2 == 0:
+            return cls()
+        return cls(
+            wasi=chance.choice((0, 0, 2)),
+            closes=chance.choice((0.0, 0.0, 0.05)),
+            unframes=chance.random() < 0.4,
+            holds=chance.random() < 0.2,
+            traps=chance.random() < 0.2,
+            trailers=chance.random() < 0.4,
+            chain=chance.random() < 0.15,
+            late=chance.random() < 0.15,
+        )
 
 
 class Data:
@@ -66,6 +111,8 @@ class Plugin:
 
     def __init__(self, seed: int, *, calls: bool = True) -> None:
         self.chance = random.Random(seed)
+        self.traits = Traits.of(seed)
+        self.abi = "0.2.1" if seed % 2 == 0 else self.chance.choice(("0.2.1",) * 4 + ("0.2.0", "0.1.0"))
         self.data = Data()
         self.calls = calls
         self.text = self._module()
@@ -155,7 +202,7 @@ class Plugin:
     def other(self) -> str:
         return self.chance.choice(
             (
-                self._call("proxy_get_log_level", SCRATCH),
+                self._call("proxy_get_log_level", SCRATCH) if self.abi == "0.2.1" else self.shared(),
                 self._call("proxy_get_current_time_nanoseconds", SCRATCH),
                 self._call("proxy_set_effective_context", self.chance.choice((1, 0, 999))),
                 self._call("proxy_done"),
@@ -172,6 +219,7 @@ class Plugin:
             (
                 self._call("proxy_register_shared_queue", *name, SCRATCH),
                 self._call("proxy_resolve_shared_queue", 0, 0, *name, SCRATCH),
+                self._call("proxy_enqueue_shared_queue", self.chance.choice((1, 9)), *self._text(VALUES)),
                 self._call("proxy_dequeue_shared_queue", self.chance.choice((1, 9)), SCRATCH, SCRATCH + 4),
             )
         )
@@ -202,12 +250,41 @@ class Plugin:
             *self._text(("", "question")),
             0,
             0,
-            self.chance.choice((1000, 2000)),
+            20 if self.traits.late else self.chance.choice((1000, 2000)),
             SCRATCH,
         )
 
+    def wasi(self) -> str:
+        chance = self.chance
+        vectors = [self._text(("line\n", "", "two\nlines\n\n")) for _ in range(chance.randrange(3))]
+        place, _ = self.data.place(b"".join(struct.pack("<II", *each) for each in vectors))
+        written = (chance.choice((1, 1, 2, 2, 0, 3)), place, len(vectors), SCRATCH)
+        return chance.choice(
+            (
+                self._call("fd_write", *written),
+                self._call("fd_write", *written),
+                self._call("environ_sizes_get", SCRATCH, SCRATCH + 4),
+                self._call("environ_get", SCRATCH, SCRATCH + 64),
+                self._call("args_sizes_get", SCRATCH, SCRATCH + 4),
+                self._call("args_get", SCRATCH, SCRATCH + 64),
+                self._call("random_get", SCRATCH, chance.choice((0, 8, 65536, 65537))),
+                self._call("clock_time_get", chance.choice((0, 1, 2, 9)), "(i64.const 0)", SCRATCH),
+                self._call("fd_fdstat_get", chance.choice((0, 1, 2, 3)), SCRATCH),
+                self._call("fd_close", 1),
+                self._call("fd_seek", 1, "(i64.const 0)", 0, SCRATCH),
+                self._call("fd_read", 0, SCRATCH, 0, SCRATCH),
+                self._call("sched_yield"),
+                self._call("poll_oneoff", SCRATCH, SCRATCH, 0, SCRATCH + 8),
+                f"(call $proc_exit (i32.const {chance.choice((0, 3))}))",
+            )
+        )
+
+    def close_stream(self) -> str:
+        return self._call("proxy_close_stream", self.chance.choice((0, 1)))
+
     def _some(self, most: int, *, stream: bool, replies: bool = False) -> str:
         makers: list[Callable[[], str]] = [self.shared, self.metric, self.log, self.other, self.queue]
+        makers += [self.wasi] * self.traits.wasi
         if stream:
             makers += [self.get_value, self.get_pairs, self.get_size, self.change, self.remove] * 2
             makers += [
@@ -220,57 +297,82 @@ class Plugin:
         made = [self.chance.choice(makers)() for _ in range(self.chance.randrange(most + 1))]
         if replies and self.chance.random() < 0.04:
             made.insert(self.chance.randrange(len(made) + 1), self.reply())
+        if replies and self.abi != "0.1.0" and self.chance.random() < self.traits.closes:
+            made.insert(self.chance.randrange(len(made) + 1), self.close_stream())
         return "\n    ".join(made)
 
-    def _module(self) -> str:
-        hostcalls = {
-            name: entry["signature"]
-            for name, entry in facts()["hostcalls"].items()
-            if name.startswith("proxy_") and "0.2.1" in entry.get("abi", ["0.2.1"]) and "grpc" not in name
-        }
-        lines = ["(module"]
-        for name, signature in hostcalls.items():
-            parameters = "".join(f" (param {_TYPES[each]})" for each in signature.partition(">")[0])
-            lines.append(f'  (import "env" "{name}" (func ${name}{parameters} (result i32)))')
-        chance = self.chance
+    def _imports(self) -> list[str]:
+        lines = []
+        for name, entry in facts()["hostcalls"].items():
+            if name.startswith("proxy_") and self.abi in entry.get("abi", [self.abi]) and "grpc" not in name:
+                lines.append(_import("env", name, entry["signature"]))
+        return lines + [_import("wasi_snapshot_preview1", *each) for each in WASI.items()]
+
+    def _stream_callbacks(self) -> list[tuple[str, str, str]]:
+        """The callbacks about messages, each with its signature and what it does."""
+        chance, traits = self.chance, self.traits
         calls = self.calls and chance.random() < 0.4
         pauses = {
-            "proxy_on_request_headers": 1 if calls else 0,
-            "proxy_on_request_body": chance.choice((0, 0, 1)),
-            "proxy_on_response_body": chance.choice((0, 0, 1)),
+            "request_headers": 1 if calls else 0,
+            "request_body": chance.choice((0, 0, 1)),
+            "response_body": chance.choice((0, 0, 1)),
         }
-        remember = "(global.set $stream (local.get 0))"
-        functions = [
-            ("proxy_on_context_create", "ii>", self._some(1, stream=False)),
-            ("proxy_on_vm_start", "ii>i", self._some(3, stream=False) + " (i32.const 1)"),
-            ("proxy_on_configure", "ii>i", self._some(3, stream=False) + " (i32.const 1)"),
-            ("proxy_on_done", "i>i", self._some(2, stream=True) + " (i32.const 1)"),
-            ("proxy_on_log", "i>", self._some(3, stream=True)),
-            ("proxy_on_delete", "i>", self._some(1, stream=True)),
-        ]
+        functions = []
         for name in ("request_headers", "response_headers", "request_body", "response_body"):
-            full = f"proxy_on_{name}"
             body = self._some(5, stream=True, replies=True)
-            if full == "proxy_on_request_headers" and calls:
-                body = f"{remember}\n    {body}\n    {self.http_call()}"
-            if full.endswith("body") and pauses[full]:  # until the end
+            if name.endswith("headers") and traits.unframes:
+                kind = 0 if name == "request_headers" else 2
+                text = self.data.place(b"content-length")
+                body += "\n    " + self._call("proxy_remove_header_map_value", kind, *text)
+            if name == "request_headers" and calls:
+                body = f"(global.set $stream (local.get 0))\n    {body}\n    {self.http_call()}"
+            if name.endswith("body") and pauses[name]:  # until the end
                 body += " (i32.eqz (local.get 2))"
+            elif name.endswith("headers") and traits.holds and not calls:  # until its body has come
+                body += f" {HELD}" if self.abi != "0.1.0" else " (i32.const 0)"
             else:
-                body += f" (i32.const {pauses.get(full, 0)})"
-            functions.append((full, "iii>i", body))
+                body += f" (i32.const {pauses.get(name, 0)})"
+            early = name.endswith("headers") and self.abi == "0.1.0"
+            functions.append((f"proxy_on_{name}", "ii>i" if early else "iii>i", body))
         for name in ("request_trailers", "response_trailers"):
             functions.append((f"proxy_on_{name}", "ii>i", self._some(3, stream=True) + " (i32.const 0)"))
+        resume = "(drop (call $proxy_continue_request))"
+        if self.abi != "0.1.0":
+            resume = "(drop (call $proxy_continue_stream (i32.const 0)))"
         answered = (
             f"{self._some(3, stream=True, replies=True)}"
             "\n    (drop (call $proxy_set_effective_context (global.get $stream)))"
-            f"\n    {self._some(2, stream=True)}\n    (drop (call $proxy_continue_stream (i32.const 0)))"
+            f"\n    {self._some(2, stream=True)}\n    {resume}"
         )
-        functions.append(("proxy_on_http_call_response", "iiiii>", answered))
-        functions.append(("proxy_on_queue_ready", "ii>", self._some(1, stream=False)))
+        return [*functions, ("proxy_on_http_call_response", "iiiii>", answered)]
+
+    def _callbacks(self) -> list[tuple[str, str, str]]:
+        started = self.chance.choice((1,) * 30 + (0,)) if self.traits.traps else 1
+        functions = [
+            ("proxy_on_context_create", "ii>", self._some(1, stream=False)),
+            ("proxy_on_vm_start", "ii>i", self._some(3, stream=False) + " (i32.const 1)"),
+            ("proxy_on_configure", "ii>i", self._some(3, stream=False) + f" (i32.const {started})"),
+            ("proxy_on_done", "i>i", self._some(2, stream=True) + " (i32.const 1)"),
+            ("proxy_on_log", "i>", self._some(3, stream=True)),
+            ("proxy_on_delete", "i>", self._some(1, stream=True)),
+            *self._stream_callbacks(),
+            ("proxy_on_queue_ready", "ii>", self._some(1, stream=False)),
+        ]
+        if self.traits.traps:
+            place = self.chance.randrange(len(functions))
+            name, signature, body = functions[place]
+            odd = "(i32.and (local.get 0) (i32.const 1))"
+            condition = self.chance.choice(("(i32.const 1)", odd, odd))
+            functions[place] = (name, signature, f"(if {condition} (then (unreachable)))\n    {body}")
+        return functions
+
+    def _module(self) -> str:
+        lines = ["(module", *self._imports()]
+        functions = self._callbacks()
         lines.append('  (memory (export "memory") 4)')
         lines.append(f"  (global $heap (mut i32) (i32.const {HEAP}))")
         lines.append("  (global $stream (mut i32) (i32.const 0))")
-        lines.append('  (func (export "proxy_abi_version_0_2_1"))')
+        lines.append(f'  (func (export "proxy_abi_version_{self.abi.replace(".", "_")}"))')
         lines.append(
             '  (func (export "malloc") (param i32) (result i32)\n'
             "    (if (i32.gt_u (global.get $heap) (i32.const 200000))"
@@ -287,30 +389,65 @@ class Plugin:
         return "\n".join(lines)
 
 
-def requests(seed: int, count: int) -> list[Request]:
-    """Requests made at random, with bodies, trailers and odd headers."""
+def _import(module: str, name: str, signature: str) -> str:
+    given, _, result = signature.partition(">")
+    parameters = "".join(f" (param {_TYPES[each]})" for each in given)
+    results = " (result i32)" if result else ""
+    return f'  (import "{module}" "{name}" (func ${name}{parameters}{results}))'
+
+
+def requests(seed: int, count: int, *, trailers: bool = False) -> list[Request]:
+    """Requests made at random, with bodies and odd headers, and some with trailers."""
     chance = random.Random(seed)
+    targets = ["/headers", "/anything?a=b", "/status/204", "/status/404", "/stream/3", "/bytes/1000", "/nope"]
     made = []
     for _ in range(count):
         method = chance.choice(("GET", "GET", "POST", "PUT", "HEAD", "DELETE"))
-        target = chance.choice(
-            ("/headers", "/anything?a=b", "/status/204", "/status/404", "/stream/3", "/bytes/1000", "/nope")
-        )
+        target = chance.choice(targets + ["/trailing"] * 3 * trailers)
         headers = Headers({"host": "example.com"})
         for _ in range(chance.randrange(4)):
             headers.add(
                 chance.choice(("x-a", "X-B", "cookie", "accept", "via")), chance.choice(("1", "a b", "\xe9"))
             )
-        body = chance.choice((b"", b"hello", b"x" * 3000)) if method in ("POST", "PUT") else b""
-        made.append(Request(method, target, headers, body))
+        has_body = method in ("POST", "PUT")
+        body = chance.choice((b"", b"hello", b"x" * 3000)) if has_body else b""
+        tail = Headers({"x-tail": "1"} if trailers and has_body and chance.random() < 0.5 else {})
+        made.append(Request(method, target, headers, body, trailers=tail))
     return made
 
 
 def case(seed: int, count: int, folder: Path) -> Case:
     """A plugin, requests through it, and what other services answer; the module is a file in `folder`."""
+    traits = Traits.of(seed)
+    seeds = [seed, seed + 1_000_000] if traits.chain else [seed]
+    plugins = [_plugin(each, place, folder, traits) for place, each in enumerate(seeds)]
+    answer = Response(200, Headers({"x-user": "ann"}), b"yes")
+    trailing = Response(200, Headers({"x-c": "1"}), b"body", Headers({"x-end": "1", "grpc-status": "0"}))
+    answers = [
+        (answer, {"path": "/anything/check", "after": 0.08 if traits.late else 0.04}),
+        (trailing, {"path": "/trailing"}),
+    ]
+    # after a trap, longer than Envoy waits before it gives the plugin a new VM; after a call to another
+    # service, until its answer has come, even where the request didn't wait for it
+    calls = any(b"/anything/check" in each.module.content for each in plugins)
+    pause = 0.25 if traits.traps else 0.1 if calls else 0
+    return Case(plugins, requests(seed, count, trailers=traits.trailers), answers, pause)
+
+
+def _plugin(seed: int, place: int, folder: Path, traits: Traits) -> hosts.Plugin:
     path = folder / f"plugin{seed}.wasm"
     path.write_bytes(wasmtime.wat2wasm(Plugin(seed).text))
     module = WasmModule.read(path)
-    plugin = hosts.Plugin("hello", "", module, b"conf", clusters={"authz": "upstream"}, ticks=module.ticks)
-    answer = Response(200, Headers({"x-user": "ann"}), b"yes")
-    return Case([plugin], requests(seed, count), [(answer, {"path": "/anything/check", "after": 0.04})])
+    chance = random.Random(seed)
+    plain = seed % 2 == 0
+    return hosts.Plugin(
+        f"hello{place or ''}",
+        "" if plain else chance.choice(("", "root")),
+        module,
+        b"conf",
+        clusters={"authz": "upstream"},
+        ticks=module.ticks,
+        env=() if plain else chance.choice(((), ("ONE=1", "TWO=two"))),
+        vm_configuration=b"" if plain else chance.choice((b"", b"vm configuration")),
+        allow_stop_iteration=traits.holds,
+    )

@@ -98,7 +98,10 @@ class Exchange:
         headers = self._head(_pairs(request.headers))
         body, trailers = _framed(request)
         stream = self.stream
-        stream.decode.begin(headers, not body and trailers is None and not _announces_body(headers))
+        has_body = body or trailers is not None or _announces_body(headers)
+        headers.remove(b"transfer-encoding")
+        self.cluster = self.route(headers)
+        stream.decode.begin(headers, not has_body)
         if stream.decode.complete:
             return
         for start in range(0, len(body), _PIECE):
@@ -114,6 +117,11 @@ class Exchange:
             stream.decode.finish(HeaderMap(REQUEST_TRAILERS, trailers))
         else:
             stream.decode.body(b"", True)
+
+    def route(self, headers: HeaderMap) -> str:
+        """The cluster that a request goes to."""
+        named = (headers.get(CLUSTER.encode()) or b"").decode(errors="replace")
+        return named if named in self.world.clusters else UPSTREAM
 
     def _head(self, given: list[Pair]) -> HeaderMap:
         """The headers as the first filter sees them."""
@@ -241,16 +249,16 @@ class Upstream:
         self.content: list[bytes] = []
         self.tail: HeaderMap | None = None
         self.refused = False
+        self.ended_by_headers = False
 
     def headers(self, headers: HeaderMap, end: bool) -> None:
         """The request's headers: the route is chosen."""
         self.head = headers
-        world = self.exchange.world
-        named = (headers.get(CLUSTER.encode()) or b"").decode(errors="replace")
+        self.ended_by_headers = end
         if headers.get(b":path") is None or headers.get(b"x-forwarded-proto") is None:
             self._refuse(404, b"", "route_not_found")
             return
-        self.exchange.cluster = named if named in world.clusters else UPSTREAM
+        self.exchange.cluster = self.exchange.route(headers)
         if headers.get(b":method") is None:
             self._refuse(
                 503,
@@ -291,7 +299,7 @@ class Upstream:
         if self.head is None or exchange.stream.is_over:
             return
         body = b"".join(self.content)
-        received = received_by(self.head, body, self.tail)
+        received = received_by(self.head, body, self.tail, ended_by_headers=self.ended_by_headers)
         if received is None:  # less than its content-length: the upstream waits for the rest
             return
         origin = exchange.world.origin_of(exchange.cluster)
@@ -332,13 +340,15 @@ class Upstream:
 _BAD = {0, 10, 13}
 
 
-def received_by(headers: HeaderMap, body: bytes, trailers: HeaderMap | None) -> Received | None:
+def received_by(
+    headers: HeaderMap, body: bytes, trailers: HeaderMap | None, *, ended_by_headers: bool
+) -> Received | None:
     """A request as an HTTP/1 server reads it; None if its end doesn't come."""
     method = headers.get(b":method") or b""
     fields = [(b"host", headers.get(b":authority") or b"")]
     fields += [pair for pair in headers if pair[0][:1] != b":"]
     length = headers.get(b"content-length")
-    if length is None and (body or trailers is not None or headers.get(b"transfer-encoding") is not None):
+    if length is None and not ended_by_headers:
         fields = [pair for pair in fields if pair[0] != b"transfer-encoding"]
         fields.append((b"transfer-encoding", b"chunked"))
     elif length is None and method not in _BODYLESS:

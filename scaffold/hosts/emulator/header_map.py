@@ -82,7 +82,8 @@ class HeaderMap:
         if name in self.single:
             for place, (key, earlier) in enumerate(self._pairs):
                 if key == name:
-                    self._pairs[place] = (name, earlier + b"," + value if earlier else value)
+                    if value:
+                        self._pairs[place] = (name, earlier + b"," + value if earlier else value)
                     return
         if name[:1] == b":":
             place = next((at for at, (key, _) in enumerate(self._pairs) if key[:1] != b":"), len(self._pairs))

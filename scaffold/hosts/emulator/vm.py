@@ -221,7 +221,7 @@ class Vm:
             result = function(*arguments)
         except Exception as error:
             self.failed = self._why(self._raised.pop() if self._raised else error)
-            self.transcript.log("critical", f"Function: {name} failed: Uncaught {self.failed}")
+            self.transcript.log("error", f"Function: {name} failed: Uncaught {self.failed}")
             raise Trap(self.failed) from error
         finally:
             self._depth -= 1

@@ -98,7 +98,9 @@ class World:
         message.add(b"x-envoy-internal", b"true")
         if timeout:
             message.add(b"x-envoy-expected-rq-timeout-ms", str(round(timeout * 1000)).encode())
-        answer = self._asked(cluster, received_by(message, body, tail))
+        answer = self._asked(
+            cluster, received_by(message, body, tail, ended_by_headers=not body and not tail)
+        )
         if answer is None:
             return s.OK, token
         own = self._instead(cluster, answer, timeout)

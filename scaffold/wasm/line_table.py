@@ -64,7 +64,7 @@ def addresses(table: bytes, end: int) -> list[int]:
 def functions(table: bytes, folders: Mapping[int, str]) -> list[tuple[int, int, str]]:
     """Where each function begins and ends, and its file, as far as the table isn't damaged."""
     found = []
-    with suppress(LookupError, ValueError):
+    with suppress(LookupError, ValueError, ArithmeticError):
         for unit in _units(table, folders):
             files = unit.files()
             found += [(rows[0][0], rows[-1][0], files[rows[0][1]]) for rows in unit.sequences()]

@@ -257,7 +257,9 @@ def known_of(module: WasmFile) -> Symbols | None:
     names, mark = _own_names(module)
     if mark:
         return _kept_of(mark, module)
-    return Symbols.of(module.content, named=module.content, linked=module.content) if names else None
+    if not names or not any(each.kind == "code" for each in module.sections):
+        return None
+    return Symbols.of(module.content, named=module.content, linked=module.content)
 
 
 def is_marked(module: WasmFile) -> bool:

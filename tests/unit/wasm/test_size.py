@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from support import odd_modules
 from support import wasm_asm as asm
 from support.odd_modules import mutated
+from support.wasm_lines import line_table
 
 from scaffold.wasm import size, symbols
 from scaffold.wasm.module import NotAPlugin, WasmFile
@@ -115,6 +117,22 @@ def test_a_module_without_names_says_so():
     assert found.unnamed.startswith("it has no functions' names: it was stripped")
     said = report(WasmFile.parse(MODULE, Path("a.wasm")), sizes=found).summary()
     assert "crates aren't known: it has no" in said
+
+
+def test_names_without_functions_are_none():
+    name = asm.custom("name", b"\x01\x04\x01\x00\x01a")
+    assert [row.kind for row in rows_of(asm.module() + name).rows] == ["names", "section"]
+
+
+@given(st.binary(max_size=120))
+def test_lines_that_are_damaged_are_none(table):
+    rows_of(named() + asm.custom(".debug_line", table) + asm.custom(".debug_info", table))
+
+
+@given(st.integers(0, 60), st.binary(max_size=3))
+def test_lines_of_which_a_part_is_damaged_do_no_harm(at, damage):
+    table = line_table((300, 41), (310, 43))
+    rows_of(named() + asm.custom(".debug_line", table[:at] + damage + table[at + len(damage) :]))
 
 
 def test_a_component_says_so():

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import wasm_asm as asm
+from support.wasm_lines import line_table
 
 from scaffold.wasm import source_map, symbols
 from scaffold.wasm.code import bodies
@@ -27,19 +28,6 @@ def named(module=MODULE, names=NAMES, lines=b""):
     entries = asm.vector(asm.number(at) + asm.name(name) for at, name in enumerate(names))
     debug = asm.custom(".debug_line", lines) if lines else b""
     return module + debug + asm.custom("name", b"\x01" + asm.number(len(entries)) + entries)
-
-
-def line_table(*rows, file=b"lib.rs", folder=b"/rustc/0123abcd/library/core/src", base=-5, span=14):
-    """A unit of version 4 with one function: rows of an address and a line, the last one its end."""
-    program, line = b"", 1
-    for at, (address, to) in enumerate(rows):
-        program += b"\x00\x05\x02" + address.to_bytes(4, "little") + b"\x03" + asm.signed(to - line)
-        program += b"\x01" if at < len(rows) - 1 else b"\x00\x01\x01"
-        line = to
-    files = folder + b"\0\0" + file + b"\0\x01\x00\x00" + b"\0"
-    header = bytes([1, 1, 1, base & 0xFF, span, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1]) + files
-    unit = b"\x04\x00" + len(header).to_bytes(4, "little") + header + program
-    return len(unit).to_bytes(4, "little") + unit
 
 
 def of(linked):

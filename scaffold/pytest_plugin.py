@@ -178,6 +178,11 @@ class Proxy:
         __tracebackhide__ = True
         content = body.encode() if isinstance(body, str) else body
         request = Request(method, target, Headers(headers or {}), content, trailers=Headers(trailers))
+        return self.send(request, timeout=timeout, strict=strict)
+
+    def send(self, request: Request, *, timeout: float = 10, strict: bool = True) -> Exchange:
+        """The same for a request that is made already, such as one of `scaffold.hosts.strategies`."""
+        __tracebackhide__ = True
         changed, self._changed = self._changed, True  # if it fails, the next test needs a fresh plugin
         try:
             exchange = self._host.play(request, timeout=timeout)

@@ -16,6 +16,7 @@ from scaffold.errors import HostError, UsageError
 from scaffold.hosts.exchange import Headers, LogLines, Request, Response, Seen, Sides
 
 _CHUNK = 1 << 16  # bytes
+_APART = 0.002  # seconds between pieces of a body
 
 
 class Connection:
@@ -136,7 +137,11 @@ def send(
             connection.putheader("transfer-encoding", "chunked")
         elif request.body and not names & {"content-length", "transfer-encoding"}:
             connection.putheader("content-length", str(len(request.body)))
-        connection.endheaders(_chunked(request) if request.trailers else request.body or None)
+        if request.pieces and not request.trailers:
+            connection.endheaders()
+            _send_in_pieces(connection.sock, request.parts)
+        else:
+            connection.endheaders(_chunked(request) if request.trailers else request.body or None)
         answer = connection.getresponse()
         body = _body(answer)
         trailers = Headers(getattr(answer, "trailers", None))
@@ -148,6 +153,14 @@ def send(
         raise _failed(request, error, timeout) from error
     finally:
         connection.close()
+
+
+def _send_in_pieces(opened: socket.socket, parts: list[bytes]) -> None:
+    """Send each part by itself, so that the host most probably reads it by itself."""
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for part in parts:
+        time.sleep(_APART)
+        opened.sendall(part)
 
 
 def _failed(request: Request, error: Exception, timeout: float) -> HostError | UsageError:

@@ -106,6 +106,7 @@ def _parsed(body: bytes) -> Any:
 class Request:
     """A request as one side saw it. `headers` keeps repeats; `target` is the path with its query.
 
+    `pieces` are the sizes of the pieces in which a client sends the body; what is left comes as one.
     At the upstream, `headers["host"]` is the authority that the host forwarded, and `cluster` is the one
     that the request came by: "upstream", or one of the project's `clusters`.
     """
@@ -116,6 +117,16 @@ class Request:
     body: bytes = b""
     cluster: str = ""
     trailers: Headers = field(default_factory=Headers)
+    pieces: tuple[int, ...] = ()
+
+    @property
+    def parts(self) -> list[bytes]:
+        """The body in its pieces, none of which is empty."""
+        parts, rest = [], self.body
+        for size in self.pieces:
+            parts.append(rest[:size])
+            rest = rest[size:]
+        return [part for part in (*parts, rest) if part]
 
     @property
     def path(self) -> str:

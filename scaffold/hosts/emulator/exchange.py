@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from scaffold.hosts.emulator.header_map import REQUEST, RESPONSE, RESPONSE_TRAILERS, HeaderMap
@@ -104,11 +105,11 @@ class Exchange:
         stream.decode.begin(headers, not has_body)
         if stream.decode.complete:
             return
-        for start in range(0, len(body), _PIECE):
+        for part in _cut(body) if body is not request.body else chain(*map(_cut, request.parts)):
             if stream.is_over:
                 return
-            self.received += len(body[start : start + _PIECE])
-            stream.decode.body(body[start : start + _PIECE], False)
+            self.received += len(part)
+            stream.decode.body(part, False)
         if stream.is_over:
             return
         if trailers:
@@ -373,8 +374,11 @@ def answer_of(reply: Reply, method: bytes) -> tuple[HeaderMap, list[bytes], list
     body = b"" if method == b"HEAD" or reply.status in (204, 304) else reply.body
     if reply.cut and body:
         body = body[:-1]
-    parts = [body[start : start + _PIECE] for start in range(0, len(body), _PIECE)]
-    return headers, parts, _fields(reply.trailers)
+    return headers, _cut(body), _fields(reply.trailers)
+
+
+def _cut(body: bytes) -> list[bytes]:
+    return [body[start : start + _PIECE] for start in range(0, len(body), _PIECE)]
 
 
 def _fields(lines: bytes) -> list[Pair]:

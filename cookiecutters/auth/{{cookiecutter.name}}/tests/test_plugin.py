@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from scaffold.errors import ModuleError
+from scaffold.hosts.exchange import Request
+from scaffold.hosts.strategies import each, requests
 from scaffold.pytest_plugin import Proxy
 
 KEYS = {"ann": "5d41402abc4b2a76b9719d911017c592", "bob": "7d793037a0760186574b0282f2f435e7"}
@@ -104,3 +106,9 @@ def test_an_empty_configuration_lets_nobody_in(proxy: Proxy):
 def test_rejects_an_invalid_configuration(proxy: Proxy):
     with pytest.raises(ModuleError, match="a digest has 64 hexadecimal digits"):
         proxy.configure({"keys": [{"name": "ann", "sha256": KEYS["ann"]}]}, check=False)
+
+
+@each(requests())
+def test_no_request_without_a_key_passes(proxy: Proxy, sent: Request):
+    exchange = proxy.send(sent)
+    assert (exchange.status, exchange.upstream) == (401, None)

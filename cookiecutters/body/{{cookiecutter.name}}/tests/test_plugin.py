@@ -5,6 +5,8 @@ import json
 import pytest
 
 from scaffold.errors import HostError, ModuleError
+from scaffold.hosts.exchange import Request
+from scaffold.hosts.strategies import each, requests
 from scaffold.pytest_plugin import Proxy
 
 JSON = {"content-type": "application/json"}
@@ -207,3 +209,8 @@ def test_an_empty_configuration_changes_nothing(proxy: Proxy):
 def test_rejects_an_invalid_configuration(proxy: Proxy):
     with pytest.raises(ModuleError, match="doesn't begin with a slash"):
         proxy.configure({"response": {"remove": ["internal"]}}, check=False)
+
+
+@each(requests(methods=["POST", "PUT"]))
+def test_any_other_body_passes_untouched_in_whatever_pieces(proxy: Proxy, sent: Request):
+    assert proxy.send(sent).upstream.body == sent.body

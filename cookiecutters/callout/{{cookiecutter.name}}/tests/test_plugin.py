@@ -9,6 +9,8 @@ import time
 import pytest
 
 from scaffold.errors import ModuleError
+from scaffold.hosts.exchange import Request
+from scaffold.hosts.strategies import each, requests
 from scaffold.pytest_plugin import Proxy
 
 CHECK = "/anything/check"  # the path in config.json
@@ -186,3 +188,11 @@ def test_an_empty_configuration_means_the_defaults(proxy: Proxy):
 def test_rejects_an_invalid_configuration(proxy: Proxy):
     with pytest.raises(ModuleError, match="unknown field `clutser`"):
         proxy.configure({"clutser": "authz"}, check=False)
+
+
+@each(requests())
+def test_without_a_verdict_no_request_passes(proxy: Proxy, sent: Request):
+    proxy.upstream.answer(500, path=CHECK)
+    exchange = proxy.send(sent)
+    assert exchange.upstream is None
+    assert exchange.status in (400, 503)

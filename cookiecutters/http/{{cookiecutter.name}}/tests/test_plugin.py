@@ -1,5 +1,7 @@
 """What the plugin does to real requests in a real host; run with `scaffold test`."""
 
+from scaffold.hosts.exchange import Request
+from scaffold.hosts.strategies import each, requests
 from scaffold.pytest_plugin import Proxy
 
 
@@ -23,3 +25,10 @@ def test_leaves_the_body_alone(proxy: Proxy):
     exchange = proxy.post("/anything", body=b"hello")
     assert exchange.upstream.body == b"hello"
     assert exchange.response.json()["data"] == "hello"
+
+
+@each(requests())
+def test_any_request_is_greeted_and_passes(proxy: Proxy, sent: Request):
+    exchange = proxy.send(sent)
+    assert exchange.upstream.headers["x-hello"].startswith("Hello world from ")
+    assert (exchange.upstream.method, exchange.upstream.body) == (sent.method, sent.body)

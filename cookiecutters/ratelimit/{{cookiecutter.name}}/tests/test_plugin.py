@@ -9,6 +9,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from scaffold.errors import ModuleError
+from scaffold.hosts.strategies import each, requests
 from scaffold.pytest_plugin import Proxy
 
 HEADER = {"client": {"header": "x-client"}}
@@ -101,3 +102,10 @@ def test_an_empty_configuration_means_the_defaults(proxy: Proxy):
 def test_rejects_an_invalid_configuration(proxy: Proxy):
     with pytest.raises(ModuleError, match="expected a nonzero u32"):
         proxy.configure({"requests": 0}, check=False)
+
+
+@each(requests())
+def test_any_request_counts(proxy: Proxy, sent):
+    exchange = proxy.send(sent)
+    counts = [exchange.metrics.get(f"ratelimit.{name}", 0) for name in ("allowed", "limited")]
+    assert sorted(counts) == [0, 1]

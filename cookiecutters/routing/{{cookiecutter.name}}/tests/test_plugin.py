@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from scaffold.errors import ModuleError
+from scaffold.hosts.exchange import Request
+from scaffold.hosts.strategies import each, requests
 from scaffold.pytest_plugin import Proxy
 
 
@@ -130,3 +132,9 @@ def test_an_empty_configuration_leaves_the_choice_to_the_proxy(proxy: Proxy):
 def test_rejects_an_invalid_configuration(proxy: Proxy):
     with pytest.raises(ModuleError, match="`x-cluster` can't be a condition"):
         proxy.configure({"rules": [rule(headers=[{"name": "x-cluster", "values": ["beta"]}])]}, check=False)
+
+
+@each(requests())
+def test_any_request_arrives_somewhere(proxy: Proxy, sent: Request):
+    upstream = proxy.send(sent).upstream
+    assert (upstream.method, upstream.body) == (sent.method, sent.body)

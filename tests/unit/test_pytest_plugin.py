@@ -11,6 +11,7 @@ import pytest
 
 from scaffold.core.files import digest
 from scaffold.errors import HostError, UsageError
+from scaffold.hosts.clock import RealClock
 from scaffold.hosts.envoy.log import Log
 from scaffold.hosts.exchange import Exchange, Response
 from scaffold.hosts.plugin import Plugin
@@ -38,6 +39,7 @@ class Host:
     url: str = "http://localhost:1"
     log: Log = field(default_factory=lambda: Log(Path("none")))
     fresh: list[bool] = field(default_factory=list)
+    clock = RealClock()
 
     def play(self, request, *, timeout):
         if request.target == "/lost":

@@ -10,6 +10,7 @@ from support.places import get
 
 import scaffold
 from scaffold.core import files
+from scaffold.toolchain import wasm_opt
 from scaffold.wasm.module import WasmFile
 
 HERE = scaffold.RunOptions(port=0)
@@ -107,3 +108,13 @@ def test_the_module_is_stripped_but_for_what_it_exports(broken):
     read = WasmFile.read(broken.path)
     assert [each.name for each in read.sections if each.kind == "custom"] == ["name"]
     assert b"Broken" not in broken.content
+
+
+@pytest.mark.skipif(wasm_opt.find() is None, reason="it needs binaryen")
+def test_after_wasm_opt_the_plugins_own_line_is_named(root, broken):
+    """It puts `pick` into the callback, and may do so with functions of core."""
+    project = broken.path.parents[3]
+    deployed = scaffold.deploy(root, module=scaffold.build(project).path, run=HERE)
+    get(deployed.url, "/panic")
+    lines = [line for line in said(root).splitlines() if "<hello_world::Broken as " in line]
+    assert re.search(r"\((?:after )?hello_world-0\.1\.0/src/lib\.rs:(?:12|23)[),]", lines[-1]), lines

@@ -33,26 +33,25 @@ class Terminated(BaseException):
         self.exit_code = 128 + number
 
 
-def _unwrapped(error: BaseException) -> BaseException:
-    """The interrupt inside a RuntimeError: Python wraps one that arrives while it creates a class."""
-    cause = error.__cause__
-    wrapped = isinstance(error, RuntimeError) and isinstance(cause, KeyboardInterrupt | Terminated)
-    return cause if wrapped and cause else error
+def _unwrapped(error: BaseException, raised: list[BaseException]) -> BaseException:
+    """The interrupt that was `raised`, if Python made another error of it, as in an import or a class."""
+    return raised[-1] if raised and type(error) in (RuntimeError, TypeError, SystemError) else error
 
 
 @contextmanager
-def _signals_raised() -> Iterator[None]:
+def _signals_raised(raised: list[BaseException]) -> Iterator[None]:
     """Raise SIGINT, SIGTERM and SIGHUP as exceptions in the block, so that its `finally` clauses run.
 
-    A signal that already has a handler keeps it. Once one has ended the block, more of them are ignored: the
-    process reports the first and ends with its code.
+    They are appended to `raised`. A signal that already has a handler keeps it. Once one has ended the
+    block, more of them are ignored: the process reports the first and ends with its code.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, _frame: object) -> None:
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+        raised.append(KeyboardInterrupt() if number == signal.SIGINT else Terminated(number))
+        raise raised[-1]
 
     def send_again(unraisable: sys.UnraisableHookArgs) -> None:
         """Repeat a signal whose exception Python dropped, in a finaliser or a weakref callback."""
@@ -75,7 +74,7 @@ def _signals_raised() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if isinstance(_unwrapped(error), KeyboardInterrupt | Terminated):
+        if isinstance(_unwrapped(error, raised), KeyboardInterrupt | Terminated):
             before = dict.fromkeys(before, signal.SIG_IGN)
         raise
     finally:
@@ -87,13 +86,14 @@ def _signals_raised() -> Iterator[None]:
 @contextmanager
 def reporting() -> Iterator[None]:
     """Turn any exception that ends the block into a message and an exit code; raises only `SystemExit`."""
+    raised: list[BaseException] = []
     try:
-        with _signals_raised():
+        with _signals_raised(raised):
             yield
             if sys.stdout:
                 sys.stdout.flush()  # here, where a failure can still be reported
     except (Exception, KeyboardInterrupt, Terminated) as error:
-        code = _explain(_unwrapped(error))
+        code = _explain(_unwrapped(error, raised))
         _discard_unwritable_output()
         raise SystemExit(code) from None
 

@@ -224,10 +224,17 @@ class EnvoyHost:
                     self._await(file.before, plugin, place, self.log.size())
             raise
         except BaseException:  # Ctrl-C: nobody will wait for an Envoy that is stuck in the new plugin
-            if not self.pulse.live():
+            if self._is_lost():
                 self.restart()
             raise
         self.folder.prune()
+
+    def _is_lost(self) -> bool:
+        """Whether Envoy doesn't answer any more; one that only has much to do does after a while."""
+        deadline = time.monotonic() + SUSPICIOUS_SECONDS
+        while not (lives := self.pulse.live()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return not lives
 
     def _await(self, version: str, plugin: Plugin, place: int, mark: int, rejected: float = math.inf) -> None:
         """Wait until Envoy has taken a filter's configuration of that version."""

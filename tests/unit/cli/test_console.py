@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import signal
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -315,12 +317,22 @@ def test_an_interrupt_that_comes_while_a_class_is_made_is_one(capsys):
 
     class Descriptor:
         def __set_name__(self, owner, name):
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit) as ended, console.reporting():
         type("Made", (), {"field": Descriptor()})
-    assert ended.value.code == 130
-    assert "interrupted" in capsys.readouterr().err
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert "terminated" in capsys.readouterr().err
+
+
+def test_an_interrupt_that_python_takes_for_another_error_is_one(capsys):
+    """So does an import from a module that is written in C: "expected a message argument"."""
+    with pytest.raises(SystemExit) as ended, console.reporting():
+        with contextlib.suppress(console.Terminated):
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise TypeError("expected a message argument")
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert "a bug" not in capsys.readouterr().err
 
 
 class Interrupted:

@@ -195,6 +195,15 @@ def test_a_module_with_names_stays_as_it_is(place, said):
     assert (place.module.read_bytes(), said) == (MODULE + NAMES, [])
 
 
+def test_a_linker_that_writes_no_names_makes_a_small_module_nevertheless(place, said):
+    program(place.linker, LINKER.replace('names="$MODULES/names"', "names="))
+    place.link("--strip-all")
+    assert place.finish(trim=True)
+    assert place.module.read_bytes() == symbols.marked(TRIMMED)
+    assert [type(each) for each in said] == [events.Noted], "it isn't worth a warning"
+    assert (place.folder / f"names/{symbols.id_of(TRIMMED)}.names").is_file()
+
+
 def test_a_module_that_cargo_linked_without_us_is_named_until_we_give_it_up(place, said):
     place.link("--strip-all")
     for path in (place.module, place.folder / "deps/a.wasm"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from support.places import TINY, get
 
 import scaffold
+from scaffold.commands.ci import providers
 from scaffold.errors import BudgetExceeded
 
 MOUNTED = scaffold.ClusterOptions(file="/plugin.wasm")
@@ -101,3 +104,14 @@ def test_every_plugin_of_a_workspace_that_is_over_is_named(tmp_path):
     assert "one is over its budget: `module-bytes = 10`" in caught.value.message
     assert "; three is over its budget: `module-bytes = 20`" in caught.value.message
     assert "two" not in caught.value.message
+
+
+@pytest.mark.parametrize("provider", list(providers()))
+def test_the_first_job_of_ci_holds_it(crate, run, provider):
+    """The line of the workflow that checks the crate is run as it stands there."""
+    allow(crate, "module-bytes = 10")
+    (workflow,) = scaffold.ci(provider, crate).written
+    (line,) = re.findall(r"^ +- (?:run: )?(scaffold check .*)$", workflow.read_text(), re.MULTILINE)
+    ran = run(*shlex.split(line), cwd=crate)
+    assert ran.returncode == 1, ran.stderr
+    assert "tiny is over its budget: `module-bytes = 10` is exceeded by" in ran.stderr

@@ -221,6 +221,7 @@ def check(**options: Any) -> object:
     "--rate", type=Between((1, 10_000)), metavar="NUMBER", help="Requests a second.  [default: 1000]"
 )
 @click.option("--html", metavar="FILE", type=FILE, help="Write a page with the figures drawn.")
+@click.option("--check", is_flag=True, help="Fail if the plugin is over the budget in its Cargo.toml.")
 @click.option("--soak", is_flag=True, help="See instead whether Envoy's memory grows.")
 @click.option(
     "--requests",

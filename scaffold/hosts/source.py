@@ -223,10 +223,14 @@ class Choice:
                 raise UsageError(message, hint="leave it out")
 
     def load_one(self, build: BuildOptions) -> Source:
-        """The only module, as `load_within_budget` has it. Raises `ProjectError` at a workspace's root."""
+        """The only module, as `load_within_budget` has it. Raises like `require_one`."""
+        self.require_one()
+        return self.load_within_budget(build)[0]
+
+    def require_one(self) -> None:
+        """Raise `ProjectError` at a workspace's root."""
         if self.is_built and self.projects and self.projects.workspace:
             Project.load(self.root)  # raises the error that lists the choices
-        return self.load_within_budget(build)[0]
 
 
 def choose(argument: str | Path | None, root: Path, options: RunOptions = RunOptions()) -> Choice:

@@ -93,6 +93,54 @@ def test_a_plugin_whose_calls_cannot_be_repeated_has_no_floor(root):
     assert f"\nThere is no floor: {found.no_floor}.\n" in found.summary()
 
 
+def allow(root: Path, **limits: float) -> None:
+    path = root / "Cargo.toml"
+    lines = [f"{key.replace('_', '-')} = {limit}" for key, limit in limits.items()]
+    text = path.read_text().partition("\n[package.metadata")[0]
+    path.write_text("\n".join([text, "[package.metadata.proxy-wasm.budget]", *lines, ""]))
+
+
+def test_a_plugin_over_its_budget_fails_and_says_where(tiny, run, tmp_path):
+    path = tmp_path / "burns.wasm"
+    path.write_bytes(burning(STEPS))
+    size = path.stat().st_size
+    words = ["scaffold", "bench", path, "--root", tiny, "--check", "--duration", "200ms", "--rate", "30"]
+    allow(tiny, module_bytes=size - 1, cpu_over_native_us=100, peak_memory_bytes=1_000_000)
+    ran = run(*words, "--rounds", "6")
+    assert ran.returncode == 1
+    held, over = (
+        [line for line in ran.stdout.splitlines() if line.startswith(begins)]
+        for begins in ("within the budget: ", "tiny is over its budget: ")
+    )
+    assert held == []
+    assert [re.sub(r".*`([a-z-]+) = .*", r"\1", line) for line in over] == [
+        *("module-bytes", "cpu-over-native-us", "peak-memory-bytes")
+    ]
+    assert f"`module-bytes = {size - 1}` is exceeded by 1 (" in over[0]
+    assert re.search(
+        r"`cpu-over-native-us = 100` is exceeded by [\d,.]+ \(.*, and [\d,.]+ at least$", over[1]
+    )
+
+
+def test_a_plugin_within_its_budget_passes(tiny):
+    allow(tiny, module_bytes=10**6, cpu_over_native_us=10**6, peak_memory_bytes=10**9)
+    found = scaffold.bench(tiny, check=True, rounds=2, duration="100ms", rate=20)
+    assert (found.exit_code, found.verdict.over, found.verdict.undecided) == (0, [], [])
+    assert [line.split("`")[1].split(" ")[0] for line in found.verdict.held] == [
+        *("module-bytes", "cpu-over-native-us", "peak-memory-bytes")
+    ]
+
+
+def test_a_check_needs_a_budget(tiny, root, tmp_path):
+    with pytest.raises(ProjectError, match="tiny has no budget that `bench` checks") as caught:
+        scaffold.bench(tiny, check=True)
+    assert "cpu-over-native-us" in (caught.value.hint or "")
+    path = tmp_path / "quiet.wasm"
+    path.write_bytes(burning(0))
+    with pytest.raises(UsageError, match="--check needs a crate"):
+        scaffold.bench(tmp_path, module=str(path), check=True)
+
+
 SOAK = {"soak": True, "requests": 1500, "swaps": 40}
 
 
@@ -144,6 +192,7 @@ def test_the_template_is_flat(hello, root):
         ({"soak": True, "against": "HEAD"}, "--against isn't supported with --soak"),
         ({"soak": True, "rounds": 3}, "--rounds isn't supported with --soak"),
         ({"soak": True, "html": Path("a.html")}, "--html isn't supported with --soak"),
+        ({"soak": True, "check": True}, "--check isn't supported with --soak"),
         ({"swaps": 100}, "--swaps isn't supported without --soak"),
         ({"requests": 1000}, "--requests isn't supported without --soak"),
         ({"duration": "1"}, "--duration isn't a duration"),

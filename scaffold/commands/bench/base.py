@@ -30,7 +30,7 @@ def load(against: str, plugin: Plugin, root: Path, run: RunOptions, build: Build
     if commit := _commit(against, root):
         return _built(against, commit, root, run, build)
     try:
-        return plugins.choose(against, root, run).load_one(BuildOptions(yes=build.yes)).plugin(run)
+        return plugins.choose(against, root, run).load(BuildOptions(yes=build.yes))[0].plugin(run)
     except UsageError as error:
         if ":" in against or "/" in against:
             raise
@@ -62,8 +62,7 @@ def _built(name: str, commit: str, root: Path, run: RunOptions, build: BuildOpti
         if not (folder / FILE).exists():
             raise ProjectError(f"at {name} there is no crate in this folder", hint="pass a later commit")
         try:
-            source = plugins.choose(None, folder, run).load_one(build)
-            return source.plugin(run)
+            return plugins.choose(None, folder, run).load(build)[0].plugin(run)
         except ScaffoldError as error:
             raise type(error)(f"the plugin at {name}: {error.message}", hint=error.hint) from error
 

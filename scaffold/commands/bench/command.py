@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.commands.bench import base, page, report, starts
+from scaffold.commands.bench import base, judging, page, report, starts
 from scaffold.commands.bench import soak as soaking
 from scaffold.commands.bench.floors import floors
 from scaffold.commands.bench.report import (
@@ -25,9 +25,10 @@ from scaffold.commands.bench.report import (
 from scaffold.commands.bench.rounds import Pace, Rounds, in_turn
 from scaffold.commands.bench.soak import Soaked
 from scaffold.commands.bench.starts import Load, sent
-from scaffold.core import files, times
+from scaffold.core import files
 from scaffold.core.events import Noted, emit, step
 from scaffold.core.option_fields import flag, refuse
+from scaffold.core.times import duration as seconds_of
 from scaffold.errors import UsageError
 from scaffold.hosts import source as plugins
 from scaffold.hosts.envoy import side_by_side
@@ -52,6 +53,7 @@ def bench(
     duration: str | None = None,
     rate: int | None = None,
     html: Path | None = None,
+    check: bool = False,
     soak: bool = False,
     requests: int | None = None,
     swaps: int | None = None,
@@ -62,27 +64,21 @@ def bench(
 
     `module` names a file or an image to measure instead of building; `against` a commit, a file or an image
     to compare with. There are so many `rounds`, each of a `duration` such as `1s`, at `rate` requests a
-    second. `html` is a file for a page with the figures drawn. With `soak`, so many `requests` are sent and
+    second. `html` is a file for a page with the figures drawn. With `check`, the result's exit code is 1 if
+    the plugin is over the budget in its Cargo.toml. With `soak`, so many `requests` are sent and
     so many `swaps` of the plugin made instead, to see whether Envoy's memory grows. Raises `HostError` if
     Envoy ends meanwhile, and like `deploy` for a plugin that can't be built or loaded.
     """
-    _check_mode(
-        soak,
-        {"rounds": rounds, "duration": duration, "against": against, "html": html},
-        {"requests": requests, "swaps": swaps},
-    )
+    of_rounds = {"rounds": rounds, "duration": duration, "against": against, "html": html}
+    _check_mode(soak, of_rounds | {"check": check or None}, {"requests": requests, "swaps": swaps})
     pace = _pace(rounds, duration, rate)
     if html:
         _check_page(html)
-    refuse(run, "bench", supported=OF_BENCH)
-    run.check_for("envoy")
-    choice = plugins.choose(module, root, run)
+    choice, settings = _chosen(module, root, run)
+    budget = judging.budget_of(choice.project) if check else None
     project = choice.project
     asked = traffic(choice.root if project else None, project.settings.probe if project else None)
-    settings = _settings(run)
-    if project:
-        _require_http(project.name, project.settings.type)
-    plugin = choice.load_one(build).plugin(run)
+    plugin = choice.load(build)[0].plugin(run)
     _require_http(plugin.name, plugin.type)
     other = base.load(against, plugin, choice.root, run, build) if against else None
     if other:
@@ -90,15 +86,26 @@ def bench(
     with files.scratch() as folder, client() as sender:
         load = Load(asked, sender, pace.rate)
         if soak:
-            return soaking.soak(
-                plugin, settings, folder, load, (requests or soaking.REQUESTS, swaps or soaking.SWAPS)
-            )
-        made = _Bench(plugin, other, base.called(against or ""), settings, folder, load)
-        found = made.run(pace)
+            times = requests or soaking.REQUESTS, swaps or soaking.SWAPS
+            return soaking.soak(plugin, settings, folder, load, times)
+        found = _Bench(plugin, other, base.called(against or ""), settings, folder, load).run(pace)
+    if budget:
+        found = dataclasses.replace(found, verdict=judging.judge(budget, found, plugin.module.file))
     if html:
         files.write_out(page.page(found), html)
         emit(Noted(f"{html} has the figures drawn"))
     return found
+
+
+def _chosen(module: str | None, root: Path, run: RunOptions) -> tuple[plugins.Choice, HostSettings]:
+    """What to measure, and Envoy's settings. Raises for what can't be measured, before anything is built."""
+    refuse(run, "bench", supported=OF_BENCH)
+    run.check_for("envoy")
+    choice = plugins.choose(module, root, run)
+    choice.require_one()
+    if choice.project:
+        _require_http(choice.project.name, choice.project.settings.type)
+    return choice, dataclasses.replace(run, port=0, log_level=run.log_level or _LEVEL).settings
 
 
 @dataclass(frozen=True)
@@ -202,7 +209,7 @@ def _check_page(path: Path) -> None:
 
 def _pace(rounds: int | None, duration: str | None, rate: int | None) -> Pace:
     standard = Pace()
-    seconds = standard.seconds if duration is None else times.duration(duration, "--duration")
+    seconds = standard.seconds if duration is None else seconds_of(duration, "--duration")
     pace = Pace(rounds or standard.rounds, seconds, rate or standard.rate)
     if not _SECONDS[0] <= seconds <= _SECONDS[1]:
         raise UsageError(
@@ -211,10 +218,6 @@ def _pace(rounds: int | None, duration: str | None, rate: int | None) -> Pace:
     if pace.rate * seconds < 1:
         raise UsageError("in such a round there is no request", hint="raise --rate, or --duration")
     return pace
-
-
-def _settings(run: RunOptions) -> HostSettings:
-    return dataclasses.replace(run, port=0, log_level=run.log_level or _LEVEL).settings
 
 
 def _require_http(name: str, kind: str) -> None:

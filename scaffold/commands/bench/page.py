@@ -62,6 +62,7 @@ def page(found: Benchmark) -> str:
         f"<p>There is no floor: {escape(found.no_floor)}.</p>" if found.no_floor else "",
         "<h2>How far to trust this</h2>",
         f"<p>{escape(found.machine.summary())}</p>",
+        *_budget(found),
     ]
     title = escape(f"What {found.plugin} costs")
     return (
@@ -168,6 +169,13 @@ def _said(difference: str) -> str:
 
 def _medians(before: Estimate | None, after: Estimate | None) -> tuple[float, float]:
     return before.median if before else 0.0, after.median if after else 0.0
+
+
+def _budget(found: Benchmark) -> Iterable[str]:
+    """What holds of the budget, if it was checked."""
+    if found.verdict:
+        yield "<h2>Budget</h2>"
+        yield from (f"<p>{escape(line)}</p>" for line in found.verdict.summary(found.plugin).splitlines())
 
 
 def _table(found: Benchmark) -> str:

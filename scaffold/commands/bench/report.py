@@ -105,6 +105,25 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """The lines of a budget: those that hold, that don't, and that the noise leaves open."""
+
+    held: Sequence[str]
+    over: Sequence[str]
+    undecided: Sequence[str]
+
+    def summary(self, plugin: str) -> str:
+        """A line for each."""
+        return "\n".join(
+            [
+                *(f"within the budget: {each}" for each in self.held),
+                *(f"left open by the noise: {each}" for each in self.undecided),
+                *(f"{plugin} is over its budget: {each}" for each in self.over),
+            ]
+        )
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """What a plugin costs, side by side with others. `no_floor` says why there is no floor."""
 
@@ -116,6 +135,12 @@ class Benchmark:
     comparison: Comparison | None
     no_floor: str
     machine: Machine
+    verdict: Verdict | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """1 if it is over the budget against which it was checked, 0 otherwise."""
+        return int(bool(self.verdict and self.verdict.over))
 
     def side(self, name: str) -> Cost | None:
         """The figures of a side; None if there is none of that name."""
@@ -136,10 +161,11 @@ class Benchmark:
         pace = f"{self.pace.rounds} rounds of {self.pace.seconds:g} s at {self.pace.rate:,} requests/s"
         head = f"{self.plugin} in Envoy {self.envoy}: {pace}, with {self.requests}"
         notes = [f"There is no floor: {self.no_floor}."] if self.no_floor else []
+        judged = ["", self.verdict.summary(self.plugin)] if self.verdict else []
         odd = [(each.title, answered(each.statuses, each.failures)) for each in self.sides]
         notes += [f"{title} answered {said} requests." for title, said in odd if said]
         compared = [self.comparison.summary(), ""] if self.comparison else []
-        return "\n".join([head, "", *table, "", *compared, *notes, self.machine.summary()])
+        return "\n".join([head, "", *table, "", *compared, *notes, self.machine.summary(), *judged])
 
 
 _HEADINGS = ("", "CPU/request", "added", "p50", "p99", "memory added", "load", "module")

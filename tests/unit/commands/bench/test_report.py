@@ -5,10 +5,13 @@ import itertools
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from support import wasm_asm as asm
 
 from scaffold.commands.bench.figures import Estimate
+from scaffold.commands.bench.judging import judge
 from scaffold.commands.bench.page import page
 from scaffold.commands.bench.report import (
     Benchmark,
@@ -22,6 +25,8 @@ from scaffold.commands.bench.report import (
 )
 from scaffold.commands.bench.rounds import Pace, Rounds
 from scaffold.commands.bench.starts import Starts
+from scaffold.project.budget import Budget
+from scaffold.wasm.module import WasmFile
 
 NAMES = ("none", "native", "lua", "floor", "plugin", "base")
 HOSTILE = '<script>alert("&")</script>'
@@ -141,3 +146,35 @@ def test_the_page_of_a_plugin_without_an_answer_or_a_base(found):
     text = page(dataclasses.replace(found, sides=silent, comparison=None))
     assert "No request was answered." in text
     assert text.count("<svg") == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "held", "over", "undecided"),
+    [(29.0, 0, 1, 0), (30.0, 1, 0, 0), (31.0, 1, 0, 0), (None, 0, 0, 0)],
+)
+def test_a_budget_is_judged_by_what_the_plugin_adds_to_the_native_filter(found, limit, held, over, undecided):
+    module = WasmFile.parse(asm.plugin(), Path("a.wasm"))
+    verdict = judge(Budget(cpu_over_native_us=limit), found, module)
+    assert (len(verdict.held), len(verdict.over), len(verdict.undecided)) == (held, over, undecided)
+    judged = dataclasses.replace(found, verdict=verdict)
+    assert judged.exit_code == over
+    assert ("<h2>Budget</h2>" in page(judged)) is True
+    if over:
+        said = "`cpu-over-native-us = 29.0` is exceeded by 1 (3.4 %): it is 30, and 30.0 at least"
+        assert judged.summary().endswith(f" is over its budget: {said}")
+
+
+def test_what_the_noise_leaves_open_is_no_failure(found):
+    noisy = [
+        dataclasses.replace(each, cpu_of_rounds=[60 + 20 * number for number in range(8)])
+        if each.name == "plugin"
+        else each
+        for each in found.sides
+    ]
+    module = WasmFile.parse(asm.plugin(), Path("a.wasm"))
+    budget = Budget(module_bytes=10, initial_memory_bytes=131_072, cpu_over_native_us=60)
+    verdict = judge(budget, dataclasses.replace(found, sides=noisy), module)
+    assert [len(each) for each in (verdict.held, verdict.over, verdict.undecided)] == [1, 1, 1]
+    assert verdict.undecided[0].startswith("`cpu-over-native-us = 60`, measured ")
+    assert verdict.over[0].startswith("`module-bytes = 10` is exceeded by ")
+    assert verdict.held == ["`initial-memory-bytes = 131_072`"]

@@ -101,8 +101,9 @@ def _play(host: Any, case: Case, result: Played, *, is_real: bool) -> None:
     wait(0.3)
     mark = host.log.size()
     started = _transcript(host, 0)
-    # several plugins start at the same time on the main thread and the worker
-    result.transcripts.append(sorted(started) if len(case.plugins) > 1 else started)
+    # several plugins, and what starts of itself, are told at the same time on the main thread and the worker
+    mixed = len(case.plugins) > 1 or any("queue_ready" in each for each in started)
+    result.transcripts.append(sorted(started) if mixed else started)
     for arguments, keywords in case.answers:
         host.origin.answer(arguments, **keywords)
     for number, request in enumerate(case.requests):

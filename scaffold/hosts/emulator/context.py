@@ -126,6 +126,7 @@ class HttpContext(Context):
     def __init__(self, of: PluginVm, number: int) -> None:
         super().__init__(of, number)
         self.created = False
+        self.began = False  # the request has reached it; else what comes back passes it by
         self.deleted = False
         self.waits = False
         self.replied = False  # it has sent a local reply
@@ -146,11 +147,13 @@ class HttpContext(Context):
     def decode_headers(self, headers: HeaderMap, end: bool) -> Status:
         """Headers of the request."""
         self._guarded(self.create)
+        self.began = True
         return self._headers(s.REQUEST_HEADERS, "proxy_on_request_headers", headers, end)
 
     def encode_headers(self, headers: HeaderMap, end: bool) -> Status:
         """Headers of the answer."""
-        self._guarded(self.create)
+        if not self.began:
+            return Status.CONTINUE
         return self._headers(s.RESPONSE_HEADERS, "proxy_on_response_headers", headers, end)
 
     def decode_data(self, data: Body, end: bool) -> Status:
@@ -159,6 +162,8 @@ class HttpContext(Context):
 
     def encode_data(self, data: Body, end: bool) -> Status:
         """Data of the answer."""
+        if not self.began:
+            return Status.CONTINUE
         return self._data(s.RESPONSE_BODY, "proxy_on_response_body", data, end)
 
     def decode_trailers(self, trailers: HeaderMap) -> Status:
@@ -167,12 +172,13 @@ class HttpContext(Context):
 
     def encode_trailers(self, trailers: HeaderMap) -> Status:
         """Trailers of the answer."""
+        if not self.began:
+            return Status.CONTINUE
         return self._trailers(s.RESPONSE_TRAILERS, "proxy_on_response_trailers", trailers)
 
     def log(self, stream: Stream) -> None:
         """The stream is over: the module may log it."""
-        if not self.created:
-            return
+        self._guarded(self.create)
         found = {
             s.REQUEST_HEADERS: stream.decode.headers,
             s.RESPONSE_HEADERS: stream.encode.headers,

@@ -64,7 +64,6 @@ class Exchange:
         self.state: dict[bytes, bytes] = {}  # what plugins have set
         self.began = world.clock.nanoseconds()
         self.cluster = ""  # that the request goes to
-        self.answered_by: str | None = None  # the same, once that has answered
         self.received = 0  # bytes of the request's body
         self.sent = 0
         self.received_in_all = self.sent_in_all = 0
@@ -316,7 +315,6 @@ class Upstream:
             stream.local_reply(502, PROTOCOL_ERROR, details=details)
             return
         stream.details = "via_upstream"
-        self.exchange.answered_by = self.exchange.cluster
         headers, parts, trailers = answer_of(reply, method)
         headers.add(b"x-envoy-upstream-service-time", b"0")
         stream.encode.begin(

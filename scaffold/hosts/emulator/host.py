@@ -206,15 +206,17 @@ class EmulatorHost:
         if not done:
             why, hint = passing.waits_for()
             passing.stream.reset()
-            what = f"{request.method} {request.target}"
-            raise HostError(f"{why}: {what} got no whole answer within {timeout:g} s", hint=hint)
+            if passing.client.head is None:
+                what = f"{request.method} {request.target}"
+                raise HostError(f"{why}: {what} got no whole answer within {timeout:g} s", hint=hint)
         response = passing.client.response(request.method)
         if response is None:
-            raise HostError(f"{request.method} {request.target} got no whole answer: the connection ended")
+            what = f"{request.method} {request.target} got no whole answer within {timeout:g} s"
+            raise HostError(f"the stream was closed, of which Envoy doesn't tell the client: {what}")
         costs = tuple(each.vm.use.since(before) for each, before in zip(plugins, used, strict=True))
         exchange = Exchange(sent, response, logs, passing.stream.details, logs.trapped, sides, costs)
         if not response.complete:
-            raise Incomplete(HostError(_cut(request, response, timeout, passing)), exchange)
+            raise Incomplete(HostError(_cut(request, response, in_time=done)), exchange)
         return exchange
 
     def connect(self, *, timeout: float = 10) -> AbstractContextManager[Connection]:
@@ -268,6 +270,7 @@ class EmulatorHost:
                     made = PluginVm(plugin, self.world)
                     made.start()
                     each.append(made)
+                trial.successor = main[-1]
             except Refused as refused:
                 for begun in (*main, *worker):
                     begun.stop()
@@ -290,6 +293,7 @@ class EmulatorHost:
             except Refused:
                 return found
             found.stop()
+            found.successor = made
             self._worker[place] = found = made
         return found
 
@@ -350,8 +354,8 @@ def emulated(settings: HostSettings) -> Version:
     return version
 
 
-def _cut(request: Request, response: Response, timeout: float, passing: Passing) -> str:
+def _cut(request: Request, response: Response, *, in_time: bool) -> str:
     announced = response.headers.get("content-length")
     of = f"of the {announced} bytes that its content-length announces" if announced else "bytes of its body"
-    why = "the connection ended" if passing.stream.was_reset else "no more came in time"
+    why = "the connection ended" if in_time else "no more came in time"
     return f"{request.method} {request.target} got no whole answer: {len(response.body)} {of} came, and {why}"

@@ -427,7 +427,7 @@ def proxy_resolve_shared_queue(vm: Vm, vm_id: int, vm_id_size: int, name: int, s
     owner, text = vm.read(vm_id, vm_id_size), vm.read(name, size)
     if owner is None or text is None:
         return s.INVALID_MEMORY_ACCESS
-    token = vm.world.queues.resolve(owner, text)
+    token = vm.world.queues.resolve(owner or vm.id, text)
     if token is None:
         return s.NOT_FOUND
     return s.OK if vm.word(result, token) else s.INVALID_MEMORY_ACCESS

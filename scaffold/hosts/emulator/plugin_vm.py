@@ -31,6 +31,7 @@ class PluginVm:
         self._period = 0
         self._timer: Timer | None = None
         self._calls = 0
+        self.successor: PluginVm | None = None  # that has taken its place on its thread
         self.pending: dict[int, Callable[[], None]] = {}  # calls to other services -> how to cancel each
         self.begun = world.clock.now()
         self._initialize()
@@ -105,8 +106,15 @@ class PluginVm:
             self._timer = self.world.clock.after(self._period / 1000, self._on_tick)
 
     def queue_ready(self, token: int) -> None:
-        """Tell the module of a message, later."""
-        self.world.clock.after(0, lambda: self.tell("proxy_on_queue_ready", token))
+        """Tell the module of a message, later: then in the VM that this thread has for the plugin."""
+
+        def tell() -> None:
+            told = self
+            while told.successor:
+                told = told.successor
+            told.tell("proxy_on_queue_ready", token)
+
+        self.world.clock.after(0, tell)
 
     def next_call(self) -> int:
         """The token of a new call to another service."""

@@ -60,19 +60,15 @@ def _bytes(value: Value) -> bytes | None:
 
 def _value(context: Context, parts: list[str]) -> Value:
     plugin = context.of.plugin
-    of_plugin = {"plugin_name": plugin.name, "plugin_root_id": plugin.root_id, "plugin_vm_id": plugin.vm_id}
+    of_plugin = {"plugin_name": plugin.name, "plugin_root_id": plugin.root_id, "plugin_vm_id": context.vm.id}
     if len(parts) == 1 and parts[0] in of_plugin:
         return of_plugin[parts[0]]
-    if parts[0] == "node":
-        return {"id": "scaffold", "cluster": "scaffold"}[parts[1]]
     if context.exchange is None:
         return None
     if parts[0] == "xds":
         return _XDS[parts[1]](context)
     if len(parts) == 1:
-        return {"cluster_name": context.exchange.answered_by, "connection_id": context.exchange.number}[
-            parts[0]
-        ]
+        return {"connection_id": context.exchange.number}[parts[0]]
     if parts[1] in ("headers", "trailers") and parts[0] in ("request", "response"):
         return _map(context, parts)
     found: Value = _TABLE[parts[0]][parts[1]](context)

@@ -184,7 +184,7 @@ class Direction:
     # through the filters
 
     def _ask(self, question: Callable[[], Status]) -> Status | None:
-        """What a filter says; None if a local reply has ended this direction meanwhile."""
+        """What a filter says; None if this direction has ended meanwhile, with a local reply or a reset."""
         before, self.in_call = self.in_call, True
         try:
             status = question()
@@ -193,7 +193,7 @@ class Direction:
         if self.aborted:
             self.stream.reply_as_prepared()
             return None
-        return status
+        return None if self.stream.is_over else status
 
     def _lead_headers(self, start: int, end: bool) -> None:
         headers = self.headers
@@ -383,7 +383,7 @@ class Stream:
             self.reset()
 
     def reset(self) -> None:
-        """Cut the client off."""
+        """End the stream; the client, whose connection Envoy keeps, waits for the rest of its answer."""
         self.was_reset = True
         self.end()
 

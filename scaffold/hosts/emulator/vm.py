@@ -102,7 +102,7 @@ class Vm:
         self.transcript = world.transcript
         self.limits = world.limits
         self.log_level = world.log_level
-        self.id = plugin.vm_id.encode()
+        self.id = world.vm_id(plugin)
         self.environment = world.environment(plugin)
         self.metrics: dict[int, Metric] = {}
         self.use = Use()

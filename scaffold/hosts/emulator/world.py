@@ -18,6 +18,7 @@ from scaffold.hosts.emulator.shared import Data, Metrics, Queues
 from scaffold.hosts.emulator.transcript import Transcript
 from scaffold.hosts.emulator.vm import Limits
 from scaffold.hosts.emulator.wire import Pair
+from scaffold.hosts.envoy import resources
 from scaffold.hosts.unsupported import Unsupported
 from scaffold.hosts.upstream.handler import Recorder
 from scaffold.hosts.upstream.http1 import Received, Reply
@@ -64,6 +65,12 @@ class World:
             if value is not None:
                 found[each.name] = value
         return found
+
+    def vm_id(self, plugin: Plugin) -> bytes:
+        """The id of a plugin's VM; one with an environment has another than without."""
+        variables = resources.environment(parse_variables(plugin.env), self.version)
+        made: str = resources.wasm_vm({}, vm_id=plugin.vm_id, environment=variables)["vm_id"]
+        return made.encode()
 
     def origin_of(self, cluster: str) -> Callable[[Received, str], Reply]:
         """What answers in a cluster. Raises `Unsupported` for another program."""

@@ -15,7 +15,7 @@ from bench.measure import BIN, Row, table
 BENCHES = {
     bench.__name__: bench
     for bench in (
-        *(commands.version, commands.new, commands.build, commands.job, commands.test),
+        *(commands.version, commands.new, commands.build, commands.job, commands.test, commands.emulator),
         workspace.workspace,
         requests.requests,
         *(trim.size, trim.trim),

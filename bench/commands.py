@@ -10,6 +10,11 @@ from pathlib import Path
 
 from bench.by_hand import Envoy, await_answer
 from bench.measure import BIN, TEMPLATE, TEMPLATES, Row, interleaved, run, timed
+from scaffold.hosts.exchange import Headers, Request
+from scaffold.hosts.host import player
+from scaffold.hosts.options import RunOptions
+from scaffold.hosts.plugin import Plugin
+from scaffold.wasm.module import WasmModule
 
 RELEASE = ("--release", "--target", "wasm32-wasip1")
 
@@ -143,6 +148,12 @@ def test() -> list[Row]:
                 "ours": lambda _: timed(
                     lambda: run(BIN / "pytest", "-q", f"--proxy-module={module}", cwd=crate)
                 ),
+                "emulated": lambda _: timed(
+                    lambda: run(
+                        *(BIN / "pytest", "-q", "--proxy-host=emulator", f"--proxy-module={module}"),
+                        cwd=crate,
+                    )
+                ),
                 "whole": lambda _: timed(lambda: run(BIN / "scaffold", "test", cwd=crate)),
                 "empty": lambda _: timed(lambda: run(BIN / "pytest", "-q", empty, cwd=name)),
             },
@@ -156,8 +167,34 @@ def test() -> list[Row]:
             2.0,
             goal_of="ours",
         ),
+        Row(
+            "the same cases on the emulator, beside 50 that do nothing",
+            medians["emulated"],
+            medians["empty"],
+            0.4,
+            goal_of="difference",
+        ),
         Row("the same by `scaffold test`, with `cargo test` and a build", medians["whole"], None, None),
     ]
+
+
+def emulator() -> list[Row]:
+    """Requests one after the other through the template's module on the emulator, in this process."""
+    with tempfile.TemporaryDirectory() as name:
+        crate = _crate(Path(name))
+        run(BIN / "scaffold", "build", cwd=crate)
+        module = WasmModule.read(crate / "target/wasm32-wasip1/release/bench.wasm")
+        settings = RunOptions(port=0).settings
+        request = Request("GET", "/status/200", Headers({"host": "bench", "x-request-id": "1"}))
+        with player("emulator")(Plugin("bench", "", module), folder=Path(name), settings=settings) as host:
+
+            def thousand(_: int) -> float:
+                return timed(lambda: [host.play(request) for _ in range(1000)])
+
+            medians = interleaved({"ours": thousand}, 7)
+            cost = host.play(request).cost
+    note = f"{cost.crossings} crossings each; {1000 / medians['ours']:,.0f} requests a second"
+    return [Row("1,000 requests on the emulator", medians["ours"], None, 0.4, goal_of="ours", note=note)]
 
 
 def _crate(place: Path, template: str = "http") -> Path:

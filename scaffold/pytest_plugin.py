@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import Field, fields, replace
@@ -371,6 +372,14 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     finally:
         if Unsupported.raised:
             pytest.skip(Unsupported.raised[0])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Keep Hypothesis's plugin from importing all of it, for its summary, where no test has used it."""
+    manager = session.config.pluginmanager
+    if "hypothesis" not in sys.modules and manager.hasplugin("hypothesispytest"):
+        manager.unregister(name="hypothesispytest")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import socket
 import threading
@@ -20,6 +21,7 @@ from scaffold.errors import ModuleError
 from scaffold.hosts.background import deployments
 from scaffold.project.crate import TRIPLES, Project
 from scaffold.project.templates import render as rendering
+from scaffold.toolchain import relink
 
 TEMPLATES = list(rendering.bundled("cookiecutters"))
 PEDANTIC = ("--all-targets", "--", "-W", "clippy::pedantic", "-D", "warnings")
@@ -78,11 +80,22 @@ def test_it_holds_its_budget_and_has_one_that_says_something(template, rendered)
 
 
 @pytest.mark.parametrize("template", TEMPLATES if EVERYTHING else ["http", "body"])
-def test_it_holds_its_budget_for_the_other_triple(template, rendered, tmp_path):
+def test_it_holds_its_budget_for_both_triples_with_and_without_wasm_opt(
+    template, rendered, tmp_path, monkeypatch, no_optimiser, optimiser
+):
     root = shutil.copytree(rendered(template), tmp_path / template)
     manifest = root / "Cargo.toml"
-    manifest.write_text(manifest.read_text().replace(*TRIPLES))
-    assert scaffold.build(root).path.parts[-3] == TRIPLES[1]
+    for triple in TRIPLES:
+        manifest.write_text(manifest.read_text().replace(TRIPLES[0], triple))
+        sizes = []
+        for path in (str(no_optimiser), f"{optimiser.parent}{os.pathsep}{no_optimiser}"):
+            monkeypatch.setenv("PATH", path)
+            module = scaffold.build(root)  # raises an error if it is over its budget
+            made = relink.made(module.path)
+            assert made
+            assert (module.path.parts[-3], made.optimised) == (triple, path != str(no_optimiser))
+            sizes.append(module.size)
+        assert sizes[1] < sizes[0]
 
 
 class Client:

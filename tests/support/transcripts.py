@@ -107,8 +107,12 @@ _CALLBACKS = {
     "proxy_on_grpc_receive_trailing_metadata": "cn.",
     "proxy_on_grpc_close": "cn.",
 }
+_ALL_HEADERS = "env.proxy_get_header_map_pairs"
 _OF_THE_VM = ("_initialize", "_start")
 _ALLOCATORS = ("malloc", "proxy_on_memory_allocate")
+_NO_CONTEXT = "0"  # the parent of a root context
+# what a root context is called for when it starts; its end comes before or after the next one's start
+_OF_A_START = ("proxy_on_context_create", "proxy_on_vm_start", "proxy_on_configure")
 # what comes when it comes, so that two runs have it in another order, or not equally often
 _IN_ITS_OWN_TIME = (
     "proxy_on_tick",
@@ -209,8 +213,9 @@ def parse(messages: Iterable[str]) -> list[Call]:
 class Transcript:
     """What two runs of the same tests have in common, however their threads and connections were timed.
 
-    `lives` has the calls of each context from its creation on; `others` what comes in its own time, a timer
-    or an answer. Each is there once: a test that waits asks again, until it is as it should be.
+    `lives` has the calls of each context from its creation on; `others` what comes in its own time, a timer,
+    an answer, or the end of a root context. Each is there once: a test that waits asks again, until it is as
+    it should be.
     """
 
     lives: frozenset[str]
@@ -223,17 +228,22 @@ class Transcript:
         others: set[str] = set()
         for calls in threads:
             current: dict[str, list[str]] = {}
+            roots: set[str] = set()
             for call in calls:
                 if (call.name in dropped and call.is_empty) or _is_part(call):
                     continue
                 text = "\n".join(masked(call).lines())
                 if call.name in _OF_THE_VM:
                     lives.append([text])
-                elif call.name in _IN_ITS_OWN_TIME:
+                elif call.name in _IN_ITS_OWN_TIME or (
+                    call.arguments[0] in roots and call.name not in _OF_A_START
+                ):
                     others.add(text)
                 elif call.name == "proxy_on_context_create" or call.arguments[0] not in current:
                     lives.append([text])
                     current[call.arguments[0]] = lives[-1]
+                    if call.arguments[1:] == (_NO_CONTEXT,):
+                        roots.add(call.arguments[0])
                 else:
                     current[call.arguments[0]].append(text)
         return cls(frozenset(map("\n".join, lives)), frozenset(others))
@@ -267,9 +277,11 @@ def masked(call: Call) -> Call:
         value if kind == "." else f"<{_KINDS[kind]}>"
         for kind, value in zip(kinds, call.arguments, strict=True)
     )
+    parts = [masked(each) if isinstance(each, Call) else each for each in call.inside]
+    if call.name == _ALL_HEADERS:  # among them is the request's id
+        parts = [replace(each, arguments=("<number>",)) for each in parts if isinstance(each, Call)]
     inside = tuple(
-        masked(each) if isinstance(each, Call) else Log(_NUMBER.sub("<number>", each.text))
-        for each in call.inside
+        Log(_NUMBER.sub("<number>", each.text)) if isinstance(each, Log) else each for each in parts
     )
     result = "<pointer>" if call.name in _ALLOCATORS and call.result != FAILED else call.result
     return Call(call.name, arguments, result, inside)

@@ -69,10 +69,17 @@ def compared(case: Case, first: Played, second: Played) -> list[str]:
             found.append("\n".join([name, *lines]))
     for name, one, other in zip(names[1:], first.answers, second.answers, strict=True):
         if one != other:
-            found.append(f"{name}:\n  envoy    {one}\n  emulator {other}")
+            found.append(f"{name}: {_apart(repr(one), repr(other))}")
     if first.metrics != second.metrics:
         found.append(f"metrics:\n  envoy    {first.metrics}\n  emulator {second.metrics}")
     return found
+
+
+def _apart(one: str, other: str) -> str:
+    """Where two texts begin to differ."""
+    at = next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), 0)
+    begin = max(0, at - 80)
+    return f"\n  envoy    …{one[begin : at + 120]}\n  emulator …{other[begin : at + 120]}"
 
 
 def played(name: str, case: Case, envoy: str | None = None) -> Played:

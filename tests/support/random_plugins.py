@@ -111,7 +111,7 @@ class Plugin:
 
     def __init__(self, seed: int, *, calls: bool = True) -> None:
         self.chance = random.Random(seed)
-        self.traits = Traits.of(seed)
+        self.seed, self.traits = seed, Traits.of(seed)
         self.abi = "0.2.1" if seed % 2 == 0 else self.chance.choice(("0.2.1",) * 4 + ("0.2.0", "0.1.0"))
         self.data = Data()
         self.calls = calls
@@ -352,7 +352,7 @@ class Plugin:
             ("proxy_on_context_create", "ii>", self._some(1, stream=False)),
             ("proxy_on_vm_start", "ii>i", self._some(3, stream=False) + " (i32.const 1)"),
             ("proxy_on_configure", "ii>i", self._some(3, stream=False) + f" (i32.const {started})"),
-            ("proxy_on_done", "i>i", self._some(2, stream=True) + " (i32.const 1)"),
+            ("proxy_on_done", "i>i", self._some(2, stream=True) + f" (i32.const {self.seed // 2 % 2})"),
             ("proxy_on_log", "i>", self._some(3, stream=True)),
             ("proxy_on_delete", "i>", self._some(1, stream=True)),
             *self._stream_callbacks(),

@@ -67,7 +67,7 @@ class Wat:
         for name, text in callbacks.items():
             signature = (dict(has.setup) | dict(has.callbacks))[name]
             default = "(i32.const 0)" if not text.rstrip().endswith("$result") else ""
-            default = default if signature.partition(">")[2] else ""
+            default = default if signature[-1] in _TYPES else ""
             text = text.replace("$result", "")
             lines.append(f'  (func (export "{name}"){_type(signature)} {text} {default})')
         escaped = "".join(f"\\{byte:02x}" for byte in self._data)
@@ -84,7 +84,9 @@ class Wat:
 
 def _type(signature: str) -> str:
     given, _, result = signature.partition(">")
-    return "".join(f" (param {_TYPES[each]})" for each in given) + (" (result i32)" if result else "")
+    return "".join(f" (param {_TYPES[each]})" for each in given) + (
+        " (result i32)" if result in _TYPES else ""
+    )
 
 
 def pairs(*each: tuple[bytes, bytes]) -> bytes:

@@ -128,7 +128,6 @@ class HttpContext(Context):
         self.created = False
         self.began = False  # the request has reached it; else what comes back passes it by
         self.deleted = False
-        self.waits = False
         self.replied = False  # it has sent a local reply
         self.maps: dict[int, HeaderMap] = {}
         self.bodies: dict[int, Body] = {}
@@ -189,15 +188,14 @@ class HttpContext(Context):
         self._logged = None
 
     def destroy(self) -> None:
-        """The stream is gone: the module forgets it, unless it asks for more time."""
+        """The stream is gone, whatever the module answers."""
         if not self.created:
             return
         self._guarded(self._done)
 
     def _done(self) -> None:
-        if self.of.calls("proxy_on_done") and not self.vm.failed and not self.call("proxy_on_done", self.id):
-            self.waits = True  # for proxy_done
-            return
+        if not self.vm.failed:
+            self.call("proxy_on_done", self.id)
         self.delete()
 
     def delete(self) -> None:
@@ -314,7 +312,7 @@ class HttpContext(Context):
 
     def body(self, kind: int) -> Body | None:
         """A body that the module may change, while there is one."""
-        return self.bodies.get(kind)
+        return self._direction(kind).buffered if self.holds.get(kind) else self.bodies.get(kind)
 
     def known(self, side: str, what: str) -> HeaderMap | None:
         """The headers or trailers of the request or the response, as properties have them."""
@@ -322,14 +320,6 @@ class HttpContext(Context):
         return self._logged.get(kind) if self._logged is not None else self.maps.get(kind)
 
     # what it may do
-
-    def done(self) -> int:
-        """The module has finished with a context that it wanted to keep."""
-        if not self.waits:
-            return s.NOT_FOUND
-        self.waits = False
-        self.vm.after.append(self.delete)
-        return s.OK
 
     def resume(self, kind: int) -> int:
         """Let the request or the answer go on, once the callback has returned."""

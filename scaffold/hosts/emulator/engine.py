@@ -63,7 +63,7 @@ def _compiled(module: WasmModule) -> wasmtime.Module:
 
     target = engine()
     version = importlib.metadata.version("wasmtime")
-    key = f"{module.digest} {version} {_SETTINGS} {platform.machine()} {platform.processor()}"
+    key = f"{module.digest} {version} {_SETTINGS} {platform.machine()}"
     path = files.cache_dir() / "emulator" / f"{hashlib.sha256(key.encode()).hexdigest()}.compiled"
     with suppress(OSError, wasmtime.WasmtimeError):
         content = read_bytes(path, _LARGEST)

@@ -194,7 +194,8 @@ class Client:
         headers.remove(b"transfer-encoding")
         if not self.stream.decode.complete:  # it doesn't wait for the rest of the request
             headers.replace(b"connection", b"close")
-        self.head, self.ended_by_headers = headers, end
+        self.head = HeaderMap(headers.single, headers)  # a plugin may change them when they have been sent
+        self.ended_by_headers = end
         self._end(end)
 
     def data(self, data: bytes, end: bool) -> None:

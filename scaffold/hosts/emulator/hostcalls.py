@@ -76,7 +76,7 @@ def proxy_set_effective_context(vm: Vm, number: int) -> int:
     context = vm.contexts.get(number)
     if context is None:
         return s.BAD_ARGUMENT
-    vm.effective = context
+    vm.effective = context if number else None  # 0 is the callback's own again
     return s.OK
 
 

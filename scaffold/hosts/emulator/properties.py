@@ -23,14 +23,20 @@ _WHOLE = [  # what has no bytes as a whole
     [each] for each in "request response connection upstream source destination filter_state".split()
 ]
 
+_OWN = {  # Envoy's own names, which hide those that plugins set
+    "metadata", "upstream_filter_state", "xds", "plugin_name", "plugin_root_id", "plugin_vm_id",
+    "connection_id", "", *(each for (each,) in _WHOLE),
+}  # fmt: skip
+
 
 def get(context: Context, path: bytes) -> tuple[int, bytes]:
     """Whether there is a property, as a status, and its bytes. Parts of `path` end with a zero byte."""
     parts = [part.decode(errors="replace") for part in path.split(b"\0")]
     if len(parts) > 1 and not parts[-1]:
         parts.pop()
-    if context.exchange and (kept := context.exchange.state.get(path.rstrip(b"\0"))) is not None:
-        return s.OK, kept
+    if context.exchange and len(parts) == 1 and parts[0] not in _OWN:
+        kept = context.exchange.state.get(path.partition(b"\0")[0])
+        return (s.NOT_FOUND, b"") if kept is None else (s.OK, kept)
     if context.exchange and parts in _WHOLE:
         return s.SERIALIZATION_FAILURE, b""
     try:
@@ -55,12 +61,16 @@ def _bytes(value: Value) -> bytes | None:
         return bytes([value])
     if isinstance(value, int):
         return struct.pack("<q", value)
-    return packed(value) if isinstance(value, HeaderMap) else value.encode()
+    return packed(value) or bytes(4) if isinstance(value, HeaderMap) else value.encode()
 
 
 def _value(context: Context, parts: list[str]) -> Value:
     plugin = context.of.plugin
-    of_plugin = {"plugin_name": plugin.name, "plugin_root_id": plugin.root_id, "plugin_vm_id": context.vm.id}
+    of_plugin = {
+        "plugin_name": plugin.name,
+        "plugin_root_id": plugin.root_id,
+        "plugin_vm_id": context.vm.id.decode(),
+    }
     if len(parts) == 1 and parts[0] in of_plugin:
         return of_plugin[parts[0]]
     if context.exchange is None:

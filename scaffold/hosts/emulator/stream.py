@@ -216,6 +216,8 @@ class Direction:
         self._to_sink(lambda: self.sink.headers(headers, end))
 
     def _lead_data(self, start: int, data: Body, end: bool) -> None:
+        if self.stream.is_over:
+            return
         had_trailers, added_at = self.trailers is not None, None
         for place in range(start, len(self.steps)):
             step = self.steps[place]
@@ -272,7 +274,7 @@ class Direction:
 
     def _lead_trailers(self, start: int) -> None:
         trailers = self.trailers
-        if trailers is None:
+        if trailers is None or self.stream.is_over:
             return
         for place in range(start, len(self.steps)):
             step = self.steps[place]

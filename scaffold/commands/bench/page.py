@@ -59,7 +59,7 @@ def page(found: Benchmark) -> str:
         _latencies(found.sides),
         "<h2>All figures</h2>",
         _table(found),
-        f"<p>There is no floor: {escape(found.no_floor)}.</p>" if found.no_floor else "",
+        *(f"<p>{escape(note)}</p>" for note in found.floor_notes()),
         "<h2>How far to trust this</h2>",
         f"<p>{escape(found.machine.summary())}</p>",
         *_budget(found),

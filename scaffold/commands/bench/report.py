@@ -150,6 +150,16 @@ class Benchmark:
         """The cells of a table, its headings first."""
         return [_HEADINGS, *(_row(each) for each in self.sides)]
 
+    def floor_notes(self) -> list[str]:
+        """What the plugin costs beyond its floor, or why there is none."""
+        if self.no_floor:
+            return [f"There is no floor: {self.no_floor}."]
+        floor, mine = self.side(FLOOR), self.side(PLUGIN)
+        if floor is None or mine is None:
+            return []
+        beyond = differences(mine.cpu_of_rounds, floor.cpu_of_rounds)
+        return [f"Beyond its floor, the CPU of {self.plugin} is {signed(beyond, ' µs')} per request."]
+
     def summary(self) -> str:
         """A table, and what it is worth."""
         rows = self.rows()
@@ -160,7 +170,7 @@ class Benchmark:
         ]
         pace = f"{self.pace.rounds} rounds of {self.pace.seconds:g} s at {self.pace.rate:,} requests/s"
         head = f"{self.plugin} in Envoy {self.envoy}: {pace}, with {self.requests}"
-        notes = [f"There is no floor: {self.no_floor}."] if self.no_floor else []
+        notes = self.floor_notes()
         judged = ["", self.verdict.summary(self.plugin)] if self.verdict else []
         odd = [(each.title, answered(each.statuses, each.failures)) for each in self.sides]
         notes += [f"{title} answered {said} requests." for title, said in odd if said]
@@ -168,16 +178,19 @@ class Benchmark:
         return "\n".join([head, "", *table, "", *compared, *notes, self.machine.summary(), *judged])
 
 
-_HEADINGS = ("", "CPU/request", "added", "p50", "p99", "memory added", "load", "module")
+_HEADINGS = ("", "CPU/request", "added", "p50", "p99", "memory", "per worker", "load", "module")
 
 
 def _row(cost: Cost) -> tuple[str, ...]:
     added = "" if cost.name == NONE else signed(cost.cpu_added, " µs")
-    memory = "" if cost.memory_added is None else signed(cost.memory_added, " MB", 1, _MB, ranged=False)
+    memory, worker = (
+        "" if each is None else signed(each, " MB", 1, _MB, ranged=False)
+        for each in (cost.memory_added, cost.memory_per_worker)
+    )
     ready = "" if cost.ready_added is None else signed(cost.ready_added, " ms", 0, ranged=False)
     module = f"{cost.module_bytes:,} B" if cost.module_bytes else ""
     latencies = (f"{cost.p50:.2f} ms", f"{cost.p99:.2f} ms")
-    return (cost.title, f"{cost.cpu.median:.1f} µs", added, *latencies, memory, ready, module)
+    return (cost.title, f"{cost.cpu.median:.1f} µs", added, *latencies, memory, worker, ready, module)
 
 
 def signed(value: Estimate, unit: str, digits: int = 1, scale: float = 1, *, ranged: bool = True) -> str:

@@ -14,7 +14,7 @@ from scaffold.hosts.load import Answers, Client, Sent
 from scaffold.hosts.options import HostSettings
 from scaffold.project.load_requests import Traffic
 
-STARTS = 3  # of each Envoy
+STARTS = 6  # of each Envoy with one worker, and half of that with several
 _WORKERS = (1, 3)
 _LOAD = 0.3  # seconds
 
@@ -31,7 +31,7 @@ class Starts:
         """The bytes for each further worker."""
         one, many = (self.memory[workers] for workers in _WORKERS)
         more = _WORKERS[1] - _WORKERS[0]
-        return [(much - little) / more for little, much in zip(one, many, strict=True)]
+        return [(much - little) / more for little, much in zip(one, many, strict=False)]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,12 @@ def measure(
 ) -> dict[str, Starts]:
     """Start an Envoy for each side in turn, with one worker and with several."""
     made = {side.name: Starts() for side in sides}
-    turns = [(number, workers, side) for number in range(starts) for workers in _WORKERS for side in sides]
+    turns = [
+        (number, workers, side)
+        for number in range(starts)
+        for workers in (_WORKERS if number < max(2, starts // 2) else _WORKERS[:1])
+        for side in sides
+    ]
     for done, (number, workers, side) in enumerate(turns, 1):
         some = dataclasses.replace(settings, envoy_args=(*settings.envoy_args, "--concurrency", str(workers)))
         place = folder / f"start-{number}-{workers}-{side.name}"

@@ -79,6 +79,7 @@ def test_the_text_says_what_the_machine_hides(found):
     text = found.summary()
     assert "\nCompared with HEAD~1\n  CPU per request  -10.0 µs (-10.0 to -10.0)\n" in text
     assert "  module           +10,000 bytes\n" in text
+    assert f"\nBeyond its floor, the CPU of {HOSTILE} is +10.0 µs (+10.0 to +10.0) per request.\n" in text
     assert text.endswith("the client was late by 0.20 ms at most, in 99 of 100 requests.")
     busy = dataclasses.replace(found, machine=Machine(2, 9.0, 9.0, 0.5, 3.0), no_floor="it calls x")
     assert "\nThere is no floor: it calls x.\n" in busy.summary()

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 from support import odd_modules
 from support.odd_modules import BYTECODE, CORRUPTED, CRASH, ODD, WASI, build, of_abi
+from support.wat_plugins import running
 
 from scaffold.core import process
+from scaffold.errors import ModuleError
 from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.hosts.envoy.binary_info import Binary
+from scaffold.hosts.unsupported import Unsupported
 from scaffold.project.envoy_clusters import Address
 from scaffold.wasm import check as abi
 from scaffold.wasm.module import NotAPlugin, WasmFile
@@ -66,6 +69,35 @@ def fatal(envoy: Binary, tmp_path: Path) -> Callable[[bytes], list[str]]:
         return [problem.message for problem in problems if problem.fatal]
 
     return judge
+
+
+@pytest.fixture
+def emulated(envoy: Binary, tmp_path: Path) -> Callable[[bytes], str]:
+    """Says why the emulator of that Envoy refuses a module; "" if it runs it."""
+
+    def why(content: bytes) -> str:
+        try:
+            with running(content, tmp_path, envoy=str(envoy.version)):
+                return ""
+        except (ModuleError, Unsupported) as error:
+            return error.message
+
+    return why
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_emulator_refuses_a_small_module_in_envoys_words(name, load, emulated):
+    odd = ODD[name]
+    ran, said = load(odd.content), emulated(odd.content)
+    if odd.envoy == CRASH:
+        assert "Envoy itself would crash" in said
+    elif odd.rule == "abi":  # which is no plugin, for whatever host
+        assert "no proxy-wasm ABI marker" in said
+    elif name == "an exception of before":
+        assert "doesn't support" in said
+    else:
+        assert (said == "") == (ran.code == 0), (said, ran.stderr)
+        assert said.partition("\n")[0] in ran.stderr
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from scaffold.errors import HostError
 from scaffold.hosts.emulator import status as s
 from scaffold.hosts.emulator.header_map import HeaderMap
 from scaffold.hosts.emulator.stream import Body, Direction, Status, Stream
@@ -339,7 +340,12 @@ class HttpContext(Context):
         return s.OK
 
     def reply(self, status: int, details: str, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-        """Answer, once the callback has returned."""
+        """Answer, once the callback has returned. Raises `HostError` where Envoy doesn't survive it."""
+        if self._logged is not None:
+            raise HostError(
+                "Envoy itself would crash: the plugin sends a local reply in proxy_on_log",
+                hint="send it in a callback of the request or the response",
+            )
 
         def send() -> None:
             if not self.replied and self.stream:

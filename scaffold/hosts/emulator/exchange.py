@@ -273,6 +273,7 @@ class Upstream:
                 self._refuse(503, text, "filter_added_invalid_request_header")
                 return
         headers.replace(b"x-envoy-expected-rq-timeout-ms", _TIMEOUT)
+        self.head = HeaderMap(headers.single, headers)  # a plugin may change them when they have been sent
         self._end(end)
 
     def data(self, data: bytes, end: bool) -> None:

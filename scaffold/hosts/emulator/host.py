@@ -286,7 +286,7 @@ class EmulatorHost:
     def _alive(self, place: int) -> PluginVm:
         """The plugin at a place of the chain, in a new VM if its own has failed some time ago."""
         found = self._worker[place]
-        if found.vm.failed and self.world.clock.now() - found.begun >= _BACKOFF:
+        if found.vm.failed and found.replaceable and self.world.clock.now() - found.begun >= _BACKOFF:
             try:
                 made = PluginVm(found.plugin, self.world)
                 made.start()

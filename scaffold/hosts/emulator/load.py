@@ -5,11 +5,16 @@ Source: proxy-wasm-cpp-host, src/wasm.cc and src/v8/v8.cc.
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from scaffold.hosts.emulator import engine
+from scaffold.hosts.unsupported import Unsupported
 from scaffold.wasm.check import Host, facts, offered
 from scaffold.wasm.module import WasmModule
 
 _TYPES = {"i": "i32", "I": "i64", "f": "f32", "F": "f64"}
+_KNOWN = {*_TYPES, ">", "-"}  # letters of signatures that Envoy can read
+CRASHES = "Envoy itself would crash"
 _ALLOCATORS = ("malloc", "proxy_on_memory_allocate")
 
 
@@ -27,7 +32,9 @@ def _engine(module: WasmModule) -> str:
 
     try:
         engine.compiled(module)
-    except wasmtime.WasmtimeError:
+    except wasmtime.WasmtimeError as error:
+        if "legacy" in str(error):
+            raise Unsupported("exceptions as they were before WebAssembly 3") from error
         return "Failed to load Wasm bytecode"
     return ""
 
@@ -37,6 +44,8 @@ def _imports(module: WasmModule, host: Host) -> str:
         name = f"{each.module}.{each.name}"
         if each.kind in ("memory", "table"):
             continue
+        if each.kind == "tag" or any(letter not in _KNOWN for letter in each.signature):
+            return f"{CRASHES} as it links {name}, whose type it can't read"
         if each.kind != "function" or name not in host.imports:
             return f"Failed to load Wasm module due to a missing import: {name}"
         has = host.imports[name]
@@ -50,20 +59,32 @@ def _imports(module: WasmModule, host: Host) -> str:
 
 def _memory(module: WasmModule) -> str:
     most: int = facts()["limits"]["memory-pages"]["most"]
-    return "Failed to create new Wasm instance" if module.file.memory_pages > most else ""
+    if module.file.memory_pages <= most:
+        return ""
+    imported = any(each.kind == "memory" for each in module.file.imports)
+    return "Failed to initialize Wasm code" if imported else "Failed to create new Wasm instance"
 
 
 def _exports(module: WasmModule, host: Host) -> str:
     exported = module.file.callable
-    for name, wanted in (dict(host.setup) | dict(host.callbacks)).items():
-        if name in exported and exported[name] != wanted:
+    wanted = dict(host.setup) | dict(host.callbacks)
+    for name in (*host.callbacks, *_looked_up(exported)):
+        if name in exported and name in wanted and exported[name] != wanted[name]:
             return (
-                f"Bad function signature for: {name}, want: {_readable(wanted)},"
+                f"Bad function signature for: {name}, want: {_readable(wanted[name])},"
                 f" but the module exports: {_readable(exported[name])}"
             )
     if not any(name in exported for name in _ALLOCATORS):
         return "Wasm module is missing malloc function."
     return ""
+
+
+def _looked_up(exported: Container[str]) -> list[str]:
+    """What Envoy looks up to set a module up; of two for the same, the second where the first is absent."""
+    first = next((name for name in _ALLOCATORS if name in exported), "malloc")
+    if "_initialize" not in exported:
+        return [first, "_start"]
+    return [first, "_initialize", "main" if "main" in exported else "__main_void"]
 
 
 def _readable(signature: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from scaffold.hosts.emulator.context import Context, HttpContext, Root, readable_configuration
@@ -25,12 +26,16 @@ class PluginVm:
 
     def __init__(self, plugin: Plugin, world: World, *, live: bool = True) -> None:
         self.plugin, self.world, self.live = plugin, world, live
-        self.vm = Vm(plugin, world)
+        try:
+            self.vm = Vm(plugin, world)
+        except Trap as trap:
+            raise Refused(str(trap)) from trap
         self.last_status = (0, b"")  # of the last call to another service
         self._ids = 0
         self._period = 0
         self._timer: Timer | None = None
         self._calls = 0
+        self.replaceable = True  # once it has failed, a new one may take its place
         self.successor: PluginVm | None = None  # that has taken its place on its thread
         self.pending: dict[int, Callable[[], None]] = {}  # calls to other services -> how to cancel each
         self.begun = world.clock.now()
@@ -61,19 +66,28 @@ class PluginVm:
     def start(self) -> None:
         """Start the VM and configure the plugin. Raises `Refused`."""
         root, plugin = self.root, self.plugin
-        try:
+        with suppress(Trap):  # Envoy goes on, with a VM that has failed
             root.call("proxy_on_context_create", root.id, 0)
-            if self.calls("proxy_on_vm_start") and not root.call(
-                "proxy_on_vm_start", root.id, len(plugin.vm_configuration)
-            ):
-                raise Refused("Failed to start base Wasm")
-            with readable_configuration(root):
-                if self.calls("proxy_on_configure") and not root.call(
-                    "proxy_on_configure", root.id, len(plugin.configuration)
-                ):
-                    raise Refused("Failed to configure base Wasm plugin")
-        except Trap as trap:
-            raise Refused("Failed to configure base Wasm plugin") from trap
+        if not self._agrees("proxy_on_vm_start", len(plugin.vm_configuration)):
+            raise Refused("Wasm VM failed Failed to start base Wasm")
+        if self.vm.failed:
+            self.replaceable = False
+            return
+        with readable_configuration(root):
+            if not self._agrees("proxy_on_configure", len(plugin.configuration)):
+                raise Refused("Wasm VM failed Failed to configure base Wasm plugin")
+
+    def _agrees(self, name: str, size: int) -> bool:
+        """Whether the module agrees to start, as one does without that callback; even one that has failed."""
+        if not self.calls(name):
+            return True
+        before, self.vm.failed = self.vm.failed, ""
+        try:
+            return self.root.call(name, self.root.id, size) != 0
+        except Trap:
+            return False
+        finally:
+            self.vm.failed = self.vm.failed or before
 
     def stop(self) -> None:
         """End it: nothing is delivered to it any more."""

@@ -9,12 +9,13 @@ import ctypes
 import random
 import struct
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scaffold.hosts.emulator import engine
+from scaffold.hosts.emulator.load import CRASHES
 from scaffold.hosts.exchange import Cost
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Vm:
                 imports.append(wasmtime.Memory(store, each.type))
             elif isinstance(each.type, wasmtime.TableType):
                 imports.append(wasmtime.Table(store, each.type, None))
-        instance = wasmtime.Instance(store, code, imports)
+        instance = self._instance_of(code, imports)
         exports = instance.exports(store)
         self._functions = {
             name: native.ModuleFunction(store, value)
@@ -162,6 +163,20 @@ class Vm:
         self._base = ctypes.addressof(self._memory.data_ptr(store).contents) if self._memory else 0
         self._size = self._memory.data_len(store) if self._memory else 0
         self._allocator = next((name for name in _ALLOCATORS if name in self._functions), "")
+
+    def _instance_of(self, code: wasmtime.Module, imports: Sequence[Any]) -> wasmtime.Instance:
+        """A new instance. Raises `Trap`."""
+        import wasmtime
+
+        self._allowed = ()  # Envoy has no context yet that a hostcall could be about
+        try:
+            return wasmtime.Instance(self._store, code, imports)
+        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
+            if self._raised:
+                raise Trap(f"{CRASHES}: the module's start section calls a hostcall") from error
+            raise Trap("Failed to create new Wasm instance") from error
+        finally:
+            self._allowed = None
 
     def _linked(self, name: str, signature: str, known: Hostcall | None) -> Callable[..., int | None]:
         """What the module calls: counted, allowed or not, traced."""

@@ -18,7 +18,7 @@ BENCHES = {
         *(commands.version, commands.new, commands.build, commands.job, commands.test, commands.emulator),
         workspace.workspace,
         requests.requests,
-        *(trim.size, trim.trim),
+        *(trim.size, trim.load, trim.trim),
         *(names.panic, names.blame),
         *(reload.edit, reload.loss, reload.memory),
         *(images.push_pull, images.in_process, images.package, images.images),

@@ -50,6 +50,10 @@ class Envoy:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self.close()
+
+    def close(self) -> None:
+        """End the origin, which has outlived each Envoy."""
         self._stack.close()
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""What trimming saves, and what it costs: bytes of modules, and the time of a cold build.
+"""What trimming saves, and what it costs: bytes of modules, the time to load one, and that of a cold build.
 
 `python -m bench.trim VERSION ...` isn't a benchmark: it runs each template's tests in these versions of
 Envoy, with its module trimmed and not, and ends at the first that fails.
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import sys
 import tempfile
+import time
+from functools import partial
 from pathlib import Path
 
+from bench.by_hand import Envoy, await_answer
 from bench.commands import builds
-from bench.measure import BIN, TEMPLATES, Row, run
+from bench.measure import BIN, TEMPLATES, Row, interleaved, run
 
 PLAIN = ("cargo", "build", "--release", "--target", "wasm32-wasip1")
 GOALS = {"http": (78_000, 60_000), "auth": (136_000, 113_000)}  # alone, and with wasm-opt
@@ -58,6 +62,53 @@ def trim() -> list[Row]:
         Row("cold `build` of http, against --no-trim", *cold, 1.05),
         Row("`build` of http with nothing to do, against --no-trim", *noop, 1.05),
     ]
+
+
+def load() -> list[Row]:
+    """From Envoy's start to its first answer, and its processor time until then; against untrimmed."""
+    return [row for template in GOALS for row in _loads(template)]
+
+
+def _loads(template: str) -> list[Row]:
+    with tempfile.TemporaryDirectory() as name:
+        crate, tools = _crate(Path(name), template), Path(name, "bin")
+        _all_but("wasm-opt", tools)
+
+        def made(side: str, *words: str, path: str = str(tools)) -> Path:
+            target = {"PATH": path, "CARGO_TARGET_DIR": f"{name}/target", "XDG_DATA_HOME": f"{name}/data"}
+            run(BIN / "scaffold", "build", *words, cwd=crate, **target)
+            kept = Path(name, f"{side}.wasm")
+            return Path(shutil.copyfile(Path(name, "target/wasm32-wasip1/release/small.wasm"), kept))
+
+        modules = {"untrimmed": made("untrimmed", "--no-trim"), "trimmed": made("trimmed")}
+        if shutil.which("wasm-opt"):
+            modules["trimmed, with wasm-opt"] = made("optimised", path=os.environ["PATH"])
+        envoys = {side: Envoy(Path(name, side), module) for side, module in modules.items()}
+        used: dict[str, list[float]] = {side: [] for side in envoys}
+
+        def start(side: str, _: int) -> float:
+            envoy, begun = envoys[side], time.perf_counter()
+            envoy.start()
+            took = await_answer(envoy.port, "") - begun
+            used[side].append(_processor_time(envoy.process.pid))
+            envoy.stop()
+            return took
+
+        seen = interleaved({side: partial(start, side) for side in envoys}, 21)
+        for envoy in envoys.values():
+            envoy.close()
+    cpu = {side: statistics.median(each) for side, each in used.items()}
+    return [
+        Row(f"{what} of {template}, {side}, against untrimmed", by[side], by["untrimmed"], 0.9)
+        for what, by in (("start to first answer", seen), ("processor time until then", cpu))
+        for side in list(modules)[1:]
+    ]
+
+
+def _processor_time(pid: int) -> float:
+    """That of all threads of a process, in seconds; /proc/PID/stat counts hundredths."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
 def _crate(place: Path, template: str) -> Path:

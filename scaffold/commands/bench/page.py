@@ -21,7 +21,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ground: #14181f; --text: #e6e9ee; --faint: #9aa4b2;
   --line: #333b47; --other: #6f7b8b; --mine: #5aa7ff; --base: #fb923c; } }
 body { background: var(--ground); color: var(--text); font: 15px/1.5 system-ui, sans-serif;
-  max-width: 900px; margin: 2rem auto; padding: 0 1rem; }
+  max-width: 1000px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .2rem; }
 p { margin: .3rem 0; } .faint { color: var(--faint); }
 svg { width: 100%; height: auto; display: block; }
@@ -31,8 +31,8 @@ svg .faint { fill: var(--faint); font-size: 12px; }
 .bar { opacity: .35; } .dot { opacity: .75; }
 .axis, .range { stroke: var(--line); stroke-width: 1; } .range { stroke: var(--text); stroke-width: 1.5; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid var(--line);
-  font-weight: normal; white-space: nowrap; font-size: .9rem; }
+th, td { text-align: right; padding: .25rem .35rem; border-bottom: 1px solid var(--line);
+  font-weight: normal; white-space: nowrap; font-size: .82rem; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--faint); }
 .scroll { overflow-x: auto; }
 """

@@ -130,12 +130,13 @@ def _play(host: Any, case: Case, result: Played, *, is_real: bool) -> None:
 
 def _settle(host: Any, mark: int, patience: float) -> None:
     """Wait until the stream's last callback has been logged, or it seems to have none."""
-    deadline = time.monotonic() + patience
+    deadline, before = time.monotonic() + patience, 0
     while time.monotonic() < deadline:
         lines = list(host.log.since(mark))
-        if lines and lines[-1].text.startswith(_SETTLED):
+        if len(lines) == before and any(each.text.startswith(_SETTLED) for each in lines[-200:]):
             return
-        time.sleep(0.004)
+        before = len(lines)
+        time.sleep(0.006)
 
 
 def _transcript(host: Any, mark: int) -> list[str]:

@@ -202,6 +202,7 @@ class EmulatorHost:
             passing.run()
             self.world.clock.run(lambda: passing.stream.is_over or gone(), timeout)
             done = passing.stream.is_over
+            self.world.clock.catch_up()  # what the stream's end has set going
         logs = LogLines(line.text for line in self.log.since(mark) if line.of_plugin)
         if not done:
             why, hint = passing.waits_for()
@@ -239,13 +240,13 @@ class EmulatorHost:
                     self._main, self._worker = before
                     raise
             for each in (*before[0], *before[1]):
-                each.stop()
+                each.shut_down()
 
     def close(self) -> None:
         """End the plugins."""
         self._stack.close()
         for each in (*self._main, *self._worker):
-            each.stop()
+            each.shut_down()
 
     def _use(self, loaded: tuple[list[PluginVm], list[PluginVm]]) -> None:
         self._main, self._worker = loaded

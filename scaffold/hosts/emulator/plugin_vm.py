@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from scaffold.errors import HostError
 from scaffold.hosts.emulator.context import Context, HttpContext, Root, readable_configuration
 from scaffold.hosts.emulator.header_map import RESPONSE, RESPONSE_TRAILERS, HeaderMap
 from scaffold.hosts.emulator.vm import Trap, Vm
@@ -88,6 +89,14 @@ class PluginVm:
             return False
         finally:
             self.vm.failed = self.vm.failed or before
+
+    def shut_down(self) -> None:
+        """Tell the module that it is over, unless it has failed, and end it."""
+        if not self.vm.failed:
+            with suppress(Trap, HostError):
+                if not self.calls("proxy_on_done") or self.root.call("proxy_on_done", self.root.id):
+                    self.root.call("proxy_on_delete", self.root.id)
+        self.stop()
 
     def stop(self) -> None:
         """End it: nothing is delivered to it any more."""

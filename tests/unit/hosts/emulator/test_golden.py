@@ -106,6 +106,13 @@ def test_a_trap(tmp_path: Path) -> None:
     assert found == ["context_create(2, 1)", "request_headers(2, 8, 1)"]
 
 
+def test_the_end(tmp_path: Path) -> None:
+    callbacks = {"proxy_on_done": "(i32.const 1) $result", "proxy_on_delete": ""}
+    with running(Wat().module(callbacks), tmp_path) as run:
+        assert run.callbacks() == []
+    assert run.callbacks() == ["done(1)", "delete(1)"] * 2  # on the main thread, and on the worker
+
+
 def test_the_start(tmp_path: Path) -> None:
     callbacks = {"_initialize": "", "main": ""}
     callbacks |= {f"proxy_on_{name}": "(i32.const 1) $result" for name in ("vm_start", "configure")}

@@ -17,6 +17,7 @@ from bench.measure import BIN, Row, interleaved, run
 from scaffold.errors import ModuleError
 from scaffold.hosts.background import deployments
 from scaffold.hosts.load import Sent, client
+from scaffold.wasm.module import WasmFile
 
 RATE = 500
 REQUEST = b"GET /status/200 HTTP/1.1\r\nhost: bench\r\n\r\n"
@@ -167,6 +168,8 @@ def _modules(place: Path) -> list[Path]:
 def _spoilt(module: Path, path: Path) -> Path:
     """A module that reads well but that no Envoy compiles: its code section is nonsense."""
     content = bytearray(module.read_bytes())
-    content[-2000:-1000] = b"\xff" * 1000
+    code = next(each for each in WasmFile.read(module).sections if each.kind == "code")
+    middle = code.at + code.size // 2
+    content[middle : middle + 1000] = b"\xff" * 1000
     path.write_bytes(content)
     return path

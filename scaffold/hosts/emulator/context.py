@@ -348,12 +348,11 @@ class HttpContext(Context):
             )
 
         def send() -> None:
-            if not self.replied and self.stream:
+            if self.stream:
                 self.replied = True
                 self.stream.local_reply(status, body, headers, details=details)
 
-        if not self.replied:
-            self.vm.after.append(send)
+        self.vm.after.append(send)
 
     def _direction(self, kind: int) -> Direction:
         stream = self._stream

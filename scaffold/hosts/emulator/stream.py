@@ -332,8 +332,8 @@ class Stream:
         *,
         details: str = "",
     ) -> None:
-        """Answer without the upstream: through the filters unless an answer has begun."""
-        if self.is_over:
+        """Answer without the upstream: through the filters unless an answer has begun; once in a callback."""
+        if self.is_over or self._prepared:
             return
         if self.decode.in_call:
             self.decode.aborted = True

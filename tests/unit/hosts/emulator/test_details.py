@@ -58,6 +58,14 @@ def test_03_a_local_reply_overrides_what_the_callback_returns(tmp_path: Path) ->
         assert exchange.logs == ("still here",)
 
 
+def test_03_a_local_reply_to_a_local_reply_is_sent(tmp_path: Path) -> None:
+    wat = Wat()
+    replies = {"proxy_on_request_headers": reply(wat), "proxy_on_response_headers": reply(wat, 500, b"two")}
+    with running(wat.module(replies), tmp_path) as run:
+        response = run.host.play(get()).response
+    assert (response.status, response.body) == (500, b"two")
+
+
 def test_04_paused_headers_hold_back_the_body_which_comes_at_once(tmp_path: Path) -> None:
     wat = Wat()
     resume = RESUME + wat.call("proxy_continue_stream", 0)

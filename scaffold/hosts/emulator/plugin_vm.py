@@ -149,7 +149,8 @@ class PluginVm:
     ) -> None:
         """Tell the module of the answer to a call; without headers it failed."""
         self.pending.pop(token, None)
-        self.root.answer = HeaderMap(RESPONSE, headers), body, HeaderMap(RESPONSE_TRAILERS, trailers)
+        tail = HeaderMap(RESPONSE_TRAILERS, trailers) if trailers else None
+        self.root.answer = HeaderMap(RESPONSE, headers), body, tail
         self.vm.after.append(self._forget_answer)  # before what the callback leaves for later
         self.tell("proxy_on_http_call_response", token, len(headers), len(body), len(trailers))
 

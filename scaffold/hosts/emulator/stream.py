@@ -168,7 +168,8 @@ class Direction:
         if self.stream.is_over or self.aborted:
             return
         step = self.steps[place]
-        step.from_itself = step.going is _Going.STOPPED_ALL
+        # within the resumption of everything it stays: there Envoy loses a body that is held back once more
+        step.from_itself = step.from_itself or step.going is _Going.STOPPED_ALL
         step.going = _Going.ON
         if not step.headers_continued:
             step.headers_continued = True

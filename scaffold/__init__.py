@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scaffold.commands.ci import ci
     from scaffold.commands.clean import clean
     from scaffold.commands.deploy import deploy
+    from scaffold.commands.diff import diff
     from scaffold.commands.doctor.command import doctor
     from scaffold.commands.envoys import envoys
     from scaffold.commands.history import history
@@ -59,6 +60,7 @@ OPERATIONS = {
     "doctor": "scaffold.commands.doctor.command",
     "build": "scaffold.commands.build",
     "test": "scaffold.commands.test",
+    "diff": "scaffold.commands.diff",
     "check": "scaffold.commands.check",
     "bench": "scaffold.commands.bench.command",
     "clean": "scaffold.commands.clean",
@@ -110,6 +112,7 @@ __all__ = [
     "ci",
     "clean",
     "deploy",
+    "diff",
     "doctor",
     "envoys",
     "history",

@@ -22,6 +22,7 @@ from scaffold.core.option_fields import declarations, flag
 from scaffold.core.text import indented
 from scaffold.errors import UNDER_PYTEST, HostError, ScaffoldError, UsageError, choose
 from scaffold.hosts import host as hosts
+from scaffold.hosts import recording
 from scaffold.hosts import source as plugin_sources
 from scaffold.hosts.client import Connection
 from scaffold.hosts.clock import Clock
@@ -53,6 +54,7 @@ from scaffold.wasm.module import WasmModule
 Start = Callable[[Sequence[Plugin]], AbstractContextManager[hosts.Played]]
 
 _OWN = f"{Path(__file__).parent}{os.sep}"  # where our frames come from
+_RECORDED = pytest.StashKey[list[recording.Test]]()
 _PROXY = pytest.StashKey["Proxy"]()  # of a test that has one
 _MOST_LINES = 50  # of the plugin's log that a failed test shows
 # ends pytest, which prints the class's name, and its module unless that is built in: "error: …"
@@ -108,6 +110,7 @@ class Proxy:
         undefined: Sequence[str] = (),
         budgets: Sequence[Budget] = (),
     ) -> None:
+        self.recorded: list[recording.Played] | None = None  # the requests of this test, if they are kept
         self.remarks: list[str] = []  # what else is to be said of a test if it fails
         self._start = start
         self._schemas = schemas
@@ -185,19 +188,41 @@ class Proxy:
         """The same for a request that is made already, such as one of `scaffold.hosts.strategies`."""
         __tracebackhide__ = True
         changed, self._changed = self._changed, True  # if it fails, the next test needs a fresh plugin
+        if self.recorded is not None:  # the port, which the host would be, is another one each time
+            request.headers.setdefault("host", "localhost")
+        mark = self._host.log.size()
         try:
             exchange = self._host.play(request, timeout=timeout)
         except HostError as error:
+            self._record(mark, request, error)
             if isinstance(error, Incomplete) and not strict:
                 return error.exchange
             self.remarks += self._undefined if PAUSED in error.message else []
             raise HostError(error.message, hint=error.hint) from None  # without our frames
         self._changed = changed or exchange.trapped
+        self._record(mark, request, exchange)
         self._remark(exchange)
         self._hold_budgets(exchange)
         if strict and exchange.response.surplus:
             pytest.fail(_surplus(exchange))
         return exchange
+
+    def _record(self, mark: int, request: Request, outcome: Exchange | HostError) -> None:
+        """Keep what became of a request, if that is to be compared."""
+        if self.recorded is None:
+            return
+        log = self._host.log
+        if isinstance(outcome, Exchange):  # the end of a stream is logged after its answer
+            wanted = sum(recording.CREATED in line.text for line in log.since(mark))
+            self._host.clock.run(
+                lambda: sum(recording.DELETED in line.text for line in log.since(mark)) >= wanted,
+                recording.SETTLED,
+            )
+        lines = [line.text for line in log.since(mark) if line.logger == "wasm"]
+        if isinstance(outcome, Exchange):
+            self.recorded.append(recording.of_exchange(outcome, lines))
+        else:
+            self.recorded.append(recording.of_error(request, outcome, lines))
 
     def _hold_budgets(self, exchange: Exchange) -> None:
         """Fail a test with a request that is over the budget of a plugin."""
@@ -283,6 +308,8 @@ class Proxy:
     def begin(self, test: str = "") -> None:
         """Undo what the last test changed; start another host if that test ended the host."""
         self._test = test
+        if self.recorded is not None:
+            self.recorded = []
         if self._changed and self._defaults:
             try:
                 self._give(self._defaults)
@@ -316,6 +343,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         help="the module to test, instead of building it; for a chain once per plugin, in its order",
     )
+    group.addoption("--proxy-record", metavar="FILE", help="write there what each request did, as JSON")
     group.addoption(
         "--proxy-no-budgets", action="store_true", help="let a request cost more than the budget allows"
     )
@@ -336,6 +364,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if call.excinfo and failed and proxy and call.when == "call":
         for remark in dict.fromkeys(proxy.remarks):
             call.excinfo.value.add_note(indented(remark))
+    _keep_record(item, call, proxy)
     error = call.excinfo.value if call.excinfo else None
     seen: set[int] = set()  # a cause may lead back to its effect
     while error and id(error) not in seen:
@@ -351,6 +380,18 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         item.add_report_section(
             call.when, "log of the plugin", "\n".join(lines[-_MOST_LINES:]) or "  (empty)"
         )
+
+
+def _keep_record(item: pytest.Item, call: pytest.CallInfo[None], proxy: Proxy | None) -> None:
+    """Keep what a test has recorded, with its outcome, until the run ends."""
+    raised = call.excinfo
+    skipped = raised is not None and raised.errisinstance(pytest.skip.Exception)
+    if not item.config.getoption("--proxy-record") or not (call.when == "call" or skipped):
+        return
+    outcome = "skipped" if skipped else "failed" if raised else "passed"
+    reason = str(raised.value) if raised and skipped else ""
+    played = list(proxy.recorded or ()) if proxy else []
+    item.config.stash.setdefault(_RECORDED, []).append(recording.Test(item.name, outcome, reason, played))
 
 
 def _hide_our_frames(error: ScaffoldError) -> None:
@@ -384,6 +425,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Write how many tests passed, failed and so on, for the table of `scaffold test`."""
+    if record := config.getoption("--proxy-record"):
+        recording.write(Path(record), config.stash.get(_RECORDED, []))
     file = config.getoption("--proxy-counts")
     if file:
         kinds = ("passed", "failed", "error", "skipped")
@@ -412,6 +455,8 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
                 [] if options.bootstrap else list(_undefined(sources)),
                 [] if config.getoption("--proxy-no-budgets") else list(map(_budget, sources)),
             )
+    if config.getoption("--proxy-record"):
+        made.recorded = []
     try:
         yield made
     finally:
@@ -455,7 +500,8 @@ def _flag(name: str) -> str:
 def _options(config: pytest.Config) -> RunOptions:
     passed = {name: config.getoption(_flag(name)) for name in OF_TESTS}
     values = records.fields(RunOptions, {name: value for name, value in passed.items() if value is not None})
-    return RunOptions(**values, port=0, log_level="debug")
+    level = "trace" if config.getoption("--proxy-record") else "debug"
+    return RunOptions(**values, port=0, log_level=level)
 
 
 def _sources(config: pytest.Config, options: RunOptions) -> list[Source]:

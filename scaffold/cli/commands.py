@@ -29,7 +29,7 @@ _LOOKING_ON = 10  # how much less urgent than what it shows a live view is, as `
 _WIDTH = 100  # columns of help at most
 _HEADINGS = {
     "Start": "new templates adopt setup doctor",
-    "Build and test": "build test check bench clean",
+    "Build and test": "build test diff check bench clean",
     "Run and deploy": "run deploy status requests logs history rollback undeploy envoys",
     "Ship": "package push pull manifest ci login logout",
     "Look inside": "metrics admin inspect bootstrap images tags",
@@ -160,8 +160,10 @@ def build(**options: Any) -> object:
     metavar="NAME",
     default="envoy",
     show_default=True,
-    help="Where the tests run the plugin: `envoy` (a local process) or `docker` (a container).",
+    help="Where the tests run the plugin: `envoy` (a local process), `docker` (a container), `emulator` (in"
+    " pytest's own process), or `all` (emulator and Envoy, compared).",
 )
+@click.option("--fast", is_flag=True, help="Test on the emulator, which needs no Envoy.")
 @click.option("--deployed", is_flag=True, help="Test the deployed plugin.")
 @click.option("--module", metavar="FILE", type=FILE, help="Test this .wasm file instead of building.")
 @click.option("-k", "--keyword", metavar="EXPRESSION", help="Run only the tests that match, as in pytest.")
@@ -190,6 +192,31 @@ def test(**options: Any) -> object:
     their chain.
     """
     return scaffold.test(**options)
+
+
+@cli.command()
+@click.argument("left", default="emulator")
+@click.argument("right", required=False)
+@root_option
+@click.option(
+    "--against",
+    metavar="COMMIT|FILE|IMAGE",
+    help="Compare with the plugin of a commit, which is built, a .wasm file, or an image, on the first host.",
+)
+@click.option("-k", "--keyword", metavar="EXPRESSION", help="Run only the tests that match, as in pytest.")
+@takes(
+    run="RunOptions", only=("config", "root_id", "env", "vm_config", "allow_stop_iteration"), headings=False
+)
+@takes(build="BuildOptions")
+@json_option
+def diff(**options: Any) -> object:
+    """Play the tests on two hosts, or with two modules, and show where they differ.
+
+    LEFT and RIGHT are `emulator`, `envoy` or `docker`, with a version or an image if need be:
+    `envoy:1.36`, `emulator:1.36`, `docker:IMAGE`. Without any, the emulator is compared with Envoy. The exit
+    code is 1 where they differ.
+    """
+    return scaffold.diff(**options)
 
 
 @cli.command()

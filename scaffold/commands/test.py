@@ -7,8 +7,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scaffold.core import files, process
 from scaffold.core.events import Noted, Quoted, emit, step
@@ -27,8 +28,8 @@ from scaffold.errors import (
 )
 from scaffold.hosts.background import deployments
 from scaffold.hosts.envoy import installed as envoys
-from scaffold.hosts.host import PLAYERS
-from scaffold.hosts.options import OF_TESTS, RunOptions
+from scaffold.hosts.host import EMULATOR, PLAYERS
+from scaffold.hosts.options import OF_EMULATOR, OF_TESTS, RunOptions
 from scaffold.hosts.source import read_module
 from scaffold.project import source_warnings
 from scaffold.project.projects import Projects, called, projects_at
@@ -38,6 +39,10 @@ from scaffold.toolchain.options import BuildOptions
 from scaffold.toolchain.rustc import Toolchain
 from scaffold.wasm.module import WasmModule
 
+if TYPE_CHECKING:
+    from scaffold.commands.diff import Differences
+
+ALL = "all"  # the host that stands for the emulator and Envoy, compared
 _NO_TESTS = 5  # pytest's exit code where no test ran
 _KINDS = ("passed", "failed", "error", "skipped")
 _CHAIN = "the chain"
@@ -72,15 +77,23 @@ class Report:
 
     outcomes: list[Outcome]
     plugin: str = ""
+    differences: Differences | None = None
 
     @property
     def exit_code(self) -> int:
-        """0 on success, the errors' exit code if they share one, else that of failed tests."""
-        return _exit_code(self.outcomes)
+        """0 on success, the errors' exit code if they share one, else that of failed tests.
+
+        If the hosts were compared and differ, that of failed tests, too.
+        """
+        return _exit_code(self.outcomes) or (self.differences.exit_code if self.differences else 0)
 
     def summary(self) -> str:
-        """A table with a line for each Envoy; empty for a single one, whose results pytest has printed."""
-        return _table({each.host: each for each in self.outcomes}) if len(self.outcomes) > 1 else ""
+        """A table with a line for each Envoy, and where the hosts differ.
+
+        Empty for a single one, whose results pytest has printed.
+        """
+        table = _table({each.host: each for each in self.outcomes}) if len(self.outcomes) > 1 else ""
+        return "\n\n".join(filter(None, [self.differences.summary() if self.differences else "", table]))
 
 
 class Reports(tuple[Report, ...]):
@@ -89,13 +102,16 @@ class Reports(tuple[Report, ...]):
     @property
     def exit_code(self) -> int:
         """Like `Report.exit_code`, over all outcomes."""
-        return _exit_code([outcome for report in self for outcome in report.outcomes])
+        differ = any(report.differences and report.differences.exit_code for report in self)
+        return _exit_code([outcome for report in self for outcome in report.outcomes]) or int(differ)
 
     def summary(self) -> str:
-        """A table with a line for each plugin in each Envoy."""
-        return _table(
+        """A table with a line for each plugin in each Envoy, and where the hosts differ."""
+        found = [f"{report.plugin}:\n{report.differences.summary()}" for report in self if report.differences]
+        table = _table(
             {f"{report.plugin} in {each.host}": each for report in self for each in report.outcomes}
         )
+        return "\n\n".join([*found, table])
 
 
 @dataclass(frozen=True)
@@ -122,6 +138,7 @@ class Job:
     root: Path
     host: str
     arguments: list[str]
+    record: Path | None = None  # where it records what its requests did
 
     @property
     def title(self) -> str:
@@ -146,6 +163,7 @@ def test(
     *,
     pytest_args: Sequence[str] = (),
     host: str = "envoy",
+    fast: bool = False,
     run: RunOptions = RunOptions(),
     deployed: bool = False,
     module: Path | None = None,
@@ -158,10 +176,15 @@ def test(
 
     With `deployed` the tests run against the deployed plugin, with `module` against that file. If
     `run.envoy` names several Envoys, separated by commas, the tests run in each, the report lists failures,
-    and each writes its own `junitxml`. At a workspace's root the tests of all its plugins and of its chain
-    run in parallel. Raises `TestsFailed` if a test fails, `ProjectError` if there are no tests.
+    and each writes its own `junitxml`. The host "all" is the emulator and Envoy, whose exchanges are
+    compared; `fast` is the emulator, which needs no Envoy. At a workspace's root the tests of all its
+    plugins and of its chain run in parallel. Raises `TestsFailed` if a test fails, `ProjectError` if there
+    are no tests.
     """
-    choose("host", host, PLAYERS)
+    if fast and host not in ("envoy", EMULATOR):
+        raise UsageError(f"--fast plays on the emulator, and --host says `{host}`", hint="pass one of them")
+    host = EMULATOR if fast else host
+    choose("host", host, PLAYERS | {ALL: ""})
     refuse(run, "test", supported=OF_TESTS)
     projects = projects_at(root)
     run.check_for_many(len(projects))
@@ -181,11 +204,38 @@ def test(
     modules = [file] if file else [] if deployed else cargo.build(projects, build, toolchains={triple: tools})
     free = [] if cargo.is_release(build) else ["--proxy-no-budgets"]
     arguments = [*free, *(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else []), *pytest_args]
-    if projects.workspace is None:
-        parts = [Part(projects.first.name, projects.root, modules)]
-        return _in_turn(jobs(parts, hosts, arguments, junitxml))
-    parts = _parts(projects, modules, deployed=deployed)
-    return _in_parallel(jobs(parts, hosts, arguments, junitxml, by_name=True), some=keyword is not None)
+    with files.scratch() as folder:
+        records = folder if host == ALL else None
+        if projects.workspace is None:
+            parts = [Part(projects.first.name, projects.root, modules)]
+            return _in_turn(recorded(jobs(parts, hosts, arguments, junitxml), records))
+        parts = _parts(projects, modules, deployed=deployed)
+        every = jobs(parts, hosts, arguments, junitxml, by_name=True)
+        return _in_parallel(recorded(every, records), some=keyword is not None)
+
+
+def recorded(jobs: Sequence[Job], folder: Path | None) -> list[Job]:
+    """The same jobs; with a folder, each records there what its requests did."""
+    if folder is None:
+        return list(jobs)
+    from scaffold.commands.diff import record_options
+
+    records = [folder / f"{number}.json" for number in range(len(jobs))]
+    return [
+        replace(job, record=file, arguments=[*record_options(file), *job.arguments])
+        for job, file in zip(jobs, records, strict=True)
+    ]
+
+
+def _compared(jobs: Sequence[Job]) -> Differences | None:
+    """Where the two hosts of one plugin differ, if they recorded it."""
+    records = [job.record for job in jobs if job.record and job.record.exists()]
+    if len(records) != 2:
+        return None
+    from scaffold.commands.diff import compared
+    from scaffold.hosts import recording
+
+    return compared(jobs[0].host, jobs[1].host, *map(recording.read, records))
 
 
 def _warn(projects: Projects, *, clusters: bool) -> None:
@@ -210,7 +260,7 @@ def _in_turn(jobs: Sequence[Job]) -> Report:
     outcomes = [_run(job) for job in jobs]
     if outcomes[0].error and len(outcomes) == 1:
         raise outcomes[0].error
-    return Report(outcomes, jobs[0].name)
+    return Report(outcomes, jobs[0].name, _compared(jobs))
 
 
 def _run(job: Job) -> Outcome:
@@ -255,10 +305,13 @@ def _in_parallel(jobs: Sequence[Job], *, some: bool) -> Reports:
             outcomes[result.index] = job.outcome(counts[result.index], result.seconds, error)
     if without and len(without) == len(jobs):
         raise without[0]
-    by_plugin: dict[str, list[Outcome]] = {}
+    by_plugin: dict[str, list[int]] = {}
     for number, job in enumerate(jobs):
-        by_plugin.setdefault(job.name, []).append(outcomes[number])
-    return Reports(Report(group, name) for name, group in by_plugin.items())
+        by_plugin.setdefault(job.name, []).append(number)
+    return Reports(
+        Report([outcomes[each] for each in group], name, _compared([jobs[each] for each in group]))
+        for name, group in by_plugin.items()
+    )
 
 
 def _parts(projects: Projects, modules: Sequence[WasmModule], *, deployed: bool) -> list[Part]:
@@ -303,6 +356,10 @@ def _hosts(name: str, options: RunOptions, deployed: bool) -> dict[str, list[str
         )
     if deployed:
         return {"the deployment": ["--proxy-deployed"]}
+    if name == ALL:
+        return _hosts(EMULATOR, options, deployed) | _hosts("envoy", options, deployed)
+    if name == EMULATOR:
+        return _emulated(options)
     options.check_for(name)
     settings = options.settings  # reports an invalid value before the build
     common = [f"--proxy-host={name}", *_proxy_options(options)]
@@ -318,6 +375,20 @@ def _hosts(name: str, options: RunOptions, deployed: bool) -> dict[str, list[str
         for each, binary in envoys.several(options.envoy).items()
     }
     return hosts if len(hosts) > 1 else {name: next(iter(hosts.values()))}
+
+
+def _emulated(options: RunOptions) -> dict[str, list[str]]:
+    """The Envoys to emulate, like `_hosts`."""
+    refuse(options, "the emulator", supported=OF_EMULATOR, hint="leave it out, or pass --host envoy")
+    versions = (options.envoy or "").split(",")
+    common = [f"--proxy-host={EMULATOR}", *_proxy_options(options)]
+    return {
+        f"{EMULATOR} of {each}" if len(versions) > 1 else EMULATOR: [
+            *common,
+            *([f"--proxy-envoy={each}"] if each else []),
+        ]
+        for each in versions
+    }
 
 
 def _proxy_options(options: RunOptions) -> Iterator[str]:

@@ -30,6 +30,8 @@ OF_TESTS = (
 )
 # options for a benchmark, which has an Envoy of its own with other listeners
 OF_BENCH = (*OF_ONE[:1], *OF_ONE[2:], "envoy", "log_level", "envoy_args")
+# options for the emulator, which has no listener
+OF_EMULATOR = ("config", "root_id", "env", "vm_config", "allow_stop_iteration", "envoy")
 # options for our own listener, which the user's own configuration doesn't have
 OF_LISTENER = ("keep_host", "tls", "tls_cert", "tls_key")
 _HERE = "With envoy or docker"

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from scaffold.hosts.emulator.context import HttpContext
     from scaffold.hosts.emulator.world import World
 
-_PIECE = 64 * 1024  # bytes of a body that come at once
+_PIECE = 1 << 20  # bytes of a body that come at once, as much as Envoy reads
 _HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
-_BODYLESS = (b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT", b"OPTIONS")
+_BODYLESS = (b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT")
 PROTOCOL_ERROR = b"upstream connect error or disconnect/reset before headers. reset reason: protocol error"
 _TIMEOUT = b"60000"  # milliseconds, of every route
 

@@ -25,7 +25,7 @@ from scaffold.cli.group import _ELSEWHERE
 from scaffold.cli.options import Between
 from scaffold.commands import bootstrap
 from scaffold.core.option_fields import declarations, supported_by
-from scaffold.hosts.options import OF_BENCH, OF_TESTS
+from scaffold.hosts.options import OF_BENCH, OF_EMULATOR, OF_TESTS
 from scaffold.kubernetes.options import DEPLOY_ONLY
 from scaffold.tasks import ns
 
@@ -117,6 +117,7 @@ def test_a_command_leaves_out_no_option():
         "package": build,
         "test": build | set(OF_TESTS),
         "bench": build | set(OF_BENCH),
+        "diff": build | set(OF_EMULATOR) - {"envoy"},
         "run": build | set(supported_by(scaffold.RunOptions, "envoy")),
         "bootstrap": build | set(bootstrap.OPTIONS),
         "deploy": build | run | cluster,

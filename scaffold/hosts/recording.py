@@ -1,0 +1,250 @@
+"""What a run of the tests saw on a host, kept to be compared: exchanges, the plugin's logs, transcripts.
+
+What differs between two runs on the same host is masked: addresses in memory, ids, times, ports.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from scaffold.core.files import digest
+from scaffold.errors import HostError
+from scaffold.hosts.exchange import Exchange, Request
+
+_LONGEST = 2000  # bytes of a body that are kept; of a longer one, the digest
+_MOST_LINES = 40  # of a difference that are shown
+_MASKED = "*"
+_VARYING = ("date", "x-request-id", "x-envoy-upstream-service-time", "x-forwarded-for")
+_DROPPED = ("connection",)  # an answer that overtakes the request's body closes it
+_TRACE = ("[host->vm]", "[vm->host]", "[host<-vm]", "[vm<-host]")
+_CALL = re.compile(r"(\[vm->host\] )([\w.]+)\((.*)\)")
+_ALLOCATED = re.compile(r"(\[host..vm\] (?:malloc|proxy_on_memory_allocate)).*")
+_CALLBACK = re.compile(r"\[host->vm\] (\w+)\(")
+# a root context has the number 1, and the parent 0; `_initialize` is about none
+_OF_ROOT = re.compile(r"\((?:1\b|\d+, 0\)|\))")
+_PART = re.compile(r"(\[host->vm\] proxy_on_\w+_body\(\d+, )\d+(, 0\))")
+_ASKED, _ANSWER = "env.proxy_http_call(", "proxy_on_http_call_response("
+_WITH_VERSION = "env.proxy_set_shared_data"  # its last argument is a number that all keys count up
+_PORT = re.compile(r"(localhost|127\.0\.0\.1):\d+")
+_ID = re.compile(r"\b[0-9a-f]{32}\b")
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
+# a stream's first and last line; SETTLED is how long its end may take, in seconds
+CREATED, DELETED, SETTLED = "[host->vm] proxy_on_context_create", "[host<-vm] proxy_on_delete", 0.3
+_IN_MEMORY = 1024  # numbers above are addresses in the module's memory, more often than not
+
+
+@dataclass
+class Played:
+    """A request of a test, and what became of it, in JSON's types."""
+
+    request: str
+    status: int | None = None
+    headers: list[list[str]] = field(default_factory=list)
+    body: str = ""
+    trailers: list[list[str]] = field(default_factory=list)
+    upstream: dict[str, Any] | None = None
+    logs: list[str] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    details: str = ""
+    error: str = ""
+    transcript: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Test:
+    """A test: its outcome ("passed", "failed" or "skipped", with the reason) and its requests."""
+
+    __test__: ClassVar = False  # none of pytest's
+
+    name: str
+    outcome: str
+    reason: str = ""
+    played: list[Played] = field(default_factory=list)
+
+
+def of_exchange(exchange: Exchange, lines: Iterable[str]) -> Played:
+    """The record of an exchange; `lines` are those of the host's log meanwhile."""
+    response = exchange.response
+    knows = exchange._sides.knows_upstream
+    return Played(
+        request=f"{exchange.request.method} {exchange.request.target}",
+        status=response.status,
+        headers=_fields(response.headers.iteritems()),
+        body=_body(response.body),
+        trailers=_fields(response.trailers.iteritems()),
+        upstream=_arrived(exchange.upstream) if knows else None,
+        logs=list(map(_masked, exchange.logs)),
+        metrics={name: value for name, value in exchange.metrics.items() if _is_plugins(name)},
+        details=exchange.details,
+        transcript=transcript(lines),
+    )
+
+
+def of_error(request: Request, error: HostError, lines: Iterable[str]) -> Played:
+    """The record of a request without an answer."""
+    text = f"{request.method} {request.target}"
+    return Played(text, error=_masked(error.message), transcript=transcript(lines))
+
+
+def transcript(lines: Iterable[str]) -> list[str]:
+    """The calls between host and module for a stream: each callback with the hostcalls in it.
+
+    Addresses are masked, and how much of a body came at once, which is up to the network. What is about a
+    root context comes in its own time, and is left out: except the answers to calls that the stream made.
+    """
+    kept: list[list[str]] = []
+    calls = False
+    for callback in _callbacks(lines):
+        first = callback[0]
+        of_root = bool(_OF_ROOT.search(first)) and not (calls and _ANSWER in first)
+        if of_root or callback == (kept[-1] if kept else None):
+            continue
+        calls = calls or any(_ASKED in line for line in callback)
+        kept.append(callback)
+    return [line for callback in kept for line in callback]
+
+
+def _callbacks(lines: Iterable[str]) -> Iterator[list[str]]:
+    """The lines of each callback, masked; those of one that began before are left out."""
+    callback: list[str] = []
+    returns = ""
+    for line in lines:
+        if not callback and not (found := _CALLBACK.match(line)):
+            continue
+        if not callback and found:
+            returns = f"[host<-vm] {found[1]} "
+        if line.startswith(_TRACE):
+            callback.append(_without_addresses(line))
+        if callback and line.startswith(returns):
+            yield callback
+            callback = []
+    if callback:  # it trapped
+        yield callback
+
+
+def _without_addresses(line: str) -> str:
+    if found := _CALL.fullmatch(line):
+        numbers = [_MASKED if int(each) >= _IN_MEMORY else each for each in found[3].split(", ") if each]
+        if found[2] == _WITH_VERSION:
+            numbers[-1] = _MASKED
+        return f"{found[1]}{found[2]}({', '.join(numbers)})"
+    return _PART.sub(r"\1*\2", _ALLOCATED.sub(r"\1 …", line))
+
+
+def write(path: Path, tests: list[Test]) -> None:
+    """Keep what was recorded."""
+    path.write_text(json.dumps([asdict(test) for test in tests]))
+
+
+def read(path: Path) -> list[Test]:
+    """What was kept."""
+    return [
+        Test(each["name"], each["outcome"], each["reason"], [Played(**one) for one in each["played"]])
+        for each in json.loads(path.read_text())
+    ]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where a test differs on two sides: what differs ("status", "transcript" …), and both."""
+
+    test: str
+    request: str
+    what: str
+    left: Any
+    right: Any
+
+    def lines(self, left: str, right: str) -> list[str]:
+        """It as text; `left` and `right` name the sides."""
+        where = f"{self.test}, {self.request}" if self.request else self.test
+        if isinstance(self.left, list) and isinstance(self.right, list):
+            found = difflib.unified_diff(_texts(self.left), _texts(self.right), left, right, lineterm="", n=2)
+            shown = list(found)
+            more = [f"… {len(shown) - _MOST_LINES} lines more"] * (len(shown) > _MOST_LINES)
+            return [f"{where}: {self.what}", *(f"  {line}" for line in [*shown[:_MOST_LINES], *more])]
+        width = max(len(left), len(right))
+        sides = [f"  {name:<{width}}  {value!r}" for name, value in ((left, self.left), (right, self.right))]
+        return [f"{where}: {self.what}", *sides]
+
+
+def differences(left: Sequence[Test], right: Sequence[Test], *, transcripts: bool = True) -> list[Difference]:
+    """Where two runs differ, in the tests' order; tests that one of them skipped aren't compared."""
+    found: list[Difference] = []
+    others = {test.name: test for test in right}
+    for test in left:
+        other = others.pop(test.name, None)
+        if other is None:
+            found.append(Difference(test.name, "", "test", test.outcome, "(not run)"))
+        elif "skipped" not in (test.outcome, other.outcome):
+            found += _of_test(test, other, transcripts=transcripts)
+    return found + [Difference(name, "", "test", "(not run)", each.outcome) for name, each in others.items()]
+
+
+def _of_test(test: Test, other: Test, *, transcripts: bool) -> Iterator[Difference]:
+    if test.outcome != other.outcome:
+        yield Difference(test.name, "", "outcome", test.outcome, other.outcome)
+    if len(test.played) != len(other.played):
+        yield Difference(test.name, "", "number of requests", len(test.played), len(other.played))
+    for one, two in zip(test.played, other.played, strict=False):
+        for name, value in vars(one).items():
+            if value != vars(two)[name] and (transcripts or name != "transcript"):
+                yield Difference(test.name, one.request, name, value, vars(two)[name])
+
+
+def _texts(values: list[Any]) -> list[str]:
+    return [each if isinstance(each, str) else ": ".join(map(str, each)) for each in values]
+
+
+def _fields(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Header fields, sorted by name: their order is HTTP's only among those of one name."""
+    named = [(name.lower(), value) for name, value in pairs if name.lower() not in _DROPPED]
+    fields = [[name, _MASKED if name in _VARYING else _masked(value)] for name, value in named]
+    return sorted(fields, key=lambda each: each[0])
+
+
+def _arrived(request: Request | None) -> dict[str, Any] | None:
+    if request is None:
+        return None
+    return {
+        "method": request.method,
+        "target": request.target,
+        "cluster": request.cluster,
+        "headers": _fields(request.headers.iteritems()),
+        "body": _body(request.body),
+        "trailers": _fields(request.trailers.iteritems()),
+    }
+
+
+def _body(content: bytes) -> str:
+    text = _masked(content.decode("latin-1"))
+    return text if len(text) <= _LONGEST else f"{len(text)} bytes, {digest(text.encode())}"
+
+
+def _masked(text: str) -> str:
+    text = _PORT.sub(r"\1:*", text)
+    return _ADDRESS.sub("0x*", _ID.sub(_MASKED, text))
+
+
+def _is_plugins(name: str) -> bool:
+    return not name.startswith(ENVOYS_OWN)
+
+
+ENVOYS_OWN = (  # the beginnings of the names of Envoy's own metrics
+    *(
+        "cluster.",
+        "http.",
+        "listener.",
+        "listener_manager.",
+        "server.",
+        "wasm.",
+        "extension_config_discovery.",
+    ),
+    *("cluster_manager.", "main_thread.", "runtime.", "filesystem.", "workers.", "thread_local.", "vhost."),
+    *("access_logs.", "dns.", "tls_", "ssl", "tcp.", "envoy_"),
+)

@@ -1,0 +1,148 @@
+"""What a run of the tests saw, masked, and where two runs differ."""
+
+from __future__ import annotations
+
+import pytest
+
+from scaffold.hosts.exchange import Exchange, Headers, LogLines, Request, Response, Seen
+from scaffold.hosts.recording import (
+    Difference,
+    Played,
+    Test,
+    differences,
+    of_exchange,
+    read,
+    transcript,
+    write,
+)
+
+LINES = [
+    "[host<-vm] proxy_on_delete return: void",  # of an earlier request
+    "[host->vm] _initialize()",
+    "[host<-vm] _initialize return: void",
+    "[host->vm] proxy_on_context_create(7, 1)",
+    "[host<-vm] proxy_on_context_create return: void",
+    "[host->vm] proxy_on_tick(1)",
+    "[vm->host] env.proxy_log(2, 1048, 5)",
+    "[vm<-host] env.proxy_log return: 0",
+    "[host<-vm] proxy_on_tick return: void",
+    "[host->vm] proxy_on_request_body(7, 500, 0)",
+    "[host<-vm] proxy_on_request_body return: 1",
+    "[host->vm] proxy_on_request_body(7, 900, 0)",
+    "[host<-vm] proxy_on_request_body return: 1",
+    "[host->vm] proxy_on_request_body(7, 900, 1)",
+    "[vm->host] env.proxy_get_buffer_bytes(0, 0, 900, 1048460, 1048464)",
+    "[host->vm] malloc(900)",
+    "[host<-vm] malloc return: 1056896",
+    "[vm<-host] env.proxy_get_buffer_bytes return: 0",
+    "a line of Envoy's own",
+    "[vm->host] env.proxy_set_shared_data(2000, 3, 2004, 4, 17)",
+    "[vm<-host] env.proxy_set_shared_data return: 0",
+    "[host<-vm] proxy_on_request_body return: 0",
+]
+
+
+def test_a_transcript_is_a_stream_s_with_addresses_masked_and_pieces_joined():
+    assert transcript(LINES) == [
+        "[host->vm] proxy_on_context_create(7, 1)",
+        "[host<-vm] proxy_on_context_create return: void",
+        "[host->vm] proxy_on_request_body(7, *, 0)",
+        "[host<-vm] proxy_on_request_body return: 1",
+        "[host->vm] proxy_on_request_body(7, 900, 1)",
+        "[vm->host] env.proxy_get_buffer_bytes(0, 0, 900, *, *)",
+        "[host->vm] malloc …",
+        "[host<-vm] malloc …",
+        "[vm<-host] env.proxy_get_buffer_bytes return: 0",
+        "[vm->host] env.proxy_set_shared_data(*, 3, *, 4, *)",
+        "[vm<-host] env.proxy_set_shared_data return: 0",
+        "[host<-vm] proxy_on_request_body return: 0",
+    ]
+
+
+def test_the_answer_to_a_call_of_the_stream_s_belongs_to_it():
+    answer = [
+        "[host->vm] proxy_on_http_call_response(1, 4, 3, 5, 0)",
+        "[host<-vm] proxy_on_http_call_response return: void",
+    ]
+    call = [
+        "[host->vm] proxy_on_request_headers(2, 5, 1)",
+        "[vm->host] env.proxy_http_call(5000, 5, 5005, 90, 0, 0, 5100, 4, 500, 5104)",
+        "[vm<-host] env.proxy_http_call return: 0",
+        "[host<-vm] proxy_on_request_headers return: 1",
+    ]
+    assert transcript(answer) == []
+    assert transcript([*call, *answer])[-2:] == answer
+
+
+def test_a_callback_that_traps_is_kept_as_far_as_it_went():
+    assert transcript(["[host->vm] proxy_on_request_headers(2, 5, 1)", "Function: failed"]) == [
+        "[host->vm] proxy_on_request_headers(2, 5, 1)"
+    ]
+
+
+def test_what_varies_between_runs_is_masked():
+    def played(number: int) -> Played:
+        ident = f"{number:032x}"
+        headers = Headers(
+            {"date": f"day {number}", "x-request-id": ident, "connection": "close"}
+            if number
+            else {"date": "", "x-request-id": ""}
+        )
+        body = f'{{"id": "{ident}", "at": "localhost:{number + 1000}"}}'.encode()
+        seen = Seen(
+            Request("GET", "/", Headers({"host": f"localhost:{number}"})), metrics={"server.x": number}
+        )
+        log = LogLines([f"panicked at 0x{number:x}"])
+        return of_exchange(Exchange(Request("GET", "/"), Response(200, headers, body), log, _sides=seen), [])
+
+    assert played(0) == played(77)
+    assert played(0).metrics == {}
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    tests = [
+        Test("test_it", "passed", "", [Played("GET /", 200, [["a", "b"]])]),
+        Test("test_other", "skipped", "why"),
+    ]
+    write(tmp_path / "record.json", tests)
+    assert read(tmp_path / "record.json") == tests
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        (Test("test_it", "passed", "", [Played("GET /", 200)]), []),
+        (
+            Test("test_it", "passed", "", [Played("GET /", 404)]),
+            [Difference("test_it", "GET /", "status", 200, 404)],
+        ),
+        (
+            Test("test_it", "failed", "", [Played("GET /", 200)]),
+            [Difference("test_it", "", "outcome", "passed", "failed")],
+        ),
+        (Test("test_it", "passed"), [Difference("test_it", "", "number of requests", 1, 0)]),
+        (Test("test_it", "skipped", "why"), []),
+        (
+            Test("test_new", "passed"),
+            [
+                Difference("test_it", "", "test", "passed", "(not run)"),
+                Difference("test_new", "", "test", "(not run)", "passed"),
+            ],
+        ),
+    ],
+)
+def test_two_runs_are_compared_test_by_test(other, found):
+    assert differences([Test("test_it", "passed", "", [Played("GET /", 200)])], [other]) == found
+
+
+def test_transcripts_of_two_modules_need_not_agree():
+    one, two = (Test("test_it", "passed", "", [Played("GET /", 200, transcript=[each])]) for each in "ab")
+    assert len(differences([one], [two])) == 1
+    assert differences([one], [two], transcripts=False) == []
+
+
+def test_a_long_difference_is_cut():
+    left, right = ([f"{side} {number}" for number in range(100)] for side in "ab")
+    lines = Difference("test_it", "GET /", "transcript", left, right).lines("emulator", "envoy")
+    assert lines[0] == "test_it, GET /: transcript"
+    assert len(lines) == 42 and lines[-1].endswith(" lines more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def test_05_an_ordinary_body_ends_with_an_empty_callback_and_no_body_has_none(tm
 )
 def test_06_a_paused_body_accumulates(tmp_path: Path, answer: str, sizes: list[str]) -> None:
     with running(Wat().module({"proxy_on_request_body": answer}), tmp_path) as run:
-        exchange = run.host.play(post(b"x" * 100_000))
+        exchange = run.host.play(replace(post(b"x" * 100_000), pieces=(65_536,)))
         assert run.callbacks() == [f"request_body(2, {each})" for each in sizes]
         assert exchange.upstream is not None
         assert len(exchange.upstream.body) == 100_000

@@ -111,9 +111,8 @@ class Root(Context):
     def __init__(self, of: PluginVm, number: int) -> None:
         super().__init__(of, number)
         self.configuring = False  # its configuration can be read
-        self.answer: tuple[HeaderMap, bytes, HeaderMap | None] | None = (
-            None  # a callout's, while it is delivered
-        )
+        # a callout's, while it is delivered
+        self.answer: tuple[HeaderMap, bytes, HeaderMap | None] | None = None
 
     def answer_map(self, kind: int) -> HeaderMap | None:
         """The headers or trailers of a callout's answer, while it is delivered."""

@@ -205,7 +205,7 @@ class Client:
 
     def trailers(self, trailers: HeaderMap) -> None:
         """Its trailers."""
-        self.tail = trailers
+        self.tail = HeaderMap(trailers.single, trailers)
         self._end(True)
 
     def _end(self, end: bool) -> None:
@@ -285,7 +285,7 @@ class Upstream:
     def trailers(self, trailers: HeaderMap) -> None:
         """Its trailers."""
         if not self.refused:
-            self.tail = trailers
+            self.tail = HeaderMap(trailers.single, trailers)
             self._end(True)
 
     def _refuse(self, status: int, body: bytes, details: str) -> None:

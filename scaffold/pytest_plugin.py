@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import Field, fields, replace
 from pathlib import Path
@@ -20,7 +20,15 @@ import pytest
 from scaffold.core import records
 from scaffold.core.option_fields import declarations, flag
 from scaffold.core.text import indented
-from scaffold.errors import UNDER_PYTEST, HostError, ScaffoldError, UsageError, choose
+from scaffold.errors import (
+    UNDER_PYTEST,
+    HostError,
+    ProjectError,
+    ScaffoldError,
+    UsageError,
+    choose,
+    nearest,
+)
 from scaffold.hosts import host as hosts
 from scaffold.hosts import recording
 from scaffold.hosts import source as plugin_sources
@@ -54,6 +62,7 @@ from scaffold.wasm.module import WasmModule
 Start = Callable[[Sequence[Plugin]], AbstractContextManager[hosts.Played]]
 
 _OWN = f"{Path(__file__).parent}{os.sep}"  # where our frames come from
+_NAMES = pytest.StashKey[set[str]]()  # of all tests
 _RECORDED = pytest.StashKey[list[recording.Test]]()
 _PROXY = pytest.StashKey["Proxy"]()  # of a test that has one
 _MOST_LINES = 50  # of the plugin's log that a failed test shows
@@ -123,6 +132,8 @@ class Proxy:
         self._defaults = plugins
         self._services = any(plugin.is_service for plugin in plugins)
         self._changed = False
+        self._crashed = False  # the plugin, since it was given to the host
+        self._current = plugins
         self._upstream: Upstream | None = None
 
     @property
@@ -200,6 +211,7 @@ class Proxy:
             self.remarks += self._undefined if PAUSED in error.message else []
             raise HostError(error.message, hint=error.hint) from None  # without our frames
         self._changed = changed or exchange.trapped
+        self._crashed = self._crashed or exchange.trapped
         self._record(mark, request, exchange)
         self._remark(exchange)
         self._hold_budgets(exchange)
@@ -227,11 +239,17 @@ class Proxy:
     def _hold_budgets(self, exchange: Exchange) -> None:
         """Fail a test with a request that is over the budget of a plugin."""
         __tracebackhide__ = True
+        if exchange.trapped:  # which is worse, and may have cost anything
+            return
         for plugin, limits, cost in zip(self._defaults, self._budgets, exchange.costs, strict=False):
             if over := budget.of_request(limits.of_test(self._test), **vars(cost)):
                 what = f"{exchange.request.method} {exchange.request.target}"
                 lines = "\n".join(map(str, over))
-                pytest.fail(f"{what} is over the budget of {plugin.name} in {FILE}:\n{lines}")
+                own = f"[package.metadata.proxy-wasm.{budget.KEY}.{budget.TESTS}.{self._test}]"
+                pytest.fail(
+                    f"{what} is over the budget of {plugin.name} in {FILE}:\n{lines}\n"
+                    f"hint: raise the limit, or give this test its own in {own}"
+                )
 
     def _remark(self, exchange: Exchange) -> None:
         """Keep what may explain why a test fails."""
@@ -285,8 +303,14 @@ class Proxy:
         chain[place] = replace(chain[place], configuration=configuration)
         self._give(chain)
 
+    def revive(self) -> None:
+        """Start the plugin again, with the test's configuration, if a request has crashed it."""
+        if self._crashed and self._defaults:
+            self._give(self._current)
+
     def _give(self, plugins: Sequence[Plugin]) -> None:
         """Replace the plugins by others, without state; a service takes another host."""
+        self._current, self._crashed = plugins, False
         if self._services:
             self._restart(plugins)
         else:
@@ -353,12 +377,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Make an error of ours safe before a report shows it: it may quote the plugin, or a server.
 
-    A failed test's report gets what the plugin has logged, and why that may be.
+    A failed test's report gets what the plugin has logged, and why that may be. One that asked its host for
+    what that can't do is skipped, even if it passed.
     """
+    _prepare(item, call)
+    report = yield
+    if Unsupported.raised and call.when == "call":
+        path, line, _ = item.location
+        report.outcome = "skipped"
+        report.longrepr = (path, (line or 0) + 1, f"Skipped: {Unsupported.raised[0]}")
+    return report
+
+
+def _prepare(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     proxy = item.stash.get(_PROXY, None)
     failed = call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception)
     if call.excinfo and failed and proxy and call.when == "call":
@@ -385,13 +422,21 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def _keep_record(item: pytest.Item, call: pytest.CallInfo[None], proxy: Proxy | None) -> None:
     """Keep what a test has recorded, with its outcome, until the run ends."""
     raised = call.excinfo
-    skipped = raised is not None and raised.errisinstance(pytest.skip.Exception)
+    unsupported = Unsupported.raised[0] if Unsupported.raised else ""
+    skipped = bool(unsupported) or (raised is not None and raised.errisinstance(pytest.skip.Exception))
     if not item.config.getoption("--proxy-record") or not (call.when == "call" or skipped):
         return
     outcome = "skipped" if skipped else "failed" if raised else "passed"
-    reason = str(raised.value) if raised and skipped else ""
+    reason = unsupported or (str(raised.value) if raised and skipped else "")
     played = list(proxy.recorded or ()) if proxy else []
     item.config.stash.setdefault(_RECORDED, []).append(recording.Test(item.name, outcome, reason, played))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the names of all tests, if the user named none of their files."""
+    if config.args_source != pytest.Config.ArgsSource.ARGS:
+        config.stash[_NAMES] = {str(getattr(item, "originalname", item.name)) for item in items}
 
 
 def _hide_our_frames(error: ScaffoldError) -> None:
@@ -404,15 +449,10 @@ def _hide_our_frames(error: ScaffoldError) -> None:
         entry = entry.tb_next
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Skip a test that asks the emulator for what it can't do, even if it would pass."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Forget what earlier tests asked for that their host can't do."""
     Unsupported.raised.clear()
-    try:
-        yield
-    finally:
-        if Unsupported.raised:
-            pytest.skip(Unsupported.raised[0])
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -453,7 +493,9 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
                 plugins,
                 [Schema.of(source.project.root) if source.project else None for source in sources],
                 [] if options.bootstrap else list(_undefined(sources)),
-                [] if config.getoption("--proxy-no-budgets") else list(map(_budget, sources)),
+                []
+                if config.getoption("--proxy-no-budgets")
+                else [_budget(source, config) for source in sources],
             )
     if config.getoption("--proxy-record"):
         made.recorded = []
@@ -518,8 +560,17 @@ def _sources(config: pytest.Config, options: RunOptions) -> list[Source]:
     return [Source(WasmModule.read(Path(file)), owner) for file, owner in zip(files, owners, strict=True)]
 
 
-def _budget(source: Source) -> Budget:
-    return source.project.settings.budget if source.project else Budget()
+def _budget(source: Source, config: pytest.Config) -> Budget:
+    """The budget of a plugin. Raises `ProjectError` if it has limits for a test that there isn't."""
+    if source.project is None:
+        return Budget()
+    found = source.project.settings.budget
+    names = config.stash.get(_NAMES, set())
+    for name in found.tests if names else ():
+        if name not in names:
+            where = f"`{budget.KEY}.{budget.TESTS}` in {source.project.root / FILE}"
+            raise ProjectError(f"no test is called `{name}`, as {where} says", hint=nearest(name, [*names]))
+    return found
 
 
 def _undefined(sources: Sequence[Source]) -> Iterator[str]:

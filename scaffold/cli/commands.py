@@ -224,7 +224,7 @@ def diff(**options: Any) -> object:
 @takes(options="BuildOptions")
 @json_option
 def check(**options: Any) -> object:
-    """Check format, lints, native tests, configuration and module, as CI does.
+    """Check format, lints, native tests, configuration and module, and play the tests in process, as CI does.
 
     Every part is tried; the exit code is that of the first that failed. Cargo.lock must be there and up to
     date.

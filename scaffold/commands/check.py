@@ -30,7 +30,10 @@ class Checked:
 
 
 def check(root: Path = Path(), options: BuildOptions = BuildOptions()) -> Checked:
-    """Check the format, the lints, the native tests, the configuration and the module of each plugin.
+    """Check format, lints, native tests, configuration and module of each plugin, and play its tests.
+
+    They are played on the emulator, which holds the budgets of requests; those of an HTTP plugin, if there
+    are any.
 
     Every part is tried. Raises the error of the first that failed: `ProjectError` for the format or the
     configuration, `ToolFailed` for lints or code that doesn't compile, `TestsFailed`, `ModuleError` for
@@ -49,6 +52,7 @@ def check(root: Path = Path(), options: BuildOptions = BuildOptions()) -> Checke
         "native tests": _check_tests,
         "configuration": _check_configuration,
         "module": _check_module,
+        "tests on the emulator": _check_emulated,
     }
     failed: dict[str, ScaffoldError] = {}
     for name, part in parts.items():
@@ -91,3 +95,12 @@ def _check_module(projects: Projects, tools: Toolchain, options: BuildOptions) -
         if problem := fatal_problem(module.file):
             raise ModuleError(f"Envoy doesn't load {module.path.name}: {problem.message}", hint=problem.hint)
     cargo.hold_budgets(zip(projects, modules, strict=True), options)
+
+
+def _check_emulated(projects: Projects, tools: Toolchain, options: BuildOptions) -> None:
+    from scaffold.commands.test import play
+
+    modules = cargo.build(projects, options, toolchains={projects.triples[0]: tools}, locked=True)
+    for project, module in zip(projects, modules, strict=True):
+        if project.settings.type == "http":
+            play(project.root, ["--proxy-host=emulator", f"--proxy-module={module.path}"])

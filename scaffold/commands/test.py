@@ -255,6 +255,15 @@ def _native(projects: Projects, tools: Toolchain, options: BuildOptions) -> None
         raise TestsFailed("native tests failed")
 
 
+def play(root: Path, arguments: Sequence[str]) -> None:
+    """Run pytest for a plugin in the terminal, if it has tests. Raises its error."""
+    with files.scratch() as folder:
+        program = Job("", root, "", list(arguments)).program(folder / "counts.json")
+        code = process.show(program.argv, cwd=root, env=os.environ)
+    if code != _NO_TESTS and (failure := _error(code)):
+        raise failure
+
+
 def _in_turn(jobs: Sequence[Job]) -> Report:
     """Run pytest for one plugin against each host. Raises the error of a single one."""
     outcomes = [_run(job) for job in jobs]

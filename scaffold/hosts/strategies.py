@@ -9,6 +9,8 @@ Hypothesis is imported only by tests that import this module.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ from hypothesis import HealthCheck, configuration, given, settings
 from hypothesis import strategies as st
 
 from scaffold.core import files
+from scaffold.errors import UsageError
 from scaffold.hosts.exchange import Headers, Request
 
 configuration.set_hypothesis_home_dir(files.cache_dir() / "hypothesis")  # not in the user's repository
@@ -84,10 +87,25 @@ def requests(
 def each(strategy: st.SearchStrategy[Request], examples: int = 50) -> Callable[[Any], Any]:
     """Run a test with requests of a strategy, as its argument `sent`; the plugin isn't made anew for each."""
 
+    if not isinstance(strategy, st.SearchStrategy):
+        raise UsageError("@each takes the requests", hint="write `@each(requests())`")
+
     def decorate(test: Any) -> Any:
+        if "sent" not in inspect.signature(test).parameters:
+            raise UsageError(
+                f"{test.__name__} takes no `sent`", hint=f"write `def {test.__name__}(proxy, sent):`"
+            )
+
+        @functools.wraps(test)
+        def one(*args: Any, **fixtures: Any) -> Any:
+            __tracebackhide__ = True
+            if proxy := fixtures.get("proxy"):
+                proxy.revive()  # an earlier request may have crashed the plugin
+            return test(*args, **fixtures)
+
         once = settings(
             max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
         )
-        return once(given(sent=strategy)(test))
+        return once(given(sent=strategy)(one))
 
     return decorate

@@ -12,8 +12,8 @@ from scaffold.wasm.module import WasmFile
 
 KEY = "budget"  # in [package.metadata.proxy-wasm]
 _HINT = "write a number above 0, such as `module-bytes = 100_000`"
-_TESTS = "tests"
-_HINT_OF_TESTS = f"write [package.metadata.proxy-wasm.{KEY}.{_TESTS}.test_name], and `request-fuel = 10_000`"
+TESTS = "tests"
+_HINT_OF_TESTS = f"write [package.metadata.proxy-wasm.{KEY}.{TESTS}.test_name], and `request-fuel = 10_000`"
 _PAGE = 65_536  # bytes
 
 
@@ -42,24 +42,24 @@ class Budget:
         """The setting in the table `where`. Raises `ProjectError` for a key or limit that can't be."""
         if not isinstance(value, dict):
             raise ProjectError(f"`{KEY}` in {where} is not a table", hint=_HINT)
-        tests = value.get(_TESTS, {})
+        tests = value.get(TESTS, {})
         if not isinstance(tests, dict):
-            raise ProjectError(f"`{_TESTS}` in `{KEY}` in {where} is not a table", hint=_HINT_OF_TESTS)
-        limits = cls._limits({key: limit for key, limit in value.items() if key != _TESTS}, KEY, where)
+            raise ProjectError(f"`{TESTS}` in `{KEY}` in {where} is not a table", hint=_HINT_OF_TESTS)
+        limits = cls._limits({key: limit for key, limit in value.items() if key != TESTS}, KEY, where)
         by_test = {name: cls._of_test(name, each, where) for name, each in tests.items()}
         return cls(**limits, tests=by_test)
 
     @classmethod
     def _of_test(cls, name: str, value: Any, where: str) -> Self:
         """The limits of one test."""
-        inside = f"{KEY}.{_TESTS}.{name}"
+        inside = f"{KEY}.{TESTS}.{name}"
         if not isinstance(value, dict):
             raise ProjectError(f"`{inside}` in {where} is not a table", hint=_HINT_OF_TESTS)
         return cls(**cls._limits(value, inside, where, only="request_"))
 
     @classmethod
     def _limits(cls, value: dict[str, Any], inside: str, where: str, only: str = "") -> dict[str, Any]:
-        names = [each.name for each in fields(cls) if each.name != _TESTS and each.name.startswith(only)]
+        names = [each.name for each in fields(cls) if each.name != TESTS and each.name.startswith(only)]
         known = {_key(name): name for name in names}
         for key, limit in value.items():
             if key not in known:
@@ -77,7 +77,7 @@ class Budget:
         own = self.tests.get(name)
         if own is None:
             return self
-        limits = {each.name: getattr(own, each.name) for each in fields(own) if each.name != _TESTS}
+        limits = {each.name: getattr(own, each.name) for each in fields(own) if each.name != TESTS}
         return replace(self, **{name: limit for name, limit in limits.items() if limit is not None})
 
 

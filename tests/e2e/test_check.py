@@ -57,7 +57,7 @@ def settings(root: Path, text: str) -> None:
 
 def test_all_parts_pass(crate, run):
     ran = run("scaffold", "check", "--root", crate, "--json")
-    parts = ["format", "lints", "native tests", "configuration", "module"]
+    parts = ["format", "lints", "native tests", "configuration", "module", "tests on the emulator"]
     assert json.loads(ran.stdout) == {"parts": parts}, ran.stderr
 
 
@@ -101,7 +101,7 @@ def test_a_lock_file_that_is_out_of_date_is_refused_and_stays(crate):
     path = crate / "Cargo.toml"
     path.write_text(path.read_text().replace('version = "0.1.0"', 'version = "0.2.0"'))
     before = (crate / "Cargo.lock").read_bytes()
-    with pytest.raises(ToolFailed, match="lints, native tests, module failed"):
+    with pytest.raises(ToolFailed, match="lints, native tests, module, tests on the emulator failed"):
         scaffold.check(crate)
     assert (crate / "Cargo.lock").read_bytes() == before
 

@@ -60,7 +60,10 @@ def _built(name: str, commit: str, root: Path, run: RunOptions, build: BuildOpti
     with _checked_out(commit, root) as folder:
         emit(Noted(f"{name} is the commit {commit[:12]}: building it in a worktree of its own"))
         if not (folder / FILE).exists():
-            raise ProjectError(f"at {name} there is no crate in this folder", hint="pass a later commit")
+            raise ProjectError(
+                f"at {name} there is no crate in this folder",
+                hint="pass a later commit; if none has it, commit the project first",
+            )
         try:
             return plugins.choose(None, folder, run).load(build)[0].plugin(run)
         except ScaffoldError as error:

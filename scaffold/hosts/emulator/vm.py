@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from scaffold.hosts.emulator import engine
 from scaffold.hosts.emulator.load import CRASHES
 from scaffold.hosts.exchange import Cost
+from scaffold.wasm.symbols import explained
 
 if TYPE_CHECKING:
     import wasmtime
@@ -81,7 +82,7 @@ class Use:
 
 def _frame(number: int, frame: wasmtime.Frame) -> str:
     """A line of a backtrace, as Envoy writes it."""
-    name = frame.func_name or f"wasm-function[{frame.func_index}]"
+    name = frame.func_name or f"unknown(function index:{frame.func_index})"
     return f"  {number}:  {frame.module_offset:#x} - {name}"
 
 
@@ -236,7 +237,7 @@ class Vm:
             result = function(*arguments)
         except Exception as error:
             self.failed = self._why(self._raised.pop() if self._raised else error)
-            self.transcript.log("error", f"Function: {name} failed: Uncaught {self.failed}")
+            self.transcript.log("error", explained(f"Function: {name} failed: Uncaught {self.failed}"))
             raise Trap(self.failed) from error
         finally:
             self._depth -= 1

@@ -56,6 +56,8 @@ def check(root: Path = Path(), options: BuildOptions = BuildOptions()) -> Checke
     }
     failed: dict[str, ScaffoldError] = {}
     for name, part in parts.items():
+        if part is _check_emulated and {"configuration", "module"} & failed.keys():
+            continue  # it would only say the same again
         try:
             with step(f"Checking {called(projects.all)}: {name}"):
                 part(projects, tools, options)

@@ -44,8 +44,6 @@ type = "http"
 [package.metadata.proxy-wasm.budget]
 request-fuel = 100
 request-crossings = 6
-[package.metadata.proxy-wasm.budget.tests.test_a_body]
-request-fuel = 20_000
 [lib]
 crate-type = ["cdylib"]
 """
@@ -91,7 +89,9 @@ def test_headers(proxy):
     assert ran.code == 0, ran.out
 
 
-def test_a_request_over_the_budget_fails_its_test_with_the_line(play):
+def test_a_request_over_the_budget_fails_its_test_with_the_line(play, tmp_path):
+    limits = "[package.metadata.proxy-wasm.budget.tests.test_a_body]\nrequest-fuel = 20_000\n"
+    (tmp_path / "Cargo.toml").write_text(CARGO + limits)
     ran = play("""
 def test_a_body(proxy):
     assert proxy.post("/anything", body="hello").cost.fuel > 100
@@ -105,7 +105,16 @@ def test_another_body(proxy):
     assert "POST /anything is over the budget of hello in Cargo.toml:" in ran.out
     assert "`request-fuel = 100` is exceeded by " in ran.out
     assert "request-crossings" not in ran.out.replace("request-crossings = 6", "")
-    assert play("def test_it(proxy): proxy.post('/', body='x')", "--proxy-no-budgets").code == 0
+    assert play("def test_a_body(proxy): proxy.post('/', body='x')", "--proxy-no-budgets").code == 0
+
+
+def test_limits_for_a_test_that_is_not_there_are_refused(play, tmp_path):
+    limits = "[package.metadata.proxy-wasm.budget.tests.test_a_boddy]\nrequest-fuel = 20_000\n"
+    (tmp_path / "Cargo.toml").write_text(CARGO + limits)
+    ran = play("def test_a_body(proxy): proxy.post('/', body='hello')")
+    assert ran.code == UNDER_PYTEST + 3
+    assert "no test is called `test_a_boddy`" in ran.out + ran.err
+    assert "did you mean `test_a_body`?" in ran.out + ran.err
 
 
 def test_time_passes_as_the_test_says(play):

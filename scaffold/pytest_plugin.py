@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import Field, fields, replace
@@ -23,7 +24,6 @@ from scaffold.core.text import indented
 from scaffold.errors import (
     UNDER_PYTEST,
     HostError,
-    ProjectError,
     ScaffoldError,
     UsageError,
     choose,
@@ -561,7 +561,7 @@ def _sources(config: pytest.Config, options: RunOptions) -> list[Source]:
 
 
 def _budget(source: Source, config: pytest.Config) -> Budget:
-    """The budget of a plugin. Raises `ProjectError` if it has limits for a test that there isn't."""
+    """The budget of a plugin; warns of limits for a test that there isn't."""
     if source.project is None:
         return Budget()
     found = source.project.settings.budget
@@ -569,7 +569,9 @@ def _budget(source: Source, config: pytest.Config) -> Budget:
     for name in found.tests if names else ():
         if name not in names:
             where = f"`{budget.KEY}.{budget.TESTS}` in {source.project.root / FILE}"
-            raise ProjectError(f"no test is called `{name}`, as {where} says", hint=nearest(name, [*names]))
+            hint = nearest(name, [*names])
+            text = f"no test is called `{name}`, as {where} says; {hint}"
+            warnings.warn(pytest.PytestWarning(text), stacklevel=1)
     return found
 
 

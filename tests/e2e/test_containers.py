@@ -711,14 +711,14 @@ def test_a_deploy_that_dies_half_way_leaves_nothing_running(root, probe, images,
 def test_a_projects_tests_pass_in_a_container_and_against_a_deployment(crate, images, docker, run):
     ran = run("scaffold", "test", "--host", "docker", "--envoy-image", images.proxy, "--root", crate)
     assert ran.returncode == 0, ran.stderr
-    assert "4 passed" in ran.stderr
+    assert "5 passed" in ran.stderr
     assert f"Testing hello_world in {images.proxy}" in ran.stderr
     words = ["deploy", "docker", "--envoy-image", images.envoy, "--port=0", "--root", crate, "--json"]
     try:
         assert json.loads(run("scaffold", *words).stdout)["envoy_image"] == images.envoy
         ran = run("scaffold", "test", "--deployed", "--root", crate)
         assert ran.returncode == 0, ran.stderr
-        assert "4 passed" in ran.stderr
+        assert "5 passed" in ran.stderr
     finally:
         scaffold.undeploy(crate)
 

@@ -78,7 +78,7 @@ def test_the_readmes_lines_do_the_main_job_from_the_wheel(wheel, fresh, tmp_path
     )
     assert ran.returncode == 0, ran.stderr
     assert '"X-Hello": "Hello world from localhost:' + ports["SCAFFOLD_PORT"] in ran.stdout
-    assert "4 passed" in ran.stderr
+    assert "5 passed" in ran.stderr
 
 
 def test_the_templates_readme_says_the_same(wheel, fresh, tmp_path):
@@ -105,4 +105,4 @@ def test_the_demo_shows_a_request_that_passed_the_filter(run):
     assert ran.returncode == 0, ran.stderr
     assert re.search(r'"X-Hello": "Hello world from localhost:\d+"', ran.stdout)
     assert "$ invoke build deploy" in ran.stdout
-    assert "4 passed" in ran.stderr
+    assert "5 passed" in ran.stderr

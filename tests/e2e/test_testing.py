@@ -155,12 +155,12 @@ def test_the_generated_project_passes_its_own_tests(crate, run):
     ran = run("scaffold", "test", "--root", crate)
     assert ran.returncode == 0, ran.stderr
     assert "test result: ok. 2 passed" in ran.stderr
-    assert "4 passed" in ran.stderr
+    assert "5 passed" in ran.stderr
 
 
 def test_a_bare_pytest_builds_by_itself(crate, run):
     ran = run("pytest", "-q", cwd=crate)
-    assert "4 passed" in ran.stdout
+    assert "5 passed" in ran.stdout
 
 
 def test_another_project_never_sees_the_plugin(tmp_path, run):
@@ -238,7 +238,7 @@ def test_deployed_plays_against_the_deployment(copy, run):
     scaffold.deploy(root=copy, run=scaffold.RunOptions(port=0))
     ran = run("scaffold", "test", "--root", copy, "--deployed")
     assert ran.returncode == 0, ran.stderr
-    assert "4 passed" in ran.stderr
+    assert "5 passed" in ran.stderr
     write(
         copy, "def test_x(proxy):\n    proxy.upstream.answer(503)\n    assert proxy.get('/').status == 503\n"
     )

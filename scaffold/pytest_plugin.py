@@ -63,6 +63,7 @@ Start = Callable[[Sequence[Plugin]], AbstractContextManager[hosts.Played]]
 
 _OWN = f"{Path(__file__).parent}{os.sep}"  # where our frames come from
 _NAMES = pytest.StashKey[set[str]]()  # of all tests
+_OF_WORKER = "proxy_record"
 _RECORDED = pytest.StashKey[list[recording.Test]]()
 _PROXY = pytest.StashKey["Proxy"]()  # of a test that has one
 _MOST_LINES = 50  # of the plugin's log that a failed test shows
@@ -157,6 +158,10 @@ class Proxy:
     def logs(self) -> LogLines:
         """What the plugin has logged since the test began; a service, since it started."""
         self._host.clock.catch_up()
+        return self._logged
+
+    @property
+    def _logged(self) -> LogLines:
         return LogLines(line.text for line in self._host.log.since(self._log) if line.of_plugin)
 
     @property
@@ -199,8 +204,8 @@ class Proxy:
         """The same for a request that is made already, such as one of `scaffold.hosts.strategies`."""
         __tracebackhide__ = True
         changed, self._changed = self._changed, True  # if it fails, the next test needs a fresh plugin
-        if self.recorded is not None:  # the port, which the host would be, is another one each time
-            request.headers.setdefault("host", "localhost")
+        if self.recorded is not None and "host" not in request.headers:  # it would be the port, which varies
+            request = replace(request, headers=Headers([("host", "localhost"), *request.headers.iteritems()]))
         mark = self._host.log.size()
         try:
             exchange = self._host.play(request, timeout=timeout)
@@ -413,7 +418,7 @@ def _prepare(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
             error.__notes__ = [indented(note) for note in getattr(error, "__notes__", ())]
         error = error.__cause__ or error.__context__
     if failed and proxy:
-        lines = [f"  {indented(line)}" for line in proxy.logs]
+        lines = [f"  {indented(line)}" for line in proxy._logged]
         item.add_report_section(
             call.when, "log of the plugin", "\n".join(lines[-_MOST_LINES:]) or "  (empty)"
         )
@@ -424,12 +429,13 @@ def _keep_record(item: pytest.Item, call: pytest.CallInfo[None], proxy: Proxy | 
     raised = call.excinfo
     unsupported = Unsupported.raised[0] if Unsupported.raised else ""
     skipped = bool(unsupported) or (raised is not None and raised.errisinstance(pytest.skip.Exception))
-    if not item.config.getoption("--proxy-record") or not (call.when == "call" or skipped):
+    ended = call.when == "call" or skipped or (raised is not None and call.when == "setup")
+    if not item.config.getoption("--proxy-record") or not ended:
         return
     outcome = "skipped" if skipped else "failed" if raised else "passed"
     reason = unsupported or (str(raised.value) if raised and skipped else "")
     played = list(proxy.recorded or ()) if proxy else []
-    item.config.stash.setdefault(_RECORDED, []).append(recording.Test(item.name, outcome, reason, played))
+    item.config.stash.setdefault(_RECORDED, []).append(recording.Test(item.nodeid, outcome, reason, played))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -457,15 +463,25 @@ def pytest_runtest_setup() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Keep Hypothesis's plugin from importing all of it, for its summary, where no test has used it."""
+    """Keep Hypothesis's plugin from importing all of it where no test has; hand over a worker's record."""
     manager = session.config.pluginmanager
     if "hypothesis" not in sys.modules and manager.hasplugin("hypothesispytest"):
         manager.unregister(name="hypothesispytest")
+    if hasattr(session.config, "workeroutput"):  # of pytest-xdist
+        session.config.workeroutput[_OF_WORKER] = recording.packed(session.config.stash.get(_RECORDED, []))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Gather what a worker of pytest-xdist has recorded."""
+    tests = recording.unpacked(getattr(node, "workeroutput", {}).get(_OF_WORKER, "[]"))
+    node.config.stash.setdefault(_RECORDED, []).extend(tests)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Write how many tests passed, failed and so on, for the table of `scaffold test`."""
-    if record := config.getoption("--proxy-record"):
+    record = config.getoption("--proxy-record")
+    if record and not hasattr(config, "workerinput"):
         recording.write(Path(record), config.stash.get(_RECORDED, []))
     file = config.getoption("--proxy-counts")
     if file:

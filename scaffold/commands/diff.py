@@ -104,7 +104,11 @@ def diff(
         if against:
             sides = [replace(sides[0], name=_OURS), _base(against, sides[0], projects, build)]
         found = [_play(side, projects, folder / str(place), keyword) for place, side in enumerate(sides)]
-    return compared(sides[0].name, sides[1].name, *found, transcripts=not against)
+    made = compared(sides[0].name, sides[1].name, *found, transcripts=not against)
+    if not (made.compared or made.differences):
+        reasons = "; ".join(dict.fromkeys(made.skipped.values()))
+        raise ProjectError(f"no test was played on both{f': {reasons}' if reasons else ''}")
+    return made
 
 
 def compared(
@@ -124,8 +128,10 @@ def compared(
 
 def _host(text: str, run: RunOptions) -> tuple[str, str, RunOptions]:
     """A host as users name it, such as "envoy:1.36": its name on screen, its name, and its options."""
-    name, _, which = text.partition(":")
+    name, colon, which = text.partition(":")
     choose("host", name, PLAYERS)
+    if colon and not which:
+        raise UsageError(f"`{text}` names no version", hint=f"write `{name}`, or `{text}VERSION`")
     options = _with(run, _WHICH[name], which) if which else run
     if name != EMULATOR:
         options.check_for(name)

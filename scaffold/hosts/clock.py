@@ -9,6 +9,7 @@ from typing import Protocol
 from scaffold.errors import UsageError
 
 _POLL = 0.01  # seconds
+_LONGEST = 10 * 365 * 86400
 
 
 class Clock(Protocol):
@@ -56,5 +57,7 @@ class RealClock:
 
 def check(seconds: float) -> None:
     """Raise `UsageError` for a time that can't pass."""
-    if not 0 <= seconds < float("inf"):
-        raise UsageError(f"time can't pass by {seconds:g} seconds: it only goes forward")
+    if not 0 <= seconds <= _LONGEST:
+        raise UsageError(
+            f"time can't pass by {seconds:g} seconds: it only goes forward, and by at most ten years"
+        )

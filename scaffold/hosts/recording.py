@@ -139,14 +139,24 @@ def _without_addresses(line: str) -> str:
 
 def write(path: Path, tests: list[Test]) -> None:
     """Keep what was recorded."""
-    path.write_text(json.dumps([asdict(test) for test in tests]))
+    path.write_text(packed(tests))
 
 
 def read(path: Path) -> list[Test]:
     """What was kept."""
+    return unpacked(path.read_text())
+
+
+def packed(tests: list[Test]) -> str:
+    """It as JSON."""
+    return json.dumps([asdict(test) for test in tests])
+
+
+def unpacked(text: str) -> list[Test]:
+    """The reverse."""
     return [
         Test(each["name"], each["outcome"], each["reason"], [Played(**one) for one in each["played"]])
-        for each in json.loads(path.read_text())
+        for each in json.loads(text)
     ]
 
 

@@ -81,12 +81,16 @@ class NotAPlugin(ModuleError):
     """The file isn't a wasm module, or the module exports no marker of a proxy-wasm ABI."""
 
 
+_FUNCREF = 0x70
+
+
 @dataclass(frozen=True, slots=True)
 class Extern:
     """An import; or an export, whose `module` is "".
 
     `signature` is a function's: a letter for each value, i, I, f, F for i32, i64, f32, f64. "iii>i" takes
-    three i32 and returns one, "i>-" returns nothing. It is "" for anything but a function.
+    three i32 and returns one, "i>-" returns nothing. It is "" for anything else; but for an imported table
+    of something else than functions it is that type's first byte.
     """
 
     module: str
@@ -455,7 +459,8 @@ def _imports(body: _Reader, types: _Types) -> tuple[tuple[Extern, ...], list[int
             body.byte()
             body.number()
         elif kind == "table":
-            body.value_type()
+            of = body.value_type()
+            signature = "" if of == _FUNCREF else f"{of:#x}"
             body.limits()
         else:
             pages.append(body.limits())

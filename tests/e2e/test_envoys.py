@@ -162,12 +162,12 @@ def test_the_tests_are_played_on_each_and_tabulated(crate, run, tmp_path):
     assert ran.returncode == 0, ran.stderr
     title, *lines = ran.stdout.splitlines()
     assert title.split() == ["passed", "failed", "errors", "skipped", "time"]
-    assert [line.split()[:6] for line in lines] == [["Envoy", v, "4", "0", "0", "0"] for v in (OLD, NEW)]
+    assert [line.split()[:6] for line in lines] == [["Envoy", v, "5", "0", "0", "0"] for v in (OLD, NEW)]
     assert ran.stderr.count("Testing hello_world natively\n") == 1
     assert ran.stderr.count("Building hello_world\n") == 1
     for version in (OLD, NEW):
         (suite,) = ElementTree.parse(tmp_path / f"report-{version}.xml").getroot()
-        assert suite.get("tests") == "4"
+        assert suite.get("tests") == "5"
 
 
 def test_one_that_fails_does_not_keep_the_others_from_their_turn(copy, hello, run):

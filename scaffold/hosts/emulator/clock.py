@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import threading
 import time
 from collections.abc import Callable
 
@@ -33,6 +34,9 @@ class VirtualClock:
         self._ahead = 0.0  # how far the tests have moved it
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
+        # whoever lets things happen, or calls a module, holds it; a wait gives it up meanwhile
+        self.lock = threading.RLock()
+        self._waiting = threading.Condition(self.lock)
 
     def now(self) -> float:
         """The time."""
@@ -51,38 +55,41 @@ class VirtualClock:
     def advance(self, seconds: float) -> None:
         """Move the clock forward; whatever becomes due happens in its order. Raises `UsageError`."""
         check(seconds)
-        until = self.now() + seconds
-        while self._timers and self._timers[0][0] <= until:
-            due = self._timers[0][0]
-            self._ahead += max(0.0, due - self.now())
-            self._next()
-        self._ahead += max(0.0, until - self.now())
+        with self.lock:
+            until = self.now() + seconds
+            while self._timers and self._timers[0][0] <= until:
+                due = self._timers[0][0]
+                self._ahead += max(0.0, due - self.now())
+                self._next()
+            self._ahead += max(0.0, until - self.now())
 
     def run(self, done: Callable[[], bool], seconds: float) -> bool:
         """Let things happen, each when it is due, until `done`, or for that long; whether it is done."""
         until = self.now() + seconds
-        while not done():
-            now = self.now()
-            due = self._timers[0][0] if self._timers else math.inf
-            if due > until or now >= until:
-                self._sleep(until - now)
-                if self.now() >= until:
-                    self.catch_up()
-                    return done()
-            elif due > now:
-                self._sleep(due - now)
-            else:
-                self._next()
+        with self.lock:
+            while not done():
+                now = self.now()
+                due = self._timers[0][0] if self._timers else math.inf
+                if due > until or now >= until:
+                    self._sleep(until - now)
+                    if self.now() >= until:
+                        self.catch_up()
+                        return done()
+                elif due > now:
+                    self._sleep(due - now)
+                else:
+                    self._next()
         return True
 
     def _sleep(self, seconds: float) -> None:
-        time.sleep(min(_POLL, max(0.0, seconds)))
+        self._waiting.wait(min(_POLL, max(0.0, seconds)))
 
     def catch_up(self) -> None:
         """Let everything happen that is due."""
-        now = self.now()
-        while self._timers and self._timers[0][0] <= now:
-            self._next()
+        with self.lock:
+            now = self.now()
+            while self._timers and self._timers[0][0] <= now:
+                self._next()
 
     def _next(self) -> None:
         timer = heapq.heappop(self._timers)[2]

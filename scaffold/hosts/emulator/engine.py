@@ -8,6 +8,7 @@ import importlib.metadata
 import platform
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scaffold.core import files
@@ -25,6 +26,8 @@ _INSTALL = f"pip install 'wasmtime>={MAJOR},<{MAJOR + 1}'"
 _SETTINGS = "fuel, fixed memory"  # part of a cached file's name: what `engine` sets
 _COMPILED: dict[str, wasmtime.Module] = {}  # by the module's digest
 atexit.register(_COMPILED.clear)  # while wasmtime is still there to free them
+_MOST_FILES = 100
+_MOST_IN_MEMORY = 16
 _LARGEST = 512 * 2**20  # bytes of a compiled module
 
 
@@ -54,6 +57,8 @@ def engine() -> wasmtime.Engine:
 def compiled(module: WasmModule) -> wasmtime.Module:
     """A module's code for this machine. Raises `WasmtimeError` if it isn't valid."""
     if module.digest not in _COMPILED:
+        while len(_COMPILED) >= _MOST_IN_MEMORY:
+            del _COMPILED[next(iter(_COMPILED))]
         _COMPILED[module.digest] = _compiled(module)
     return _COMPILED[module.digest]
 
@@ -65,7 +70,8 @@ def _compiled(module: WasmModule) -> wasmtime.Module:
     version = importlib.metadata.version("wasmtime")
     key = f"{module.digest} {version} {_SETTINGS} {platform.machine()}"
     path = files.cache_dir() / "emulator" / f"{hashlib.sha256(key.encode()).hexdigest()}.compiled"
-    with suppress(OSError, wasmtime.WasmtimeError):
+    with suppress(OSError, wasmtime.WasmtimeError, MachineError):
+        files.private(path.parent)  # what is in there is run
         content = read_bytes(path, _LARGEST)
         if hashlib.sha256(content[_DIGEST:]).digest() == content[:_DIGEST]:
             # of another processor it is refused: wasmtime looks at the features that it was compiled for
@@ -75,4 +81,12 @@ def _compiled(module: WasmModule) -> wasmtime.Module:
         files.private(path.parent)
         code = bytes(made.serialize())
         files.write(path, hashlib.sha256(code).digest() + code, mode=0o600)
+        _prune(path.parent)
     return made
+
+
+def _prune(folder: Path) -> None:
+    """Remove the compiled modules that were made first, of too many."""
+    found = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in found[_MOST_FILES:]:
+        path.unlink(missing_ok=True)

@@ -6,12 +6,14 @@ source/common/router/router.cc.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from scaffold.errors import UsageError
 from scaffold.hosts.emulator.header_map import REQUEST, RESPONSE, RESPONSE_TRAILERS, HeaderMap
 from scaffold.hosts.emulator.stream import Stream
 from scaffold.hosts.emulator.wire import Pair
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from scaffold.hosts.emulator.world import World
 
 _PIECE = 1 << 20  # bytes of a body that come at once, as much as Envoy reads
+_WITHOUT_STATUS = b"missing required header: :status"
+_FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00\r\n\u0100-\U0010ffff]*")
+_METHOD, _TARGET = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[!-\xff]+")
 _HOP_BY_HOP = (b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
 _BODYLESS = (b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT")
 PROTOCOL_ERROR = b"upstream connect error or disconnect/reset before headers. reset reason: protocol error"
@@ -48,6 +53,21 @@ def own_address() -> bytes:
             if each.family.name == "AF_INET" and not each.address.startswith("127."):
                 return str(each.address).encode()
     return b"127.0.0.1"
+
+
+def check(request: Request) -> None:
+    """Raise `UsageError` for a request that HTTP can't carry."""
+    fields = [*request.headers.iteritems(), *request.trailers.iteritems()]
+    wrong = next((name for name, value in fields if not _FIELD.fullmatch(f"{name}:{value}")), None)
+    if wrong is not None:
+        why = f"the header {wrong!r} isn't a valid one"
+    elif not _METHOD.fullmatch(request.method) or not _TARGET.fullmatch(request.target):
+        why = "its method or its path isn't a valid one"
+    elif any(size < 1 for size in request.pieces):
+        why = "a piece of its body has at least one byte"
+    else:
+        return
+    raise UsageError(f"{request.method} {request.target!r} can't be sent: {why}")
 
 
 def _pairs(headers: Headers) -> list[Pair]:
@@ -167,7 +187,10 @@ def _unchunked(body: bytes) -> bytes:
     parts, rest = [], body
     while rest:
         size, _, rest = rest.partition(b"\r\n")
-        length = int(size.partition(b";")[0], 16)
+        try:
+            length = int(size.partition(b";")[0], 16)
+        except ValueError:
+            raise UsageError(f"the chunked body isn't framed: {size[:50]!r} is no size of a chunk") from None
         if not length:
             break
         parts.append(rest[:length])
@@ -188,6 +211,9 @@ class Client:
 
     def headers(self, headers: HeaderMap, end: bool) -> None:
         """The answer's headers, to which Envoy adds its own after the filters."""
+        if not (headers.get(b":status") or b"").isdigit():
+            self._replace(_WITHOUT_STATUS)
+            return
         if headers.get(b"date") is None:
             headers.add(b"date", formatdate(usegmt=True).encode())
         headers.replace(b"server", b"envoy")
@@ -200,17 +226,31 @@ class Client:
 
     def data(self, data: bytes, end: bool) -> None:
         """A part of its body."""
-        self.content.append(data)
-        self._end(end)
+        if not self.stream.is_over:
+            self.content.append(data)
+            self._end(end)
 
     def trailers(self, trailers: HeaderMap) -> None:
         """Its trailers."""
+        if self.stream.is_over:
+            return
         self.tail = HeaderMap(trailers.single, trailers)
         self._end(True)
 
     def _end(self, end: bool) -> None:
         if end:
             self.stream.end()
+
+    def _replace(self, text: bytes) -> None:
+        """Envoy answers itself, since the answer has no status."""
+        self.stream.details = "filter_removed_required_response_headers{missing_required_header:_:status}"
+        length = str(len(text)).encode()
+        made = [(b":status", b"502"), (b"content-length", length), (b"content-type", b"text/plain")]
+        self.head = HeaderMap(
+            RESPONSE, [*made, (b"date", formatdate(usegmt=True).encode()), (b"server", b"envoy")]
+        )
+        self.content = [text]
+        self.stream.end()
 
     def response(self, method: str) -> Response | None:
         """The answer as a client reads it; None without one."""

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from scaffold.core.versions import Version
@@ -17,7 +16,9 @@ from scaffold.errors import HostError, ModuleError, UsageError
 from scaffold.hosts.emulator import engine, load
 from scaffold.hosts.emulator.clock import VirtualClock
 from scaffold.hosts.emulator.exchange import Exchange as Passing
+from scaffold.hosts.emulator.exchange import check as check_request
 from scaffold.hosts.emulator.plugin_vm import PluginVm, Refused
+from scaffold.hosts.emulator.shared import Data, Queues
 from scaffold.hosts.emulator.transcript import Transcript
 from scaffold.hosts.emulator.vm import Limits
 from scaffold.hosts.emulator.world import World
@@ -138,7 +139,7 @@ class EmulatorHost:
             self.log,
         )
         self.origin = InProcess(self.world)
-        self._lock = RLock()
+        self._lock = self.world.clock.lock
         self._stack = ExitStack()
         self._url = ""
         self._numbers = 0
@@ -187,6 +188,7 @@ class EmulatorHost:
 
         `gone` tells whether the client has left.
         """
+        check_request(request)
         headers = Headers(request.headers)
         request_id = headers.setdefault(REQUEST_ID, uuid.uuid4().hex)
         sent = dataclasses.replace(request, headers=headers)
@@ -199,10 +201,14 @@ class EmulatorHost:
             used = [dataclasses.replace(each.vm.use) for each in plugins]
             contexts = [each.stream_context() for each in plugins]
             passing = Passing(self.world, sent, contexts, self._numbers)
-            passing.run()
-            self.world.clock.run(lambda: passing.stream.is_over or gone(), timeout)
-            done = passing.stream.is_over
-            self.world.clock.catch_up()  # what the stream's end has set going
+            try:
+                passing.run()
+                self.world.clock.run(lambda: passing.stream.is_over or gone(), timeout)
+                done = passing.stream.is_over
+                self.world.clock.catch_up()  # what the stream's end has set going
+            except BaseException:
+                passing.stream.abandon()
+                raise
         logs = LogLines(line.text for line in self.log.since(mark) if line.of_plugin)
         if not done:
             why, hint = passing.waits_for()
@@ -227,26 +233,31 @@ class EmulatorHost:
     def replace(self, *plugins: Plugin, fresh: bool = False, check: Callable[[], None] | None = None) -> None:
         """Replace the running plugins; if one is refused, the previous ones serve on."""
         with self._lock:
-            before = self._main, self._worker
-            loaded = self._loaded(plugins)
-            if fresh:
-                self.world.data.clear()
-                self.world.queues.clear()
-            self._use(loaded)
-            if check:
-                try:
+            before, kept = (self._main, self._worker), (self.world.data, self.world.queues)
+            try:
+                if fresh:
+                    self.world.data, self.world.queues = Data(), Queues()
+                self._use(self._loaded(plugins))
+                if check:
                     check()
-                except BaseException:
-                    self._main, self._worker = before
-                    raise
+            except BaseException:
+                for each in (*self._main, *self._worker) if self._worker is not before[1] else ():
+                    each.stop()
+                self._use(before)
+                self.world.data, self.world.queues = kept
+                raise
+            now = self.world.data, self.world.queues
+            self.world.data, self.world.queues = kept
             for each in (*before[0], *before[1]):
                 each.shut_down()
+            self.world.data, self.world.queues = now
 
     def close(self) -> None:
         """End the plugins."""
         self._stack.close()
-        for each in (*self._main, *self._worker):
-            each.shut_down()
+        with self._lock:
+            for each in (*self._main, *self._worker):
+                each.shut_down()
 
     def _use(self, loaded: tuple[list[PluginVm], list[PluginVm]]) -> None:
         self._main, self._worker = loaded
@@ -263,7 +274,7 @@ class EmulatorHost:
             if why:
                 raise self._refused(plugin, why, mark)
             try:
-                PluginVm(plugin, self.world, live=False)
+                PluginVm(plugin, self.world, live=False).stop()
                 trial = PluginVm(plugin, self.world, live=True)
                 trial.start()
                 trial.stop()
@@ -272,10 +283,12 @@ class EmulatorHost:
                     made.start()
                     each.append(made)
                 trial.successor = main[-1]
-            except Refused as refused:
+            except BaseException as error:
                 for begun in (*main, *worker):
                     begun.stop()
-                raise self._refused(plugin, str(refused), mark) from refused
+                if isinstance(error, Refused):
+                    raise self._refused(plugin, str(error), mark) from error
+                raise
         return main, worker
 
     def _refused(self, plugin: Plugin, why: str, mark: int) -> ModuleError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from scaffold.hosts.emulator import properties
 from scaffold.hosts.emulator import shared as metrics
 from scaffold.hosts.emulator import status as s
+from scaffold.hosts.emulator.vm import Stop
 from scaffold.hosts.emulator.wire import packed, unpacked
 from scaffold.hosts.unsupported import Unsupported
 
@@ -332,6 +333,10 @@ def proxy_send_local_response(
 # calls to other services
 
 
+def _signed(word: int) -> int:
+    return word - (1 << 32) if word >> 31 else word
+
+
 @_hostcall
 def proxy_http_call(
     vm: Vm,
@@ -352,7 +357,7 @@ def proxy_http_call(
         return s.INVALID_MEMORY_ACCESS
     if not vm.word(result, 0):
         return s.INVALID_MEMORY_ACCESS
-    call = (name.decode(errors="replace"), unpacked(head), content, unpacked(tail), timeout / 1000)
+    call = (name.decode(errors="replace"), unpacked(head), content, unpacked(tail), _signed(timeout) / 1000)
     status, token = vm.world.call(_here(vm).of, *call)
     vm.word(result, token)
     return status
@@ -393,6 +398,12 @@ def envoy_resolve_dns(vm: Vm, name: int, size: int, token: int) -> int:
 # shared data and queues
 
 
+def _room(vm: Vm, size: int) -> None:
+    """End the callback if what VMs share would grow beyond its limit."""
+    if vm.world.data.size + vm.world.queues.size + size > vm.limits.kept:
+        raise Stop(f"more than {vm.limits.kept:,} bytes of shared data and queues")
+
+
 @_hostcall
 def proxy_get_shared_data(vm: Vm, key: int, key_size: int, pointer: int, size: int, number: int) -> int:
     name = vm.read(key, key_size)
@@ -410,6 +421,7 @@ def proxy_set_shared_data(vm: Vm, key: int, key_size: int, pointer: int, size: i
     name, value = vm.read(key, key_size), vm.read(pointer, size)
     if name is None or value is None:
         return s.INVALID_MEMORY_ACCESS
+    _room(vm, len(name) + len(value))
     return vm.world.data.set(vm.id, name, value, number)
 
 
@@ -436,7 +448,10 @@ def proxy_resolve_shared_queue(vm: Vm, vm_id: int, vm_id_size: int, name: int, s
 @_hostcall
 def proxy_enqueue_shared_queue(vm: Vm, token: int, pointer: int, size: int) -> int:
     message = vm.read(pointer, size)
-    return s.INVALID_MEMORY_ACCESS if message is None else vm.world.queues.enqueue(token, message)
+    if message is None:
+        return s.INVALID_MEMORY_ACCESS
+    _room(vm, len(message))
+    return vm.world.queues.enqueue(token, message)
 
 
 @_hostcall

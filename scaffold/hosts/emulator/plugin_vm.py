@@ -65,7 +65,14 @@ class PluginVm:
                 raise Refused(f"Failed to initialize Wasm code: {trap}") from trap
 
     def start(self) -> None:
-        """Start the VM and configure the plugin. Raises `Refused`."""
+        """Start the VM and configure the plugin. Raises `Refused`; then it is stopped."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
         root, plugin = self.root, self.plugin
         with suppress(Trap):  # Envoy goes on, with a VM that has failed
             root.call("proxy_on_context_create", root.id, 0)
@@ -105,6 +112,7 @@ class PluginVm:
         for cancel in list(self.pending.values()):
             cancel()
         self.pending.clear()
+        self.vm.close()
 
     def stream_context(self) -> HttpContext:
         """A context for a new stream."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from scaffold.hosts.emulator.status import BAD_ARGUMENT, CAS_MISMATCH, EMPTY, NOT_FOUND, OK
 
+_OBJECT = 40  # bytes that Python takes for a message, beside its content
 COUNTER, GAUGE, HISTOGRAM = range(3)
 _MOST = (1 << 64) - 1  # a value beyond it begins again at 0
 
@@ -22,10 +23,7 @@ class Data:
     def __init__(self) -> None:
         self._values: dict[tuple[bytes, bytes], tuple[bytes, int]] = {}
         self._last = 0
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._values.clear()
+        self.size = 0  # bytes of all keys and values
 
     def get(self, vm_id: bytes, key: bytes) -> tuple[bytes, int] | None:
         """A value with its number; None if there is none."""
@@ -37,6 +35,7 @@ class Data:
         if present and number and number != present[1]:
             return CAS_MISMATCH
         self._last += 1
+        self.size += len(value) - len(present[0]) if present else len(key) + len(value)
         self._values[vm_id, key] = (value, self._last)
         return OK
 
@@ -55,11 +54,7 @@ class Queues:
     def __init__(self) -> None:
         self._tokens: dict[tuple[bytes, bytes], int] = {}
         self._queues: dict[int, Queue] = {}
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._tokens.clear()
-        self._queues.clear()
+        self.size = 0  # bytes of all messages
 
     def register(self, vm_id: bytes, name: bytes, ready: Callable[[int], None]) -> int:
         """The token of a queue, which is made if need be; from now on `ready` is told of its messages."""
@@ -78,6 +73,7 @@ class Queues:
         if queue is None:
             return NOT_FOUND
         queue.messages.append(message)
+        self.size += len(message) + _OBJECT
         queue.ready()
         return OK
 
@@ -86,7 +82,11 @@ class Queues:
         queue = self._queues.get(token)
         if queue is None:
             return NOT_FOUND, b""
-        return (OK, queue.messages.popleft()) if queue.messages else (EMPTY, b"")
+        if not queue.messages:
+            return EMPTY, b""
+        message = queue.messages.popleft()
+        self.size -= len(message) + _OBJECT
+        return OK, message
 
 
 @dataclass

@@ -387,8 +387,14 @@ class Stream:
 
     def reset(self) -> None:
         """End the stream; the client, whose connection Envoy keeps, waits for the rest of its answer."""
+        if self.is_over:
+            return
         self.was_reset = True
         self.end()
+
+    def abandon(self) -> None:
+        """Forget the stream, whose host couldn't go on with it."""
+        self.is_over = True
 
     def end(self) -> None:
         """The stream is over: the filters log it, and are destroyed."""

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from scaffold.hosts.emulator import engine
 from scaffold.hosts.emulator.load import CRASHES
@@ -55,6 +55,12 @@ class Limits:
     hostcalls: int = 200_000
     log_bytes: int = 16 * 2**20
     memory: int = 2**30  # Envoy's own
+    copied: int = 256 * 2**20
+    kept: int = 256 * 2**20  # bytes of shared data, queues and metrics
+
+
+_MOST = 4  # memories, and tables
+_MOST_ELEMENTS = 10_000_000  # of a table, as in V8
 
 
 class Trap(Exception):
@@ -135,7 +141,9 @@ class Vm:
         offered, known = self.world.offered(self.abi), HOSTCALLS | WASI
         code = engine.compiled(self.module)
         self._store = store = wasmtime.Store(engine.engine())
-        store.set_limits(memory_size=self.limits.memory)
+        store.set_limits(
+            memory_size=self.limits.memory, memories=_MOST, tables=_MOST, table_elements=_MOST_ELEMENTS
+        )
         self._fuel = native.Fuel(store)
         self._fuel.fill(self.limits.fuel)
         self._raised: list[BaseException] = []  # by hostcalls, while they end a call
@@ -143,15 +151,12 @@ class Vm:
         imports: list[Any] = []
         for each in code.imports:
             if isinstance(each.type, wasmtime.FuncType):
-                name = f"{each.module}.{each.name}"
-                answer = known.get(name.replace("wasi_unstable", "wasi_snapshot_preview1"))
-                call = self._linked(name, offered.imports[name], answer)
+                name = f"{each.module}.{each.name}".replace("wasi_unstable", "wasi_snapshot_preview1")
+                call = self._linked(name, offered.imports[name], known.get(name))
                 self._kept.append(native.HostFunction(store, each.type, call, self._raised))
                 imports.append(self._kept[-1].function)
-            elif isinstance(each.type, wasmtime.MemoryType):
-                imports.append(wasmtime.Memory(store, each.type))
-            elif isinstance(each.type, wasmtime.TableType):
-                imports.append(wasmtime.Table(store, each.type, None))
+            else:
+                imports.append(self._created(each.type))
         instance = self._instance_of(code, imports)
         exports = instance.exports(store)
         self._functions = {
@@ -165,6 +170,23 @@ class Vm:
         self._size = self._memory.data_len(store) if self._memory else 0
         self._allocator = next((name for name in _ALLOCATORS if name in self._functions), "")
 
+    def _created(self, kind: object) -> wasmtime.Memory | wasmtime.Table:
+        """A memory or a table that the module imports. Raises `Trap` if there isn't room for it."""
+        import wasmtime
+
+        try:
+            if isinstance(kind, wasmtime.MemoryType):
+                return wasmtime.Memory(self._store, kind)
+            return wasmtime.Table(self._store, cast("wasmtime.TableType", kind), None)
+        except wasmtime.WasmtimeError as error:
+            raise Trap("Failed to create new Wasm instance") from error
+
+    def close(self) -> None:
+        """Free it: it is called no more."""
+        self.failed = self.failed or "it has been replaced"
+        self._functions = {}
+        self._store.close()
+
     def _instance_of(self, code: wasmtime.Module, imports: Sequence[Any]) -> wasmtime.Instance:
         """A new instance. Raises `Trap`."""
         import wasmtime
@@ -173,6 +195,8 @@ class Vm:
         try:
             return wasmtime.Instance(self._store, code, imports)
         except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
+            if self._raised and not isinstance(self._raised[0], Stop):
+                raise self._raised.pop() from None
             if self._raised:
                 raise Trap(f"{CRASHES}: the module's start section calls a hostcall") from error
             raise Trap("Failed to create new Wasm instance") from error
@@ -197,6 +221,8 @@ class Vm:
                 else [value & mask for value, mask in zip(arguments, masks, strict=True)]
             )
             trace = self.transcript
+            if use.copied - self._begin_of_call.copied > self.limits.copied:
+                raise Stop(f"more than {self.limits.copied:,} bytes copied in one callback")
             if trace.on:
                 trace.hostcall(name, words)
             if known is None:

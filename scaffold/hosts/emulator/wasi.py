@@ -9,6 +9,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from scaffold.hosts.emulator.status import LEVELS
+from scaffold.hosts.emulator.vm import Stop
 
 if TYPE_CHECKING:
     from scaffold.hosts.emulator.vm import Hostcall, Vm
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 WASI: dict[str, Hostcall] = {}
 _OK, _BAD, _FAULT, _INVALID, _NOENT, _NOSYS, _NOTSUP = 0, 8, 21, 28, 44, 52, 58
 _MOST_RANDOM = 64 * 1024
+_MOST_VECTORS = 100_000
 _LEVELS = {1: "info", 2: "error"}  # by file descriptor
 _REST = {  # what the others return
     "fd_read": _NOSYS,
@@ -37,12 +39,17 @@ def fd_write(vm: Vm, descriptor: int, vectors: int, count: int, result: int) -> 
     level = _LEVELS.get(descriptor)
     if level is None:
         return _BAD
-    parts = []
+    parts, size = [], 0
+    if count > _MOST_VECTORS:
+        raise Stop(f"fd_write with {count:,} pieces")
     for place in range(count):
         vector = vm.read(vectors + 8 * place, 8)
         part = None if vector is None else vm.read(*struct.unpack("<II", vector))
         if part is None:
             return _FAULT
+        size += len(part)
+        if size > vm.limits.log_bytes:
+            raise Stop(f"more than {vm.limits.log_bytes:,} bytes of log in one callback")
         parts.append(part)
     text = b"".join(parts)
     if text and LEVELS.index(level) >= vm.log_level:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -91,6 +92,8 @@ class World:
         timeout: float,
     ) -> tuple[int, int]:
         """Call another service for a plugin: the status of the call, and its token."""
+        if timeout < 0:
+            return s.BAD_ARGUMENT, 0
         if cluster != "upstream" and cluster not in self.clusters:
             return s.BAD_ARGUMENT, 0
         message = HeaderMap(REQUEST)
@@ -108,8 +111,8 @@ class World:
         answer = self._asked(
             cluster, received_by(message, body, tail, ended_by_headers=not body and not tail)
         )
-        if answer is None:
-            return s.OK, token
+        if answer is None:  # it waits for the rest of what content-length announces
+            answer = Reply(504, after=math.inf)
         own = self._instead(cluster, answer, timeout)
         answer = own or answer
 
@@ -122,8 +125,8 @@ class World:
                 found.add(b"x-envoy-upstream-service-time", b"0")
             caller.answered(token, list(found), b"".join(parts), tail)
 
-        timer = self.clock.after(answer.after, deliver)
-        caller.pending[token] = timer.cancel
+        if answer.after < math.inf:
+            caller.pending[token] = self.clock.after(answer.after, deliver).cancel
         return s.OK, token
 
     def _instead(self, cluster: str, answer: Reply, timeout: float) -> Reply | None:

@@ -199,7 +199,8 @@ LIMITS = {
 )
 def test_every_kind_of_import_is_read_to_its_end(imports, kind, what):
     """Read a byte too far or too short, and the next import is garbage."""
-    function = ">-" if kind == "function" else ""
+    odd = kind == "table" and what[1] != 0x70
+    function = ">-" if kind == "function" else f"{what[1]:#x}" if odd else ""
     assert imports(("env", "one", what), ("wasi", "two", b"\x00\x00")) == (
         Extern("env", "one", kind, function),
         Extern("wasi", "two", "function", ">-"),

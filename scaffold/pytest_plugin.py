@@ -339,7 +339,8 @@ class Proxy:
         self._test = test
         if self.recorded is not None:
             self.recorded = []
-        if self._changed and self._defaults:
+        # a record tells what each test did alone: ids and state of earlier ones would be in its logs
+        if (self._changed or self.recorded is not None) and self._defaults:
             try:
                 self._give(self._defaults)
             except HostError:
@@ -429,13 +430,17 @@ def _keep_record(item: pytest.Item, call: pytest.CallInfo[None], proxy: Proxy | 
     raised = call.excinfo
     unsupported = Unsupported.raised[0] if Unsupported.raised else ""
     skipped = bool(unsupported) or (raised is not None and raised.errisinstance(pytest.skip.Exception))
-    ended = call.when == "call" or skipped or (raised is not None and call.when == "setup")
-    if not item.config.getoption("--proxy-record") or not ended:
+    tests = item.config.stash.setdefault(_RECORDED, [])
+    known = bool(tests) and tests[-1].name == item.nodeid
+    if not item.config.getoption("--proxy-record") or not (raised or skipped or call.when == "call"):
+        return
+    if known:  # what went wrong after the test itself
+        tests[-1].outcome = "failed" if raised and not skipped else tests[-1].outcome
         return
     outcome = "skipped" if skipped else "failed" if raised else "passed"
     reason = unsupported or (str(raised.value) if raised and skipped else "")
     played = list(proxy.recorded or ()) if proxy else []
-    item.config.stash.setdefault(_RECORDED, []).append(recording.Test(item.nodeid, outcome, reason, played))
+    tests.append(recording.Test(item.nodeid, outcome, reason, played))
 
 
 @pytest.hookimpl(tryfirst=True)

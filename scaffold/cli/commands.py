@@ -214,7 +214,7 @@ def diff(**options: Any) -> object:
 
     LEFT and RIGHT are `emulator`, `envoy` or `docker`, with a version or an image if need be:
     `envoy:1.36`, `emulator:1.36`, `docker:IMAGE`. Without any, the emulator is compared with Envoy. The exit
-    code is 1 where they differ.
+    code is 1 where they differ, or where no test could be compared.
     """
     return scaffold.diff(**options)
 

@@ -10,7 +10,16 @@ from pathlib import Path
 from scaffold.core import files, process
 from scaffold.core.events import Noted, emit, step
 from scaffold.core.option_fields import flag, refuse
-from scaffold.errors import UNDER_PYTEST, HostError, ProjectError, UsageError, choose, of_exit_code
+from scaffold.errors import (
+    UNDER_PYTEST,
+    HostError,
+    ProjectError,
+    ScaffoldError,
+    TestsFailed,
+    UsageError,
+    choose,
+    of_exit_code,
+)
 from scaffold.hosts import recording
 from scaffold.hosts.host import EMULATOR, PLAYERS
 from scaffold.hosts.options import OF_EMULATOR, RunOptions
@@ -21,6 +30,8 @@ from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
 
 _NO_TESTS = 5  # pytest's exit code where no test ran
+# pytest's exit codes: a test file that can't be imported, and arguments that it refuses, as in `test`
+_STOPPED: dict[int, type[ScaffoldError]] = {2: TestsFailed, 4: UsageError}
 _MOST = 20  # differences that are shown
 _OURS = "this build"
 # the option that names the version, or the image, of a host
@@ -56,8 +67,8 @@ class Differences:
 
     @property
     def exit_code(self) -> int:
-        """1 if the sides differ, 0 otherwise."""
-        return int(bool(self.differences))
+        """0 if the sides agree; 1 if they differ, or nothing could be compared."""
+        return int(bool(self.differences) or not self.compared)
 
     def summary(self) -> str:
         """Each difference, and a line that counts them."""
@@ -70,6 +81,8 @@ class Differences:
         found = len(self.differences)
         tests = f"{self.compared} test{'s' * (self.compared != 1)}"
         verdict = f"{found} difference{'s' * (found != 1)}" if found else "no difference"
+        if not found and not self.compared:
+            return "\n".join([*lines, f"{self.left} and {self.right}: no test could be compared"])
         return "\n".join([*lines, f"{self.left} and {self.right}: {verdict} in {tests}"])
 
 
@@ -104,11 +117,7 @@ def diff(
         if against:
             sides = [replace(sides[0], name=_OURS), _base(against, sides[0], projects, build)]
         found = [_play(side, projects, folder / str(place), keyword) for place, side in enumerate(sides)]
-    made = compared(sides[0].name, sides[1].name, *found, transcripts=not against)
-    if not (made.compared or made.differences):
-        reasons = "; ".join(dict.fromkeys(made.skipped.values()))
-        raise ProjectError(f"no test was played on both{f': {reasons}' if reasons else ''}")
-    return made
+    return compared(sides[0].name, sides[1].name, *found, transcripts=not against)
 
 
 def compared(
@@ -166,7 +175,7 @@ def proxy_options(options: RunOptions) -> Iterator[str]:
 
 
 def _play(side: Side, projects: Projects, record: Path, keyword: str | None) -> list[Test]:
-    """Play the tests on a side. Raises `ProjectError` without tests, `HostError` if pytest stops early."""
+    """Play the tests on a side. Raises `ProjectError` without tests, another error if pytest stops early."""
     import sys
 
     program = [sys.executable, "-m", "pytest", "-q", "-p", "scaffold.pytest_plugin", *record_options(record)]
@@ -182,7 +191,9 @@ def _play(side: Side, projects: Projects, record: Path, keyword: str | None) -> 
             raise of_exit_code(ran.code - UNDER_PYTEST)("\n".join(words[-6:]))
         if ran.code not in (0, 1) or not record.exists():
             words = (ran.stdout + ran.stderr).strip().splitlines()
-            raise HostError("\n".join([*words[-12:], f"pytest stopped before the end, on {side.name}"]))
+            raise _STOPPED.get(ran.code, HostError)(
+                "\n".join([*words[-12:], f"pytest stopped before the end, on {side.name}"])
+            )
         tests = recording.read(record)
         failed = [test.name for test in tests if test.outcome == "failed"]
         if failed:

@@ -235,7 +235,10 @@ def _compared(jobs: Sequence[Job]) -> Differences | None:
     from scaffold.commands.diff import compared
     from scaffold.hosts import recording
 
-    return compared(jobs[0].host, jobs[1].host, *map(recording.read, records))
+    first, second = map(recording.read, records)
+    if not first and not second:  # the user chose tests of other plugins
+        return None
+    return compared(jobs[0].host, jobs[1].host, first, second)
 
 
 def _warn(projects: Projects, *, clusters: bool) -> None:
@@ -363,9 +366,14 @@ def _hosts(name: str, options: RunOptions, deployed: bool) -> dict[str, list[str
             "the deployed plugin runs in its own Envoy",
             hint=f"leave out {flag(chosen(options)[0])} or --deployed",
         )
+    if deployed and name == ALL:
+        raise UsageError("the deployed plugin runs in its own Envoy", hint="leave out --host or --deployed")
     if deployed:
         return {"the deployment": ["--proxy-deployed"]}
     if name == ALL:
+        if "," in (options.envoy or ""):
+            hint = "pass one; `scaffold diff envoy:1.36 envoy:1.40` compares two"
+            raise UsageError("--host all compares the emulator with one Envoy, not several", hint=hint)
         return _hosts(EMULATOR, options, deployed) | _hosts("envoy", options, deployed)
     if name == EMULATOR:
         return _emulated(options)

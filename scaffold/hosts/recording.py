@@ -32,7 +32,13 @@ _PART = re.compile(r"(\[host->vm\] proxy_on_\w+_body\(\d+, )\d+(, 0\))")
 _ASKED, _ANSWER = "env.proxy_http_call(", "proxy_on_http_call_response("
 _WITH_VERSION = "env.proxy_set_shared_data"  # its last argument is a number that all keys count up
 _PORT = re.compile(r"(localhost|127\.0\.0\.1):\d+")
-_ID = re.compile(r"\b[0-9a-f]{32}\b")
+_ID = re.compile(r"\b[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}\b")
+_TIME = re.compile(
+    r"\b\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"
+    r"|\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?"
+)
+# one that was measured has a fraction; a round one is somebody's setting, which counts
+_DURATION = re.compile(r"\b\d+\.\d+ ?(ns|µs|us|ms|s)\b")
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 # a stream's first and last line; SETTLED is how long its end may take, in seconds
 CREATED, DELETED, SETTLED = "[host->vm] proxy_on_context_create", "[host<-vm] proxy_on_delete", 0.3
@@ -58,7 +64,7 @@ class Played:
 
 @dataclass
 class Test:
-    """A test: its outcome ("passed", "failed" or "skipped", with the reason) and its requests."""
+    """A test: pytest's id, its outcome ("passed", "failed" or "skipped", with the reason), its requests."""
 
     __test__: ClassVar = False  # none of pytest's
 
@@ -103,6 +109,7 @@ def transcript(lines: Iterable[str]) -> list[str]:
     for callback in _callbacks(lines):
         first = callback[0]
         of_root = bool(_OF_ROOT.search(first)) and not (calls and _ANSWER in first)
+        of_root = of_root or bool(_ALLOCATED.match(first))  # the rest of a start that began before
         if of_root or callback == (kept[-1] if kept else None):
             continue
         calls = calls or any(_ASKED in line for line in callback)
@@ -237,7 +244,7 @@ def _body(content: bytes) -> str:
 
 
 def _masked(text: str) -> str:
-    text = _PORT.sub(r"\1:*", text)
+    text = _DURATION.sub(_MASKED, _TIME.sub(_MASKED, _PORT.sub(r"\1:*", text)))
     return _ADDRESS.sub("0x*", _ID.sub(_MASKED, text))
 
 

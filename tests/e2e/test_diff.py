@@ -120,3 +120,83 @@ def test_a_workspace_is_refused_by_name(tmp_path):
     ran = run("diff", cwd=tmp_path)
     assert ran.code == 3
     assert "compare one of its plugins: pass --root" in ran.err
+
+
+def tests_of(root, **files):
+    """Give a project other tests: file name -> text."""
+    for old in (root / "tests").glob("test_*.py"):
+        old.unlink()
+    for name, text in files.items():
+        (root / "tests" / f"{name}.py").write_text(text)
+
+
+ONE = """
+def test_it(proxy):
+    assert proxy.get("/headers").status == 200
+"""
+
+
+def test_two_versions_of_envoy_agree_about_the_template_callout(tmp_path):
+    assert run("new", "asks", "--template", "callout", "--no-input", cwd=tmp_path).code == 0
+    # generated requests, and a client that disconnects, whose end comes at a moment of its own
+    words = ("-k", "not any_ and not without_a_verdict_no_request and not disconnects")
+    for hosts in (("emulator", "envoy"), ("envoy:1.39.3", "envoy")):
+        ran = run("diff", *hosts, *words, cwd=tmp_path / "asks")
+        assert (ran.code, "no difference in" in ran.out) == (0, True), ran.out
+
+
+def test_what_the_emulator_skips_is_listed_and_no_difference(copy):
+    tests_of(
+        copy,
+        test_live="""
+def test_live(proxy):
+    proxy.get("/headers")
+    assert proxy.metrics["server.live"] == 1
+""",
+        test_other=ONE,
+    )
+    ran = run("diff", "--root", copy)
+    assert ran.code == 0, ran.out
+    assert "not compared: tests/test_live.py::test_live: emulator skips it: " in ran.out
+    assert ran.out.strip().endswith("emulator and envoy: no difference in 1 test")
+
+
+def test_tests_of_one_name_in_two_files_are_two(copy):
+    tests_of(copy, test_a=ONE, test_b=ONE.replace("/headers", "/status/404").replace("200", "404"))
+    ran = run("diff", "emulator", "emulator:1.40", "--root", copy)
+    assert (ran.code, ran.out.strip()) == (0, "emulator and emulator:1.40: no difference in 2 tests")
+
+
+def test_where_nothing_is_compared_nothing_agrees(copy):
+    tests_of(copy, test_a='import pytest\n\ndef test_it(proxy):\n    pytest.skip("never")\n')
+    ran = run("diff", "emulator", "emulator:1.40", "--root", copy)
+    assert ran.code == 1
+    assert "emulator and emulator:1.40: no test could be compared" in ran.out
+
+
+def test_a_test_whose_fixture_fails_counts_as_failed(copy):
+    fixture = "import pytest\n\n@pytest.fixture\ndef broken():\n    raise RuntimeError\n"
+    tests_of(copy, test_a=f"{fixture}\ndef test_it(proxy, broken):\n    pass\n", test_b=ONE)
+    ran = run("diff", "emulator", "emulator:1.40", "--root", copy)
+    assert "1 tests fail on emulator: tests/test_a.py::test_it" in ran.err
+    assert ran.out.strip() == "emulator and emulator:1.40: no difference in 2 tests"
+
+
+def test_a_test_file_that_can_not_be_imported_fails_as_in_test(copy):
+    tests_of(copy, test_a="def broken(:\n", test_b=ONE)
+    ran = run("diff", "emulator", "emulator:1.40", "--root", copy)
+    assert ran.code == 1
+    assert "SyntaxError" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--envoy", "1.39.3,1.40.0"), "compares the emulator with one Envoy"),
+        (("--deployed",), "runs in its own Envoy"),
+    ],
+)
+def test_all_is_refused_where_it_could_not_compare(crate, words, said):
+    ran = run("test", "--host", "all", *words, "--root", crate)
+    assert said in ran.err
+    assert ran.code == 2

@@ -20,6 +20,7 @@ from scaffold.wasm.symbols import explained
 
 BLOCK = 1 << 20  # bytes that are read at once; more than the longest line
 _HOSTCALLS = ("[host->vm]", "[vm->host]", "[host<-vm]", "[vm<-host]")
+_ENDED = "~Wasm "  # Envoy's count of VMs, when one has ended at a moment of its own
 OURS = "scaffold"  # the logger of our own lines
 SERIOUS = ("warning", "error", "critical")
 # "wasm log NAME ROOT-ID VM-ID: …"; without the name when no request is served, and without ids that are empty
@@ -47,8 +48,9 @@ class Line:
 
     @property
     def of_plugin(self) -> bool:
-        """Whether the plugin wrote it, or Envoy wrote it about the plugin; the trace of hostcalls aside."""
-        return self.logger == "wasm" and (self.plugin is not None or not self.text.startswith(_HOSTCALLS))
+        """Whether the plugin wrote it, or Envoy wrote it about the plugin; trace and ends of VMs aside."""
+        of_envoy = self.plugin is None and self.text.startswith((*_HOSTCALLS, _ENDED))
+        return self.logger == "wasm" and not of_envoy
 
     @property
     def is_shown(self) -> bool:

@@ -18,6 +18,8 @@ from scaffold.hosts.recording import (
 
 LINES = [
     "[host<-vm] proxy_on_delete return: void",  # of an earlier request
+    "[host->vm] malloc(12)",  # of a start that began before
+    "[host<-vm] malloc return: 1056000",
     "[host->vm] _initialize()",
     "[host<-vm] _initialize return: void",
     "[host->vm] proxy_on_context_create(7, 1)",
@@ -97,6 +99,23 @@ def test_what_varies_between_runs_is_masked():
 
     assert played(0) == played(77)
     assert played(0).metrics == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("id 0b8a7f54-5a3c-4f1e-9a0b-0123456789ab", "id *"),
+        ("id 0b8a7f545a3c4f1e9a0b0123456789ab", "id *"),
+        ("on Tue, 01 Dec 2026 02:13:52 GMT", "on *"),
+        ("at 2026-12-01T02:13:52.123Z, then", "at *, then"),
+        ("took 3.25ms", "took *"),
+        ("a limit of 300ms, version 1.40", "a limit of 300ms, version 1.40"),
+    ],
+)
+def test_ids_times_and_measured_durations_are_masked_and_settings_are_not(text, kept):
+    exchange = Exchange(Request("GET", "/"), Response(200, Headers({}), text.encode()), LogLines([text]))
+    played = of_exchange(exchange, [])
+    assert (played.body, played.logs) == (kept.encode().decode("latin-1"), [kept])
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,10 +119,17 @@ def test_what_is_between_takes_no_name_of_a_cluster():
         clusters.check({"http1 a": "upstream"}, "Cargo.toml")
 
 
+@pytest.fixture
+def place():
+    """A folder whose path is short, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
 @pytest.mark.parametrize("more", [-1, 0, 1])
-def test_the_socket_of_every_cluster_has_a_name_that_fits_in_a_container_too(tmp_path, more):
+def test_the_socket_of_every_cluster_has_a_name_that_fits_in_a_container_too(place, more):
     """A socket's path has 107 bytes, and one more for its end."""
-    above = tmp_path / ("a" * (LONGEST_SOCKET + more - len(f"{tmp_path}//writable/admin.sock")))
+    above = place / ("a" * (LONGEST_SOCKET + more - len(f"{place}//writable/admin.sock")))
     above.mkdir()
     folder = Folder(above, enclosed=True)
     settings = HostSettings(clusters={f"c{number}": "upstream" for number in range(150)})

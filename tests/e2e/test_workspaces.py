@@ -303,7 +303,7 @@ def test_a_chain_has_tests_of_its_own_where_it_has_any(root, run):
     assert ran.returncode == 0, ran.stderr
     reports = json.loads(ran.stdout)
     assert [report["plugin"] for report in reports] == ["one", "two", "the chain"]
-    assert [report["outcomes"][0]["passed"] for report in reports] == [4, 4, 1]
+    assert [report["outcomes"][0]["passed"] for report in reports] == [5, 5, 1]
     assert run(*SCAFFOLD, "deploy", "--port", 0, cwd=root).returncode == 0
     (root / "tests/test_chain.py").rename(root / "chain.py")
     untested = run(*SCAFFOLD, "test", "--deployed", cwd=root)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from scaffold.wasm.line_table import number
 
-_N = rb"[\x80-\xff]*+[\x00-\x7f]"  # a number
+_N = rb"[\x80-\xff]*[\x00-\x7f]"  # a number
 # the instructions that every Envoy's V8 has, and after them a call or nothing
 _STEP = re.compile(
     rb"(?:"
@@ -25,7 +25,8 @@ _STEP = re.compile(
     rb"|[\x3f\x40]\x00"
     rb"|\xfc(?:[\x00-\x07]|\x08%(n)b\x00|\x09%(n)b|\x0a\x00\x00|\x0b\x00|\x0d%(n)b)"
     rb"|\x43.{4}|\x44.{8}"
-    rb")*+(?:\x10(%(n)b))?+" % {b"n": _N},
+    # not possessive, which Python 3.11.2 gets wrong; at most so many, since each may cost memory
+    rb"){0,1000}(?:\x10(%(n)b))?" % {b"n": _N},
     re.DOTALL,
 )
 _REFERENCES = "reference-types"
@@ -93,10 +94,10 @@ class Code:
         at = self._locals(section, begin)
         step, callers = _STEP.match, self.callers
         while at < end and (passed := step(section, at, end)):
-            at = passed.end()
+            before, at = at, passed.end()
             if called := passed[1]:
                 callers.setdefault(number(called, 0)[0], set()).add(index)
-            elif at < end:
+            elif at == before:
                 at = self._other(section, at, index)
 
     def _locals(self, section: bytes, at: int) -> int:

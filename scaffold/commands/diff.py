@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scaffold.commands.test import NO_TESTS, proxy_options
 from scaffold.core import files, process
 from scaffold.core.events import Noted, emit, step
-from scaffold.core.option_fields import flag, refuse
+from scaffold.core.option_fields import refuse
 from scaffold.errors import (
     UNDER_PYTEST,
     HostError,
@@ -29,7 +30,6 @@ from scaffold.toolchain import cargo
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
 
-_NO_TESTS = 5  # pytest's exit code where no test ran
 # pytest's exit codes: a test file that can't be imported, and arguments that it refuses, as in `test`
 _STOPPED: dict[int, type[ScaffoldError]] = {2: TestsFailed, 4: UsageError}
 _MOST = 20  # differences that are shown
@@ -166,14 +166,6 @@ def _base(against: str, ours: Side, projects: Projects, build: BuildOptions) -> 
     return replace(ours, name=base.called(against), module=other.module)
 
 
-def proxy_options(options: RunOptions) -> Iterator[str]:
-    """The options for pytest."""
-    for name, value in options.record().items():
-        for each in value if isinstance(value, tuple) else [value]:
-            # with `=`: pytest looks for its configuration near a path that is an argument by itself
-            yield flag(f"proxy_{name}") if each is True else f"{flag(f'proxy_{name}')}={each}"
-
-
 def _play(side: Side, projects: Projects, record: Path, keyword: str | None) -> list[Test]:
     """Play the tests on a side. Raises `ProjectError` without tests, another error if pytest stops early."""
     import sys
@@ -184,7 +176,7 @@ def _play(side: Side, projects: Projects, record: Path, keyword: str | None) -> 
         ran = process.run(
             [*program, "--proxy-no-budgets", *side.arguments(), *chosen], cwd=projects.root, env=os.environ
         )
-        if ran.code == _NO_TESTS:
+        if ran.code == NO_TESTS:
             raise ProjectError("no tests ran", hint="put tests in tests/test_*.py, or widen -k")
         if ran.code >= UNDER_PYTEST:
             words = (ran.stdout + ran.stderr).strip().splitlines()

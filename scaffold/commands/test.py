@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from scaffold.commands.diff import Differences
 
 ALL = "all"  # the host that stands for the emulator and Envoy, compared
-_NO_TESTS = 5  # pytest's exit code where no test ran
+NO_TESTS = 5  # pytest's exit code where no test ran
 _KINDS = ("passed", "failed", "error", "skipped")
 _CHAIN = "the chain"
 _TESTS = ("test_*.py", "*_test.py")  # pytest's default patterns
@@ -54,7 +54,7 @@ _PYTEST: dict[int, tuple[type[ScaffoldError], str, str | None]] = {
     2: (TestsFailed, "pytest stopped before the end", None),
     3: (ToolFailed, "pytest had an internal error", None),
     4: (UsageError, "pytest refuses its arguments", "run `pytest --help`"),
-    _NO_TESTS: (ProjectError, "no tests ran", "put tests in tests/test_*.py, or widen -k"),
+    NO_TESTS: (ProjectError, "no tests ran", "put tests in tests/test_*.py, or widen -k"),
 }
 
 
@@ -263,7 +263,7 @@ def play(root: Path, arguments: Sequence[str]) -> None:
     with files.scratch() as folder:
         program = Job("", root, "", list(arguments)).program(folder / "counts.json")
         code = process.show(program.argv, cwd=root, env=os.environ)
-    if code != _NO_TESTS and (failure := _error(code)):
+    if code != NO_TESTS and (failure := _error(code)):
         raise failure
 
 
@@ -311,7 +311,7 @@ def _in_parallel(jobs: Sequence[Job], *, some: bool) -> Reports:
             with step(job.title):
                 emit(Quoted(result.output.rstrip("\n")))
             error = _error(result.code)
-            if some and error and result.code == _NO_TESTS:
+            if some and error and result.code == NO_TESTS:
                 without.append(error)
                 error = None
             outcomes[result.index] = job.outcome(counts[result.index], result.seconds, error)
@@ -379,7 +379,7 @@ def _hosts(name: str, options: RunOptions, deployed: bool) -> dict[str, list[str
         return _emulated(options)
     options.check_for(name)
     settings = options.settings  # reports an invalid value before the build
-    common = [f"--proxy-host={name}", *_proxy_options(options)]
+    common = [f"--proxy-host={name}", *proxy_options(replace(options, envoy=None))]
     if name == "docker":
         from scaffold.hosts.docker import host as container
 
@@ -398,7 +398,7 @@ def _emulated(options: RunOptions) -> dict[str, list[str]]:
     """The Envoys to emulate, like `_hosts`."""
     refuse(options, "the emulator", supported=OF_EMULATOR, hint="leave it out, or pass --host envoy")
     versions = (options.envoy or "").split(",")
-    common = [f"--proxy-host={EMULATOR}", *_proxy_options(options)]
+    common = [f"--proxy-host={EMULATOR}", *proxy_options(replace(options, envoy=None))]
     return {
         f"{EMULATOR} of {each}" if len(versions) > 1 else EMULATOR: [
             *common,
@@ -408,10 +408,10 @@ def _emulated(options: RunOptions) -> dict[str, list[str]]:
     }
 
 
-def _proxy_options(options: RunOptions) -> Iterator[str]:
-    """The options for pytest, apart from the Envoys."""
+def proxy_options(options: RunOptions) -> Iterator[str]:
+    """The options for pytest."""
     for name, value in options.record().items():
-        for each in value if isinstance(value, tuple) else [value] if name != "envoy" else []:
+        for each in value if isinstance(value, tuple) else [value]:
             # with `=`: pytest looks for its configuration near a path that is an argument by itself
             yield flag(f"proxy_{name}") if each is True else f"{flag(f'proxy_{name}')}={each}"
 

@@ -42,6 +42,14 @@ _DURATION = re.compile(r"\b\d+\.\d+ ?(ns|µs|us|ms|s)\b")
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 # a stream's first and last line; SETTLED is how long its end may take, in seconds
 CREATED, DELETED, SETTLED = "[host->vm] proxy_on_context_create", "[host<-vm] proxy_on_delete", 0.3
+# the beginnings of the names of Envoy's own metrics; a plugin may well have some that begin like the second
+ENVOYS_OWN = tuple(
+    "cluster. http. listener. listener_manager. server. wasm. extension_config_discovery.".split()
+)
+_MORE_OF_ENVOYS = (
+    *("cluster_manager.", "main_thread.", "runtime.", "filesystem.", "workers.", "thread_local.", "vhost."),
+    *("access_logs.", "dns.", "tls_", "ssl", "tcp.", "envoy_"),
+)
 _IN_MEMORY = 1024  # numbers above are addresses in the module's memory, more often than not
 
 
@@ -249,19 +257,4 @@ def _masked(text: str) -> str:
 
 
 def _is_plugins(name: str) -> bool:
-    return not name.startswith(ENVOYS_OWN)
-
-
-ENVOYS_OWN = (  # the beginnings of the names of Envoy's own metrics
-    *(
-        "cluster.",
-        "http.",
-        "listener.",
-        "listener_manager.",
-        "server.",
-        "wasm.",
-        "extension_config_discovery.",
-    ),
-    *("cluster_manager.", "main_thread.", "runtime.", "filesystem.", "workers.", "thread_local.", "vhost."),
-    *("access_logs.", "dns.", "tls_", "ssl", "tcp.", "envoy_"),
-)
+    return not name.startswith((*ENVOYS_OWN, *_MORE_OF_ENVOYS))

@@ -1,4 +1,4 @@
-"""The emulator's clock and what is to happen: it goes on by itself, and tests move it forward."""
+"""The emulator's clock, and its timers: it runs by itself, and tests move it forward."""
 
 from __future__ import annotations
 

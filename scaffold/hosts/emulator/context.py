@@ -218,7 +218,7 @@ class HttpContext(Context):
                 return Status.STOP if self.of.plugin.allow_stop_iteration else Status.STOP_ALL
             return Status.CONTINUE if answer in (0, 2) else Status.STOP_ALL
 
-        status = self._asked(kind, name, arguments, convert, Status.STOP_ALL)
+        status = self._asked(name, arguments, convert, Status.STOP_ALL)
         if status is Status.CONTINUE:
             self.maps.pop(kind, None)
         return status
@@ -240,7 +240,7 @@ class HttpContext(Context):
             return Status.STOP_NO_BUFFER if answer else Status.CONTINUE
 
         status = self._asked(
-            kind, name, (self.id, len(self.bodies[kind]), int(end)), convert, Status.STOP_NO_BUFFER
+            name, (self.id, len(self.bodies[kind]), int(end)), convert, Status.STOP_NO_BUFFER
         )
         self.holds[kind] = status is Status.STOP_AND_BUFFER
         if status is Status.CONTINUE:
@@ -253,14 +253,13 @@ class HttpContext(Context):
         def convert(answer: int) -> Status:
             return Status.STOP if self.vm.stopped or answer else Status.CONTINUE
 
-        status = self._asked(kind, name, (self.id, len(trailers)), convert, Status.STOP)
+        status = self._asked(name, (self.id, len(trailers)), convert, Status.STOP)
         if status is Status.CONTINUE:
             self.maps.pop(kind, None)
         return status
 
     def _asked(
         self,
-        kind: int,
         name: str,
         arguments: tuple[int, ...],
         convert: Callable[[int], Status],

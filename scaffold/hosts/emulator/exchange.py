@@ -14,7 +14,13 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from scaffold.errors import UsageError
-from scaffold.hosts.emulator.header_map import REQUEST, RESPONSE, RESPONSE_TRAILERS, HeaderMap
+from scaffold.hosts.emulator.header_map import (
+    REQUEST,
+    REQUEST_TRAILERS,
+    RESPONSE,
+    RESPONSE_TRAILERS,
+    HeaderMap,
+)
 from scaffold.hosts.emulator.stream import Stream
 from scaffold.hosts.emulator.wire import Pair
 from scaffold.hosts.envoy.resources import CLUSTER
@@ -132,8 +138,6 @@ class Exchange:
         if stream.is_over:
             return
         if trailers:
-            from scaffold.hosts.emulator.header_map import REQUEST_TRAILERS
-
             stream.decode.finish(HeaderMap(REQUEST_TRAILERS, trailers))
         else:
             stream.decode.body(b"", True)
@@ -246,9 +250,8 @@ class Client:
         self.stream.details = "filter_removed_required_response_headers{missing_required_header:_:status}"
         length = str(len(text)).encode()
         made = [(b":status", b"502"), (b"content-length", length), (b"content-type", b"text/plain")]
-        self.head = HeaderMap(
-            RESPONSE, [*made, (b"date", formatdate(usegmt=True).encode()), (b"server", b"envoy")]
-        )
+        made += [(b"date", formatdate(usegmt=True).encode()), (b"server", b"envoy")]
+        self.head = HeaderMap(RESPONSE, made)
         self.content = [text]
         self.stream.end()
 

@@ -35,6 +35,7 @@ from scaffold.hosts.exchange import (
 )
 from scaffold.hosts.options import LEVELS, HostSettings, url_at
 from scaffold.hosts.plugin import Plugin
+from scaffold.hosts.recording import ENVOYS_OWN
 from scaffold.hosts.unsupported import Unsupported
 from scaffold.hosts.upstream import httpbin
 from scaffold.hosts.upstream.control import Origin
@@ -46,15 +47,6 @@ if TYPE_CHECKING:
     from scaffold.hosts.client import Connection
 
 _BACKOFF = 0.1  # seconds until a plugin that has failed gets a new VM
-_ENVOYS_OWN = (
-    "cluster.",
-    "http.",
-    "listener.",
-    "listener_manager.",
-    "server.",
-    "wasm.",
-    "extension_config_discovery.",
-)
 
 
 Values = dict[tuple[str, int], tuple[int, int]]  # of metrics by name and kind
@@ -92,7 +84,7 @@ class Metrics(dict[str, float]):
         return super().get(name, default)
 
     def _check(self, name: object) -> None:
-        if isinstance(name, str) and name.startswith(_ENVOYS_OWN):
+        if isinstance(name, str) and name.startswith(ENVOYS_OWN):
             raise Unsupported(f"Envoy's own metric {name}")
 
 

@@ -15,7 +15,7 @@ from scaffold.wasm.module import WasmModule
 _TYPES = {"i": "i32", "I": "i64", "f": "f32", "F": "f64"}
 _KNOWN = {*_TYPES, ">", "-"}  # letters of signatures that Envoy can read
 CRASHES = "Envoy itself would crash"
-_ALLOCATORS = ("malloc", "proxy_on_memory_allocate")
+ALLOCATORS = ("malloc", "proxy_on_memory_allocate")  # the first that is exported counts
 
 
 def refusal(module: WasmModule, version: tuple[int, ...]) -> str:
@@ -76,14 +76,14 @@ def _exports(module: WasmModule, host: Host) -> str:
                 f"Bad function signature for: {name}, want: {_readable(wanted[name])},"
                 f" but the module exports: {_readable(exported[name])}"
             )
-    if not any(name in exported for name in _ALLOCATORS):
+    if not any(name in exported for name in ALLOCATORS):
         return "Wasm module is missing malloc function."
     return ""
 
 
 def _looked_up(exported: Container[str]) -> list[str]:
     """What Envoy looks up to set a module up; of two for the same, the second where the first is absent."""
-    first = next((name for name in _ALLOCATORS if name in exported), "malloc")
+    first = next((name for name in ALLOCATORS if name in exported), "malloc")
     if "_initialize" not in exported:
         return [first, "_start"]
     return [first, "_initialize", "main" if "main" in exported else "__main_void"]

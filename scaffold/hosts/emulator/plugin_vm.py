@@ -152,9 +152,7 @@ class PluginVm:
         self._calls += 1
         return 4 * self._calls
 
-    def answered(
-        self, token: int, headers: list[Pair], body: bytes, trailers: list[Pair], failure: str = ""
-    ) -> None:
+    def answered(self, token: int, headers: list[Pair], body: bytes, trailers: list[Pair]) -> None:
         """Tell the module of the answer to a call; without headers it failed."""
         self.pending.pop(token, None)
         tail = HeaderMap(RESPONSE_TRAILERS, trailers) if trailers else None

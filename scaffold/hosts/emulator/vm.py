@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from scaffold.hosts.emulator import engine
-from scaffold.hosts.emulator.load import CRASHES
+from scaffold.hosts.emulator.load import ALLOCATORS, CRASHES
 from scaffold.hosts.exchange import Cost
 from scaffold.wasm.symbols import explained
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from scaffold.hosts.emulator.world import World
     from scaffold.hosts.plugin import Plugin
 
-_ALLOCATORS = ("malloc", "proxy_on_memory_allocate")  # the first that is exported counts
 _ALLOWED_AT_START = ("env.proxy_log", "env.emscripten_notify_memory_growth")  # and WASI
 _ALLOWED_IN_ALLOCATOR = (
     "env.proxy_log",
@@ -168,7 +167,7 @@ class Vm:
         self._memory = memories[0] if memories else None
         self._base = ctypes.addressof(self._memory.data_ptr(store).contents) if self._memory else 0
         self._size = self._memory.data_len(store) if self._memory else 0
-        self._allocator = next((name for name in _ALLOCATORS if name in self._functions), "")
+        self._allocator = next((name for name in ALLOCATORS if name in self._functions), "")
 
     def _created(self, kind: object) -> wasmtime.Memory | wasmtime.Table:
         """A memory or a table that the module imports. Raises `Trap` if there isn't room for it."""

@@ -21,6 +21,7 @@ from support.agreement import Case
 
 SCRATCH = 2048  # where hostcalls write their results
 HEAP = 65536
+RANDOM = 4 * 65536  # where random bytes go: nothing else is there
 _TYPES = {"i": "i32", "I": "i64"}
 NAMES = (
     ":authority", ":path", ":method", ":scheme", ":status", "host", "Host", "x-a", "X-B", "cookie", "accept",
@@ -109,12 +110,12 @@ def _packed(pairs: Iterable[tuple[str, str]]) -> bytes:
 class Plugin:
     """A plugin made from a seed: `text` is its module as WebAssembly text."""
 
-    def __init__(self, seed: int, *, calls: bool = True) -> None:
+    def __init__(self, seed: int, *, calls: bool = True, alone: bool = True) -> None:
         self.chance = random.Random(seed)
         self.seed, self.traits = seed, Traits.of(seed)
         self.abi = "0.2.1" if seed % 2 == 0 else self.chance.choice(("0.2.1",) * 4 + ("0.2.0", "0.1.0"))
         self.data = Data()
-        self.calls = calls
+        self.calls, self.alone = calls, alone
         self.text = self._module()
 
     # one hostcall each, as instructions that leave nothing on the stack
@@ -269,7 +270,7 @@ class Plugin:
                 self._call("environ_get", SCRATCH, SCRATCH + 64),
                 self._call("args_sizes_get", SCRATCH, SCRATCH + 4),
                 self._call("args_get", SCRATCH, SCRATCH + 64),
-                self._call("random_get", SCRATCH, chance.choice((0, 8, 65536, 65537))),
+                self._call("random_get", RANDOM, chance.choice((0, 8, 65536, 65537))),
                 self._call("clock_time_get", chance.choice((0, 1, 2, 9)), "(i64.const 0)", SCRATCH),
                 self._call("fd_fdstat_get", chance.choice((0, 1, 2, 3)), SCRATCH),
                 self._call("fd_close", 1),
@@ -286,6 +287,8 @@ class Plugin:
 
     def _some(self, most: int, *, stream: bool, replies: bool = False) -> str:
         makers: list[Callable[[], str]] = [self.shared, self.metric, self.log, self.other, self.queue]
+        if not (stream or self.alone):  # the plugins of a chain start on two threads of Envoy at the same time
+            makers = [self.metric, self.log, self.other]
         makers += [self.wasi] * self.traits.wasi
         if stream:
             makers += [self.get_value, self.get_pairs, self.get_size, self.change, self.remove] * 2
@@ -371,7 +374,7 @@ class Plugin:
     def _module(self) -> str:
         lines = ["(module", *self._imports()]
         functions = self._callbacks()
-        lines.append('  (memory (export "memory") 4)')
+        lines.append('  (memory (export "memory") 6)')
         lines.append(f"  (global $heap (mut i32) (i32.const {HEAP}))")
         lines.append("  (global $stream (mut i32) (i32.const 0))")
         lines.append(f'  (func (export "proxy_abi_version_{self.abi.replace(".", "_")}"))')
@@ -425,7 +428,7 @@ def case(seed: int, count: int, folder: Path) -> Case:
     """A plugin, requests through it, and what other services answer; the module is a file in `folder`."""
     traits = Traits.of(seed)
     seeds = [seed, seed + 1_000_000] if traits.chain else [seed]
-    plugins = [_plugin(each, place, folder, traits) for place, each in enumerate(seeds)]
+    plugins = [_plugin(each, place, folder, traits, alone=len(seeds) == 1) for place, each in enumerate(seeds)]
     answer = Response(200, Headers({"x-user": "ann"}), b"yes")
     trailing = Response(200, Headers({"x-c": "1"}), b"body", Headers({"x-end": "1", "grpc-status": "0"}))
     answers = [
@@ -439,9 +442,9 @@ def case(seed: int, count: int, folder: Path) -> Case:
     return Case(plugins, requests(seed, count, trailers=traits.trailers), answers, pause)
 
 
-def _plugin(seed: int, place: int, folder: Path, traits: Traits) -> hosts.Plugin:
+def _plugin(seed: int, place: int, folder: Path, traits: Traits, *, alone: bool) -> hosts.Plugin:
     path = folder / f"plugin{seed}.wasm"
-    path.write_bytes(wasmtime.wat2wasm(Plugin(seed).text))
+    path.write_bytes(wasmtime.wat2wasm(Plugin(seed, alone=alone).text))
     module = WasmModule.read(path)
     chance = random.Random(seed)
     plain = seed % 2 == 0

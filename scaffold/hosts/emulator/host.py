@@ -213,7 +213,7 @@ class EmulatorHost:
             what = f"{request.method} {request.target} got no whole answer within {timeout:g} s"
             raise HostError(f"the stream was closed, of which Envoy doesn't tell the client: {what}")
         costs = tuple(each.vm.use.since(before) for each, before in zip(plugins, used, strict=True))
-        exchange = Exchange(sent, response, logs, passing.stream.details, logs.trapped, sides, costs)
+        exchange = Exchange(sent, response, logs, passing.stream.details or "", logs.trapped, sides, costs)
         if not response.complete:
             raise Incomplete(HostError(_cut(request, response, in_time=done)), exchange)
         return exchange

@@ -126,7 +126,7 @@ _TABLE: dict[str, dict[str, Callable[[Any], Any]]] = {
     },
     "response": {
         "code": lambda context: context.exchange.status,
-        "code_details": lambda context: context.exchange.stream.details or None,
+        "code_details": lambda context: context.exchange.stream.details,
         "flags": lambda context: 0,
         "size": lambda context: context.exchange.sent,
         "total_size": lambda context: context.exchange.sent_in_all,

@@ -312,7 +312,7 @@ class Stream:
         self.filters = filters
         self.is_over = False  # the client has its whole answer, or was cut off
         self.was_reset = False
-        self.details = ""
+        self.details: str | None = None  # why there is this answer, once there is one; it may be empty
         there = [_Step(each.decode_headers, each.decode_data, each.decode_trailers) for each in filters]
         back = [_Step(each.encode_headers, each.encode_data, each.encode_trailers) for each in filters[::-1]]
         self.decode = Direction(self, there, upstream, REQUEST_TRAILERS)

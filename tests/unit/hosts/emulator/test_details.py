@@ -59,6 +59,16 @@ def test_03_a_local_reply_overrides_what_the_callback_returns(tmp_path: Path) ->
         assert exchange.logs == ("still here",)
 
 
+def test_the_details_of_a_local_reply_are_known_even_if_they_are_empty(tmp_path: Path) -> None:
+    wat = Wat()
+    asks = wat.call("proxy_get_property", b"response\0code_details", 1024, 1028)
+    answers = wat.call("proxy_send_local_response", 403, b"", b"LOCAL", b"", 0xFFFFFFFF)
+    callbacks = {"proxy_on_request_headers": asks + answers, "proxy_on_response_headers": asks}
+    with running(wat.module(callbacks), tmp_path) as run:
+        assert run.host.play(get()).details == ""
+        assert run.statuses("proxy_get_property") == [1, 0]
+
+
 def test_03_a_local_reply_to_a_local_reply_is_sent(tmp_path: Path) -> None:
     wat = Wat()
     replies = {"proxy_on_request_headers": reply(wat), "proxy_on_response_headers": reply(wat, 500, b"two")}

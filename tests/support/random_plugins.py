@@ -287,7 +287,7 @@ class Plugin:
 
     def _some(self, most: int, *, stream: bool, replies: bool = False) -> str:
         makers: list[Callable[[], str]] = [self.shared, self.metric, self.log, self.other, self.queue]
-        if not (stream or self.alone):  # the plugins of a chain start on two threads of Envoy at the same time
+        if not (stream or self.alone):  # plugins of a chain start on two threads at the same time
             makers = [self.metric, self.log, self.other]
         makers += [self.wasi] * self.traits.wasi
         if stream:
@@ -428,7 +428,8 @@ def case(seed: int, count: int, folder: Path) -> Case:
     """A plugin, requests through it, and what other services answer; the module is a file in `folder`."""
     traits = Traits.of(seed)
     seeds = [seed, seed + 1_000_000] if traits.chain else [seed]
-    plugins = [_plugin(each, place, folder, traits, alone=len(seeds) == 1) for place, each in enumerate(seeds)]
+    alone = len(seeds) == 1
+    plugins = [_plugin(each, place, folder, traits, alone=alone) for place, each in enumerate(seeds)]
     answer = Response(200, Headers({"x-user": "ann"}), b"yes")
     trailing = Response(200, Headers({"x-c": "1"}), b"body", Headers({"x-end": "1", "grpc-status": "0"}))
     answers = [

@@ -26,6 +26,7 @@ from scaffold.wasm import line_table, source_map
 from scaffold.wasm.code import bodies
 from scaffold.wasm.line_table import Place, number
 from scaffold.wasm.module import WasmFile
+from scaffold.wasm.rewrite import section, written
 
 FOLDER = "names"  # beside a module that a build has made
 _KEPT = 60  # files in a folder; those of older builds are removed
@@ -194,7 +195,7 @@ def stripped(content: bytes) -> bytes:
 
 def without_lines(content: bytes) -> bytes:
     """A module without its custom sections, except for its names."""
-    return stripped(content) + _section(0, _text("name") + sections(content).get("name", b""))
+    return stripped(content) + section(0, _text("name") + sections(content).get("name", b""))
 
 
 def positions(content: bytes) -> str:
@@ -213,8 +214,8 @@ def code_begin(content: bytes) -> int:
 def marked(content: bytes) -> bytes:
     """A stripped module with the names that let Envoy write backtraces."""
     exported = {index: name for name, index in _exported(sections(content).get("export", b"\0")).items()}
-    names = [_written(index) + _text(f"{exported[index]}@{id_of(content)}") for index in sorted(exported)]
-    return content + _section(0, _text("name") + _section(1, _written(len(names)) + b"".join(names)))
+    names = [written(index) + _text(f"{exported[index]}@{id_of(content)}") for index in sorted(exported)]
+    return content + section(0, _text("name") + section(1, written(len(names)) + b"".join(names)))
 
 
 def id_of(content: bytes) -> str:
@@ -392,18 +393,5 @@ def _longer(before: bytes, linked: bytes) -> int:
     return at
 
 
-def _written(value: int) -> bytes:
-    """An unsigned LEB128 number."""
-    parts = bytearray()
-    while value >= _MORE:
-        parts.append(value & 0x7F | _MORE)
-        value >>= 7
-    return bytes([*parts, value])
-
-
 def _text(text: str) -> bytes:
-    return _written(len(text.encode())) + text.encode()
-
-
-def _section(kind: int, body: bytes) -> bytes:
-    return bytes([kind]) + _written(len(body)) + body
+    return written(len(text.encode())) + text.encode()

@@ -315,6 +315,10 @@ def of_request(requests: Iterable[Request], request_id: str | None) -> Request |
     return others[0] if len(others) == 1 and REQUEST_ID not in others[0].headers else None
 
 
+class Unanswered(HostError):
+    """No answer came, though the host runs."""
+
+
 class Incomplete(HostError):
     """The end of an answer never came; `exchange` has what did."""
 

@@ -22,8 +22,6 @@ from scaffold.wasm import proxy_features as versions
 
 PHASES = {"authn": "AUTHN", "authz": "AUTHZ", "stats": "STATS"}
 MODES = {"client": "CLIENT", "server": "SERVER", "both": "CLIENT_AND_SERVER"}
-# a policy's name, and what Envoy calls it
-FAILURE_POLICIES = {"fail-closed": "FAIL_CLOSED", "fail-open": "FAIL_OPEN", "fail-reload": "FAIL_RELOAD"}
 
 _INT32 = range(-(2**31) + 1, 2**31)  # without the one that has no negative
 
@@ -230,7 +228,7 @@ class ClusterOptions:
             check_name(self.pull_secret, "secret name")
         if self.phase is not None:
             choose("phase", self.phase, PHASES)
-        choose("failure policy", self.failure_policy, FAILURE_POLICIES)
+        choose("failure policy", self.failure_policy, versions.FAILURE_POLICIES)
         if self.upstream:
             parse_upstream(self.upstream)
         self._check_scope()

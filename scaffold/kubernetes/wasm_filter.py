@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from scaffold.hosts.envoy import resources as envoy_config
 from scaffold.kubernetes.documents import Document, configuration, root_id
-from scaffold.kubernetes.options import FAILURE_POLICIES, ClusterOptions
+from scaffold.kubernetes.options import ClusterOptions
 from scaffold.kubernetes.pinned_plugin import FileSource, HttpSource, Pin, hexadecimal
-from scaffold.wasm import proxy_features as versions
 
 DOWNLOAD_TIMEOUT = "30s"
 _TRIES = 5  # Envoy's default is two, after which it never tries again
@@ -22,7 +21,7 @@ def typed_config(
 
     Raises `UsageError` for what this version of Envoy, or the plugin's type, doesn't support.
     """
-    more = _failure(options)
+    more = envoy_config.failing(options.failure_policy, options.envoy_version)
     if options.allow_stop_iteration:
         more |= envoy_config.stop_iteration(pin.info.type, options.envoy_version)
     vm = envoy_config.wasm_vm(
@@ -48,13 +47,3 @@ def _code(source: HttpSource | FileSource, cluster: str) -> Document:
     http_uri = {"uri": source.url, "cluster": cluster, "timeout": DOWNLOAD_TIMEOUT}
     remote: Document = {"http_uri": http_uri, "sha256": hexadecimal(source.digest)}
     return {"remote": remote | {"retry_policy": {"num_retries": _TRIES}}}
-
-
-def _failure(options: ClusterOptions) -> Document:
-    """What to do when the plugin fails, in the field that this version of Envoy has for it."""
-    policy, version = options.failure_policy, options.envoy_version
-    if policy == "fail-reload":
-        versions.require(versions.FAILURE_POLICY, version)
-    if versions.has(versions.FAILURE_POLICY, version):
-        return {"failure_policy": FAILURE_POLICIES[policy]}
-    return {"fail_open": policy == "fail-open"}

@@ -41,6 +41,8 @@ FAIL_RELOAD = Feature("fail-reload in a WasmPlugin", "Istio", Version((1, 27)))
 TRAFFIC_EXTENSION = Feature("a TrafficExtension", "Istio", Version((1, 30)))
 
 ENVIRONMENT = Feature("--env", "Envoy", Version((1, 18)))
+# a policy's name, and what Envoy calls it
+FAILURE_POLICIES = {"fail-closed": "FAIL_CLOSED", "fail-open": "FAIL_OPEN", "fail-reload": "FAIL_RELOAD"}
 FAILURE_POLICY = Feature("fail-reload", "Envoy", Version((1, 33)))
 STOP_ITERATION = Feature("allow_on_headers_stop_iteration", "Envoy", Version((1, 35)))
 PATH_SOURCE = Feature("a filter that is read from a file", "Envoy", Version((1, 22)))

@@ -32,6 +32,7 @@ class VirtualClock:
 
     def __init__(self) -> None:
         self._ahead = 0.0  # how far the tests have moved it
+        self.hurries = False  # a wait moves it forward, instead of lasting
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         # whoever lets things happen, or calls a module, holds it; a wait gives it up meanwhile
@@ -82,7 +83,10 @@ class VirtualClock:
         return True
 
     def _sleep(self, seconds: float) -> None:
-        self._waiting.wait(min(_POLL, max(0.0, seconds)))
+        if self.hurries:
+            self._ahead += max(0.0, seconds)
+        else:
+            self._waiting.wait(min(_POLL, max(0.0, seconds)))
 
     def catch_up(self) -> None:
         """Let everything happen that is due."""

@@ -276,7 +276,8 @@ class HttpContext(Context):
         return answer
 
     def _fail(self, closed: Status) -> Status:
-        if self.replied or self.stream is None:
+        # of the policies, only the older field lets the request pass in which the VM fails
+        if self.replied or self.stream is None or self.of.plugin.more.get("fail_open"):
             return Status.CONTINUE
         self.replied = True
         self.stream.local_reply(503, details="wasm_fail_stream")

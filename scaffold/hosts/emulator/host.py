@@ -23,6 +23,7 @@ from scaffold.hosts.emulator.transcript import Transcript
 from scaffold.hosts.emulator.vm import Limits
 from scaffold.hosts.emulator.world import World
 from scaffold.hosts.envoy import histograms
+from scaffold.hosts.envoy.resources import failure_policy
 from scaffold.hosts.exchange import (
     REQUEST_ID,
     Exchange,
@@ -31,6 +32,7 @@ from scaffold.hosts.exchange import (
     LogLines,
     Request,
     Response,
+    Unanswered,
     of_request,
 )
 from scaffold.hosts.options import LEVELS, HostSettings, url_at
@@ -189,7 +191,7 @@ class EmulatorHost:
             mark = self.log.size()
             sides = Sides(self, request_id, self.world.recorder.count, self._values())
             self._numbers += 1
-            plugins = [self._alive(place) for place in range(len(self._worker))]
+            plugins = [each for place in range(len(self._worker)) if (each := self._alive(place))]
             used = [dataclasses.replace(each.vm.use) for each in plugins]
             contexts = [each.stream_context() for each in plugins]
             passing = Passing(self.world, sent, contexts, self._numbers)
@@ -207,11 +209,11 @@ class EmulatorHost:
             passing.stream.reset()
             if passing.client.head is None:
                 what = f"{request.method} {request.target}"
-                raise HostError(f"{why}: {what} got no whole answer within {timeout:g} s", hint=hint)
+                raise Unanswered(f"{why}: {what} got no whole answer within {timeout:g} s", hint=hint)
         response = passing.client.response(request.method)
         if response is None:
             what = f"{request.method} {request.target} got no whole answer within {timeout:g} s"
-            raise HostError(f"the stream was closed, of which Envoy doesn't tell the client: {what}")
+            raise Unanswered(f"the stream was closed, of which Envoy doesn't tell the client: {what}")
         costs = tuple(each.vm.use.since(before) for each, before in zip(plugins, used, strict=True))
         exchange = Exchange(sent, response, logs, passing.stream.details or "", logs.trapped, sides, costs)
         if not response.complete:
@@ -289,10 +291,14 @@ class EmulatorHost:
             "\n".join([*dict.fromkeys([*words, why]), f"Envoy refused the plugin {plugin.name}"])
         )
 
-    def _alive(self, place: int) -> PluginVm:
-        """The plugin at a place of the chain, in a new VM if its own has failed some time ago."""
+    def _alive(self, place: int) -> PluginVm | None:
+        """The plugin at a place of the chain; if its VM has failed, what its policy has in its place."""
         found = self._worker[place]
-        if found.vm.failed and found.replaceable and self.world.clock.now() - found.begun >= _BACKOFF:
+        policy = failure_policy(found.plugin.more, self.version) if found.vm.failed else ""
+        if policy == "FAIL_OPEN":
+            return None
+        waited = self.world.clock.now() - found.begun >= _BACKOFF
+        if policy == "FAIL_RELOAD" and found.replaceable and waited:
             try:
                 made = PluginVm(found.plugin, self.world)
                 made.start()

@@ -21,6 +21,7 @@ from scaffold.project.vm_environment import Variable
 from scaffold.wasm import proxy_features
 
 Config = dict[str, Any]
+SOON: Config = {"reload_config": {"backoff": {"base_interval": "0.1s"}}}
 
 EXTENSIONS = "type.googleapis.com/envoy.extensions"
 WASM = f"{EXTENSIONS}.filters.http.wasm.v3.Wasm"
@@ -130,7 +131,26 @@ def reloading(version: Version) -> Config:
     """
     if not proxy_features.has(proxy_features.FAILURE_POLICY, version):
         return {}
-    return {"failure_policy": "FAIL_RELOAD", "reload_config": {"backoff": {"base_interval": "0.1s"}}}
+    return failing("fail-reload", version) | SOON
+
+
+def failing(policy: str, version: Version) -> Config:
+    """The field that sets what becomes of requests after a plugin has panicked: a policy, by our name.
+
+    Raises `UsageError` for an Envoy that reloads no plugin.
+    """
+    if policy == "fail-reload":
+        proxy_features.require(proxy_features.FAILURE_POLICY, version)
+    if proxy_features.has(proxy_features.FAILURE_POLICY, version):
+        return {"failure_policy": proxy_features.FAILURE_POLICIES[policy]}
+    return {"fail_open": policy == "fail-open"}
+
+
+def failure_policy(more: Mapping[str, Any], version: Version) -> str:
+    """The policy, as Envoy calls it, of a plugin with those of Envoy's fields."""
+    fields = more if more.keys() & {"failure_policy", "fail_open"} else reloading(version)
+    policy: str = fields.get("failure_policy", "FAIL_CLOSED")
+    return "FAIL_OPEN" if fields.get("fail_open") else policy
 
 
 def environment(variables: Sequence[Variable], version: Version) -> Config:

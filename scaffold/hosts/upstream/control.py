@@ -1,7 +1,8 @@
 """The built-in upstream, as this process and others reach it: what arrived, and what it should answer.
 
 HTTP over a Unix socket, the control socket: `GET /requests?since=N&request_id=ID`, `GET /about`,
-`PUT /answer`, `DELETE /answers`; JSON both ways, bodies in base64, header bytes as latin-1.
+`PUT /answer`, `DELETE /answers`, `PUT /trouble`, `DELETE /troubles`; JSON both ways, bodies in base64, header
+bytes as latin-1.
 """
 
 from __future__ import annotations
@@ -63,6 +64,15 @@ class Origin:
     def forget_answers(self) -> None:
         """Give the built-in answers again."""
         self._ask("DELETE", "/answers")
+
+    def trouble(self, cluster: str, *, after: float = 0, cut: bool = False) -> None:
+        """From now on, give every answer of a cluster late, or end its connection one byte too early."""
+        trouble = {"cluster": cluster, "after": after, "cut": cut}
+        self._ask("PUT", "/trouble", json.dumps(trouble).encode())
+
+    def end_troubles(self) -> None:
+        """Answer as usual again."""
+        self._ask("DELETE", "/troubles")
 
     def _ask(self, method: str, target: str, body: bytes = b"") -> Any:
         connection = UnixConnection(str(self.control), TIMEOUT)

@@ -6,7 +6,7 @@ import base64
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from scaffold.hosts.exchange import REQUEST_ID
@@ -48,12 +48,20 @@ class Record:
             yield received
 
 
+class Trouble(NamedTuple):
+    """What goes wrong with every answer of a cluster, in the fields of `Reply`."""
+
+    after: float
+    cut: bool
+
+
 class Recorder:
     """Handles requests: `receive` those through the proxy, `control` those on the control socket."""
 
     def __init__(self) -> None:
         self._record = Record()
         self._answers: dict[str | None, Reply] = {}
+        self._troubles: dict[str, Trouble] = {}  # by cluster
 
     @property
     def count(self) -> int:
@@ -63,6 +71,13 @@ class Recorder:
     def receive(self, received: Received, *, cluster: str = "") -> Reply:
         """Record a request, and give the answer that was set for it, or else the built-in one."""
         self._record.add(received._replace(cluster=cluster))
+        reply = self._answer(received)
+        trouble = self._troubles.get(cluster)
+        if trouble is None:
+            return reply
+        return reply._replace(after=max(reply.after, trouble.after), cut=reply.cut or trouble.cut)
+
+    def _answer(self, received: Received) -> Reply:
         if self._answers:
             answer = self._answers.get(httpbin.path_of(received)) or self._answers.get(None)
             if answer:
@@ -82,6 +97,10 @@ class Recorder:
                 self._set_answer(**json.loads(received.body))
             elif question == "DELETE /answers":
                 self._answers.clear()
+            elif question == "PUT /trouble":
+                self._set_trouble(**json.loads(received.body))
+            elif question == "DELETE /troubles":
+                self._troubles.clear()
             else:
                 return httpbin.json_reply({"error": f"unknown: {question}"}, status=404)
         except (ValueError, TypeError) as error:
@@ -111,6 +130,9 @@ class Recorder:
         if path is None:
             self._answers.clear()  # the latest one counts, even before those for single paths
         self._answers[path] = answer
+
+    def _set_trouble(self, cluster: str, after: float = 0.0, cut: bool = False) -> None:
+        self._troubles[cluster] = Trouble(httpbin.seconds(after), bool(cut))
 
 
 def _shown(received: Received) -> dict[str, Any]:

@@ -139,9 +139,11 @@ def send(
             connection.putheader("content-length", str(len(request.body)))
         if request.pieces and not request.trailers:
             connection.endheaders()
+            connection.flush()
             _send_in_pieces(connection.sock, request.parts)
         else:
             connection.endheaders(_chunked(request) if request.trailers else request.body or None)
+            connection.flush()
         answer = connection.getresponse()
         body = _body(answer)
         trailers = Headers(getattr(answer, "trailers", None))
@@ -247,13 +249,32 @@ class _Answer(http.client.HTTPResponse):
         self.trailers = http.client.parse_headers(self.fp).items()
 
 
-def _connection(port: int, timeout: float, certificate: Path | None) -> http.client.HTTPConnection:
+class _Connection(http.client.HTTPConnection):
+    """One that sends head and body of a request together, so that the host reads them together."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._gathered: list[Any] = []
+
+    def send(self, data: Any) -> None:
+        self._gathered.append(data)
+
+    def flush(self) -> None:
+        """Send what has been gathered."""
+        content, self._gathered = b"".join(self._gathered), []
+        super().send(content)
+
+
+class _TlsConnection(_Connection, http.client.HTTPSConnection):
+    """The same over TLS."""
+
+
+def _connection(port: int, timeout: float, certificate: Path | None) -> _Connection:
     if certificate is None:
-        made = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+        made = _Connection("127.0.0.1", port, timeout=timeout)
     else:
         from scaffold.hosts.certificates import trusting
 
-        context = trusting(certificate)
-        made = http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=context)
+        made = _TlsConnection("127.0.0.1", port, timeout=timeout, context=trusting(certificate))
     made.response_class = partial(_Answer, deadline=time.monotonic() + timeout)  # type: ignore[assignment]
     return made

@@ -12,9 +12,10 @@ from support.random_plugins import case
 SEEDS = int(os.environ.get("EMULATOR_SEEDS", "12"))  # plugins
 FIRST = int(os.environ.get("EMULATOR_FIRST_SEED", "0"))
 REQUESTS = 12  # through each
+ONCE_APART = () if "EMULATOR_FIRST_SEED" in os.environ else (9031, 9039, 9096, 20019, 20146)
 
 
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
+@pytest.mark.parametrize("seed", [*range(FIRST, FIRST + SEEDS), *ONCE_APART])
 def test_does_what_envoy_does(seed: int, tmp_path: Path) -> None:
     found = differences(case(seed, REQUESTS, tmp_path))
     assert not found, "\n\n".join(found)

@@ -135,17 +135,17 @@ class Observation:
     def _end(self, request_id: str | None, port: int) -> dict[str, Any] | None:
         """The record of the end, once it is in the access log.
 
-        A request whose id the plugin removed, and a connection, are known by where they came from. An
-        Envoy in a container doesn't see that, since Docker forwards the connections: there, everything
-        that was begun since must have ended.
+        A request whose id the plugin changed, and a connection, are known by where they came from. An
+        Envoy in a container doesn't see that, since Docker forwards the connections: there, the id must be
+        the request's own, or be gone, and then everything that was begun since must have ended.
         """
         access_log = self._observer.folder.access_log
         records = list(filter(None, map(_record, lines_since(access_log, self._access_log))))
-        unnamed = [record for record in records if not record["request_id"]]
         if self._observer.folder.enclosed:
+            unnamed = [record for record in records if not record["request_id"]]
             ends = unnamed[self._observer.begun - self._number :]
         else:
-            ends = [record for record in unnamed if str(record.get("peer")).endswith(f":{port}")]
+            ends = [record for record in records if str(record.get("peer")).endswith(f":{port}")]
         named = [record for record in records if record["request_id"] and record["request_id"] == request_id]
         return next(iter([*named, *ends]), None)
 

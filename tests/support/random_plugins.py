@@ -436,10 +436,11 @@ def case(seed: int, count: int, folder: Path) -> Case:
         (answer, {"path": "/anything/check", "after": 0.08 if traits.late else 0.04}),
         (trailing, {"path": "/trailing"}),
     ]
-    # after a trap, longer than Envoy waits before it gives the plugin a new VM; after a call to another
-    # service, until its answer has come, even where the request didn't wait for it
+    # after a trap or an exit, longer than Envoy waits before it gives the plugin a new VM; after a call to
+    # another service, until its answer has come, even where the request didn't wait for it
     calls = any(b"/anything/check" in each.module.content for each in plugins)
-    pause = 0.25 if traits.traps else 0.1 if calls else 0
+    fails = any(each.traps or each.wasi for each in map(Traits.of, seeds))
+    pause = 0.25 if fails else 0.1 if calls else 0
     return Case(plugins, requests(seed, count, trailers=traits.trailers), answers, pause)
 
 

@@ -29,7 +29,8 @@ _CALLBACK = re.compile(r"\[host->vm\] (\w+)\(")
 # a root context has the number 1, and the parent 0; `_initialize` is about none
 _OF_ROOT = re.compile(r"\((?:1\b|\d+, 0\)|\))")
 _PART = re.compile(r"(\[host->vm\] proxy_on_\w+_body\(\d+, )\d+(, 0\))")
-_ASKED, _ANSWER = "env.proxy_http_call(", "proxy_on_http_call_response("
+_ASKED = re.compile(r"env\.proxy_(http_call|grpc_call|grpc_stream)\(")
+_ANSWER = re.compile(r"proxy_on_(http_call_response|grpc_\w+)\(")
 _WITH_VERSION = "env.proxy_set_shared_data"  # its last argument is a number that all keys count up
 _PORT = re.compile(r"(localhost|127\.0\.0\.1):\d+")
 _ID = re.compile(r"\b[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}\b")
@@ -48,7 +49,7 @@ ENVOYS_OWN = tuple(
 )
 _MORE_OF_ENVOYS = (
     *("cluster_manager.", "main_thread.", "runtime.", "filesystem.", "workers.", "thread_local.", "vhost."),
-    *("access_logs.", "dns.", "tls_", "ssl", "tcp.", "envoy_"),
+    *("access_logs.", "dns.", "tls_", "ssl", "tcp.", "envoy_", "http1.", "http2."),
 )
 _IN_MEMORY = 1024  # numbers above are addresses in the module's memory, more often than not
 
@@ -116,11 +117,11 @@ def transcript(lines: Iterable[str]) -> list[str]:
     calls = False
     for callback in _callbacks(lines):
         first = callback[0]
-        of_root = bool(_OF_ROOT.search(first)) and not (calls and _ANSWER in first)
+        of_root = bool(_OF_ROOT.search(first)) and not (calls and _ANSWER.search(first))
         of_root = of_root or bool(_ALLOCATED.match(first))  # the rest of a start that began before
         if of_root or callback == (kept[-1] if kept else None):
             continue
-        calls = calls or any(_ASKED in line for line in callback)
+        calls = calls or any(map(_ASKED.search, callback))
         kept.append(callback)
     return [line for callback in kept for line in callback]
 

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import wasmtime
 
@@ -18,6 +19,7 @@ from scaffold.hosts.exchange import Headers, Request, Response
 from scaffold.wasm.check import facts
 from scaffold.wasm.module import WasmModule
 from support.agreement import Case
+from support.grpc import frame, service
 
 SCRATCH = 2048  # where hostcalls write their results
 HEAP = 65536
@@ -46,6 +48,7 @@ WASI = {
     "fd_close": "i>i", "fd_seek": "iIii>i", "fd_read": "iiii>i", "sched_yield": ">i",
     "poll_oneoff": "iiii>i", "proc_exit": "i>",
 }  # fmt: skip
+GRPC = {"svc": "grpc://upstream", "dead": "grpc://127.0.0.1:1"}  # clusters
 HELD = "(i32.eqz (local.get 2))"  # headers wait if a body comes
 
 
@@ -65,6 +68,7 @@ class Traits:
     trailers: bool = False
     chain: bool = False
     late: bool = False  # calls to other services time out
+    grpc: bool = False  # those calls are by gRPC
 
     @classmethod
     def of(cls, seed: int) -> Traits:
@@ -81,6 +85,7 @@ class Traits:
             trailers=chance.random() < 0.4,
             chain=chance.random() < 0.15,
             late=chance.random() < 0.15,
+            grpc=chance.random() < 0.25,
         )
 
 
@@ -115,6 +120,7 @@ class Plugin:
         self.seed, self.traits = seed, Traits.of(seed)
         self.abi = "0.2.1" if seed % 2 == 0 else self.chance.choice(("0.2.1",) * 4 + ("0.2.0", "0.1.0"))
         self.data = Data()
+        self.calls_by_grpc = self.traits.grpc and seed % 4 == 1  # else it opens streams
         self.calls, self.alone = calls, alone
         self.text = self._module()
 
@@ -257,6 +263,61 @@ class Plugin:
             SCRATCH,
         )
 
+    def grpc(self) -> str:
+        """A call, or a stream with messages; the SDK names a cluster as it is, others by a message."""
+        chance = self.chance
+        cluster = chance.choice(("svc", "svc", "svc", "authz", "authz", "dead", "nope"))
+        metadata = chance.choice(((), (("x-a", "1"), ("X-B", "two")), (("k-bin", "ab"),), ((":path", "/z"),)))
+        if (
+            not self.calls_by_grpc
+        ):  # what isn't answered late would come before the request's answer, or after
+            metadata = metadata if (":path", "/z") not in metadata else ()
+            cluster = cluster if cluster != "dead" else "svc"
+        target = cluster.encode() if chance.random() < 0.2 else service(cluster)
+        place = *self.data.place(target), *self.data.place(b"a.B"), *self.data.place(b"C")
+        place += self.data.place(_packed(metadata))
+        if self.calls_by_grpc:
+            timeout = 20 if self.traits.late else chance.choice((1000, 0))
+            return self._call("proxy_grpc_call", *place, *self._text(("", "question")), timeout, SCRATCH)
+        token = f"(i32.load (i32.const {SCRATCH}))"
+        lines = [self._call("proxy_grpc_stream", *place, SCRATCH)]
+        lines += [self._on_token("send", token) for _ in range(chance.randrange(1, 4))]
+        lines += [self._on_token(chance.choice(("close", "close", "cancel")), token)]
+        return "\n    ".join(lines)
+
+    def _on_token(self, what: str, token: str) -> str:
+        if what == "send":
+            end = self.chance.choice((0, 0, 1))
+            return self._call("proxy_grpc_send", token, *self._text(("", "one", "two")), end)
+        return self._call(f"proxy_grpc_{what}", token)
+
+    def _look(self) -> str:
+        """What a callback of gRPC asks for."""
+        out, kind = (SCRATCH, SCRATCH + 4), self.chance.choice((4, 5))
+        return self.chance.choice(
+            (
+                self._call("proxy_get_header_map_pairs", kind, *out),
+                self._call("proxy_get_header_map_size", kind, SCRATCH),
+                self._call("proxy_get_header_map_value", kind, *self._text(("grpc-status", "x-a")), *out),
+                self._call("proxy_get_buffer_bytes", 5, 0, 100, *out),
+                self._call("proxy_get_buffer_status", 5, *out),
+                self._call("proxy_set_buffer_bytes", 5, 0, 1, *self._text(VALUES)),
+                self._call("proxy_get_status", *out, SCRATCH + 8),
+            )
+        )
+
+    def _grpc_callbacks(self, resume: str) -> list[tuple[str, str, str]]:
+        made = []
+        for name in ("receive_initial_metadata", "receive", "receive_trailing_metadata", "close"):
+            lines = [self._look() for _ in range(self.chance.randrange(1, 4))]
+            if self.chance.random() < 0.15:
+                lines.append(self._on_token(self.chance.choice(("close", "cancel", "send")), "(local.get 1)"))
+            lines.append(self._some(2, stream=True, replies=True))
+            if name in ("receive", "close"):
+                lines.append(resume)
+            made.append((f"proxy_on_grpc_{name}", "iii>", "\n    ".join(lines)))
+        return made
+
     def wasi(self) -> str:
         chance = self.chance
         vectors = [self._text(("line\n", "", "two\nlines\n\n")) for _ in range(chance.randrange(3))]
@@ -309,16 +370,17 @@ class Plugin:
     def _imports(self) -> list[str]:
         lines = []
         for name, entry in facts()["hostcalls"].items():
-            if name.startswith("proxy_") and self.abi in entry.get("abi", [self.abi]) and "grpc" not in name:
+            if name.startswith("proxy_") and self.abi in entry.get("abi", [self.abi]):
                 lines.append(_import("env", name, entry["signature"]))
         return lines + [_import("wasi_snapshot_preview1", *each) for each in WASI.items()]
 
     def _stream_callbacks(self) -> list[tuple[str, str, str]]:
         """The callbacks about messages, each with its signature and what it does."""
         chance, traits = self.chance, self.traits
-        calls = self.calls and chance.random() < 0.4
+        calls = (self.calls and chance.random() < 0.4) or traits.grpc
+        waits = calls and (self.calls_by_grpc or not traits.grpc)
         pauses = {
-            "request_headers": 1 if calls else 0,
+            "request_headers": 1 if waits else 0,
             "request_body": chance.choice((0, 0, 1)),
             "response_body": chance.choice((0, 0, 1)),
         }
@@ -330,7 +392,8 @@ class Plugin:
                 text = self.data.place(b"content-length")
                 body += "\n    " + self._call("proxy_remove_header_map_value", kind, *text)
             if name == "request_headers" and calls:
-                body = f"(global.set $stream (local.get 0))\n    {body}\n    {self.http_call()}"
+                call = self.grpc() if traits.grpc else self.http_call()
+                body = f"(global.set $stream (local.get 0))\n    {body}\n    {call}"
             if name.endswith("body") and pauses[name]:  # until the end
                 body += " (i32.eqz (local.get 2))"
             elif name.endswith("headers") and traits.holds and not calls:  # until its body has come
@@ -344,12 +407,13 @@ class Plugin:
         resume = "(drop (call $proxy_continue_request))"
         if self.abi != "0.1.0":
             resume = "(drop (call $proxy_continue_stream (i32.const 0)))"
-        answered = (
-            f"{self._some(3, stream=True, replies=True)}"
-            "\n    (drop (call $proxy_set_effective_context (global.get $stream)))"
+        first = self._some(3, stream=True, replies=True)
+        resume = (
+            "(drop (call $proxy_set_effective_context (global.get $stream)))"
             f"\n    {self._some(2, stream=True)}\n    {resume}"
         )
-        return [*functions, ("proxy_on_http_call_response", "iiiii>", answered)]
+        functions.append(("proxy_on_http_call_response", "iiiii>", f"{first}\n    {resume}"))
+        return functions + (self._grpc_callbacks(resume) if traits.grpc else [])
 
     def _callbacks(self) -> list[tuple[str, str, str]]:
         started = self.chance.choice((1,) * 30 + (0,)) if self.traits.traps else 1
@@ -436,12 +500,34 @@ def case(seed: int, count: int, folder: Path) -> Case:
         (answer, {"path": "/anything/check", "after": 0.08 if traits.late else 0.04}),
         (trailing, {"path": "/trailing"}),
     ]
+    if traits.grpc:
+        answers.append(_grpc_answer(seed, traits))
     # after a trap or an exit, longer than Envoy waits before it gives the plugin a new VM; after a call to
     # another service, until its answer has come, even where the request didn't wait for it
-    calls = any(b"/anything/check" in each.module.content for each in plugins)
+    calls = traits.grpc or any(b"/anything/check" in each.module.content for each in plugins)
     fails = any(each.traps or each.wasi for each in map(Traits.of, seeds))
     pause = 0.25 if fails else 0.1 if calls else 0
     return Case(plugins, requests(seed, count, trailers=traits.trailers), answers, pause)
+
+
+def _grpc_answer(seed: int, traits: Traits) -> tuple[Response, dict[str, Any]]:
+    """What a method answers: a bare message, as behind the bridge, or gRPC; or it fails."""
+    bare, framed = {"content-type": "application/x-protobuf"}, {"content-type": "application/grpc"}
+    whole = Headers({"grpc-status": "0", "x-end": "1"})
+    answer = random.Random(seed).choice(
+        (
+            Response(200, Headers(bare), b"MSG"),
+            Response(200, Headers(bare), b"MSG"),
+            Response(200, Headers(framed | {"x-a": "v"}), frame(b"MSG"), whole),
+            Response(
+                200, Headers(framed), frame(b"MSG"), Headers({"grpc-status": "5", "grpc-message": "no"})
+            ),
+            Response(200, Headers(framed | {"grpc-status": "7"})),
+            Response(503, Headers(bare), b"down"),
+            Response(404, Headers(), b"nothing"),
+        )
+    )
+    return answer, {"path": "/a.B/C", "after": 0.08 if traits.late else 0.03, "cut": seed % 16 == 3}
 
 
 def _plugin(seed: int, place: int, folder: Path, traits: Traits, *, alone: bool) -> hosts.Plugin:
@@ -455,7 +541,7 @@ def _plugin(seed: int, place: int, folder: Path, traits: Traits, *, alone: bool)
         "" if plain else chance.choice(("", "root")),
         module,
         b"conf",
-        clusters={"authz": "upstream"},
+        clusters={"authz": "upstream"} | (GRPC if traits.grpc else {}),
         ticks=module.ticks,
         env=() if plain else chance.choice(((), ("ONE=1", "TWO=two"))),
         vm_configuration=b"" if plain else chance.choice((b"", b"vm configuration")),

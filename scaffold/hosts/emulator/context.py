@@ -68,6 +68,8 @@ class Context:
 
     def map(self, kind: int) -> HeaderMap | None:
         """A header map to read, while there is one."""
+        if kind in (s.GRPC_INITIAL_METADATA, s.GRPC_TRAILING_METADATA):
+            return self.of.grpc.map(kind)
         return self.of.root.answer_map(kind) if kind in (s.CALL_HEADERS, s.CALL_TRAILERS) else None
 
     def mutable_map(self, kind: int) -> HeaderMap | None:

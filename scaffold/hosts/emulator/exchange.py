@@ -221,9 +221,10 @@ class Client:
         if headers.get(b"date") is None:
             headers.add(b"date", formatdate(usegmt=True).encode())
         headers.replace(b"server", b"envoy")
-        headers.remove(b"transfer-encoding")
+        for name in (b"transfer-encoding", b"connection"):
+            headers.remove(name)
         if not self.stream.decode.complete:  # it doesn't wait for the rest of the request
-            headers.replace(b"connection", b"close")
+            headers.add(b"connection", b"close")
         self.head = HeaderMap(headers.single, headers)  # a plugin may change them when they have been sent
         self.ended_by_headers = end
         self._end(end)
@@ -414,6 +415,8 @@ def answer_of(reply: Reply, method: bytes) -> tuple[HeaderMap, list[bytes], list
         headers.add(b"transfer-encoding", b"chunked")
     elif reply.status not in (204, 304):
         headers.add(b"content-length", str(len(reply.body)).encode())
+    if reply.cut or reply.close:
+        headers.add(b"connection", b"close")
     body = b"" if method == b"HEAD" or reply.status in (204, 304) else reply.body
     if reply.cut and body:
         body = body[:-1]

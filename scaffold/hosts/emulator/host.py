@@ -137,6 +137,9 @@ class EmulatorHost:
         self._stack = ExitStack()
         self._url = ""
         self._numbers = 0
+        self._waiting: list[
+            tuple[Passing, Callable[[], bool]]
+        ] = []  # requests, and whether their clients left
         self._main: list[PluginVm] = []
         self._worker: list[PluginVm] = []
         self._use(self._loaded(plugins))
@@ -188,6 +191,7 @@ class EmulatorHost:
         sent = dataclasses.replace(request, headers=headers)
         with self._lock:
             self.world.clock.catch_up()
+            self._forget_gone()
             mark = self.log.size()
             sides = Sides(self, request_id, self.world.recorder.count, self._values())
             self._numbers += 1
@@ -195,6 +199,7 @@ class EmulatorHost:
             used = [dataclasses.replace(each.vm.use) for each in plugins]
             contexts = [each.stream_context() for each in plugins]
             passing = Passing(self.world, sent, contexts, self._numbers)
+            self._waiting.append((passing, gone))
             try:
                 passing.run()
                 self.world.clock.run(lambda: passing.stream.is_over or gone(), timeout)
@@ -203,6 +208,8 @@ class EmulatorHost:
             except BaseException:
                 passing.stream.abandon()
                 raise
+            finally:
+                self._waiting.remove((passing, gone))
         logs = LogLines(line.text for line in self.log.since(mark) if line.of_plugin)
         if not done:
             why, hint = passing.waits_for()
@@ -219,6 +226,12 @@ class EmulatorHost:
         if not response.complete:
             raise Incomplete(HostError(_cut(request, response, in_time=done)), exchange)
         return exchange
+
+    def _forget_gone(self) -> None:
+        """End the requests whose clients have left, as Envoy does at once."""
+        for passing, gone in list(self._waiting):
+            if gone():
+                passing.stream.reset()
 
     def connect(self, *, timeout: float = 10) -> AbstractContextManager[Connection]:
         """It has no port."""

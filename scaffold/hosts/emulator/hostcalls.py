@@ -5,11 +5,13 @@ Source: proxy-wasm-cpp-host, src/exports.cc; envoyproxy/envoy, source/extensions
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scaffold.hosts.emulator import properties
 from scaffold.hosts.emulator import shared as metrics
 from scaffold.hosts.emulator import status as s
+from scaffold.hosts.emulator.grpc import service_of
 from scaffold.hosts.emulator.vm import Stop
 from scaffold.hosts.emulator.wire import packed, unpacked
 from scaffold.hosts.unsupported import Unsupported
@@ -24,7 +26,6 @@ _FOREIGN = (  # those that Envoy registers
     "clear_route_cache compress declare_property expr_create expr_delete expr_evaluate set_envoy_filter_state"
     " uncompress verify_signature sign"
 ).split()
-_GRPC = ("call", "stream", "send", "cancel", "close")
 
 
 def _hostcall(function: Hostcall) -> Hostcall:
@@ -223,6 +224,8 @@ def _buffer(vm: Vm, kind: int) -> Body | bytes | None:
         return context.of.plugin.configuration if root.configuring else None
     if kind == s.CALL_BODY:
         return root.answer[1] if root.answer else None
+    if kind == s.GRPC_MESSAGE:
+        return context.of.grpc.message
     return context.body(kind)
 
 
@@ -363,16 +366,62 @@ def proxy_http_call(
     return status
 
 
-def _without_grpc(name: str) -> Hostcall:
-    def call(vm: Vm, *_: int) -> int:
-        raise Unsupported("gRPC calls")
+@_hostcall
+def proxy_grpc_call(vm: Vm, *words: int) -> int:
+    *places, milliseconds, result = words
+    texts = _texts(vm, places)
+    if texts is None:
+        return s.INVALID_MEMORY_ACCESS
+    target, service, method, metadata, message = texts
+    to = service_of(target, vm.world)
+    if to is None:
+        return s.PARSE_FAILURE
+    grpc = _here(vm).of.grpc
+    status, token = grpc.call(to, (service, method), unpacked(metadata), message, milliseconds)
+    if status != s.OK:
+        return status
+    return s.OK if vm.word(result, token) else s.INVALID_MEMORY_ACCESS
 
-    call.__name__ = f"proxy_grpc_{name}"
-    return call
+
+@_hostcall
+def proxy_grpc_stream(vm: Vm, *words: int) -> int:
+    *places, result = words
+    texts = _texts(vm, places)
+    if texts is None:
+        return s.INVALID_MEMORY_ACCESS
+    target, service, method, metadata = texts
+    to = service_of(target, vm.world)
+    if to is None:
+        return s.PARSE_FAILURE
+    status, token = _here(vm).of.grpc.stream(to, (service, method), unpacked(metadata))
+    if status != s.OK:
+        return status
+    return s.OK if vm.word(result, token) else s.INVALID_MEMORY_ACCESS
 
 
-for _each in _GRPC:
-    _hostcall(_without_grpc(_each))
+def _texts(vm: Vm, words: Sequence[int]) -> list[bytes] | None:
+    """What lies at some places, each a pointer and a size; None if one is outside."""
+    found = [vm.read(*place) for place in zip(words[::2], words[1::2], strict=True)]
+    inside = [each for each in found if each is not None]
+    return inside if len(inside) == len(found) else None
+
+
+@_hostcall
+def proxy_grpc_send(vm: Vm, token: int, pointer: int, size: int, end: int) -> int:
+    message = vm.read(pointer, size)
+    if message is None:
+        return s.INVALID_MEMORY_ACCESS
+    return _here(vm).of.grpc.send(token, message, end=end != 0)
+
+
+@_hostcall
+def proxy_grpc_cancel(vm: Vm, token: int) -> int:
+    return _here(vm).of.grpc.cancel(token)
+
+
+@_hostcall
+def proxy_grpc_close(vm: Vm, token: int) -> int:
+    return _here(vm).of.grpc.close(token)
 
 
 @_hostcall

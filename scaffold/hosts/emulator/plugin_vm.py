@@ -7,7 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from scaffold.errors import HostError
+from scaffold.hosts.emulator import status as s
 from scaffold.hosts.emulator.context import Context, HttpContext, Root, readable_configuration
+from scaffold.hosts.emulator.grpc import Grpc
 from scaffold.hosts.emulator.header_map import RESPONSE, RESPONSE_TRAILERS, HeaderMap
 from scaffold.hosts.emulator.vm import Trap, Vm
 from scaffold.hosts.emulator.wire import Pair
@@ -39,6 +41,7 @@ class PluginVm:
         self.replaceable = True  # once it has failed, a new one may take its place
         self.successor: PluginVm | None = None  # that has taken its place on its thread
         self.pending: dict[int, Callable[[], None]] = {}  # calls to other services -> how to cancel each
+        self.grpc = Grpc(self)
         self.begun = world.clock.now()
         self._initialize()
         Context(self, 0)  # the VM's own
@@ -112,6 +115,7 @@ class PluginVm:
         for cancel in list(self.pending.values()):
             cancel()
         self.pending.clear()
+        self.grpc.stop()
         self.vm.close()
 
     def stream_context(self) -> HttpContext:
@@ -157,11 +161,14 @@ class PluginVm:
         self.pending.pop(token, None)
         tail = HeaderMap(RESPONSE_TRAILERS, trailers) if trailers else None
         self.root.answer = HeaderMap(RESPONSE, headers), body, tail
+        if not headers:
+            self.last_status = s.BROKEN_CONNECTION, b"reset"
         self.vm.after.append(self._forget_answer)  # before what the callback leaves for later
         self.tell("proxy_on_http_call_response", token, len(headers), len(body), len(trailers))
 
     def _forget_answer(self) -> None:
         self.root.answer = None
+        self.last_status = self.last_status[0], b""
 
     def tell(self, name: str, *arguments: int) -> None:
         """Call the module about its root context; one that has failed, or is gone, isn't told."""

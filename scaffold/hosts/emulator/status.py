@@ -6,10 +6,12 @@ OK = 0
 NOT_FOUND = 1
 BAD_ARGUMENT = 2
 SERIALIZATION_FAILURE = 3
+PARSE_FAILURE = 4
 INVALID_MEMORY_ACCESS = 6
 EMPTY = 7
 CAS_MISMATCH = 8
 INTERNAL_FAILURE = 10
+BROKEN_CONNECTION = 11
 UNIMPLEMENTED = 12
 
 LEVELS = ("trace", "debug", "info", "warning", "error", "critical")  # Envoy's names of the log levels

@@ -23,7 +23,7 @@ from scaffold.hosts.envoy import resources
 from scaffold.hosts.unsupported import Unsupported
 from scaffold.hosts.upstream.handler import Recorder
 from scaffold.hosts.upstream.http1 import Received, Reply
-from scaffold.project.envoy_clusters import UPSTREAM, Address, parse_upstream
+from scaffold.project.envoy_clusters import GRPC, UPSTREAM, Address, parse_upstream
 from scaffold.project.vm_environment import parse_variables
 from scaffold.wasm.check import Host, offered
 
@@ -73,10 +73,24 @@ class World:
         made: str = resources.wasm_vm({}, vm_id=plugin.vm_id, environment=variables)["vm_id"]
         return made.encode()
 
-    def origin_of(self, cluster: str) -> Callable[[Received, str], Reply]:
-        """What answers in a cluster. Raises `Unsupported` for another program."""
-        place = self.clusters.get(cluster, UPSTREAM)
-        if place == UPSTREAM:
+    def has_cluster(self, name: str) -> bool:
+        """Whether there is a cluster of that name."""
+        return name == UPSTREAM or name in self.clusters
+
+    def bridged(self, cluster: str) -> bool:
+        """Whether a cluster is called by gRPC, and leads to the built-in upstream."""
+        return self.clusters.get(cluster) == f"{GRPC}{UPSTREAM}"
+
+    def reaches_upstream(self, cluster: str) -> bool:
+        """Whether a cluster leads to the built-in upstream, or else nowhere; as `origin_of`."""
+        return self._place(cluster) == UPSTREAM or self.bridged(cluster)
+
+    def origin_of(self, cluster: str, *, grpc: bool = False) -> Callable[[Received, str], Reply]:
+        """What answers in a cluster, to gRPC or to HTTP. Raises `Unsupported` for another program."""
+        place = self._place(cluster)
+        if self.bridged(cluster) and not grpc:
+            raise Unsupported(f"requests by HTTP to the cluster {cluster}, which is for gRPC")
+        if self.reaches_upstream(cluster):
             return lambda received, cluster: self.recorder.receive(received, cluster=cluster)
         if _listens(parse_upstream(place)):
             raise Unsupported(f"the cluster {cluster}, which leads to {place}")
@@ -94,7 +108,7 @@ class World:
         """Call another service for a plugin: the status of the call, and its token."""
         if timeout < 0:
             return s.BAD_ARGUMENT, 0
-        if cluster != "upstream" and cluster not in self.clusters:
+        if not self.has_cluster(cluster):
             return s.BAD_ARGUMENT, 0
         message = HeaderMap(REQUEST)
         for name, value in headers:
@@ -133,10 +147,13 @@ class World:
         """What Envoy answers itself, if the service is too late or ends within its headers."""
         if timeout and answer.after > timeout:
             return Reply(504, _TEXT, _TIMEOUT, after=timeout)
-        if self.clusters.get(cluster, UPSTREAM) != UPSTREAM:  # nothing listens there: the answer is Envoy's
+        if self._place(cluster) != UPSTREAM:  # nothing listens there: the answer is Envoy's
             return answer
         broken = answer.cut and not answer.body
         return Reply(502, _TEXT, PROTOCOL_ERROR, after=answer.after) if broken else None
+
+    def _place(self, cluster: str) -> str:
+        return self.clusters.get(cluster, UPSTREAM)
 
     def _asked(self, cluster: str, received: Received | None) -> Reply | None:
         return None if received is None else self.origin_of(cluster)(received, cluster)

@@ -93,11 +93,12 @@ def test_a_service_that_is_declared_a_filter_is_recognised(root, service):
     assert 'set `type = "service"` in Cargo.toml' in deployed.value.hint
 
 
-def test_a_projects_tests_ask_its_log_and_its_metrics(crate_of_service, service, run):
+@pytest.mark.parametrize("host", ["envoy", "emulator"])
+def test_a_projects_tests_ask_its_log_and_its_metrics(crate_of_service, service, run, host):
     (crate_of_service / "tests").mkdir()
     (crate_of_service / "tests/test_service.py").write_text(TESTS)
     words = ("scaffold", "test", "--root", crate_of_service, "--module", service.path, "--config", "{}")
-    ran = run(*words, "--json")
+    ran = run(*words, "--host", host, "--json")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert json.loads(ran.stdout)["outcomes"][0]["passed"] == 4
 

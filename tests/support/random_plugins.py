@@ -268,9 +268,7 @@ class Plugin:
         chance = self.chance
         cluster = chance.choice(("svc", "svc", "svc", "authz", "authz", "dead", "nope"))
         metadata = chance.choice(((), (("x-a", "1"), ("X-B", "two")), (("k-bin", "ab"),), ((":path", "/z"),)))
-        if (
-            not self.calls_by_grpc
-        ):  # what isn't answered late would come before the request's answer, or after
+        if not self.calls_by_grpc or self.traits.holds:  # what isn't answered late may come before or after
             metadata = metadata if (":path", "/z") not in metadata else ()
             cluster = cluster if cluster != "dead" else "svc"
         target = cluster.encode() if chance.random() < 0.2 else service(cluster)

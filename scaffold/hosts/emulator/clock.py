@@ -7,20 +7,25 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from scaffold.hosts.clock import check
+
+if TYPE_CHECKING:
+    from scaffold.hosts.emulator.vm import Bill
 
 _POLL = 0.02  # seconds after which a wait looks whether it is done
 
 
 class Timer:
-    """Something that is to happen at a time, unless it is cancelled."""
+    """Something that is to happen at a time, unless it is cancelled; `payer` is whose cost it is."""
 
-    __slots__ = ("action",)
+    __slots__ = ("action", "payer")
 
-    def __init__(self, action: Callable[[], None] | None) -> None:
-        self.action = action
+    def __init__(self, action: Callable[[], None] | None, payer: Bill | None) -> None:
+        self.action, self.payer = action, payer
 
     def cancel(self) -> None:
         """Let it not happen."""
@@ -33,6 +38,7 @@ class VirtualClock:
     def __init__(self) -> None:
         self._ahead = 0.0  # how far the tests have moved it
         self.hurries = False  # a wait moves it forward, instead of lasting
+        self.payer: Bill | None = None  # whose cost it is what happens now, and what comes of that
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         # whoever lets things happen, or calls a module, holds it; a wait gives it up meanwhile
@@ -47,9 +53,21 @@ class VirtualClock:
         """The time since 1970."""
         return time.time_ns() + round(self._ahead * 1e9)
 
-    def after(self, seconds: float, action: Callable[[], None]) -> Timer:
-        """Have something happen after a time; with 0, once what happens now is over."""
-        timer = Timer(action)
+    @contextmanager
+    def paid_by(self, payer: Bill) -> Iterator[None]:
+        """While the block runs, what happens is that one's cost, and so is what comes of it."""
+        before, self.payer = self.payer, payer
+        try:
+            yield
+        finally:
+            self.payer = before
+
+    def after(self, seconds: float, action: Callable[[], None], *, apart: bool = False) -> Timer:
+        """Have something happen after a time; with 0, once what happens now is over.
+
+        If it is `apart`, it is nobody's cost.
+        """
+        timer = Timer(action, None if apart else self.payer)
         heapq.heappush(self._timers, (self.now() + seconds, next(self._numbers), timer))
         return timer
 
@@ -86,7 +104,9 @@ class VirtualClock:
         if self.hurries:
             self._ahead += max(0.0, seconds)
         else:
-            self._waiting.wait(min(_POLL, max(0.0, seconds)))
+            payer = self.payer  # others may let things happen meanwhile
+        self._waiting.wait(min(_POLL, max(0.0, seconds)))
+        self.payer = payer
 
     def catch_up(self) -> None:
         """Let everything happen that is due."""
@@ -97,5 +117,9 @@ class VirtualClock:
 
     def _next(self) -> None:
         timer = heapq.heappop(self._timers)[2]
-        if timer.action:
-            timer.action()
+        before, self.payer = self.payer, timer.payer
+        try:
+            if timer.action:
+                timer.action()
+        finally:
+            self.payer = before

@@ -20,7 +20,7 @@ from scaffold.hosts.emulator.exchange import check as check_request
 from scaffold.hosts.emulator.plugin_vm import PluginVm, Refused
 from scaffold.hosts.emulator.shared import Data, Queues
 from scaffold.hosts.emulator.transcript import Transcript
-from scaffold.hosts.emulator.vm import Limits
+from scaffold.hosts.emulator.vm import Bill, Limits
 from scaffold.hosts.emulator.world import World
 from scaffold.hosts.envoy import histograms
 from scaffold.hosts.envoy.resources import failure_policy
@@ -36,7 +36,7 @@ from scaffold.hosts.exchange import (
     of_request,
 )
 from scaffold.hosts.options import LEVELS, HostSettings, url_at
-from scaffold.hosts.plugin import Plugin
+from scaffold.hosts.plugin import SERVICE, Plugin
 from scaffold.hosts.recording import ENVOYS_OWN
 from scaffold.hosts.unsupported import Unsupported
 from scaffold.hosts.upstream import httpbin
@@ -196,15 +196,16 @@ class EmulatorHost:
             sides = Sides(self, request_id, self.world.recorder.count, self._values())
             self._numbers += 1
             plugins = [each for place in range(len(self._worker)) if (each := self._alive(place))]
-            used = [dataclasses.replace(each.vm.use) for each in plugins]
+            bill = Bill()
             contexts = [each.stream_context() for each in plugins]
             passing = Passing(self.world, sent, contexts, self._numbers)
             self._waiting.append((passing, gone))
             try:
-                passing.run()
-                self.world.clock.run(lambda: passing.stream.is_over or gone(), timeout)
-                done = passing.stream.is_over
-                self.world.clock.catch_up()  # what the stream's end has set going
+                with self.world.clock.paid_by(bill):
+                    passing.run()
+                    self.world.clock.run(lambda: passing.stream.is_over or gone(), timeout)
+                    done = passing.stream.is_over
+                    self.world.clock.catch_up()  # what the stream's end has set going
             except BaseException:
                 passing.stream.abandon()
                 raise
@@ -221,11 +222,16 @@ class EmulatorHost:
         if response is None:
             what = f"{request.method} {request.target} got no whole answer within {timeout:g} s"
             raise Unanswered(f"the stream was closed, of which Envoy doesn't tell the client: {what}")
-        costs = tuple(each.vm.use.since(before) for each, before in zip(plugins, used, strict=True))
+        costs = tuple(bill.of(each.vm) for each in self._in_order())
         exchange = Exchange(sent, response, logs, passing.stream.details or "", logs.trapped, sides, costs)
         if not response.complete:
             raise Incomplete(HostError(_cut(request, response, in_time=done)), exchange)
         return exchange
+
+    def _in_order(self) -> list[PluginVm]:
+        """Every plugin in the chain's order, where it does its work: a service on the main thread."""
+        filters = iter(self._worker)
+        return [each if each.plugin.is_service else next(filters) for each in self._main]
 
     def _forget_gone(self) -> None:
         """End the requests whose clients have left, as Envoy does at once."""
@@ -239,6 +245,8 @@ class EmulatorHost:
 
     def replace(self, *plugins: Plugin, fresh: bool = False, check: Callable[[], None] | None = None) -> None:
         """Replace the running plugins; if one is refused, the previous ones serve on."""
+        if any(each.is_service for each in plugins):
+            raise HostError("Envoy replaces no service while it runs", hint="start another Envoy with it")
         with self._lock:
             before, kept = (self._main, self._worker), (self.world.data, self.world.queues)
             try:
@@ -270,11 +278,14 @@ class EmulatorHost:
         self._main, self._worker = loaded
 
     def _loaded(self, plugins: Sequence[Plugin]) -> tuple[list[PluginVm], list[PluginVm]]:
-        """Start plugins as Envoy does: in a VM to try them, then for the main thread and for a worker."""
-        main: list[PluginVm] = []
+        """Start plugins as Envoy does: in a VM to try them, then for the main thread and for a worker.
+
+        A service has no worker, and starts before those that have.
+        """
+        main: dict[int, PluginVm] = {}
         worker: list[PluginVm] = []
-        for plugin in plugins:
-            if plugin.type != "http":
+        for place, plugin in sorted(enumerate(plugins), key=lambda each: not each[1].is_service):
+            if plugin.type not in ("http", SERVICE):
                 raise Unsupported(f"plugins of the type {plugin.type}")
             mark = self.log.size()
             why = load.refusal(plugin.module, self.version)
@@ -285,18 +296,22 @@ class EmulatorHost:
                 trial = PluginVm(plugin, self.world, live=True)
                 trial.start()
                 trial.stop()
-                for each in (main, worker):
-                    made = PluginVm(plugin, self.world)
-                    made.start()
-                    each.append(made)
-                trial.successor = main[-1]
+                main[place] = trial.successor = self._begun(plugin)
+                if not plugin.is_service:
+                    worker.append(self._begun(plugin))
             except BaseException as error:
-                for begun in (*main, *worker):
+                for begun in (*main.values(), *worker):
                     begun.stop()
                 if isinstance(error, Refused):
                     raise self._refused(plugin, str(error), mark) from error
                 raise
-        return main, worker
+        return [main[place] for place in sorted(main)], worker
+
+    def _begun(self, plugin: Plugin) -> PluginVm:
+        """A plugin in a VM of its own, which has started."""
+        made = PluginVm(plugin, self.world)
+        made.start()
+        return made
 
     def _refused(self, plugin: Plugin, why: str, mark: int) -> ModuleError:
         words = [line.text for line in self.log.since(mark) if line.serious and line.logger == "wasm"]

@@ -133,12 +133,15 @@ class PluginVm:
         if self._timer:
             self._timer.cancel()
         self._period = period
-        self._timer = self.world.clock.after(period / 1000, self._on_tick) if period and self.live else None
+        self._timer = self._next_tick() if period and self.live else None
 
     def _on_tick(self) -> None:
         self.tell("proxy_on_tick")
         if self._period:
-            self._timer = self.world.clock.after(self._period / 1000, self._on_tick)
+            self._timer = self._next_tick()
+
+    def _next_tick(self) -> Timer:
+        return self.world.clock.after(self._period / 1000, self._on_tick, apart=True)
 
     def queue_ready(self, token: int) -> None:
         """Tell the module of a message, later: then in the VM that this thread has for the plugin."""

@@ -85,6 +85,21 @@ class Use:
         return Cost(self.fuel - before.fuel, crossings, self.copied - before.copied)
 
 
+class Bill:
+    """What something costs in each VM."""
+
+    def __init__(self) -> None:
+        self._costs: dict[Vm, Cost] = {}
+
+    def add(self, vm: Vm, cost: Cost) -> None:
+        """Add a callback."""
+        self._costs[vm] = self.of(vm) + cost
+
+    def of(self, vm: Vm) -> Cost:
+        """What it costs in a VM."""
+        return self._costs.get(vm, Cost())
+
+
 def _frame(number: int, frame: wasmtime.Frame) -> str:
     """A line of a backtrace, as Envoy writes it."""
     name = frame.func_name or f"unknown(function index:{frame.func_index})"
@@ -268,6 +283,8 @@ class Vm:
             self._depth -= 1
             if outermost:
                 self.use.fuel += self.limits.fuel - self._fuel.left()
+                if self.world.clock.payer is not None:
+                    self.world.clock.payer.add(self, self.use.since(self._begin_of_call))
         if trace.on:
             trace.ended(name, result)
         return result or 0

@@ -153,15 +153,13 @@ def build(**options: Any) -> object:
 
 
 @cli.command()
-@click.argument("pytest_args", nargs=-1, type=click.UNPROCESSED)
+@click.argument("tests", nargs=-1, type=click.UNPROCESSED)
 @root_option
 @click.option(
     "--host",
     metavar="NAME",
-    default="envoy",
-    show_default=True,
     help="Where the tests run the plugin: `envoy` (a local process), `docker` (a container), `emulator` (in"
-    " pytest's own process), or `all` (emulator and Envoy, compared).",
+    " pytest's own process), or `all` (emulator and Envoy, compared).  [default: envoy; for a suite, gcp]",
 )
 @click.option("--fast", is_flag=True, help="Test on the emulator, which needs no Envoy.")
 @click.option("--deployed", is_flag=True, help="Test the deployed plugin.")
@@ -188,8 +186,11 @@ def build(**options: Any) -> object:
 def test(**options: Any) -> object:
     """Run the plugin's Rust tests, then its pytest tests in Envoy.
 
-    PYTEST_ARGS (after `--`) are passed to pytest. At the root of a workspace, test all its plugins, and
-    their chain.
+    TESTS are passed to pytest; its options go after `--`. At the root of a workspace, test all its plugins,
+    and their chain.
+
+    TESTS may also be suites in the format of Google's tester, .textpb or .yaml files. They are played
+    instead, as that tester does, or on the host that --host names as far as a proxy can play them.
     """
     return scaffold.test(**options)
 

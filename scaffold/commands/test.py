@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scaffold.commands.suite_report import SuiteReports
 from scaffold.core import files, process
 from scaffold.core.events import Noted, Quoted, emit, step
 from scaffold.core.option_fields import chosen, flag, refuse
@@ -28,11 +29,12 @@ from scaffold.errors import (
 )
 from scaffold.hosts.background import deployments
 from scaffold.hosts.envoy import installed as envoys
-from scaffold.hosts.host import EMULATOR, PLAYERS
+from scaffold.hosts.host import EMULATOR, GCP, PLAYERS
 from scaffold.hosts.options import OF_EMULATOR, OF_TESTS, RunOptions
 from scaffold.hosts.source import read_module
 from scaffold.project import source_warnings
 from scaffold.project.projects import Projects, called, projects_at
+from scaffold.project.suites.text import TEXT, YAML
 from scaffold.toolchain import cargo
 from scaffold.toolchain.find import find
 from scaffold.toolchain.options import BuildOptions
@@ -161,8 +163,8 @@ class Job:
 def test(
     root: Path = Path(),
     *,
-    pytest_args: Sequence[str] = (),
-    host: str = "envoy",
+    tests: Sequence[str] = (),
+    host: str | None = None,
     fast: bool = False,
     run: RunOptions = RunOptions(),
     deployed: bool = False,
@@ -171,7 +173,7 @@ def test(
     exitfirst: bool = False,
     junitxml: Path | None = None,
     build: BuildOptions = BuildOptions(),
-) -> Report | Reports:
+) -> Report | Reports | SuiteReports:
     """Run `cargo test`, then the project's `tests/` with pytest against the plugin in a host.
 
     With `deployed` the tests run against the deployed plugin, with `module` against that file. If
@@ -180,10 +182,24 @@ def test(
     compared; `fast` is the emulator, which needs no Envoy. At a workspace's root the tests of all its
     plugins and of its chain run in parallel. Raises `TestsFailed` if a test fails, `ProjectError` if there
     are no tests.
+
+    `tests` are arguments for pytest; or suites, which are played instead, on "gcp" unless `host` says
+    another.
     """
-    if fast and host not in ("envoy", EMULATOR):
+    if fast and host not in (None, EMULATOR):
         raise UsageError(f"--fast plays on the emulator, and --host says `{host}`", hint="pass one of them")
     host = EMULATOR if fast else host
+    if paths := suites_among(tests, root):
+        from scaffold.commands import suites
+
+        if deployed or host == ALL:
+            where = "a deployment" if deployed else "two hosts at once"
+            raise UsageError(f"a suite isn't played on {where}", hint="name one host with --host")
+        wishes = suites.Wishes(keyword, exitfirst, junitxml)
+        return suites.play(root, paths, host or GCP, run, module, wishes, build)
+    if host == GCP:
+        raise UsageError("the host `gcp` plays suites only", hint="name one: `scaffold test suite.textpb`")
+    host = host or "envoy"
     choose("host", host, PLAYERS | {ALL: ""})
     refuse(run, "test", supported=OF_TESTS)
     projects = projects_at(root)
@@ -203,7 +219,7 @@ def test(
         _native(projects, tools, build)
     modules = [file] if file else [] if deployed else cargo.build(projects, build, toolchains={triple: tools})
     free = [] if cargo.is_release(build) else ["--proxy-no-budgets"]
-    arguments = [*free, *(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else []), *pytest_args]
+    arguments = [*free, *(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else []), *tests]
     with files.scratch() as folder:
         records = folder if host == ALL else None
         if projects.workspace is None:
@@ -212,6 +228,19 @@ def test(
         parts = _parts(projects, modules, deployed=deployed)
         every = jobs(parts, hosts, arguments, junitxml, by_name=True)
         return _in_parallel(recorded(every, records), some=keyword is not None)
+
+
+def suites_among(words: Sequence[str], root: Path) -> list[Path]:
+    """The suites among some words, relative to the current folder or to the project's.
+
+    Raises `UsageError` if there is anything else beside them.
+    """
+    found = [word for word in words if word.endswith((*TEXT, *YAML)) and not word.startswith("-")]
+    if found and len(found) < len(words):
+        other = next(word for word in words if word not in found)
+        hint = "run `scaffold test` once for suites, and once for pytest"
+        raise UsageError(f"`{other}` is for pytest, which doesn't play suites", hint=hint)
+    return [Path(word) if Path(word).exists() else root / word for word in found]
 
 
 def recorded(jobs: Sequence[Job], folder: Path | None) -> list[Job]:

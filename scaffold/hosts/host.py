@@ -196,6 +196,7 @@ class HostModule(Protocol):
 # name -> its module, which is imported when the host is chosen
 HOSTS = {"envoy": "scaffold.hosts.envoy.local", "docker": "scaffold.hosts.docker.host"}
 EMULATOR = "emulator"
+GCP = "gcp"  # plays suites, as Google's tester does
 # those that can play the tests
 PLAYERS = HOSTS | {EMULATOR: "scaffold.hosts.emulator.host"}
 

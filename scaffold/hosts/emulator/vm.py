@@ -152,7 +152,7 @@ class Vm:
         from scaffold.hosts.emulator.hostcalls import HOSTCALLS
         from scaffold.hosts.emulator.wasi import WASI
 
-        offered, known = self.world.offered(self.abi), HOSTCALLS | WASI
+        offered, known = self.world.offered(self.abi), {**HOSTCALLS, **WASI, **self.world.hostcalls}
         code = engine.compiled(self.module)
         self._store = store = wasmtime.Store(engine.engine())
         store.set_limits(

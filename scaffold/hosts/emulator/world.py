@@ -17,7 +17,7 @@ from scaffold.hosts.emulator.exchange import PROTOCOL_ERROR, answer_of, received
 from scaffold.hosts.emulator.header_map import REQUEST, REQUEST_TRAILERS, HeaderMap
 from scaffold.hosts.emulator.shared import Data, Metrics, Queues
 from scaffold.hosts.emulator.transcript import Transcript
-from scaffold.hosts.emulator.vm import Limits
+from scaffold.hosts.emulator.vm import Hostcall, Limits
 from scaffold.hosts.emulator.wire import Pair
 from scaffold.hosts.envoy import resources
 from scaffold.hosts.unsupported import Unsupported
@@ -41,7 +41,10 @@ _NEEDED = (b":path", b":method", b":authority")
 
 @dataclass
 class World:
-    """The surroundings of the plugins. `clusters` are the addresses of those that they may call, by name."""
+    """The surroundings of the plugins. `clusters` are the addresses of those that they may call, by name.
+
+    `hostcalls` are those that do something else than Envoy's, by name.
+    """
 
     version: Version
     log_level: int = 2
@@ -53,6 +56,7 @@ class World:
     queues: Queues = field(default_factory=Queues)
     metrics: Metrics = field(default_factory=Metrics)
     recorder: Recorder = field(default_factory=Recorder)
+    hostcalls: Mapping[str, Hostcall] = field(default_factory=dict)
 
     def offered(self, abi: str) -> Host:
         """What the Envoy that is emulated has for plugins of an ABI."""

@@ -91,8 +91,6 @@ class Exchange:
         self.began = world.clock.nanoseconds()
         self.cluster = ""  # that the request goes to
         self.received = 0  # bytes of the request's body
-        self.sent = 0
-        self.received_in_all = self.sent_in_all = 0
         self.client = Client()
         self.upstream = Upstream(self)
         self.stream = Stream(contexts, self.upstream, self.client)
@@ -105,6 +103,11 @@ class Exchange:
     def duration(self) -> int:
         """Nanoseconds since it began."""
         return self.world.clock.nanoseconds() - self.began
+
+    @property
+    def sent(self) -> int:
+        """Bytes of the answer's body that the client has got."""
+        return sum(map(len, self.client.content))
 
     @property
     def status(self) -> int | None:

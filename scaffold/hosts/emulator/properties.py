@@ -107,6 +107,22 @@ def _path(context: Context) -> bytes:
     return path
 
 
+def _request_size(context: Any) -> int | None:
+    """What content-length says while the headers are there; else what has come of the body."""
+    found = context.known("request", "headers")
+    length = None if found is None else found.get(b"content-length")
+    if length is None:
+        received: int = context.exchange.received
+        return received
+    return int(length) if length.isdigit() else None
+
+
+def _size(context: Context, side: str, what: str) -> int:
+    """The bytes of a header map that is there."""
+    found = context.known(side, what)
+    return 0 if found is None else found.size
+
+
 _TABLE: dict[str, dict[str, Callable[[Any], Any]]] = {
     "request": {
         "path": _header(b":path"),
@@ -120,8 +136,8 @@ _TABLE: dict[str, dict[str, Callable[[Any], Any]]] = {
         "id": _header(b"x-request-id"),
         "protocol": lambda context: "HTTP/1.1",
         "time": lambda context: context.exchange.began,
-        "size": lambda context: context.exchange.received,
-        "total_size": lambda context: context.exchange.received_in_all,
+        "size": _request_size,
+        "total_size": lambda context: context.exchange.received + _size(context, "request", "headers"),
         "duration": lambda context: context.exchange.duration,
     },
     "response": {
@@ -129,7 +145,11 @@ _TABLE: dict[str, dict[str, Callable[[Any], Any]]] = {
         "code_details": lambda context: context.exchange.stream.details,
         "flags": lambda context: 0,
         "size": lambda context: context.exchange.sent,
-        "total_size": lambda context: context.exchange.sent_in_all,
+        "total_size": lambda context: (
+            context.exchange.sent
+            + _size(context, "response", "headers")
+            + _size(context, "response", "trailers")
+        ),
     },
     "source": {
         "address": lambda context: context.exchange.peer,

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from scaffold.wasm.line_table import number
 
 _N = rb"[\x80-\xff]*[\x00-\x7f]"  # a number
-# the instructions that every Envoy's V8 has, and after them a call or nothing
-_STEP = re.compile(
-    rb"(?:"
+# the instructions that every Envoy's V8 has, but for a call
+_PLAIN = (
     rb"[\x0c\x0d\x20-\x24\x41\x42]%(n)b"  # branches, variables, integers
     rb"|[\x00\x01\x05\x0b\x0f\x1a\x1b\x45-\xc4]"  # without operands
     rb"|[\x28-\x3e](?:[\x00-\x3f]|[\x80-\xbf]%(n)b)%(n)b"  # load and store, in the first memory
@@ -25,10 +24,11 @@ _STEP = re.compile(
     rb"|[\x3f\x40]\x00"
     rb"|\xfc(?:[\x00-\x07]|\x08%(n)b\x00|\x09%(n)b|\x0a\x00\x00|\x0b\x00|\x0d%(n)b)"
     rb"|\x43.{4}|\x44.{8}"
-    # not possessive, which Python 3.11.2 gets wrong; at most so many, since each may cost memory
-    rb"){0,1000}(?:\x10(%(n)b))?" % {b"n": _N},
-    re.DOTALL,
 )
+# many of them, and after them a call or nothing; not possessive, which Python 3.11.2 gets wrong; at most so
+# many, since each may cost memory
+_STEP = re.compile((rb"(?:" + _PLAIN + rb"){0,1000}(?:\x10(%(n)b))?") % {b"n": _N}, re.DOTALL)
+_ONE = re.compile((_PLAIN + rb"|\x10%(n)b") % {b"n": _N}, re.DOTALL)
 _REFERENCES = "reference-types"
 # opcode -> the feature that it is of, and its operands: n a number, f a function, b a block's type
 _OTHERS = {
@@ -166,6 +166,24 @@ class Code:
         for _ in range(count):
             at = _numbers(section, at + 1, 2 if section[at] < 2 else 1)
         return at
+
+
+def instructions(section: bytes, begin: int, end: int) -> list[tuple[int, int]]:
+    """Where each instruction of a function begins and ends, in the body of a code section.
+
+    Raises `ValueError` for one that we don't know.
+    """
+    code, found = Code(), []
+    try:
+        at = code._locals(section, begin)
+        while at < end:
+            passed = _ONE.match(section, at, end)
+            after = passed.end() if passed else code._other(section, at, 0)
+            found.append((at, after))
+            at = after
+    except LookupError as error:
+        raise ValueError(f"an instruction at {at} isn't known") from error
+    return found
 
 
 def bodies(section: bytes) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,5 @@
-"""Make another module of one: with other bodies of functions, or with an exported function that traps.
+"""Make another module of one: with other bodies of functions, with an exported function that traps, or with
+a memory and a global of ours.
 
 Everything else stays as it is, byte for byte.
 Source: WebAssembly core specification, 5 (binary format).
@@ -6,16 +7,36 @@ Source: WebAssembly core specification, 5 (binary format).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
 from scaffold.wasm.code import bodies
 from scaffold.wasm.line_table import number
 from scaffold.wasm.module import CORE, MAGIC, WasmFile
 
-_NUMBERS = {"import": 2, "function": 3, "export": 7, "code": 10}  # of the sections that we write
+# of the sections that we write
+_NUMBERS = {"type": 1, "import": 2, "function": 3, "memory": 5, "global": 6, "export": 7, "code": 10}
+_PLACES = "type|import|function|table|memory|tag|global|export|start|element|data count|code|data".split("|")
 _TRAP = b"\x00\x00\x0b"  # a body: no locals, `unreachable`, `end`
-_FUNCTION = 0  # an export's kind
+_FUNCTION, _MEMORY, _GLOBAL = 0, 2, 3  # kinds of exports
+_I32 = 0x7F
+_ZERO = b"\x41\x00\x0b"  # what a global begins with
+_FUNCTION_TYPE = 0x60
+PAGE = 65_536  # bytes
+
+
+@dataclass(frozen=True, order=True)
+class Edit:
+    """Instructions in place of those between two offsets in the body of a code section, which may be equal.
+
+    Of several at one place, the least `rank` comes first.
+    """
+
+    begin: int
+    rank: int
+    end: int
+    instructions: bytes
 
 
 def with_bodies(file: WasmFile, changed: Mapping[int, bytes]) -> bytes:
@@ -54,6 +75,76 @@ def with_trap(file: WasmFile, name: str) -> bytes:
     )
 
 
+def edited(file: WasmFile, edits: Iterable[Edit]) -> dict[int, bytes]:
+    """The bodies that edits change, by the function's index, as `with_bodies` takes them."""
+    code = _body(file, "code")
+    waiting, changed = sorted(edits, reverse=True), {}
+    for index, (begin, end) in enumerate(bodies(code), _imported(file)):
+        parts, at = [], begin
+        while waiting and waiting[-1].begin < end:
+            each = waiting.pop()
+            if each.begin < at or each.end > end:
+                raise ValueError(f"edits overlap at {each.begin}")
+            parts += [code[at : each.begin], each.instructions]
+            at = each.end
+        if parts:
+            changed[index] = b"".join([*parts, code[at:end]])
+    return changed
+
+
+def next_memory(file: WasmFile) -> int:
+    """The index of the memory that `with_parts` adds."""
+    return _count(file, "memory")
+
+
+def next_global(file: WasmFile) -> int:
+    """The index of the global that `with_parts` adds."""
+    return _count(file, "global")
+
+
+def types(file: WasmFile) -> list[bytes]:
+    """The types of functions as they are written. Raises `ValueError` if the module has others, too."""
+    body, found = _body(file, "type"), []
+    count, at = number(body, 0)
+    for _ in range(count):
+        if body[at] != _FUNCTION_TYPE:
+            raise ValueError("the module has types that aren't of functions")
+        parameters, middle = number(body, at + 1)
+        results, last = number(body, middle + parameters)
+        found.append(body[at : last + results])
+        at = last + results
+    return found
+
+
+def types_of_functions(file: WasmFile) -> dict[int, int]:
+    """The index of each own function's type, by the function's index."""
+    body = _body(file, "function")
+    count, at = number(body, 0)
+    return {
+        index: number(entry, 0)[0] for index, entry in enumerate(_entries(body, at, count), _imported(file))
+    }
+
+
+def with_parts(
+    file: WasmFile, *, types: Iterable[bytes] = (), memory: tuple[str, int] | None = None, switch: str = ""
+) -> bytes:
+    """The module with more types at the end, a memory of so many bytes, and a global of an i32, which is 0.
+
+    The memory and the global are exported under these names.
+    """
+    changed = {"type": _longer(_body(file, "type"), types)}
+    exported = []
+    if memory:
+        name, size = memory
+        changed["memory"] = _longer(_body(file, "memory"), [b"\x00" + written(-(-size // PAGE))])
+        exported.append(_sized(name.encode()) + bytes([_MEMORY]) + written(next_memory(file)))
+    if switch:
+        changed["global"] = _longer(_body(file, "global"), [bytes([_I32, 1]) + _ZERO])
+        exported.append(_sized(switch.encode()) + bytes([_GLOBAL]) + written(next_global(file)))
+    changed["export"] = _longer(_body(file, "export"), exported)
+    return _with_sections(file, changed)
+
+
 def written(value: int) -> bytes:
     """An unsigned LEB128 number."""
     parts = bytearray()
@@ -61,6 +152,15 @@ def written(value: int) -> bytes:
         parts.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*parts, value])
+
+
+def written_signed(value: int) -> bytes:
+    """A signed LEB128 number."""
+    parts = bytearray()
+    while not -64 <= value < 64:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value & 0x7F])
 
 
 def section(kind: int, body: bytes) -> bytes:
@@ -76,23 +176,41 @@ def _list(entries: list[bytes]) -> bytes:
     return written(len(entries)) + b"".join(entries)
 
 
+def _longer(body: bytes, entries: Iterable[bytes]) -> bytes:
+    """A list with more entries at its end."""
+    more = list(entries)
+    count, at = number(body, 0)
+    return written(count + len(more)) + body[at:] + b"".join(more)
+
+
 def _with_sections(file: WasmFile, changed: Mapping[str, bytes]) -> bytes:
-    content = file.content
-    parts = [
-        section(_NUMBERS[each.kind], changed[each.kind])
-        if each.kind in changed
-        else content[each.at : each.at + each.size]
-        for each in file.sections
-    ]
-    return b"".join([MAGIC, CORE, *parts])
+    """The module with other sections; one that it doesn't have yet comes where it belongs."""
+    content, waiting = file.content, [kind for kind in _PLACES if kind in changed]
+    parts = [MAGIC, CORE]
+    for each in file.sections:
+        before = _PLACES.index(each.kind) if each.kind in _PLACES else -1
+        while waiting and _PLACES.index(waiting[0]) < before:
+            kind = waiting.pop(0)
+            parts.append(section(_NUMBERS[kind], changed[kind]))
+        if each.kind in waiting:
+            waiting.remove(each.kind)
+            parts.append(section(_NUMBERS[each.kind], changed[each.kind]))
+        else:
+            parts.append(content[each.at : each.at + each.size])
+    return b"".join([*parts, *(section(_NUMBERS[kind], changed[kind]) for kind in waiting)])
 
 
 def _body(file: WasmFile, kind: str) -> bytes:
     return next((each.body(file.content) for each in file.sections if each.kind == kind), b"\0")
 
 
-def _imported(file: WasmFile) -> int:
-    return sum(each.kind == "function" for each in file.imports)
+def _imported(file: WasmFile, kind: str = "function") -> int:
+    return sum(each.kind == kind for each in file.imports)
+
+
+def _count(file: WasmFile, kind: str) -> int:
+    """How many memories or globals there are, the imported ones among them."""
+    return _imported(file, kind) + number(_body(file, kind), 0)[0]
 
 
 def _entries(body: bytes, at: int, count: int) -> list[bytes]:

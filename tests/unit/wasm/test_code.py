@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import wasm_asm as asm
 
-from scaffold.wasm.code import Code
+from scaffold.wasm.code import Code, instructions
 
 LOCALS = b"\x02\x03\x7f\x01\x7e"  # three i32, one i64
 OTHERS = {
@@ -44,6 +44,21 @@ def read(*functions):
 def test_an_instruction_is_passed_with_its_operands(name):
     code = read(LOCALS + OTHERS[name] + b"\x10\x01\x0b")
     assert code.callers == {1: {2}}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_each_instruction_has_a_beginning_and_an_end(name):
+    body = LOCALS + OTHERS[name] + b"\x10\x01\x0b"
+    begins, ends = zip(*instructions(body, 0, len(body)), strict=True)
+    assert begins[0] == len(LOCALS)
+    assert begins[1:] == ends[:-1]
+    assert {len(LOCALS + OTHERS[name]), len(body) - 1} <= {*begins}
+    assert ends[-1] == len(body)
+
+
+def test_an_unknown_instruction_has_no_end():
+    with pytest.raises(ValueError, match="an instruction at 2 isn't known"):
+        instructions(b"\x00\x01\xff\x0b", 0, 4)
 
 
 def test_calls_of_every_kind_are_seen():

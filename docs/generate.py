@@ -307,8 +307,8 @@ change in any release. The package ships `py.typed`, so type checkers use its an
 - `scaffold.<command>()`: a function for each command except `completion`. It takes plain values and options
   objects, returns a typed value, and raises one of the [classes in `scaffold.errors`](#exit-codes). They
   derive from `ScaffoldError`, which has `message`, `hint` and `exit_code`.
-- `scaffold.BuildOptions`, `scaffold.RunOptions`, `scaffold.ClusterOptions`: the options objects, frozen
-  dataclasses. Their fields are the options of the command line.
+- `scaffold.BuildOptions`, `scaffold.RunOptions`, `scaffold.ClusterOptions`, `scaffold.MeasureOptions`: the
+  options objects, frozen dataclasses. Their fields are the options of the command line.
 - `scaffold.tasks.ns`: the commands as invoke tasks, for a project's `tasks.py`.
 - `-p scaffold.pytest_plugin`: the fixture `proxy` and its options. `scaffold.pytest_plugin.Proxy` is the
   fixture's type.

@@ -1,8 +1,9 @@
 """Proxy-wasm plugins in Rust, from an empty folder to a real Envoy.
 
 Every operation of the command line is a function here: `scaffold.build(Path("hello_world"))`.
-It takes plain values and options objects (`scaffold.BuildOptions`, `RunOptions`, `ClusterOptions`), returns
-a typed value, and raises `scaffold.errors.ScaffoldError`. Nothing is imported before it is used.
+It takes plain values and options objects (`scaffold.BuildOptions`, `RunOptions`, `ClusterOptions`,
+`MeasureOptions`), returns a typed value, and raises `scaffold.errors.ScaffoldError`. Nothing is imported
+before it is used.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from scaffold.commands.test import test
     from scaffold.commands.undeploy import undeploy
     from scaffold.commands.update import update
+    from scaffold.hosts.measure_options import MeasureOptions
     from scaffold.hosts.options import RunOptions
     from scaffold.kubernetes.options import ClusterOptions
     from scaffold.toolchain.options import BuildOptions
@@ -95,12 +97,14 @@ OPERATIONS = {
 OPTIONS = {
     "BuildOptions": "scaffold.toolchain.options",
     "ClusterOptions": "scaffold.kubernetes.options",
+    "MeasureOptions": "scaffold.hosts.measure_options",
     "RunOptions": "scaffold.hosts.options",
 }
 
 __all__ = [
     "BuildOptions",
     "ClusterOptions",
+    "MeasureOptions",
     "RunOptions",
     "__version__",
     "admin",

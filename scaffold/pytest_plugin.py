@@ -377,10 +377,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--proxy-no-budgets", action="store_true", help="let a request cost more than the budget allows"
     )
+    group.addoption(
+        "--proxy-counters", metavar="FOLDER", help="write there what the counters of the modules say, as JSON"
+    )
+    group.addoption(
+        "--proxy-mutants",
+        metavar="PLAN",
+        help="try mutants of the modules when the tests have passed; PLAN and its results are JSON",
+    )
     group.addoption("--proxy-deployed", action="store_true", help="test the deployment")
     group.addoption(
         "--proxy-counts", metavar="FILE", help="write there how many tests passed, failed and so on, as JSON"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have mutants tried, if they are asked for."""
+    if plan := config.getoption("--proxy-mutants"):
+        from scaffold.hosts import mutation
+
+        with _reported(config):
+            mutation.refuse_workers(config)
+        config.pluginmanager.register(mutation.Mutation(Path(plan)))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -470,10 +488,19 @@ def pytest_runtest_setup() -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Keep Hypothesis's plugin from importing all of it where no test has; hand over a worker's record."""
     manager = session.config.pluginmanager
+    if folder := session.config.getoption("--proxy-counters"):
+        _write_counters(Path(folder))
     if "hypothesis" not in sys.modules and manager.hasplugin("hypothesispytest"):
         manager.unregister(name="hypothesispytest")
     if hasattr(session.config, "workeroutput"):  # of pytest-xdist
         session.config.workeroutput[_OF_WORKER] = recording.packed(session.config.stash.get(_RECORDED, []))
+
+
+def _write_counters(folder: Path) -> None:
+    """Write what has been counted in this process, which may be one of several."""
+    from scaffold.hosts.emulator.probe import PROBE
+
+    (folder / f"{os.getpid()}.json").write_text(json.dumps(PROBE.counts()))
 
 
 @pytest.hookimpl(optionalhook=True)

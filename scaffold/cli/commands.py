@@ -181,6 +181,7 @@ def build(**options: Any) -> object:
     },
     headings=False,
 )
+@takes(measure="MeasureOptions")
 @takes(build="BuildOptions")
 @json_option
 def test(**options: Any) -> object:

@@ -6,11 +6,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scaffold.commands.measure import Measured, Measurement, check_place
 from scaffold.commands.suite_report import SuiteReports
 from scaffold.core import files, process
 from scaffold.core.events import Noted, Quoted, emit, step
@@ -30,6 +31,7 @@ from scaffold.errors import (
 from scaffold.hosts.background import deployments
 from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.host import EMULATOR, GCP, PLAYERS
+from scaffold.hosts.measure_options import MeasureOptions
 from scaffold.hosts.options import OF_EMULATOR, OF_TESTS, RunOptions
 from scaffold.hosts.source import read_module
 from scaffold.project import source_warnings
@@ -39,6 +41,7 @@ from scaffold.toolchain import cargo
 from scaffold.toolchain.find import find
 from scaffold.toolchain.options import BuildOptions
 from scaffold.toolchain.rustc import Toolchain
+from scaffold.wasm import own_code
 from scaffold.wasm.module import WasmModule
 
 if TYPE_CHECKING:
@@ -80,6 +83,7 @@ class Report:
     outcomes: list[Outcome]
     plugin: str = ""
     differences: Differences | None = None
+    measured: Measured | None = None
 
     @property
     def exit_code(self) -> int:
@@ -90,12 +94,13 @@ class Report:
         return _exit_code(self.outcomes) or (self.differences.exit_code if self.differences else 0)
 
     def summary(self) -> str:
-        """A table with a line for each Envoy, and where the hosts differ.
+        """A table with a line for each Envoy, where the hosts differ, and what was measured.
 
-        Empty for a single one, whose results pytest has printed.
+        Of the results of a single one, which pytest has printed, nothing.
         """
         table = _table({each.host: each for each in self.outcomes}) if len(self.outcomes) > 1 else ""
-        return "\n\n".join(filter(None, [self.differences.summary() if self.differences else "", table]))
+        parts = [each.summary() for each in (self.differences, self.measured) if each]
+        return "\n\n".join(filter(None, [*parts, table]))
 
 
 class Reports(tuple[Report, ...]):
@@ -108,8 +113,13 @@ class Reports(tuple[Report, ...]):
         return _exit_code([outcome for report in self for outcome in report.outcomes]) or int(differ)
 
     def summary(self) -> str:
-        """A table with a line for each plugin in each Envoy, and where the hosts differ."""
-        found = [f"{report.plugin}:\n{report.differences.summary()}" for report in self if report.differences]
+        """A table with a line for each plugin in each Envoy, where hosts differ, and what was measured."""
+        found = [
+            f"{report.plugin}:\n{each.summary()}"
+            for report in self
+            for each in (report.differences, report.measured)
+            if each
+        ]
         table = _table(
             {f"{report.plugin} in {each.host}": each for report in self for each in report.outcomes}
         )
@@ -172,6 +182,7 @@ def test(
     keyword: str | None = None,
     exitfirst: bool = False,
     junitxml: Path | None = None,
+    measure: MeasureOptions = MeasureOptions(),
     build: BuildOptions = BuildOptions(),
 ) -> Report | Reports | SuiteReports:
     """Run `cargo test`, then the project's `tests/` with pytest against the plugin in a host.
@@ -179,9 +190,9 @@ def test(
     With `deployed` the tests run against the deployed plugin, with `module` against that file. If
     `run.envoy` names several Envoys, separated by commas, the tests run in each, the report lists failures,
     and each writes its own `junitxml`. The host "all" is the emulator and Envoy, whose exchanges are
-    compared; `fast` is the emulator, which needs no Envoy. At a workspace's root the tests of all its
-    plugins and of its chain run in parallel. Raises `TestsFailed` if a test fails, `ProjectError` if there
-    are no tests.
+    compared; `fast` is the emulator, which needs no Envoy; what `measure` asks for is measured there. At a
+    workspace's root the tests of all its plugins and of its chain run in parallel. Raises `TestsFailed` if a
+    test fails, `ProjectError` if there are no tests.
 
     `tests` are arguments for pytest; or suites, which are played instead, on "gcp" unless `host` says
     another.
@@ -195,12 +206,14 @@ def test(
         if deployed or host == ALL:
             where = "a deployment" if deployed else "two hosts at once"
             raise UsageError(f"a suite isn't played on {where}", hint="name one host with --host")
+        refuse(measure, "suites")
         wishes = suites.Wishes(keyword, exitfirst, junitxml)
         return suites.play(root, paths, host or GCP, run, module, wishes, build)
     if host == GCP:
         raise UsageError("the host `gcp` plays suites only", hint="name one: `scaffold test suite.textpb`")
     host = host or "envoy"
     choose("host", host, PLAYERS | {ALL: ""})
+    host = check_place(measure, host, run.envoy, deployed=deployed)
     refuse(run, "test", supported=OF_TESTS)
     projects = projects_at(root)
     run.check_for_many(len(projects))
@@ -209,6 +222,8 @@ def test(
         if module:
             projects.refuse_many("--module")
     file = read_module(module) if module else None
+    if file and measure.wanted:
+        own_code.require(file.file)
     hosts = _hosts(host, run, deployed)
     if deployed:
         _check_deployed(projects)
@@ -217,17 +232,44 @@ def test(
     tools = find(triple, root=projects.root, rustc=build.rustc, yes=build.yes)
     with step(f"Testing {called(projects.all)} natively"):
         _native(projects, tools, build)
-    modules = [file] if file else [] if deployed else cargo.build(projects, build, toolchains={triple: tools})
+    modules = [file] if file else [] if deployed else _built(projects, build, tools, measure)
     free = [] if cargo.is_release(build) else ["--proxy-no-budgets"]
     arguments = [*free, *(["-k", keyword] if keyword else []), *(["-x"] if exitfirst else []), *tests]
     with files.scratch() as folder:
-        records = folder if host == ALL else None
-        if projects.workspace is None:
-            parts = [Part(projects.first.name, projects.root, modules)]
-            return _in_turn(recorded(jobs(parts, hosts, arguments, junitxml), records))
-        parts = _parts(projects, modules, deployed=deployed)
-        every = jobs(parts, hosts, arguments, junitxml, by_name=True)
-        return _in_parallel(recorded(every, records), some=keyword is not None)
+        measurement = Measurement(measure, projects, modules, folder) if measure.wanted else None
+        parts = _parts(projects, measurement.modules if measurement else modules, deployed=deployed)
+        parts = measurement.parts(parts) if measurement else parts
+        several = projects.workspace is not None
+        every = jobs(parts, hosts, arguments, junitxml, by_name=several)
+        every = recorded(every, folder if host == ALL else None)
+
+        def run_all() -> Report | Reports:
+            return _in_parallel(every, some=keyword is not None) if several else _in_turn(every)
+
+        return _measured(run_all, measurement) if measurement else run_all()
+
+
+def _built(
+    projects: Projects, build: BuildOptions, tools: Toolchain, measure: MeasureOptions
+) -> list[WasmModule]:
+    if measure.wanted:
+        return cargo.build_to_measure(projects, build, tools)
+    return cargo.build(projects, build, toolchains={projects.triples[0]: tools})
+
+
+def _measured(run: Callable[[], Report | Reports], measurement: Measurement) -> Report | Reports:
+    """Run the tests, and add what was measured, which is shown even if a test has failed."""
+    try:
+        report = run()
+    except TestsFailed:
+        for each in filter(None, measurement.of_all()):
+            emit(Quoted(each.summary()))
+        measurement.write()
+        raise
+    measurement.write()
+    if isinstance(report, Report):
+        return replace(report, measured=measurement.of(report.plugin))
+    return Reports(replace(each, measured=measurement.of(each.plugin)) for each in report)
 
 
 def suites_among(words: Sequence[str], root: Path) -> list[Path]:
@@ -356,11 +398,13 @@ def _in_parallel(jobs: Sequence[Job], *, some: bool) -> Reports:
 
 
 def _parts(projects: Projects, modules: Sequence[WasmModule], *, deployed: bool) -> list[Part]:
-    """The parts of a workspace to test: each plugin alone, and the chain if it has tests.
+    """The parts to test: a plugin; of a workspace each plugin alone, and the chain if it has tests.
 
     With `deployed`, only the deployed ones. Raises `ProjectError` if only the chain is deployed and has no
     tests.
     """
+    if projects.workspace is None:
+        return [Part(projects.first.name, projects.root, modules)]
     built = dict(zip((project.root for project in projects), modules, strict=False))
     alone = [Part(each.name, each.root, [built[each.root]] if built else []) for each in projects]
     # --rootdir: without a pytest.ini, pytest would use the folder `tests` itself

@@ -25,6 +25,16 @@ from scaffold.wasm import check
 from scaffold.wasm.module import WasmModule
 
 _ANSWER_SECONDS = 30.0
+_MEASURED_PROFILE = "measured"
+# then a function of the source is one of the module, and its instructions have the lines of the source
+_MEASURED = {
+    "opt-level": 0,
+    "debug": "line-tables-only",
+    "strip": "none",
+    "lto": "off",
+    "codegen-units": 16,
+    "incremental": True,
+}
 _SPARE = 4_000_000  # bytes: with fewer free, the full disk is the likely cause of a failure
 
 
@@ -59,6 +69,23 @@ def build(
             growth.watch(project, module, options)
         project.require_hosts(module.file)
     return modules
+
+
+def build_to_measure(projects: Projects, options: BuildOptions, tools: Toolchain) -> list[WasmModule]:
+    """Compile plugins as their sources have them: not optimised, with names and lines.
+
+    They go to a folder of their own, and their lines have the paths of this machine. `tools` compile to the
+    first triple. Raises `ToolFailed` when cargo fails.
+    """
+    made: dict[Path, WasmModule] = {}
+    for some in projects.grouped(lambda each: (each.settings.triple, each.settings.default_features)):
+        (triple,) = some.triples
+        first = triple == projects.triples[0]
+        own = tools if first else find(triple, root=projects.root, rustc=options.rustc, yes=options.yes)
+        with step(f"Building {called(some.all)} to be measured"):
+            paths, _ = _call_cargo(some, own, options, locked=False, measured=True)
+        made |= {project.root: _module(project, paths) for project in some}
+    return [made[project.root] for project in projects]
 
 
 def clean(projects: Projects) -> None:
@@ -211,7 +238,7 @@ def _not_finished(
 
 
 def _call_cargo(
-    projects: Projects, tools: Toolchain, options: BuildOptions, *, locked: bool
+    projects: Projects, tools: Toolchain, options: BuildOptions, *, locked: bool, measured: bool = False
 ) -> tuple[dict[Path, Path], list[Crate]]:
     """What cargo's messages name: each crate's module by the crate's folder, and the libraries."""
     made: dict[Path, Path] = {}
@@ -232,10 +259,22 @@ def _call_cargo(
 
     argv = ["build", "--lib", *["--locked"] * locked, *_packages(projects), *_features(projects, options)]
     argv += ["--target", projects.triples[0]]
-    argv += ["--profile", options.profile, "--message-format", "json-render-diagnostics"]
-    env = _env(projects, tools) | (relink.env() if is_release(options) else {})
+    argv += ["--message-format", "json-render-diagnostics", *_profile(options, measured=measured)]
+    if measured:
+        env = {**os.environ, **tools.env}
+    else:
+        env = _env(projects, tools) | (relink.env() if is_release(options) else {})
     _cargo(argv, projects, tools, env, on_line)
     return made, crates
+
+
+def _profile(options: BuildOptions, *, measured: bool) -> list[str]:
+    """The arguments for the profile; a `measured` build has one of our own, which inherits from it."""
+    if not measured:
+        return ["--profile", options.profile]
+    settings = {"inherits": options.profile} | _MEASURED
+    words = [f"profile.{_MEASURED_PROFILE}.{key}={json.dumps(value)}" for key, value in settings.items()]
+    return ["--profile", _MEASURED_PROFILE, *(part for word in words for part in ("--config", word))]
 
 
 def _cargo(

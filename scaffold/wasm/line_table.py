@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -69,6 +69,21 @@ def functions(table: bytes, folders: Mapping[int, str]) -> list[tuple[int, int, 
             files = unit.files()
             found += [(rows[0][0], rows[-1][0], files[rows[0][1]]) for rows in unit.sequences()]
     return sorted(each for each in found if each[0])  # those at 0 are functions that the linker has left out
+
+
+def lines(
+    table: bytes, folders: Mapping[int, str], wanted: Callable[[str], bool]
+) -> Iterator[list[tuple[int, str, int]]]:
+    """The rows (address, file, line) of each function that begins in a wanted file, as far as undamaged.
+
+    Line 0 is what the compiler has added. The last row is where the function ends.
+    """
+    with suppress(LookupError, ValueError, ArithmeticError):
+        for unit in _units(table, folders):
+            files = unit.files()
+            for rows in unit.sequences():
+                if rows[0][0] and wanted(files[rows[0][1]]):  # not one that the linker has left out
+                    yield [(address, files[file], line) for address, file, line in rows]
 
 
 class _Unit:

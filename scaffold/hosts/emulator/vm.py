@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from scaffold.hosts.emulator import engine
 from scaffold.hosts.emulator.load import ALLOCATORS, CRASHES
+from scaffold.hosts.emulator.probe import PROBE
 from scaffold.hosts.exchange import Cost
+from scaffold.wasm import counters
 from scaffold.wasm.symbols import explained
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ class Vm:
         self.abi = self.module.abi_version
         self.world = world
         self.transcript = world.transcript
-        self.limits = world.limits
+        self.limits = PROBE.limited(world.limits)
         self.log_level = world.log_level
         self.id = world.vm_id(plugin)
         self.environment = world.environment(plugin)
@@ -135,6 +137,7 @@ class Vm:
         self.stopped = False  # a local reply was sent: the callback's own answer doesn't count
         self.after: deque[Callable[[], None]] = deque()  # what hostcalls leave for after the callback
         self._depth = 0
+        self._most_fuel = 0  # of one call by the host
         self._allowed: tuple[str, ...] | None = None  # the hostcalls that may be called now; None is all
         self._starting = False
         self._begin_of_call = Use()
@@ -178,7 +181,9 @@ class Vm:
             for name, value in exports.items()
             if isinstance(value, wasmtime.Func)
         }
-        memories = [value for value in (*exports.values(), *imports) if isinstance(value, wasmtime.Memory)]
+        PROBE.attach(self, self.module.digest, exports, store)
+        own = [value for name, value in exports.items() if name != counters.MEMORY]
+        memories = [value for value in (*own, *imports) if isinstance(value, wasmtime.Memory)]
         self._memory = memories[0] if memories else None
         self._base = ctypes.addressof(self._memory.data_ptr(store).contents) if self._memory else 0
         self._size = self._memory.data_len(store) if self._memory else 0
@@ -199,6 +204,7 @@ class Vm:
         """Free it: it is called no more."""
         self.failed = self.failed or "it has been replaced"
         self._functions = {}
+        PROBE.detach(self, self._most_fuel)
         self._store.close()
 
     def _instance_of(self, code: wasmtime.Module, imports: Sequence[Any]) -> wasmtime.Instance:
@@ -282,7 +288,9 @@ class Vm:
         finally:
             self._depth -= 1
             if outermost:
-                self.use.fuel += self.limits.fuel - self._fuel.left()
+                spent = self.limits.fuel - self._fuel.left()
+                self.use.fuel += spent
+                self._most_fuel = max(self._most_fuel, spent)
                 if self.world.clock.payer is not None:
                     self.world.clock.payer.add(self, self.use.since(self._begin_of_call))
         if trace.on:
@@ -299,6 +307,7 @@ class Vm:
         if isinstance(error, wasmtime.Trap):
             code = error.trap_code
             if code is not None and code.name == "OUT_OF_FUEL":
+                PROBE.ran_out = True
                 return f"Error: it took more than {self.limits.fuel:,} steps, as if it never returned"
             words = _WORDS.get(code.name if code is not None else "", f"RuntimeError: {error.message}")
             frames = [_frame(number, frame) for number, frame in enumerate(error.frames)]

@@ -115,7 +115,7 @@ def test_a_command_leaves_out_no_option():
         "build": build,
         "check": build,
         "package": build,
-        "test": build | set(OF_TESTS),
+        "test": build | set(OF_TESTS) | set(declarations(scaffold.MeasureOptions)),
         "bench": build | set(OF_BENCH),
         "diff": build | set(OF_EMULATOR) - {"envoy"},
         "run": build | set(supported_by(scaffold.RunOptions, "envoy")),

@@ -36,6 +36,7 @@ class Context:
 
     def __init__(self, of: PluginVm, number: int) -> None:
         self.of, self.id = of, number
+        self.declared: dict[bytes, bool] = {}  # properties, and whether each can be set only once
         self.vm: Vm = of.vm
         self.vm.contexts[number] = self
 

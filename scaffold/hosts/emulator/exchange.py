@@ -88,6 +88,8 @@ class Exchange:
     def __init__(self, world: World, request: Request, contexts: list[HttpContext], number: int) -> None:
         self.world, self.request, self.number = world, request, number
         self.state: dict[bytes, bytes] = {}  # what plugins have set
+        self.fixed: set[bytes] = set()  # what of it can't be set again
+        self.envoys_state: dict[str, bytes] = {}  # what they have set that Envoy itself looks at
         self.began = world.clock.nanoseconds()
         self.cluster = ""  # that the request goes to
         self.received = 0  # bytes of the request's body

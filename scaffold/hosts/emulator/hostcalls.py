@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scaffold.hosts.emulator import properties
+from scaffold.hosts.emulator import foreign, properties
 from scaffold.hosts.emulator import shared as metrics
 from scaffold.hosts.emulator import status as s
 from scaffold.hosts.emulator.grpc import service_of
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from scaffold.hosts.emulator.vm import Hostcall, Vm
 
 HOSTCALLS: dict[str, Hostcall] = {}
-_FOREIGN = (  # those that Envoy registers
-    "clear_route_cache compress declare_property expr_create expr_delete expr_evaluate set_envoy_filter_state"
-    " uncompress verify_signature sign"
-).split()
 
 
 def _hostcall(function: Hostcall) -> Hostcall:
@@ -426,17 +422,20 @@ def proxy_grpc_close(vm: Vm, token: int) -> int:
 
 @_hostcall
 def proxy_call_foreign_function(
-    vm: Vm, name: int, name_size: int, arguments: int, arguments_size: int, pointer: int, size: int
+    vm: Vm, function_: int, function_size: int, arguments: int, arguments_size: int, pointer: int, size: int
 ) -> int:
-    function, content = vm.read(name, name_size), vm.read(arguments, arguments_size)
+    function, content = vm.read(function_, function_size), vm.read(arguments, arguments_size)
     if function is None or content is None:
         return s.INVALID_MEMORY_ACCESS
-    text = function.decode(errors="replace")
-    if text == "clear_route_cache":
-        return s.OK if vm.give(b"", pointer, size) else s.INVALID_MEMORY_ACCESS
-    if text in _FOREIGN:
-        raise Unsupported(f"the foreign function {text}")
-    return s.NOT_FOUND
+    name = function.decode(errors="replace")
+    if not foreign.exists(vm, name):
+        return s.NOT_FOUND
+    status, result = foreign.call(vm, name, content)
+    if pointer and not vm.place(result, pointer):
+        return s.INVALID_MEMORY_ACCESS
+    if size and not vm.word(size, len(result or b"")):
+        return s.INVALID_MEMORY_ACCESS
+    return status
 
 
 @_hostcall

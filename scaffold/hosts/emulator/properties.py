@@ -15,6 +15,9 @@ from scaffold.hosts.emulator.wire import packed
 
 if TYPE_CHECKING:
     from scaffold.hosts.emulator.context import Context
+    from scaffold.hosts.emulator.exchange import Exchange
+
+_BY_PLUGINS = "wasm."  # how Envoy's names begin of what plugins have set
 
 Value = bytes | str | int | bool | HeaderMap | None
 
@@ -50,7 +53,12 @@ def put(context: Context, path: bytes, value: bytes) -> int:
     """Set a property, which lives as long as the stream."""
     if context.exchange is None:
         return s.NOT_FOUND
-    context.exchange.state[path] = value
+    exchange = context.exchange
+    if path in exchange.fixed:
+        return s.BAD_ARGUMENT
+    if path not in exchange.state and context.of.root.declared.get(path):
+        exchange.fixed.add(path)
+    exchange.state[path] = value
     return s.OK
 
 
@@ -75,6 +83,8 @@ def _value(context: Context, parts: list[str]) -> Value:
         return of_plugin[parts[0]]
     if context.exchange is None:
         return None
+    if parts[0] == "filter_state":
+        return _filter_state(context.exchange, parts)
     if parts[0] == "xds":
         return _XDS[parts[1]](context)
     if len(parts) == 1:
@@ -83,6 +93,15 @@ def _value(context: Context, parts: list[str]) -> Value:
         return _map(context, parts)
     found: Value = _TABLE[parts[0]][parts[1]](context)
     return found
+
+
+def _filter_state(exchange: Exchange, parts: list[str]) -> bytes | None:
+    """What plugins have set, by the name that Envoy gives it."""
+    if len(parts) != 2:
+        return None
+    if parts[1].startswith(_BY_PLUGINS):
+        return exchange.state.get(parts[1].removeprefix(_BY_PLUGINS).encode())
+    return exchange.envoys_state.get(parts[1])
 
 
 def _map(context: Context, parts: list[str]) -> Value:

@@ -39,12 +39,6 @@ def _utf8(content: bytes) -> str:
         raise Malformed("a string isn't UTF-8") from error
 
 
-def content(fields: list[Field], number: int) -> bytes:
-    """Bytes, empty by default."""
-    found = [value for each, value in fields if each == number and isinstance(value, bytes)]
-    return found[-1] if found else b""
-
-
 def whole(fields: list[Field], number: int) -> int:
     """A whole number, 0 by default."""
     found = [value for each, value in fields if each == number and isinstance(value, int)]

@@ -354,6 +354,11 @@ class Vm:
                 return False
         return self.word(pointer, place) and self.word(size, len(content))
 
+    def place(self, content: bytes | None, pointer: int) -> bool:
+        """Hand over bytes in memory that the module allocates, even for no bytes; None is nothing."""
+        place = 0 if content is None else self._allocate(len(content))
+        return self.write(place, content or b"") and self.word(pointer, place)
+
     def _allocate(self, size: int) -> int:
         before, self._allowed = self._allowed, _ALLOWED_IN_ALLOCATOR
         try:

@@ -228,18 +228,23 @@ class Proxy:
         """Keep what became of a request, if that is to be compared."""
         if self.recorded is None:
             return
-        log = self._host.log
-        if isinstance(outcome, Exchange):  # the end of a stream is logged after its answer
-            wanted = sum(recording.CREATED in line.text for line in log.since(mark))
-            self._host.clock.run(
-                lambda: sum(recording.DELETED in line.text for line in log.since(mark)) >= wanted,
-                recording.SETTLED,
-            )
-        lines = [line.text for line in log.since(mark) if line.logger == "wasm"]
         if isinstance(outcome, Exchange):
-            self.recorded.append(recording.of_exchange(outcome, lines))
+            self.recorded.append(recording.of_exchange(outcome, self._settled(mark)))
         else:
-            self.recorded.append(recording.of_error(request, outcome, lines))
+            self.recorded.append(recording.of_error(request, outcome, self._lines(mark)))
+
+    def _lines(self, mark: int) -> list[str]:
+        return [line.text for line in self._host.log.since(mark) if line.logger == "wasm"]
+
+    def _settled(self, mark: int) -> list[str]:
+        """The log's lines about the plugin, with the end of a stream, which comes after its answer."""
+        log = self._host.log
+        wanted = sum(recording.CREATED in line.text for line in log.since(mark))
+        self._host.clock.run(
+            lambda: sum(recording.DELETED in line.text for line in log.since(mark)) >= wanted,
+            recording.SETTLED,
+        )
+        return self._lines(mark)
 
     def _hold_budgets(self, exchange: Exchange) -> None:
         """Fail a test with a request that is over the budget of a plugin."""
@@ -280,9 +285,12 @@ class Proxy:
     def connect(self, *, timeout: float = 10) -> Iterator[Connection]:
         """Open a TCP connection through the plugin; after the block it holds what the plugin did."""
         changed, self._changed = self._changed, True
+        mark = self._host.log.size()
         with self._host.connect(timeout=timeout) as connection:
             yield connection
         self._changed = changed or connection.trapped
+        if self.recorded is not None:
+            self.recorded.append(recording.of_connection(connection, self._settled(mark)))
         if connection.trapped:
             self.remarks.append(f"the plugin crashed during the connection: {connection.logs.crash}")
 

@@ -104,5 +104,4 @@ def _check_emulated(projects: Projects, tools: Toolchain, options: BuildOptions)
 
     modules = cargo.build(projects, options, toolchains={projects.triples[0]: tools}, locked=True)
     for project, module in zip(projects, modules, strict=True):
-        if project.settings.type != "network":
-            play(project.root, ["--proxy-host=emulator", f"--proxy-module={module.path}"])
+        play(project.root, ["--proxy-host=emulator", f"--proxy-module={module.path}"])

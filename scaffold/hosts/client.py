@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.errors import HostError, UsageError
-from scaffold.hosts.exchange import Headers, LogLines, Request, Response, Seen, Sides
+from scaffold.hosts.exchange import BAD_ARGUMENT, Headers, LogLines, Request, Response, Seen, Sides
 
 _CHUNK = 1 << 16  # bytes
 _APART = 0.002  # seconds between pieces of a body
+_SENDS_APART = 0.005  # seconds between what a test sends over a connection, for the host to read it apart
 
 
 class Connection:
@@ -27,9 +29,11 @@ class Connection:
     whether the plugin crashed.
     """
 
-    def __init__(self, opened: socket.socket, timeout: float) -> None:
-        self._socket = opened
+    def __init__(self, opened: Any, timeout: float, apart: float = _SENDS_APART) -> None:
+        self._socket = opened  # or what has a socket's methods
         self._timeout = timeout
+        self._apart, self._sent_at = apart, -math.inf
+        self._received: list[bytes] = []
         self._rest = b""
         self.sides: Sides = Seen()
         self.port: int = opened.getsockname()[1]
@@ -49,6 +53,7 @@ class Connection:
 
     def send(self, data: bytes | str) -> None:
         """Send bytes as they are. Raises `HostError` when the connection has ended."""
+        self._keep_apart()
         try:
             self._socket.sendall(data.encode() if isinstance(data, str) else data)
         except OSError as error:
@@ -58,6 +63,7 @@ class Connection:
         """Close the sending side; answers may still come. Over TLS it stays open."""
         if hasattr(self._socket, "unwrap"):
             return
+        self._keep_apart()
         with suppress(OSError):  # it has ended already
             self._socket.shutdown(socket.SHUT_WR)
 
@@ -73,6 +79,11 @@ class Connection:
         if until is not None:
             return self._take(lambda buffer: at + len(until) if (at := buffer.find(until)) >= 0 else None)
         return self._take(None)
+
+    def _keep_apart(self) -> None:
+        """Wait until the host has most probably read what was sent before."""
+        time.sleep(max(0.0, self._sent_at + self._apart - time.monotonic()))
+        self._sent_at = time.monotonic()
 
     def _take(self, enough: Callable[[bytes], int | None] | None) -> bytes:
         """Read until `enough` says where to cut, or without it until the end."""
@@ -93,7 +104,23 @@ class Connection:
                 raise HostError(f"the connection ended after {self._rest!r}")
             self._rest += part
         taken, self._rest = self._rest[:end], self._rest[end:]
+        self._received.append(taken)
         return taken
+
+
+def why(cause: BaseException | None, logs: LogLines) -> tuple[str, str] | None:
+    """Why a request got no whole answer, as far as client and log can tell, and what to do about it."""
+    if logs.trapped:
+        return f"the plugin crashed ({logs.crash})", "its log has the backtrace"
+    if BAD_ARGUMENT in logs:
+        call = f"the plugin waits for a call that failed with {BAD_ARGUMENT}: is the cluster defined?"
+        return call, 'in Cargo.toml, such as `clusters = { NAME = "upstream" }`'
+    if isinstance(cause, CutOff):
+        hint = "a plugin that shortens the body has to remove its content-length; one that pauses, to resume"
+        return "the answer's end never came", hint
+    if isinstance(cause, ConnectionError):
+        return "the connection was closed early", "does the plugin end the stream?"
+    return None
 
 
 @contextmanager
@@ -110,8 +137,11 @@ def connected(port: int, timeout: float, certificate: Path | None = None) -> Ite
             opened = trusting(certificate).wrap_socket(opened)
     except OSError as error:
         raise HostError(f"cannot connect to port {port}: {error}") from error
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with opened:
-        yield Connection(opened, timeout)
+        connection = Connection(opened, timeout)
+        yield connection
+        connection._keep_apart()
 
 
 def send(
@@ -123,14 +153,25 @@ def send(
     `certificate` is as above. Also returns the port that the request came from. Raises `HostError` without a
     whole answer.
     """
-    connection = _connection(port, timeout, certificate)
+    return _sent(_connection(port, timeout, certificate), request, timeout)
+
+
+def send_over(opened: Any, port: int, request: Request, timeout: float) -> tuple[Response, int]:
+    """The same over a connection that is open already."""
+    connection = _connection(port, timeout, None)
+    connection.sock = opened
+    return _sent(connection, request, timeout)
+
+
+def _sent(connection: _Connection, request: Request, timeout: float) -> tuple[Response, int]:
     try:
-        connection.connect()
+        if not connection.sock:
+            connection.connect()
         own_port: int = connection.sock.getsockname()[1]
         connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
         names = {name.lower() for name in request.headers}
         if "host" not in names:
-            connection.putheader("host", f"localhost:{port}")
+            connection.putheader("host", f"localhost:{connection.port}")
         for name, value in request.headers.iteritems():
             connection.putheader(name, value.encode("latin-1"))
         if request.trailers and not names & {"content-length", "transfer-encoding"}:

@@ -11,12 +11,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from scaffold.core.files import digest
 from scaffold.errors import HostError
 from scaffold.hosts.exchange import Exchange, Request
 
+if TYPE_CHECKING:
+    from scaffold.hosts.client import Connection
+
+CONNECTION = "TCP connection"  # in the place of a request
 _LONGEST = 2000  # bytes of a body that are kept; of a longer one, the digest
 _MOST_LINES = 40  # of a difference that are shown
 _MASKED = "*"
@@ -27,8 +31,8 @@ _CALL = re.compile(r"(\[vm->host\] )([\w.]+)\((.*)\)")
 _ALLOCATED = re.compile(r"(\[host..vm\] (?:malloc|proxy_on_memory_allocate)).*")
 _CALLBACK = re.compile(r"\[host->vm\] (\w+)\(")
 # a root context has the number 1, and the parent 0; `_initialize` is about none
-_OF_ROOT = re.compile(r"\((?:1\b|\d+, 0\)|\))")
-_PART = re.compile(r"(\[host->vm\] proxy_on_\w+_body\(\d+, )\d+(, 0\))")
+_OF_ROOT = re.compile(r"\[host->vm\] (?:\w+\((?:1\b|\))|proxy_on_context_create\(\d+, 0\))")
+_PART = re.compile(r"(\[host->vm\] proxy_on_\w+_(?:body|data)\(\d+, )\d+(, 0\))")
 _ASKED = re.compile(r"env\.proxy_(http_call|grpc_call|grpc_stream)\(")
 _ANSWER = re.compile(r"proxy_on_(http_call_response|grpc_\w+)\(")
 _WITH_VERSION = "env.proxy_set_shared_data"  # its last argument is a number that all keys count up
@@ -49,14 +53,18 @@ ENVOYS_OWN = tuple(
 )
 _MORE_OF_ENVOYS = (
     *("cluster_manager.", "main_thread.", "runtime.", "filesystem.", "workers.", "thread_local.", "vhost."),
-    *("access_logs.", "dns.", "tls_", "ssl", "tcp.", "envoy_", "http1.", "http2."),
+    *("access_logs.", "dns.", "tls_", "ssl", "envoy_", "http1.", "http2."),
+)
+# of Envoy's TCP proxy, after `tcp.` and its name
+_OF_TCP_PROXY = re.compile(
+    r"tcp\.[\w-]+\.(?:(?:down|up)stream_|idle_timeout|max_|early_|on_demand_|no_route)"
 )
 _IN_MEMORY = 1024  # numbers above are addresses in the module's memory, more often than not
 
 
 @dataclass
 class Played:
-    """A request of a test, and what became of it, in JSON's types."""
+    """A request of a test, or a connection, and what became of it, in JSON's types."""
 
     request: str
     status: int | None = None
@@ -97,6 +105,20 @@ def of_exchange(exchange: Exchange, lines: Iterable[str]) -> Played:
         logs=list(map(_masked, exchange.logs)),
         metrics={name: value for name, value in exchange.metrics.items() if _is_plugins(name)},
         details=exchange.details,
+        transcript=transcript(lines),
+    )
+
+
+def of_connection(connection: Connection, lines: Iterable[str]) -> Played:
+    """The record of a TCP connection; of the bytes that came, it has those that the test looked at."""
+    knows = connection.sides.knows_upstream
+    return Played(
+        request=CONNECTION,
+        body=_body(b"".join(connection._received)),
+        upstream={"requests": list(map(_arrived, connection.requests))} if knows else None,
+        logs=list(map(_masked, connection.logs)),
+        metrics={name: value for name, value in connection.metrics.items() if _is_plugins(name)},
+        details=connection.details,
         transcript=transcript(lines),
     )
 
@@ -258,4 +280,4 @@ def _masked(text: str) -> str:
 
 
 def _is_plugins(name: str) -> bool:
-    return not name.startswith((*ENVOYS_OWN, *_MORE_OF_ENVOYS))
+    return not name.startswith((*ENVOYS_OWN, *_MORE_OF_ENVOYS)) and not _OF_TCP_PROXY.match(name)

@@ -170,7 +170,7 @@ def test_a_metric_of_envoy_s(proxy):
 """)
     assert ran.code == 0
     assert "2 skipped" in ran.out
-    assert "the emulator doesn't support TCP connections" in ran.out
+    assert "the emulator doesn't support TCP connections through HTTP plugins" in ran.out
     assert "the emulator doesn't support Envoy's own metric cluster.upstream.upstream_rq_total" in ran.out
 
 

@@ -18,6 +18,7 @@ from scaffold.hosts.emulator.vm import Trap, Vm
 if TYPE_CHECKING:
     from scaffold.hosts.emulator.exchange import Exchange
     from scaffold.hosts.emulator.plugin_vm import PluginVm
+    from scaffold.hosts.emulator.tcp import Session
 
 _PAUSE = 1
 _KNOWN = {
@@ -32,7 +33,7 @@ class Context:
     """What a callback is about: `id` is its number in the VM; `of` is the plugin that runs there."""
 
     stream: Stream | None = None
-    exchange: Exchange | None = None
+    exchange: Exchange | Session | None = None
 
     def __init__(self, of: PluginVm, number: int) -> None:
         self.of, self.id = of, number
@@ -96,7 +97,7 @@ class Context:
         """Let the request or the answer go on, once the callback has returned."""
         return s.OK
 
-    def close(self) -> int:
+    def close(self, kind: int) -> int:
         """Cut the stream off, once the callback has returned."""
         return s.OK
 
@@ -328,6 +329,8 @@ class HttpContext(Context):
 
     def resume(self, kind: int) -> int:
         """Let the request or the answer go on, once the callback has returned."""
+        if kind == s.DOWNSTREAM:  # of a network plugin
+            return s.OK
         stream = self.stream
         direction = self._direction(s.REQUEST_BODY if kind == s.REQUEST else s.RESPONSE_BODY)
         if stream:
@@ -337,9 +340,9 @@ class HttpContext(Context):
         self.bodies.pop(s.REQUEST_BODY, None)
         return s.OK
 
-    def close(self) -> int:
+    def close(self, kind: int) -> int:
         """Cut the stream off, once the callback has returned."""
-        if stream := self.stream:
+        if kind in (s.REQUEST, s.RESPONSE) and (stream := self.stream):
             self.vm.after.append(stream.reset)
         return s.OK
 

@@ -7,25 +7,31 @@ import json
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError, UsageError
+from scaffold.hosts import client
+from scaffold.hosts.client import Connection
 from scaffold.hosts.emulator import engine, load
+from scaffold.hosts.emulator.client_socket import ClientSocket
 from scaffold.hosts.emulator.clock import VirtualClock
 from scaffold.hosts.emulator.exchange import Exchange as Passing
 from scaffold.hosts.emulator.exchange import check as check_request
 from scaffold.hosts.emulator.plugin_vm import PluginVm, Refused
 from scaffold.hosts.emulator.shared import Data, Queues
+from scaffold.hosts.emulator.tcp import Session
 from scaffold.hosts.emulator.transcript import Transcript
 from scaffold.hosts.emulator.vm import Bill, Limits
 from scaffold.hosts.emulator.world import World
 from scaffold.hosts.envoy import histograms
 from scaffold.hosts.envoy.resources import failure_policy
 from scaffold.hosts.exchange import (
+    NO_ANSWER,
     REQUEST_ID,
+    REQUEST_PAUSED,
     Exchange,
     Headers,
     Incomplete,
@@ -45,9 +51,7 @@ from scaffold.hosts.upstream.http1 import Received, Reply
 from scaffold.hosts.upstream.server import answering
 from scaffold.wasm.check import facts
 
-if TYPE_CHECKING:
-    from scaffold.hosts.client import Connection
-
+_END_SECONDS = 5.0  # that the end of a connection may take, as on Envoy
 _BACKOFF = 0.1  # seconds until a plugin that has failed gets a new VM
 
 
@@ -117,6 +121,18 @@ class Sides:
         return self.host.changes(self.before)
 
 
+@dataclasses.dataclass
+class Opened:
+    """A client's connection: where the log began, the plugins it goes through, and what it costs."""
+
+    session: Session
+    socket: ClientSocket
+    sides: Sides
+    mark: int
+    plugins: list[PluginVm]
+    bill: Bill
+
+
 class EmulatorHost:
     """A host in this process. `world` is what its VMs share; a plugin runs in two, as on one worker."""
 
@@ -140,6 +156,8 @@ class EmulatorHost:
         self._waiting: list[
             tuple[Passing, Callable[[], bool]]
         ] = []  # requests, and whether their clients left
+        self._sessions: list[Session] = []  # connections that may be open
+        self._retired: list[PluginVm] = []  # that have been replaced
         self._main: list[PluginVm] = []
         self._worker: list[PluginVm] = []
         self._use(self._loaded(plugins))
@@ -152,6 +170,8 @@ class EmulatorHost:
     @property
     def url(self) -> str:
         """Where the plugins answer a client of the test's own; the port is opened when it is asked for."""
+        if self.is_network:
+            raise Unsupported("a port for clients of network plugins, beside `proxy.connect()`")
         if not self._url:
             listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             self._stack.enter_context(answering(listener, self._serve))
@@ -189,13 +209,15 @@ class EmulatorHost:
         headers = Headers(request.headers)
         request_id = headers.setdefault(REQUEST_ID, uuid.uuid4().hex)
         sent = dataclasses.replace(request, headers=headers)
+        if self.is_network:
+            return self._play_over_tcp(sent, request_id, timeout)
         with self._lock:
             self.world.clock.catch_up()
             self._forget_gone()
             mark = self.log.size()
             sides = Sides(self, request_id, self.world.recorder.count, self._values())
             self._numbers += 1
-            plugins = [each for place in range(len(self._worker)) if (each := self._alive(place))]
+            plugins = self._living()
             bill = Bill()
             contexts = [each.stream_context() for each in plugins]
             passing = Passing(self.world, sent, contexts, self._numbers)
@@ -239,9 +261,78 @@ class EmulatorHost:
             if gone():
                 passing.stream.reset()
 
-    def connect(self, *, timeout: float = 10) -> AbstractContextManager[Connection]:
-        """It has no port."""
-        raise Unsupported("TCP connections")
+    @property
+    def is_network(self) -> bool:
+        """Whether the plugins see the bytes of connections."""
+        return any(each.plugin.type == "network" for each in self._worker)
+
+    @contextmanager
+    def connect(self, *, timeout: float = 10) -> Iterator[Connection]:
+        """Open a TCP connection through the plugins; after the block it holds what they did."""
+        if not self.is_network:
+            raise Unsupported("TCP connections through HTTP plugins")
+        opened = self._open(timeout)
+        with opened.socket:
+            connection = Connection(opened.socket, timeout, apart=0)
+            yield connection
+        self._await_end(opened)
+        connection.sides, connection.logs = opened.sides, self._logs(opened.mark)
+        connection.trapped = connection.logs.trapped
+
+    def _open(self, timeout: float, request_id: str = "") -> Opened:
+        """Connect a client; raises what a callback raises."""
+        with self._lock:
+            self.world.clock.catch_up()
+            mark = self.log.size()
+            sides = Sides(self, request_id, self.world.recorder.count, self._values())
+            self._numbers += 1
+            plugins = self._living()
+            session = Session(self.world, self._numbers)
+            self._sessions.append(session)
+            socket, bill = ClientSocket(session, timeout), Bill()
+            with self.world.clock.paid_by(bill):
+                session.start([each.network_context(session) for each in plugins])
+                socket.settle()
+            return Opened(session, socket, sides, mark, plugins, bill)
+
+    def _await_end(self, opened: Opened) -> None:
+        """Wait for the end of a connection that its client has closed, if it is to come."""
+        session = opened.session
+
+        def done() -> bool:
+            comes = session.is_busy or session.waits or any(each.pending for each in opened.plugins)
+            return session.is_over or not comes
+
+        with self._lock:
+            self.world.clock.run(done, _END_SECONDS)
+            self.world.clock.catch_up()
+            self._end_retired()
+
+    def _logs(self, mark: int) -> LogLines:
+        return LogLines(line.text for line in self.log.since(mark) if line.of_plugin)
+
+    def _play_over_tcp(self, sent: Request, request_id: str, timeout: float) -> Exchange:
+        """Send a request's bytes through the plugins."""
+        opened = self._open(timeout, request_id)
+        try:
+            with self.world.clock.paid_by(opened.bill):
+                response, _ = client.send_over(opened.socket, opened.session.local_port, sent, timeout)
+        except HostError as error:
+            logs = self._logs(opened.mark)
+            found = client.why(error.__cause__, logs)
+            if not found and isinstance(error.__cause__, TimeoutError):
+                found = NO_ANSWER if opened.sides.upstream else REQUEST_PAUSED
+            made = Unanswered(f"{found[0]}: {error.message}", hint=found[1]) if found else error
+            if isinstance(error.__cause__, client.CutOff):
+                raise Incomplete(made, self._exchange(opened, sent, error.__cause__.response)) from error
+            raise made from error
+        return self._exchange(opened, sent, response)
+
+    def _exchange(self, opened: Opened, sent: Request, response: Response) -> Exchange:
+        self._await_end(opened)
+        logs = self._logs(opened.mark)
+        costs = tuple(opened.bill.of(each.vm) for each in self._in_order())
+        return Exchange(sent, response, logs, "", logs.trapped, opened.sides, costs)
 
     def replace(self, *plugins: Plugin, fresh: bool = False, check: Callable[[], None] | None = None) -> None:
         """Replace the running plugins; if one is refused, the previous ones serve on."""
@@ -263,16 +354,27 @@ class EmulatorHost:
                 raise
             now = self.world.data, self.world.queues
             self.world.data, self.world.queues = kept
-            for each in (*before[0], *before[1]):
-                each.shut_down()
+            self._retired += before[0] + before[1]
+            self._end_retired()
             self.world.data, self.world.queues = now
 
     def close(self) -> None:
         """End the plugins."""
         self._stack.close()
         with self._lock:
-            for each in (*self._main, *self._worker):
-                each.shut_down()
+            for session in self._sessions:
+                session.down.close(flush=False)
+                session.is_over = True
+            self._retired += self._main + self._worker
+            self._end_retired()
+
+    def _end_retired(self) -> None:
+        """Shut down the plugins that have been replaced, once no connection goes through them."""
+        self._sessions = [each for each in self._sessions if not each.is_over]
+        used = {id(each.of) for session in self._sessions for each in session.filters}
+        for each in [each for each in self._retired if id(each) not in used]:
+            self._retired.remove(each)
+            each.shut_down()
 
     def _use(self, loaded: tuple[list[PluginVm], list[PluginVm]]) -> None:
         self._main, self._worker = loaded
@@ -282,11 +384,11 @@ class EmulatorHost:
 
         A service has no worker, and starts before those that have.
         """
+        if len({plugin.type for plugin in plugins} - {SERVICE}) > 1:
+            raise Unsupported("network plugins before HTTP plugins in one chain")
         main: dict[int, PluginVm] = {}
         worker: list[PluginVm] = []
         for place, plugin in sorted(enumerate(plugins), key=lambda each: not each[1].is_service):
-            if plugin.type not in ("http", SERVICE):
-                raise Unsupported(f"plugins of the type {plugin.type}")
             mark = self.log.size()
             why = load.refusal(plugin.module, self.version)
             if why:
@@ -318,6 +420,10 @@ class EmulatorHost:
         return ModuleError(
             "\n".join([*dict.fromkeys([*words, why]), f"Envoy refused the plugin {plugin.name}"])
         )
+
+    def _living(self) -> list[PluginVm]:
+        """The plugins that a new stream or connection goes through."""
+        return [each for place in range(len(self._worker)) if (each := self._alive(place))]
 
     def _alive(self, place: int) -> PluginVm | None:
         """The plugin at a place of the chain; if its VM has failed, what its policy has in its place."""

@@ -300,7 +300,7 @@ def proxy_continue_response(vm: Vm) -> int:
 
 @_hostcall
 def proxy_close_stream(vm: Vm, kind: int) -> int:
-    return _here(vm).close() if kind <= s.UPSTREAM else s.BAD_ARGUMENT
+    return _here(vm).close(kind) if kind <= s.UPSTREAM else s.BAD_ARGUMENT
 
 
 @_hostcall

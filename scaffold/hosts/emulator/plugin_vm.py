@@ -11,11 +11,13 @@ from scaffold.hosts.emulator import status as s
 from scaffold.hosts.emulator.context import Context, HttpContext, Root, readable_configuration
 from scaffold.hosts.emulator.grpc import Grpc
 from scaffold.hosts.emulator.header_map import RESPONSE, RESPONSE_TRAILERS, HeaderMap
+from scaffold.hosts.emulator.network_context import NetworkContext
 from scaffold.hosts.emulator.vm import Trap, Vm
 from scaffold.hosts.emulator.wire import Pair
 
 if TYPE_CHECKING:
     from scaffold.hosts.emulator.clock import Timer
+    from scaffold.hosts.emulator.tcp import Session
     from scaffold.hosts.emulator.world import World
     from scaffold.hosts.plugin import Plugin
 
@@ -121,6 +123,10 @@ class PluginVm:
     def stream_context(self) -> HttpContext:
         """A context for a new stream."""
         return HttpContext(self, self._next_id())
+
+    def network_context(self, session: Session) -> NetworkContext:
+        """A context for a new connection."""
+        return NetworkContext(self, self._next_id(), session)
 
     def _next_id(self) -> int:
         self._ids += 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaffold.hosts.emulator import status as s
 from scaffold.hosts.emulator.header_map import HeaderMap
+from scaffold.hosts.emulator.tcp import Session
 from scaffold.hosts.emulator.wire import packed
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ Value = bytes | str | int | bool | HeaderMap | None
 
 
 _WHOLE = [  # what has no bytes as a whole
-    [each] for each in "request response connection upstream source destination filter_state".split()
+    [each] for each in "request response connection upstream source destination filter_state xds".split()
 ]
 
 _OWN = {  # Envoy's own names, which hide those that plugins set
-    "metadata", "upstream_filter_state", "xds", "plugin_name", "plugin_root_id", "plugin_vm_id",
+    "metadata", "upstream_filter_state", "plugin_name", "plugin_root_id", "plugin_vm_id",
     "connection_id", "", *(each for (each,) in _WHOLE),
 }  # fmt: skip
 
@@ -40,7 +41,7 @@ def get(context: Context, path: bytes) -> tuple[int, bytes]:
     if context.exchange and len(parts) == 1 and parts[0] not in _OWN:
         kept = context.exchange.state.get(path.partition(b"\0")[0])
         return (s.NOT_FOUND, b"") if kept is None else (s.OK, kept)
-    if context.exchange and parts in _WHOLE:
+    if context.exchange and (parts in _WHOLE or _is_whole_upstream(context, parts)):
         return s.SERIALIZATION_FAILURE, b""
     try:
         value = _bytes(_value(context, parts))
@@ -85,23 +86,32 @@ def _value(context: Context, parts: list[str]) -> Value:
         return None
     if parts[0] == "filter_state":
         return _filter_state(context.exchange, parts)
+    is_tcp = isinstance(context.exchange, Session)
     if parts[0] == "xds":
-        return _XDS[parts[1]](context)
+        return (_TCP_XDS if is_tcp else _XDS)[".".join(parts[1:])](context)
     if len(parts) == 1:
-        return {"connection_id": context.exchange.number}[parts[0]]
+        named: dict[str, Value] = {"connection_id": context.exchange.number, "metadata": b""}
+        return named[parts[0]]
     if parts[1] in ("headers", "trailers") and parts[0] in ("request", "response"):
         return _map(context, parts)
-    found: Value = _TABLE[parts[0]][parts[1]](context)
+    found: Value = (_TCP if is_tcp else _TABLE)[parts[0]][parts[1]](context)
     return found
 
 
-def _filter_state(exchange: Exchange, parts: list[str]) -> bytes | None:
+def _filter_state(exchange: Exchange | Session, parts: list[str]) -> bytes | None:
     """What plugins have set, by the name that Envoy gives it."""
     if len(parts) != 2:
         return None
     if parts[1].startswith(_BY_PLUGINS):
         return exchange.state.get(parts[1].removeprefix(_BY_PLUGINS).encode())
     return exchange.envoys_state.get(parts[1])
+
+
+def _is_whole_upstream(context: Context, parts: list[str]) -> bool:
+    """Whether it is about the upstream as a whole, once a TCP connection has one."""
+    session = context.exchange
+    whole = (["upstream_filter_state"], ["xds", "upstream_host_metadata"])
+    return parts in whole and isinstance(session, Session) and session.waited is not None
 
 
 def _map(context: Context, parts: list[str]) -> Value:
@@ -184,5 +194,48 @@ _XDS: dict[str, Callable[[Any], Value]] = {
     "cluster_name": lambda context: context.exchange.cluster,
     "route_name": lambda context: "",
     "virtual_host_name": lambda context: "all",
+    "listener_direction": lambda context: 0,
+}
+
+
+def _once_connected(value: Value) -> Callable[[Any], Value]:
+    """What is known of the upstream once the connection to it is there."""
+    return lambda context: None if context.exchange.waited is None else value
+
+
+# of a TCP connection
+_TCP: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "request": {
+        "time": lambda context: context.exchange.began,
+        "size": lambda context: context.exchange.received,
+        "total_size": lambda context: context.exchange.received,
+    },
+    "response": {
+        "flags": lambda context: 0,
+        "size": lambda context: context.exchange.sent,
+        "total_size": lambda context: context.exchange.sent,
+    },
+    "source": _TABLE["source"],
+    "destination": _TABLE["destination"],
+    "connection": {
+        **_TABLE["connection"],
+        "requested_server_name": lambda context: "",
+        "peer_certificate_valid": lambda context: False,
+    },
+    "upstream": {
+        "address": _once_connected("/origin.sock"),
+        "locality": _once_connected(b""),
+        "transport_failure_reason": lambda context: "",
+        "request_attempt_count": lambda context: int(bool(context.exchange.cluster)),
+        "cx_pool_ready_duration": lambda context: context.exchange.waited,
+        "num_endpoints": _once_connected(1),
+    },
+}
+_TCP_XDS: dict[str, Callable[[Any], Value]] = {
+    "node.id": lambda context: "scaffold",
+    "cluster_name": lambda context: context.exchange.cluster or None,
+    "cluster_metadata": _once_connected(b""),
+    "filter_chain_name": lambda context: "",
+    "listener_metadata": lambda context: b"",
     "listener_direction": lambda context: 0,
 }

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from scaffold.core import process
 from scaffold.errors import HostError
-from scaffold.hosts.client import CutOff
+from scaffold.hosts.client import CutOff, why
 from scaffold.hosts.envoy.running import ABORTED, died
 from scaffold.hosts.exchange import (
     ANSWER_PAUSED,
-    BAD_ARGUMENT,
     NO_ANSWER,
     REQUEST_PAUSED,
     Exchange,
@@ -41,18 +40,10 @@ def explained(error: HostError, host: EnvoyHost, sent: Request, seen: Observatio
 
 def _why(error: HostError, host: EnvoyHost, seen: Observation) -> tuple[str, str] | None:
     """The reason, and a hint."""
-    if seen.trapped:
-        return f"the plugin crashed ({seen.logs.crash})", "its log has the backtrace"
-    if not host.pulse.live():
+    if not seen.trapped and not host.pulse.live():
         return _ended(host)
-    if BAD_ARGUMENT in seen.logs:
-        why = f"the plugin waits for a call that failed with {BAD_ARGUMENT}: is the cluster defined?"
-        return why, 'in Cargo.toml, such as `clusters = { NAME = "upstream" }`'
-    if isinstance(error.__cause__, CutOff):
-        hint = "a plugin that shortens the body has to remove its content-length; one that pauses, to resume"
-        return "the answer's end never came", hint
-    if isinstance(error.__cause__, ConnectionError):
-        return "the connection was closed early", "does the plugin end the stream?"
+    if found := why(error.__cause__, seen.logs):
+        return found
     if not isinstance(error.__cause__, TimeoutError):
         return None
     if any(name.endswith(_MISSES) for name in seen.metrics):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import httptools
 
@@ -16,7 +16,7 @@ from scaffold.hosts.upstream.websocket import Echo
 HEAD_LIMIT = 64 * 1024  # bytes: request line, header names and values
 BODY_LIMIT = 10 * 1024 * 1024  # bytes of a body that are kept
 LINGER = 1.0  # seconds in which a client may read our last answer before the connection is closed
-_ONE_WRITE = 64 * 1024  # bytes: below this, joining head and body costs less than two writes
+APART = 0.01  # seconds between our last bytes and the end: a plugin on the way sees both, one after the other
 
 
 class Received(NamedTuple):
@@ -58,6 +58,13 @@ class Reply(NamedTuple):
 
 
 Handler = Callable[[Received], Reply]
+
+
+class _Cancellable(Protocol):
+    def cancel(self) -> None: ...
+
+
+Later = Callable[..., _Cancellable]  # takes seconds, a function and its arguments
 
 
 class _Turn(NamedTuple):
@@ -176,20 +183,25 @@ class Connection(asyncio.Protocol):
     """Answers a client's requests in order, one at a time.
 
     `handle` is called when a request is complete and its turn has come; it must neither block nor raise.
-    `register` contains the connection while it is open. Bodies are cut after `body_limit` bytes.
+    `register` contains the connection while it is open. Bodies are cut after `body_limit` bytes. `later`
+    sets timers, instead of the event loop.
     """
 
-    def __init__(self, handle: Handler, register: set[Connection], body_limit: int) -> None:
+    def __init__(
+        self, handle: Handler, register: set[Connection], body_limit: int, later: Later | None = None
+    ) -> None:
         self._handle = handle
         self._register = register
         self._turns: deque[_Turn] = deque()
         self._parser = _Parser(self._turns, body_limit)
-        self._delay: asyncio.TimerHandle | None = None
-        self._linger: asyncio.TimerHandle | None = None
+        self._later = later
+        self._delay: _Cancellable | None = None
+        self._linger: _Cancellable | None = None
         self._writable = True
         self._refusal: Reply | None = None  # sent after all answers
         self._websocket: Echo | None = None
         self._ending = False  # whatever else the client sends is ignored
+        self._has_all = False  # of what the client sends
 
     def abort(self) -> None:
         """Drop the client at once, without the answers that it waits for."""
@@ -208,7 +220,6 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         self._transport = cast(asyncio.Transport, transport)
-        self._loop = asyncio.get_running_loop()
         self._register.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -234,9 +245,13 @@ class Connection(asyncio.Protocol):
             self._advance()
 
     def eof_received(self) -> bool:
-        """The client sends no more. Returns True while it waits for answers."""
-        self._ending = True
-        return bool(self._turns or self._delay)
+        """The client sends no more, and may wait for answers. Returns True: we end the connection."""
+        self._ending = self._has_all = True
+        if not self._turns and not self._delay:
+            if self._linger:
+                self._linger.cancel()
+            self._hang_up()
+        return True
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we answer."""
@@ -255,7 +270,7 @@ class Connection(asyncio.Protocol):
             turn = self._turns.popleft()
             reply = self._handle(turn.received)
             if reply.after:
-                self._delay = self._loop.call_later(reply.after, self._delayed, reply, turn)
+                self._delay = self._call_later(reply.after, self._delayed, reply, turn)
             else:
                 self._write(reply, turn)
         if self._turns:
@@ -271,7 +286,7 @@ class Connection(asyncio.Protocol):
             self._parser.awaits_continue = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self._refusal:
-            self._transport.writelines(_framed(self._refusal, close=True))
+            self._transport.write(_framed(self._refusal, close=True))
         if self._ending:
             self._hang_up()
 
@@ -289,17 +304,26 @@ class Connection(asyncio.Protocol):
             return
         last = turn.last or reply.close or reply.cut
         head = turn.received.method == b"HEAD"
-        parts = _framed(reply, head=head, modern=turn.modern, close=last)
-        for part in [b"".join(parts)[:-1]] if reply.cut else parts:
-            self._transport.write(part)
+        answer = _framed(reply, head=head, modern=turn.modern, close=last)
+        self._transport.write(answer[:-1] if reply.cut else answer)
         if last:
             self._ending, self._refusal = True, None
             self._turns.clear()
 
     def _hang_up(self) -> None:
         """End the connection without losing an answer: closing with unread bytes would reset it."""
+        self._linger = self._call_later(APART, self._finish)
+
+    def _finish(self) -> None:
+        if self._has_all:
+            self._transport.close()
+            return
         self._transport.write_eof()
-        self._linger = self._loop.call_later(LINGER, self._transport.close)
+        self._linger = self._call_later(LINGER, self._transport.close)
+
+    def _call_later(self, seconds: float, action: Callable[..., object], *arguments: object) -> _Cancellable:
+        later: Later = self._later or asyncio.get_running_loop().call_later
+        return later(seconds, action, *arguments)
 
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -308,8 +332,8 @@ _STATUS_LINES = {
 }
 
 
-def _framed(reply: Reply, *, head: bool = False, modern: bool = True, close: bool = False) -> Iterable[bytes]:
-    """The answer as bytes, one item per write: status line, headers with the framing, body."""
+def _framed(reply: Reply, *, head: bool = False, modern: bool = True, close: bool = False) -> bytes:
+    """The answer as bytes, in one write so that it arrives as one: status line, headers, body."""
     lines = _STATUS_LINES[reply.status] + reply.fields
     empty = reply.status in (204, 304)
     chunked = (reply.chunked or bool(reply.trailers)) and modern and not empty
@@ -323,12 +347,8 @@ def _framed(reply: Reply, *, head: bool = False, modern: bool = True, close: boo
         lines += b"connection: keep-alive\r\n"
     lines += b"\r\n"
     if head or empty:
-        return [lines]
+        return lines
     if chunked:
-        parts = reply.body.splitlines(keepends=True)
-        return [
-            lines,
-            *(b"%x\r\n%b\r\n" % (len(part), part) for part in parts),
-            b"0\r\n%b\r\n" % reply.trailers,
-        ]
-    return [lines + reply.body] if len(reply.body) < _ONE_WRITE else [lines, reply.body]
+        parts = [b"%x\r\n%b\r\n" % (len(part), part) for part in reply.body.splitlines(keepends=True)]
+        return b"".join([lines, *parts, b"0\r\n%b\r\n" % reply.trailers])
+    return lines + reply.body

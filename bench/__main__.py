@@ -15,7 +15,8 @@ from bench.measure import BIN, Row, table
 BENCHES = {
     bench.__name__: bench
     for bench in (
-        *(commands.version, commands.new, commands.build, commands.job, commands.test, commands.emulator),
+        *(commands.version, commands.new, commands.build, commands.job, commands.test, commands.suite),
+        commands.emulator,
         workspace.workspace,
         requests.requests,
         *(trim.size, trim.load, trim.trim),

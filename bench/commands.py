@@ -197,6 +197,37 @@ def emulator() -> list[Row]:
     return [Row("1,000 requests on the emulator", medians["ours"], None, 0.4, goal_of="ours", note=note)]
 
 
+def suite() -> list[Row]:
+    """100 declarative cases, a built module; beside 100 tests in Python that expect the same."""
+    with tempfile.TemporaryDirectory() as name:
+        crate = _crate(Path(name))
+        run(BIN / "scaffold", "build", cwd=crate)
+        module = crate / "target/wasm32-wasip1/release/bench.wasm"
+        case = (
+            'test {{ name: "{0}" request_headers {{ input {{ header {{ key: ":authority" value: "h{0}" }}'
+            ' header {{ key: ":path" value: "/" }} }} result {{ has_header {{ key: "x-hello" value:'
+            ' "Hello world from h{0}" }} log {{ regex: "Got 2 HTTP headers in .*" }} }} }} }}\n'
+        )
+        (crate / "suite.textpb").write_text("".join(map(case.format, range(100))))
+        (crate / "tests" / "test_plugin.py").write_text(
+            "import pytest\n\n\n@pytest.mark.parametrize('n', range(100))\ndef test_it(proxy, n):\n"
+            "    exchange = proxy.get('/', headers={'host': f'h{n}'})\n"
+            "    assert exchange.upstream.headers['x-hello'] == f'Hello world from h{n}'\n"
+            "    assert 'HTTP headers in' in exchange.logs\n"
+        )
+        ours = (BIN / "scaffold", "test", "suite.textpb", f"--module={module}")
+        theirs = (BIN / "pytest", "-q", "--proxy-host=emulator", f"--proxy-module={module}")
+        medians = interleaved(
+            {
+                "ours": lambda _: timed(lambda: run(*ours, cwd=crate)),
+                "pytest": lambda _: timed(lambda: run(*theirs, cwd=crate)),
+            },
+            9,
+        )
+    what = "100 cases of a suite, beside 100 tests in Python on the emulator"
+    return [Row(what, medians["ours"], medians["pytest"], 1.0, goal_of="ours")]
+
+
 def _crate(place: Path, template: str = "http") -> Path:
     run(BIN / "scaffold", "new", "bench", "--template", template, "--no-input", "--output-dir", place)
     run("cargo", "fetch", cwd=place / "bench")

@@ -14,7 +14,7 @@ from scaffold.core.option_fields import chosen, flag, refuse
 from scaffold.errors import ProjectError, UsageError, choose
 from scaffold.hosts.gcp import benchmark, tester
 from scaffold.hosts.gcp.outcome import Played
-from scaffold.hosts.host import GCP
+from scaffold.hosts.host import EMULATOR, GCP
 from scaffold.hosts.options import RunOptions
 from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.source import read_module
@@ -27,7 +27,12 @@ from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
 
 # the options of a run of tests that a suite has on a host
-_OPTIONS: Mapping[str, tuple[str, ...]] = {GCP: ("config",)}
+_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    GCP: ("config",),
+    EMULATOR: ("config", "envoy"),
+    "envoy": ("config", "envoy"),
+    "docker": ("config", "envoy_image", "docker_args"),
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ def play(
     """Play suites on a host. Raises `ProjectError` for one that can't be played, before any is."""
     choose("host", host, _OPTIONS)
     refuse(run, f"a suite on {host}", supported=_OPTIONS[host])
+    _check(host, run)
     overridden = ("wasm_path",) * bool(module) + ("config_path",) * (run.config is not None)
     read = [suites.read(path, _folder(path), overridden=overridden) for path in paths]
     some = [_selected(suite, wishes.keyword) for suite in read]
@@ -60,12 +66,23 @@ def play(
     reports = []
     for suite, plugin in zip(some, plugins, strict=True):
         if suite.cases:
-            reports.append(_played(suite, plugin, host, exitfirst=wishes.exitfirst))
+            reports.append(_played(suite, plugin, host, run, exitfirst=wishes.exitfirst))
         if wishes.exitfirst and reports and reports[-1].exit_code:
             break
     if wishes.junitxml:
         write_junit(wishes.junitxml, reports)
     return SuiteReports(reports)
+
+
+def _check(host: str, run: RunOptions) -> None:
+    """Raise what would keep a host from starting, before anything is built."""
+    if host == GCP:
+        return
+    from scaffold.hosts.gcp import real_proxy
+
+    if "," in (run.envoy or ""):
+        raise UsageError("a suite is played on one Envoy, not several", hint="pass one of them")
+    real_proxy.check(host, replace(run, port=0).settings)
 
 
 def _folder(path: Path) -> Path:
@@ -142,9 +159,9 @@ def _built(
     return Plugin(plugin.name, "", plugin.module, project.configured(given), plugin.clusters)
 
 
-def _played(suite: Suite, plugin: Plugin, host: str, *, exitfirst: bool) -> SuiteReport:
+def _played(suite: Suite, plugin: Plugin, host: str, run: RunOptions, *, exitfirst: bool) -> SuiteReport:
     cases: list[CaseReport] = []
-    with step(f"Playing {suite.path} on {host}"), _player(suite, plugin, host) as play:
+    with step(f"Playing {suite.path} on {host}"), _player(suite, plugin, host, run) as play:
         for case in suite.cases:
             begun = time.monotonic()
             played = play(case)
@@ -160,10 +177,15 @@ def _played(suite: Suite, plugin: Plugin, host: str, *, exitfirst: bool) -> Suit
 
 
 @contextmanager
-def _player(suite: Suite, plugin: Plugin, host: str) -> Iterator[Callable[[Case], Played]]:
+def _player(suite: Suite, plugin: Plugin, host: str, run: RunOptions) -> Iterator[Callable[[Case], Played]]:
     """What plays a suite's cases on a host."""
     if host == GCP:
         yield tester.GcpTester(plugin, suite).play
+        return
+    from scaffold.hosts.gcp import real_proxy
+
+    with real_proxy.playing(host, plugin, suite, replace(run, port=0).settings) as play:
+        yield play
 
 
 def _keep_log(suite: Suite, played: Played) -> None:

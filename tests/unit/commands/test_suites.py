@@ -161,6 +161,9 @@ def test_a_suite_that_is_not_there(capsys):
         (["--host", "none"], "no host named `none`"),
         (["--env", "A=b"], "--env isn't supported for `a suite on gcp`"),
         (["--root-id", "a"], "--root-id isn't supported for `a suite on gcp`"),
+        (["--host", "envoy", "--tls"], "--tls isn't supported for `a suite on envoy`"),
+        (["--host", "envoy", "--envoy", "1.36.4,1.40.0"], "played on one Envoy, not several"),
+        (["--fast", "--host", "gcp"], "--fast plays on the emulator"),
         (["--profile", "dev"], "--profile is for a build"),
         (["tests/test_a.py"], "`tests/test_a.py` is for pytest"),
     ],
@@ -169,6 +172,17 @@ def test_an_option_that_a_suite_has_no_use_for(capsys, words, why):
     ran = entered(capsys, "test", "suite.textpb", *words)
     assert ran.code == 2
     assert why in ran.err
+
+
+@pytest.mark.parametrize("words", [["--fast"], ["--host", "emulator", "--envoy", "1.36"]])
+def test_on_another_host_some_cases_are_not_played(capsys, here, words):
+    (here / "suite.textpb").write_text(GREETS)
+    ran = entered(capsys, "test", "suite.textpb", *words)
+    assert (ran.code, ran.out) == (
+        0,
+        "not played: Is silent: request_headers isn't to log something, and a proxy's log doesn't say where"
+        " a line is from\nsuite.textpb on emulator: 1 passed, 0 failed, 1 not played\n",
+    )
 
 
 def test_the_host_gcp_is_for_suites(capsys, here):

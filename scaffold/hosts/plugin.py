@@ -45,6 +45,12 @@ class Plugin:
         """Whether it runs beside the traffic, and is replaced with its host."""
         return self.type == SERVICE
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """The callbacks and hostcalls that Envoy's configuration restricts it to; empty if it has all."""
+        restriction = self.more.get("capability_restriction_config") or {}
+        return frozenset(restriction.get("allowed_capabilities") or ())
+
     def to_json(self) -> dict[str, Any]:
         """It as JSON, with its module's path and digest: whoever reads it need not read the module."""
         module = asdict(self.module) | {"path": str(self.module.path)}

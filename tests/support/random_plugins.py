@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class Traits:
     chain: bool = False
     late: bool = False  # calls to other services time out
     grpc: bool = False  # those calls are by gRPC
+    restricted: bool = False  # it may not have every callback and hostcall
 
     @classmethod
     def of(cls, seed: int) -> Traits:
@@ -76,7 +77,7 @@ class Traits:
         chance = random.Random(seed * 7 + 1)
         if seed % 2 == 0:
             return cls()
-        return cls(
+        made = cls(
             wasi=chance.choice((0, 0, 2)),
             closes=chance.choice((0.0, 0.0, 0.05)),
             unframes=chance.random() < 0.4,
@@ -86,7 +87,11 @@ class Traits:
             chain=chance.random() < 0.15,
             late=chance.random() < 0.15,
             grpc=chance.random() < 0.25,
+            restricted=chance.random() < 0.3,
         )
+        # Envoy's first word of a refusal is then another; and a stream without messages is answered at once
+        odd = made.traps or made.grpc or made.chain
+        return replace(made, restricted=made.restricted and not odd)
 
 
 class Data:
@@ -508,6 +513,13 @@ def case(seed: int, count: int, folder: Path) -> Case:
     return Case(plugins, requests(seed, count, trailers=traits.trailers), answers, pause)
 
 
+def _restriction(chance: random.Random) -> dict[str, Any]:
+    """Most of the capabilities, as Envoy's configuration names them."""
+    names = [*facts()["hostcalls"], *facts()["callbacks"], *WASI]
+    allowed = {name: {} for name in names if chance.random() < 0.85}
+    return {"capability_restriction_config": {"allowed_capabilities": allowed}}
+
+
 def _grpc_answer(seed: int, traits: Traits) -> tuple[Response, dict[str, Any]]:
     """What a method answers: a bare message, as behind the bridge, or gRPC; or it fails."""
     bare, framed = {"content-type": "application/x-protobuf"}, {"content-type": "application/grpc"}
@@ -544,4 +556,5 @@ def _plugin(seed: int, place: int, folder: Path, traits: Traits, *, alone: bool)
         env=() if plain else chance.choice(((), ("ONE=1", "TWO=two"))),
         vm_configuration=b"" if plain else chance.choice((b"", b"vm configuration")),
         allow_stop_iteration=traits.holds,
+        more=_restriction(chance) if traits.restricted else {},
     )

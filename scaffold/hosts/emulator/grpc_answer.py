@@ -29,6 +29,7 @@ GRPC = b"application/grpc"
 PREFIX = 5  # bytes before a message: whether it is compressed, and its size
 UNKNOWN, UNAVAILABLE = 2, 14
 _BRIDGED = MESSAGE.encode()
+_HOP = 0.001  # seconds that it takes through the other listener: a direct answer comes first
 _BRIDGE_TIMEOUT = 60  # seconds, of the route behind the bridge
 _MOST_MILLISECONDS = 99_999_999  # that grpc-timeout can say
 _STATUSES = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}  # HTTP's -> gRPC's
@@ -131,7 +132,7 @@ def _through_bridge(world: World, cluster: str, sent: HeaderMap, body: bytes, _m
     if sent.get(b"content-type") != GRPC:
         raise Unsupported("a gRPC call with another content-type")
     if len(body) < PREFIX:  # the filter answers itself, and takes its own answer for the upstream's
-        return _own_of_bridge(GRPC, 200)
+        return replace(_own_of_bridge(GRPC, 200), after=_HOP)
     passed = HeaderMap(
         REQUEST, [(name, _BRIDGED if name == b"content-type" else value) for name, value in sent]
     )
@@ -141,7 +142,7 @@ def _through_bridge(world: World, cluster: str, sent: HeaderMap, body: bytes, _m
     reply = world.origin_of(cluster, grpc=True)(_received(passed, body[PREFIX:]), cluster)
     if reply.after > _BRIDGE_TIMEOUT:
         return replace(_own_of_bridge(GRPC, 200), after=_BRIDGE_TIMEOUT)
-    return replace(_bridged(reply), after=reply.after)
+    return replace(_bridged(reply), after=reply.after + _HOP)
 
 
 def _bridged(reply: Reply) -> Answer:

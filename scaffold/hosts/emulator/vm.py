@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from scaffold.hosts.emulator import engine
 from scaffold.hosts.emulator.load import ALLOCATORS, CRASHES
 from scaffold.hosts.emulator.probe import PROBE
+from scaffold.hosts.emulator.status import INTERNAL_FAILURE
 from scaffold.hosts.exchange import Cost
 from scaffold.wasm import counters
 from scaffold.wasm.symbols import explained
@@ -34,6 +35,8 @@ _ALLOWED_IN_ALLOCATOR = (
     "env.proxy_log",
     *(f"wasi_snapshot_preview1.{name}" for name in ("fd_write", "clock_time_get", "poll_oneoff")),
 )
+_NOT_CAPABLE = 76  # an error of WASI's
+_OF_ABI = "proxy_"  # how the names begin that may be restricted, beside those of WASI
 _MASK = {"i": 0xFFFFFFFF, "I": 0xFFFFFFFFFFFFFFFF}
 _WORDS = {  # wasmtime's trap -> V8's words
     "UNREACHABLE": "RuntimeError: unreachable",
@@ -128,6 +131,7 @@ class Vm:
         self.log_level = world.log_level
         self.id = world.vm_id(plugin)
         self.environment = world.environment(plugin)
+        self._capabilities = plugin.capabilities
         self.metrics: dict[int, Metric] = {}
         self.use = Use()
         self.failed = ""
@@ -169,7 +173,7 @@ class Vm:
         for each in code.imports:
             if isinstance(each.type, wasmtime.FuncType):
                 name = f"{each.module}.{each.name}".replace("wasi_unstable", "wasi_snapshot_preview1")
-                call = self._linked(name, offered.imports[name], known.get(name))
+                call = self._linked(name, offered.imports[name], self._capable(name, known.get(name)))
                 self._kept.append(native.HostFunction(store, each.type, call, self._raised))
                 imports.append(self._kept[-1].function)
             else:
@@ -254,6 +258,25 @@ class Vm:
 
         return call
 
+    def _capable(self, name: str, known: Hostcall | None) -> Hostcall | None:
+        """A hostcall; or what Envoy puts in its place, where its configuration restricts it."""
+        module, _, bare = name.rpartition(".")
+        if not self._restricts(bare) or (module == "env" and not bare.startswith(_OF_ABI)):
+            return known
+        status = INTERNAL_FAILURE if module == "env" else None if bare == "proc_exit" else _NOT_CAPABLE
+        of = "proxy-wasm" if module == "env" else "WASI"
+        text = f"Attempted call to restricted {of} capability: {bare}"
+
+        def refuse(vm: Vm, *_: int) -> int | None:
+            self.transcript.log("error", text)
+            return status
+
+        return refuse
+
+    def _restricts(self, name: str) -> bool:
+        """Whether Envoy's configuration of the plugin restricts a callback or a hostcall."""
+        return bool(self._capabilities) and name not in self._capabilities
+
     def _may(self, name: str) -> bool:
         """Whether a hostcall may be called now."""
         allowed = self._allowed
@@ -262,8 +285,8 @@ class Vm:
     # calls into the module
 
     def has(self, name: str) -> bool:
-        """Whether the module exports a function."""
-        return name in self._functions
+        """Whether the module exports a function, and the plugin may have it."""
+        return name in self._functions and not (name.startswith(_OF_ABI) and self._restricts(name))
 
     def call(self, name: str, *arguments: int) -> int:
         """Call an exported function; 0 if it has no result. Raises `Trap`, after which the VM has failed."""

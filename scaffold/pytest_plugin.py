@@ -206,6 +206,7 @@ class Proxy:
         changed, self._changed = self._changed, True  # if it fails, the next test needs a fresh plugin
         if self.recorded is not None and "host" not in request.headers:  # it would be the port, which varies
             request = replace(request, headers=Headers([("host", "localhost"), *request.headers.iteritems()]))
+        self._host.clock.catch_up()
         mark = self._host.log.size()
         try:
             exchange = self._host.play(request, timeout=timeout)

@@ -39,6 +39,7 @@ class VirtualClock:
         self._ahead = 0.0  # how far the tests have moved it
         self.hurries = False  # a wait moves it forward, instead of lasting
         self.payer: Bill | None = None  # whose cost it is what happens now, and what comes of that
+        self._watches: list[Callable[[], None]] = []
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         # whoever lets things happen, or calls a module, holds it; a wait gives it up meanwhile
@@ -108,9 +109,20 @@ class VirtualClock:
         self._waiting.wait(min(_POLL, max(0.0, seconds)))
         self.payer = payer
 
+    @contextmanager
+    def watching(self, watch: Callable[[], None]) -> Iterator[None]:
+        """While the block runs, whoever wants to know what has happened lets `watch` look, too."""
+        self._watches.append(watch)
+        try:
+            yield
+        finally:
+            self._watches.remove(watch)
+
     def catch_up(self) -> None:
         """Let everything happen that is due."""
         with self.lock:
+            for watch in list(self._watches):
+                watch()
             now = self.now()
             while self._timers and self._timers[0][0] <= now:
                 self._next()

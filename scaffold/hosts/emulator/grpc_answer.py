@@ -102,12 +102,13 @@ def ask(world: World, cluster: str, sent: HeaderMap, body: bytes, milliseconds: 
 
 
 def _directly(world: World, cluster: str, sent: HeaderMap, body: bytes, milliseconds: int) -> Answer:
+    origin = world.origin_of(cluster, grpc=True)
     if not world.reaches_upstream(cluster):
         return _own(*_REFUSED)
     sent.add(b"x-envoy-internal", b"true")
     if milliseconds:
         sent.add(b"x-envoy-expected-rq-timeout-ms", str(milliseconds).encode())
-    reply = world.origin_of(cluster, grpc=True)(_received(sent, body), cluster)
+    reply = origin(_received(sent, body), cluster)
     if reply.cut and not reply.body:
         return replace(_own(*_BROKEN), after=reply.after)
     headers, parts, trailers = answer_of(reply, b"POST")

@@ -153,9 +153,6 @@ class EmulatorHost:
         self._stack = ExitStack()
         self._url = ""
         self._numbers = 0
-        self._waiting: list[
-            tuple[Passing, Callable[[], bool]]
-        ] = []  # requests, and whether their clients left
         self._sessions: list[Session] = []  # connections that may be open
         self._retired: list[PluginVm] = []  # that have been replaced
         self._main: list[PluginVm] = []
@@ -213,7 +210,6 @@ class EmulatorHost:
             return self._play_over_tcp(sent, request_id, timeout)
         with self._lock:
             self.world.clock.catch_up()
-            self._forget_gone()
             mark = self.log.size()
             sides = Sides(self, request_id, self.world.recorder.count, self._values())
             self._numbers += 1
@@ -221,9 +217,13 @@ class EmulatorHost:
             bill = Bill()
             contexts = [each.stream_context() for each in plugins]
             passing = Passing(self.world, sent, contexts, self._numbers)
-            self._waiting.append((passing, gone))
+
+            def watch() -> None:
+                if gone():  # Envoy notices at once
+                    passing.stream.reset()
+
             try:
-                with self.world.clock.paid_by(bill):
+                with self.world.clock.watching(watch), self.world.clock.paid_by(bill):
                     passing.run()
                     self.world.clock.run(lambda: passing.stream.is_over or gone(), timeout)
                     done = passing.stream.is_over
@@ -231,8 +231,6 @@ class EmulatorHost:
             except BaseException:
                 passing.stream.abandon()
                 raise
-            finally:
-                self._waiting.remove((passing, gone))
         logs = LogLines(line.text for line in self.log.since(mark) if line.of_plugin)
         if not done:
             why, hint = passing.waits_for()
@@ -254,12 +252,6 @@ class EmulatorHost:
         """Every plugin in the chain's order, where it does its work: a service on the main thread."""
         filters = iter(self._worker)
         return [each if each.plugin.is_service else next(filters) for each in self._main]
-
-    def _forget_gone(self) -> None:
-        """End the requests whose clients have left, as Envoy does at once."""
-        for passing, gone in list(self._waiting):
-            if gone():
-                passing.stream.reset()
 
     @property
     def is_network(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,10 @@ class Survivor:
 
 @dataclass(frozen=True)
 class Mutants:
-    """What became of the changes to a plugin: how many are `known`, are `reached` by tests, were `tried`."""
+    """What became of the changes to a plugin: how many are `known`, are `reached` by tests, were `tried`.
+
+    `unsteady` tests were left out, since they don't pass a second time without a change.
+    """
 
     known: int
     reached: int
@@ -52,6 +55,7 @@ class Mutants:
     noticed: int
     seconds: float
     survivors: list[Survivor]
+    unsteady: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
         """How many were noticed, and a line for each that wasn't."""
@@ -62,6 +66,7 @@ class Mutants:
             f" {self.tried - self.noticed} not"
         )
         more = ["--mutants-for gives it more time"] if self.tried < self.reached else []
+        more += [f"left out, as it doesn't pass a second time, alone: {each}" for each in self.unsteady]
         width = max((len(f"{each.file}:{each.line}") for each in self.survivors), default=0)
         return "\n".join([head, *more, *(_line(each, width) for each in self.survivors)])
 
@@ -182,7 +187,8 @@ class Measurement:
             for (file, line, what, function), count in sorted(times.items())
         ]
         tried = results.noticed + len(results.survived)
-        return Mutants(len(made), results.reached, tried, results.noticed, results.seconds, survivors)
+        numbers = len(made), results.reached, tried, results.noticed
+        return Mutants(*numbers, results.seconds, survivors, results.unsteady)
 
 
 def _line(survivor: Survivor, width: int) -> str:

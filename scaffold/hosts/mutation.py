@@ -51,12 +51,16 @@ class Plan:
 
 @dataclass
 class Results:
-    """What became of mutants, by their module's digest and their number. `seconds` is what trying took."""
+    """What became of mutants, by their module's digest and their number. `seconds` is what trying took.
+
+    `unsteady` tests were left out: they don't pass a second time, alone or without waiting.
+    """
 
     reached: int = 0
     noticed: int = 0
     survived: list[tuple[str, int]] = field(default_factory=list)
     seconds: float = 0
+    unsteady: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> Results | None:
@@ -108,6 +112,7 @@ class Mutation:
         if session.testsfailed or session.config.option.collectonly:
             return answer
         self._quiet = True
+        PROBE.hurries = True
         PROBE.fuel = max(_FUEL_FACTOR * PROBE.most_fuel, _LEAST_FUEL)
         counts = PROBE.counts()
         limit = _LEAST_SECONDS + 2 * (time.monotonic() - begun)
@@ -120,9 +125,11 @@ class Mutation:
         return answer
 
     def _try_all(self, session: pytest.Session, limit: float, say: Any) -> Results:
+        begun = time.monotonic()
         passed = [item for item in session.items if item.nodeid in self._passed]
-        waiting = self._to_try(sorted(passed, key=lambda item: self._passed[item.nodeid]))
-        results, begun = Results(reached=len(waiting)), time.monotonic()
+        steady = [item for item in passed if not self._is_noticed(session, [item], limit)]
+        waiting = self._to_try(sorted(steady, key=lambda item: self._passed[item.nodeid]))
+        results = Results(len(waiting), unsteady=[item.nodeid for item in passed if item not in steady])
         say(f"{len(waiting)} changes to the plugin that the tests reach: ")
         for (module, number), tests in waiting:
             if time.monotonic() - begun >= self._plan.seconds:
@@ -134,7 +141,7 @@ class Mutation:
             else:
                 results.survived.append((module, number))
                 say("S")
-        PROBE.playing = {}
+        PROBE.playing, PROBE.hurries = {}, False
         results.seconds = time.monotonic() - begun
         say("\n")
         return results

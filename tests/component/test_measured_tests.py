@@ -140,6 +140,18 @@ def test_failing_tests_try_no_mutant(play):
     assert counts[0][0] == 1
 
 
+def test_a_test_that_passes_only_once_is_not_asked(play):
+    ran, results, survived, _ = play("""
+asked = []
+
+def test_once(proxy):
+    asked.append(proxy.get("/").status)
+    assert len(asked) == 1
+""")
+    assert (ran.code, results.unsteady) == (0, ["test_it.py::test_once"])
+    assert (results.reached, survived) == (0, [])
+
+
 def test_time_is_a_limit(play):
     _, results, survived, _ = play(THOROUGH, seconds=0)
     assert (results.reached, results.noticed, survived) == (6, 0, [])

@@ -104,8 +104,8 @@ class VirtualClock:
     def _sleep(self, seconds: float) -> None:
         if self.hurries:
             self._ahead += max(0.0, seconds)
-        else:
-            payer = self.payer  # others may let things happen meanwhile
+            return
+        payer = self.payer  # others may let things happen meanwhile
         self._waiting.wait(min(_POLL, max(0.0, seconds)))
         self.payer = payer
 

@@ -21,6 +21,7 @@ from scaffold.hosts.emulator.clock import VirtualClock
 from scaffold.hosts.emulator.exchange import Exchange as Passing
 from scaffold.hosts.emulator.exchange import check as check_request
 from scaffold.hosts.emulator.plugin_vm import PluginVm, Refused
+from scaffold.hosts.emulator.probe import PROBE
 from scaffold.hosts.emulator.shared import Data, Queues
 from scaffold.hosts.emulator.tcp import Session
 from scaffold.hosts.emulator.transcript import Transcript
@@ -148,6 +149,7 @@ class EmulatorHost:
             limits,
             self.log,
         )
+        self.world.clock.hurries = PROBE.hurries
         self.origin = InProcess(self.world)
         self._lock = self.world.clock.lock
         self._stack = ExitStack()

@@ -20,13 +20,15 @@ class Probe:
     """All VMs of this process report to one. `playing` is the mutant of a module, by its digest.
 
     `fuel` is the limit of a callback while mutants are played; `most_fuel` is what one has used so far, and
-    `ran_out` whether one would have used more.
+    `ran_out` whether one would have used more. A wait moves the clock forward if it `hurries`, instead of
+    lasting.
     """
 
     playing: Mapping[str, int] = field(default_factory=dict)
     fuel: int = 0
     most_fuel: int = 0
     ran_out: bool = False
+    hurries: bool = False
     _ended: Counts = field(default_factory=dict)
     _live: dict[int, tuple[str, Any, Any]] = field(default_factory=dict)
 

@@ -358,7 +358,7 @@ class Stream:
             if not (self.decode.in_call or self.encode.in_call):
                 self.reply_as_prepared()
         elif not self.encode.sent:
-            self.encode.sent = True
+            self.encode.sent, self.encode.headers = True, made
             self.encode.sink.headers(made, not body)
             if body:
                 self.encode.sink.data(body, True)

@@ -69,6 +69,15 @@ def test_the_details_of_a_local_reply_are_known_even_if_they_are_empty(tmp_path:
         assert run.statuses("proxy_get_property") == [1, 0]
 
 
+def test_03_on_log_sees_the_headers_of_a_local_reply_instead_of_the_answer(tmp_path: Path) -> None:
+    wat = Wat()
+    asks = wat.call(GET_VALUE, RESPONSE, b"content-type", 1024, 1028)
+    module = wat.module({"proxy_on_response_headers": reply(wat), "proxy_on_log": asks})
+    with running(module, tmp_path) as run:
+        run.host.play(get())  # whose answer is JSON
+        assert run.given() == b"text/plain"
+
+
 def test_03_a_local_reply_to_a_local_reply_is_sent(tmp_path: Path) -> None:
     wat = Wat()
     replies = {"proxy_on_request_headers": reply(wat), "proxy_on_response_headers": reply(wat, 500, b"two")}

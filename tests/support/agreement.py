@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from scaffold.errors import HostError, ScaffoldError
+from scaffold.hosts import client
 from scaffold.hosts import host as hosts
 from scaffold.hosts.exchange import Headers, Incomplete, Request
 from scaffold.hosts.options import RunOptions
 from scaffold.hosts.plugin import Plugin
 
 METRICS = ("m1", "m2", "m3")  # those of generated plugins begin with one of these
+_STEP = 0.04  # seconds between the steps of a conversation, in which both hosts come to rest
 _TIMEOUT = 0.4  # seconds for an answer: some never get one
 _SETTLED = "[host<-vm] proxy_on_delete"  # the last line of a stream
 _MASKED = (
@@ -29,11 +31,20 @@ _VARYING = ("date", "x-envoy-upstream-service-time")  # headers
 
 
 @dataclass(frozen=True)
+class Conversation:
+    """What a client does with a TCP connection: it sends bytes, or does what a word says (see `_talk`)."""
+
+    steps: Sequence[bytes | str]
+
+    method, target = "TCP", "connection"
+
+
+@dataclass(frozen=True)
 class Case:
     """What is played: `answers` are arguments of `Origin.answer`; `pause` are seconds between requests."""
 
     plugins: Sequence[Plugin]
-    requests: Sequence[Request]
+    requests: Sequence[Request | Conversation]
     answers: Sequence[tuple[Any, dict[str, Any]]] = ()
     pause: float = 0
 
@@ -114,9 +125,12 @@ def _play(host: Any, case: Case, result: Played, *, is_real: bool) -> None:
     for arguments, keywords in case.answers:
         host.origin.answer(arguments, **keywords)
     for number, request in enumerate(case.requests):
-        headers = Headers(request.headers)
-        headers.setdefault("x-request-id", f"{number:032x}")
-        answer = _answer(host, replace(request, headers=headers))
+        if isinstance(request, Conversation):
+            answer = _talked(host, request, wait, is_real=is_real)
+        else:
+            headers = Headers(request.headers)
+            headers.setdefault("x-request-id", f"{number:032x}")
+            answer = _answer(host, replace(request, headers=headers))
         if is_real:
             _settle(host, mark, 0.5 if isinstance(answer, str) else 0.05)
         if case.pause:
@@ -148,6 +162,54 @@ def _masked(text: str) -> str:
     for pattern, instead in _MASKED:
         text = pattern.sub(instead, text)
     return text
+
+
+def _talked(
+    host: Any, conversation: Conversation, wait: Callable[[float], object], *, is_real: bool
+) -> list[Any]:
+    """What a client and the upstream got over a connection."""
+    mark = host.origin.mark()
+    # not `connect`, which waits for an end that may never come
+    opened = client.connected(host.port, _TIMEOUT) if is_real else host.connect(timeout=_TIMEOUT)
+    with opened as connection:
+        wait(_STEP)
+        got = []
+        for step in conversation.steps:
+            got.append(_talk(connection, step))
+            wait(_STEP)
+    wait(2 * _STEP)
+    return [got, [(each.method, each.target, each.body) for each in host.origin.requests(since=mark)]]
+
+
+def _talk(connection: client.Connection, step: bytes | str) -> Any:
+    """Do a step: send bytes, "read" what is there, "finish" sending, or "wait"."""
+    if isinstance(step, bytes):
+        try:
+            connection.send(step)
+        except HostError:
+            return "not sent"
+    elif step == "finish":
+        connection.finish()
+    elif step == "read":
+        return _read(connection)
+    return None
+
+
+def _read(connection: client.Connection) -> tuple[bytes, str]:
+    """What has come, and whether that is the end."""
+    parts = []
+    connection._socket.settimeout(0.002)
+    try:
+        while part := connection._socket.recv(1 << 16):
+            parts.append(part)
+        state = "ended"
+    except ConnectionResetError:
+        state = "reset"
+    except OSError:
+        state = "open"
+    finally:
+        connection._socket.settimeout(_TIMEOUT)
+    return b"".join(parts), state
 
 
 def _answer(host: Any, request: Request) -> Any:

@@ -54,7 +54,7 @@ class ClientSocket:
             self._clock.run(lambda: bool(end.incoming) or end.was_reset or end.has_ended, self._timeout)
             if end.incoming:
                 return end.take(most)
-            if end.was_reset:
+            if end.is_broken:
                 raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
             if end.has_ended:
                 return b""

@@ -29,12 +29,14 @@ class NetworkContext(Context):
         super().__init__(of, number)
         self.exchange = session
         self._buffers: dict[int, Body] = {}
+        self._knows = False  # of the connection, which ends before that if a filter before this closes it
         self._over = False
 
     # as a filter
 
     def begin(self) -> bool:
         """The connection is new."""
+        self._knows = True
         self._tell("proxy_on_context_create", self.of.root.id)
         return self._asked("proxy_on_new_connection")
 
@@ -51,6 +53,8 @@ class NetworkContext(Context):
 
     def closed(self, by: int) -> None:
         """The connection is closed: the module may log it, whatever it answers."""
+        if not self._knows:
+            return
         self._tell("proxy_on_downstream_connection_close", by)
         if not self._over:
             self._over = True

@@ -17,6 +17,7 @@ HEAD_LIMIT = 64 * 1024  # bytes: request line, header names and values
 BODY_LIMIT = 10 * 1024 * 1024  # bytes of a body that are kept
 LINGER = 1.0  # seconds in which a client may read our last answer before the connection is closed
 APART = 0.01  # seconds between our last bytes and the end: a plugin on the way sees both, one after the other
+_ONE_WRITE = 64 * 1024  # bytes of answers that are sent together
 
 
 class Received(NamedTuple):
@@ -200,6 +201,7 @@ class Connection(asyncio.Protocol):
         self._writable = True
         self._refusal: Reply | None = None  # sent after all answers
         self._websocket: Echo | None = None
+        self._unsent = b""
         self._ending = False  # whatever else the client sends is ignored
         self._has_all = False  # of what the client sends
 
@@ -266,6 +268,10 @@ class Connection(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Answer in order, until an answer has to wait or the client doesn't keep up with reading."""
+        self._answer()
+        self._flush()
+
+    def _answer(self) -> None:
         while self._turns and self._writable and not self._delay and not self._transport.is_closing():
             turn = self._turns.popleft()
             reply = self._handle(turn.received)
@@ -284,9 +290,9 @@ class Connection(asyncio.Protocol):
         """No request waits: send what belongs between two answers, or after the last."""
         if self._parser.awaits_continue:
             self._parser.awaits_continue = False
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self._refusal:
-            self._transport.write(_framed(self._refusal, close=True))
+            self._send(_framed(self._refusal, close=True))
         if self._ending:
             self._hang_up()
 
@@ -298,17 +304,28 @@ class Connection(asyncio.Protocol):
     def _write(self, reply: Reply, turn: _Turn) -> None:
         if reply.websocket:
             self._websocket = reply.websocket
-            self._transport.write(reply.websocket.head)
+            self._send(reply.websocket.head)
             self._turns.clear()
             self._refusal = None  # of what came too early, which no answer could follow
             return
         last = turn.last or reply.close or reply.cut
         head = turn.received.method == b"HEAD"
         answer = _framed(reply, head=head, modern=turn.modern, close=last)
-        self._transport.write(answer[:-1] if reply.cut else answer)
+        self._send(answer[:-1] if reply.cut else answer)
         if last:
             self._ending, self._refusal = True, None
             self._turns.clear()
+
+    def _send(self, data: bytes) -> None:
+        """Send it with what else is sent now: in one write, it most probably arrives as one."""
+        self._unsent += data
+        if len(self._unsent) > _ONE_WRITE:
+            self._flush()
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, b""
+        if unsent:
+            self._transport.write(unsent)
 
     def _hang_up(self) -> None:
         """End the connection without losing an answer: closing with unread bytes would reset it."""
@@ -333,7 +350,7 @@ _STATUS_LINES = {
 
 
 def _framed(reply: Reply, *, head: bool = False, modern: bool = True, close: bool = False) -> bytes:
-    """The answer as bytes, in one write so that it arrives as one: status line, headers, body."""
+    """The answer as bytes: status line, headers with the framing, body."""
     lines = _STATUS_LINES[reply.status] + reply.fields
     empty = reply.status in (204, 304)
     chunked = (reply.chunked or bool(reply.trailers)) and modern and not empty

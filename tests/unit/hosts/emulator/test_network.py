@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from support.wat_plugins import Run, Wat, get, post, running
 
 from scaffold.errors import HostError, UsageError
+from scaffold.hosts.emulator.host import EmulatorHost
 from scaffold.hosts.exchange import Incomplete
+from scaffold.hosts.options import RunOptions
+from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.unsupported import Unsupported
+from scaffold.wasm.module import WasmModule
 
 GET = b"GET /status/204 HTTP/1.1\r\nhost: a\r\n\r\n"
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -454,3 +458,103 @@ def test_a_connection_outlives_a_swap_with_the_plugin_it_had(play):
             connection.send(GET)
             assert connection.receive(len(ANSWER)) == ANSWER
         assert seen(run)[-5:] == ["downstream_connection_close(2, 1)", *END, "done(1)"]
+
+
+# --- chains
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """Two plugins, of which the second has other callbacks."""
+
+    @contextmanager
+    def started(first: dict[str, str], second: dict[str, str], wat: Wat) -> Iterator[EmulatorHost]:
+        plugins = []
+        for name, texts in (("one", first), ("two", second)):
+            logs = {each: wat.call("proxy_log", 2, f"{name} {each}".encode()) for each in EVERY}
+            callbacks = {f"proxy_on_{each}": logs[each] + texts.get(each, "") for each in EVERY[1:]}
+            path = tmp_path / f"{name}.wasm"
+            path.write_bytes(wat.module(callbacks))
+            plugins.append(Plugin(name, "", WasmModule.read(path), type="network"))
+        host = EmulatorHost(plugins, RunOptions(port=0).settings)
+        try:
+            yield host
+        finally:
+            host.close()
+
+    return started
+
+
+def test_data_meet_the_plugins_of_a_chain_in_order_and_answers_in_reverse(chain):
+    with chain({}, {}, Wat()) as host:
+        with host.connect() as connection:
+            connection.send(GET)
+            connection.receive(len(ANSWER))
+        logs = list(connection.logs)
+    assert logs[:4] == [
+        "one new_connection",
+        "two new_connection",
+        "one downstream_data",
+        "two downstream_data",
+    ]
+    assert logs[4:6] == ["two upstream_data", "one upstream_data"]
+    assert logs[-8:] == [
+        f"{name} {each}"
+        for name in ("one", "two")
+        for each in ("downstream_connection_close", "done", "log", "delete")
+    ]
+
+
+def test_what_a_plugin_lets_go_on_meets_only_those_behind_it(chain):
+    wat = Wat()
+    first = {"downstream_data": wat.call("proxy_continue_stream", 2) + PAUSE}
+    with chain(first, {}, wat) as host:
+        with host.connect() as connection:
+            connection.send(GET)
+            assert connection.receive(len(ANSWER)) == ANSWER
+        assert list(connection.logs)[2:5] == [
+            "one downstream_data",
+            "two downstream_data",
+            "two upstream_data",
+        ]
+
+
+def test_a_connection_that_the_first_closes_is_unknown_to_the_second(chain):
+    wat = Wat()
+    with chain({"new_connection": wat.call("proxy_close_stream", 2)}, {}, wat) as host:
+        with host.connect() as connection:
+            assert connection.receive() == b""
+        assert {each.split()[0] for each in connection.logs} == {"one"}
+
+
+def test_network_plugins_before_http_plugins_are_refused_by_name(tmp_path):
+    path = tmp_path / "a.wasm"
+    path.write_bytes(Wat().module({}))
+    plugins = [Plugin(kind, "", WasmModule.read(path), type=kind) for kind in ("network", "http")]
+    with pytest.raises(Unsupported, match="network plugins before HTTP plugins in one chain"):
+        EmulatorHost(plugins, RunOptions(port=0).settings)
+
+
+# --- failure policies
+
+
+@pytest.mark.parametrize(
+    ("fields", "same", "next_one"),
+    [
+        ({"failure_policy": "FAIL_CLOSED"}, b"", b""),
+        ({"failure_policy": "FAIL_OPEN"}, b"", ANSWER),
+        ({"failure_policy": "FAIL_RELOAD"}, b"", b""),
+        ({"fail_open": True}, ANSWER, ANSWER),
+    ],
+)
+def test_what_becomes_of_connections_when_a_plugin_crashes(tmp_path, fields, same, next_one):
+    module = Wat().module({"proxy_on_downstream_data": "(unreachable)"})
+    found = []
+    with running(module, tmp_path, type="network", more=fields) as run:
+        for _ in range(2):
+            with run.host.connect() as connection:
+                connection.send(GET)
+                connection.finish()
+                run.host.clock.advance(0.05)
+                found.append(connection.receive())
+    assert found == [same, next_one]

@@ -32,6 +32,8 @@ _ALLOCATED = re.compile(r"(\[host..vm\] (?:malloc|proxy_on_memory_allocate)).*")
 _CALLBACK = re.compile(r"\[host->vm\] (\w+)\(")
 # a root context has the number 1, and the parent 0; `_initialize` is about none
 _OF_ROOT = re.compile(r"\[host->vm\] (?:\w+\((?:1\b|\))|proxy_on_context_create\(\d+, 0\))")
+_CREATED = re.compile(r"\[host->vm\] proxy_on_context_create\((\d+),")
+_END = re.compile(r"\[host->vm\] proxy_on_(?:log|done|delete)\((\d+)\)")
 _PART = re.compile(r"(\[host->vm\] proxy_on_\w+_(?:body|data)\(\d+, )\d+(, 0\))")
 _ASKED = re.compile(r"env\.proxy_(http_call|grpc_call|grpc_stream)\(")
 _ANSWER = re.compile(r"proxy_on_(http_call_response|grpc_\w+)\(")
@@ -133,15 +135,20 @@ def transcript(lines: Iterable[str]) -> list[str]:
     """The calls between host and module for a stream: each callback with the hostcalls in it.
 
     Addresses are masked, and how much of a body came at once, which is up to the network. What is about a
-    root context comes in its own time, and is left out: except the answers to calls that the stream made.
+    root context comes in its own time, and is left out: except the answers to calls that the stream made. So
+    does the end of an earlier stream, whose client has left.
     """
+    lines = list(lines)
+    created = {found[1] for line in lines if (found := _CREATED.match(line))}
     kept: list[list[str]] = []
     calls = False
     for callback in _callbacks(lines):
         first = callback[0]
         of_root = bool(_OF_ROOT.search(first)) and not (calls and _ANSWER.search(first))
         of_root = of_root or bool(_ALLOCATED.match(first))  # the rest of a start that began before
-        if of_root or callback == (kept[-1] if kept else None):
+        end = _END.match(first)
+        is_earlier = bool(created and end and end[1] not in created)
+        if of_root or is_earlier or callback == (kept[-1] if kept else None):
             continue
         calls = calls or any(map(_ASKED.search, callback))
         kept.append(callback)

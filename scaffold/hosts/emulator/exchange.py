@@ -423,7 +423,7 @@ def answer_of(reply: Reply, method: bytes) -> tuple[HeaderMap, list[bytes], list
     if reply.cut or reply.close:
         headers.add(b"connection", b"close")
     body = b"" if method == b"HEAD" or reply.status in (204, 304) else reply.body
-    if reply.cut and body:
+    if reply.cut and body and not chunked:  # of chunks, the end is missing
         body = body[:-1]
     return headers, _cut(body), _fields(reply.trailers)
 

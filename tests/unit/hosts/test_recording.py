@@ -76,6 +76,23 @@ def test_the_answer_to_a_call_of_the_stream_s_belongs_to_it():
     assert transcript([*call, *answer])[-2:] == answer
 
 
+def test_answers_by_grpc_belong_to_the_stream_that_called():
+    call = ["[host->vm] proxy_on_request_headers(2, 5, 1)", "[vm->host] env.proxy_grpc_call(1, 2)"]
+    call.append("[host<-vm] proxy_on_request_headers return: 1")
+    answer = ["[host->vm] proxy_on_grpc_close(1, 5, 14)", "[host<-vm] proxy_on_grpc_close return: void"]
+    assert transcript(answer) == []
+    assert transcript([*call, *answer])[-2:] == answer
+
+
+def test_the_end_of_an_earlier_stream_comes_in_its_own_time():
+    def called(name: str, arguments: str) -> list[str]:
+        return [f"[host->vm] proxy_on_{name}({arguments})", f"[host<-vm] proxy_on_{name} return: void"]
+
+    begun, ended = called("context_create", "3, 1"), called("delete", "3")
+    assert transcript([*called("delete", "2"), *begun, *ended]) == [*begun, *ended]
+    assert transcript(ended) == ended  # of a plugin without that callback no stream can be told from another
+
+
 def test_a_callback_that_traps_is_kept_as_far_as_it_went():
     assert transcript(["[host->vm] proxy_on_request_headers(2, 5, 1)", "Function: failed"]) == [
         "[host->vm] proxy_on_request_headers(2, 5, 1)"

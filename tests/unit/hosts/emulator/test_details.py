@@ -78,6 +78,21 @@ def test_03_on_log_sees_the_headers_of_a_local_reply_instead_of_the_answer(tmp_p
         assert run.given() == b"text/plain"
 
 
+@pytest.mark.parametrize(
+    ("headers", "trailers", "sizes"),
+    [({}, {}, ["8, 0"]), ({"transfer-encoding": "chunked"}, {}, ["9, 0"]), ({}, {"x": "1"}, ["9, 0"])],
+)
+def test_an_answer_that_is_cut_off_lacks_its_last_byte(
+    tmp_path: Path, headers: dict[str, str], trailers: dict[str, str], sizes: list[str]
+) -> None:
+    with running(Wat().module({"proxy_on_response_body": ""}), tmp_path) as run:
+        answer = Response(200, Headers(headers), b"123456789", Headers(trailers))
+        run.host.origin.answer(answer, path="/headers", cut=True)
+        with pytest.raises(HostError):
+            run.host.play(get())
+        assert run.callbacks() == [f"response_body(2, {each})" for each in sizes]
+
+
 def test_03_a_local_reply_to_a_local_reply_is_sent(tmp_path: Path) -> None:
     wat = Wat()
     replies = {"proxy_on_request_headers": reply(wat), "proxy_on_response_headers": reply(wat, 500, b"two")}

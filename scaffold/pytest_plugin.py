@@ -56,6 +56,7 @@ from scaffold.project.cargo_toml import FILE
 from scaffold.project.config_validation import Schema
 from scaffold.project.envoy_clusters import UPSTREAM
 from scaffold.project.projects import called, projects_if_any
+from scaffold.project.suites.text import FOUND
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
 
@@ -66,6 +67,7 @@ _NAMES = pytest.StashKey[set[str]]()  # of all tests
 _OF_WORKER = "proxy_record"
 _RECORDED = pytest.StashKey[list[recording.Test]]()
 _PROXY = pytest.StashKey["Proxy"]()  # of a test that has one
+_EXIT = pytest.StashKey[int]()  # the exit code of a run with a suite that isn't one
 _MOST_LINES = 50  # of the plugin's log that a failed test shows
 # ends pytest, which prints the class's name, and its module unless that is built in: "error: …"
 _Refused = type("error", (pytest.exit.Exception,), {"__module__": "builtins"})
@@ -410,6 +412,25 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(mutation.Mutation(Path(plan)))
 
 
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """A suite among the tests; it is played on neither a deployment nor a changed plugin."""
+    config = parent.config
+    elsewhere = config.getoption("--proxy-deployed") or config.getoption("--proxy-mutants")
+    if elsewhere or not any(file_path.match(pattern) for pattern in FOUND):
+        return None
+    from scaffold.hosts.gcp.collected import SuiteFile
+
+    def plugins() -> list[Plugin]:
+        with _reported(config):
+            options = _options(config)
+            return [source.plugin(options) for source in _sources(config, options)]
+
+    def refuse(error: ScaffoldError) -> None:
+        config.stash[_EXIT] = UNDER_PYTEST + error.exit_code
+
+    return SuiteFile.from_parent(parent, path=file_path, plugins=plugins, refuse=refuse)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -495,7 +516,11 @@ def pytest_runtest_setup() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Keep Hypothesis's plugin from importing all of it where no test has; hand over a worker's record."""
+    """Keep Hypothesis's plugin from importing all of it where no test has; hand over a worker's record.
+
+    A bad suite is told from a test that fails by the exit code.
+    """
+    session.exitstatus = session.config.stash.get(_EXIT, session.exitstatus)
     manager = session.config.pluginmanager
     if folder := session.config.getoption("--proxy-counters"):
         _write_counters(Path(folder))

@@ -58,7 +58,7 @@ def play(
     refuse(run, f"a suite on {host}", supported=_OPTIONS[host])
     _check(host, run)
     overridden = ("wasm_path",) * bool(module) + ("config_path",) * (run.config is not None)
-    read = [suites.read(path, _folder(path), overridden=overridden) for path in paths]
+    read = [suites.read(path, suites.folder_of(path), overridden=overridden) for path in paths]
     some = [_selected(suite, wishes.keyword) for suite in read]
     if not any(suite.cases for suite in some):
         raise ProjectError("no tests ran", hint="widen -k")
@@ -83,12 +83,6 @@ def _check(host: str, run: RunOptions) -> None:
     if "," in (run.envoy or ""):
         raise UsageError("a suite is played on one Envoy, not several", hint="pass one of them")
     real_proxy.check(host, replace(run, port=0).settings)
-
-
-def _folder(path: Path) -> Path:
-    """The folder in which a suite's files lie: that of its crate, or its own."""
-    here = path.absolute().parent
-    return next((folder for folder in (here, *here.parents) if (folder / FILE).exists()), here)
 
 
 def _selected(suite: Suite, keyword: str | None) -> Suite:
@@ -137,7 +131,7 @@ def _plugin(module: WasmModule, configuration: bytes | None, run: RunOptions) ->
 def _crate(root: Path, suite: Suite) -> Path:
     """The folder of the crate that a suite is for. Raises `ProjectError` if there is none."""
     place = locate(root)
-    place = place if (place / FILE).exists() else _folder(suite.path)
+    place = place if (place / FILE).exists() else suites.folder_of(suite.path)
     if not (place / FILE).exists():
         hint = "pass `--module FILE`, or write `env { wasm_path: … }`"
         raise ProjectError(f"{suite.path} doesn't say which plugin it is for", hint=hint)

@@ -197,21 +197,14 @@ def test(
     `tests` are arguments for pytest; or suites, which are played instead, on "gcp" unless `host` says
     another.
     """
-    if fast and host not in (None, EMULATOR):
-        raise UsageError(f"--fast plays on the emulator, and --host says `{host}`", hint="pass one of them")
-    host = EMULATOR if fast else host
-    if paths := suites_among(tests, root):
+    paths = suites_among(tests, root)
+    host = _chosen_host(host, fast=fast, deployed=deployed, suites=bool(paths))
+    if paths:
         from scaffold.commands import suites
 
-        if deployed or host == ALL:
-            where = "a deployment" if deployed else "two hosts at once"
-            raise UsageError(f"a suite isn't played on {where}", hint="name one host with --host")
         refuse(measure, "suites")
         wishes = suites.Wishes(keyword, exitfirst, junitxml)
-        return suites.play(root, paths, host or GCP, run, module, wishes, build)
-    if host == GCP:
-        raise UsageError("the host `gcp` plays suites only", hint="name one: `scaffold test suite.textpb`")
-    host = host or "envoy"
+        return suites.play(root, paths, host, run, module, wishes, build)
     choose("host", host, PLAYERS | {ALL: ""})
     host = check_place(measure, host, run.envoy, deployed=deployed)
     refuse(run, "test", supported=OF_TESTS)
@@ -270,6 +263,18 @@ def _measured(run: Callable[[], Report | Reports], measurement: Measurement) -> 
     if isinstance(report, Report):
         return replace(report, measured=measurement.of(report.plugin))
     return Reports(replace(each, measured=measurement.of(each.plugin)) for each in report)
+
+
+def _chosen_host(host: str | None, *, fast: bool, deployed: bool, suites: bool) -> str:
+    """The name of the host; without one, that of the tests, or of `suites`."""
+    if fast and host not in (None, EMULATOR):
+        raise UsageError(f"--fast plays on the emulator, and --host says `{host}`", hint="pass one of them")
+    if suites and (deployed or host == ALL):
+        where = "a deployment" if deployed else "two hosts at once"
+        raise UsageError(f"a suite isn't played on {where}", hint="name one host with --host")
+    if host == GCP and not suites:
+        raise UsageError("the host `gcp` plays suites only", hint="name one: `scaffold test suite.textpb`")
+    return EMULATOR if fast else host or (GCP if suites else "envoy")
 
 
 def suites_among(words: Sequence[str], root: Path) -> list[Path]:

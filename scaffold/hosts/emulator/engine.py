@@ -54,6 +54,9 @@ def engine() -> wasmtime.Engine:
     return wasmtime.Engine(config)
 
 
+atexit.register(engine.cache_clear)  # like the modules
+
+
 def compiled(module: WasmModule) -> wasmtime.Module:
     """A module's code for this machine. Raises `WasmtimeError` if it isn't valid."""
     if module.digest not in _COMPILED:

@@ -9,6 +9,7 @@ from typing import Any
 
 from scaffold.core.foreign_files import LIMIT, read_bytes, remedy
 from scaffold.errors import ProjectError
+from scaffold.project.cargo_toml import FILE
 from scaffold.project.config_validation import content_of
 from scaffold.project.suites import http1, text
 from scaffold.project.suites.matcher import Matcher, compiled, shown
@@ -106,6 +107,12 @@ def read(path: Path, folder: Path, *, overridden: tuple[str, ...] = ()) -> Suite
     """
     message = text.read(path)
     return _Reader(path, folder.resolve()).suite(message, overridden)
+
+
+def folder_of(path: Path) -> Path:
+    """The folder in which a suite's files lie: that of its crate, or its own."""
+    here = path.absolute().parent
+    return next((folder for folder in (here, *here.parents) if (folder / FILE).exists()), here)
 
 
 class _Reader:

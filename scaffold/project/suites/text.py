@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import FieldDescriptor
     from google.protobuf.message import Message
 
+# the names of suites among a project's tests, like those of pytest's files
+FOUND = tuple(f"{name}{end}" for name in ("test*", "*test", "*tests") for end in (".textpb", ".textproto"))
 TEXT, YAML = (".textpb", ".textproto", ".pbtxt"), (".yaml", ".yml")
 _UNKNOWN = re.compile(r'Message type "\w+\.(\w+)" has no field named "(.*)"\.?', re.DOTALL)
 _PLACE = re.compile(r"\d+:\d+ : ")

@@ -1,4 +1,4 @@
-"""Suites like those beside Google's samples, written again: headers in three ways, bodies in chunks, and YAML.
+"""Suites like those beside Google's samples, written again: headers in three ways, chunks, YAML.
 
 The plugins are ours, and do what the samples' say.
 """

@@ -129,13 +129,17 @@ def _plugin(module: WasmModule, configuration: bytes | None, run: RunOptions) ->
 
 
 def _crate(root: Path, suite: Suite) -> Path:
-    """The folder of the crate that a suite is for. Raises `ProjectError` if there is none."""
-    place = locate(root)
-    place = place if (place / FILE).exists() else suites.folder_of(suite.path)
-    if not (place / FILE).exists():
-        hint = "pass `--module FILE`, or write `env { wasm_path: … }`"
-        raise ProjectError(f"{suite.path} doesn't say which plugin it is for", hint=hint)
-    return place
+    """The folder of the crate that a suite is for: its own, or the one at `root`.
+
+    Raises `ProjectError` if there is none.
+    """
+    project, own = locate(root), suites.folder_of(suite.path)
+    inside = own.resolve().is_relative_to(project.resolve())
+    for place in (own, project) if inside else (project, own):
+        if (place / FILE).exists():
+            return place
+    hint = "pass `--module FILE`, or write `env { wasm_path: … }`"
+    raise ProjectError(f"{suite.path} doesn't say which plugin it is for", hint=hint)
 
 
 def _built(

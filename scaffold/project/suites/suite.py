@@ -20,6 +20,8 @@ REQUEST_HEADERS, RESPONSE_HEADERS = "request_headers", "response_headers"
 REQUEST_BODY, RESPONSE_BODY = "request_body", "response_body"
 _DEFAULT_LEVEL = LEVELS.index("INFO")
 _MOST_SECONDS = 2**63 // 10**9
+_MOST_STREAMS = 10_000  # that a benchmark has open, or moves on in a round
+_MOST_CHUNKS = 100_000  # of a body
 _ONLY_LOG = ("has_header", "no_header", "headers", "body", "immediate")
 
 
@@ -134,6 +136,9 @@ class _Reader:
         log = None if shows or not env.log_path else self._inside("log_path", env.log_path, exists=False)
         if env.time_secs > _MOST_SECONDS:
             raise self._wrong("time_secs is later than a plugin's clock can say")
+        for name in ("num_additional_streams", "additional_stream_advance_rate"):
+            if getattr(env, name) > _MOST_STREAMS:
+                raise self._wrong(f"{name} is more than {_MOST_STREAMS:,}", "a benchmark needs fewer")
         return Suite(
             self._path,
             tuple(self._cases(message.test)),
@@ -301,7 +306,11 @@ def _cutter(plan: str, number: int) -> Callable[[bytes], list[bytes]]:
         if not plan:
             return [body]
         if number < 1 or (plan == "num_chunks" and number > len(body)):
-            raise ValueError(f"{plan}: {number} can't cut a body of {len(body)} bytes")
+            raise ValueError(f"{plan}: {number} can't cut a body of {len(body):,} bytes")
+        if (number if plan == "num_chunks" else len(body) // number) > _MOST_CHUNKS:
+            raise ValueError(
+                f"{plan}: {number} makes more than {_MOST_CHUNKS:,} chunks of {len(body):,} bytes"
+            )
         size = number if plan == "chunk_size" else len(body) // number
         last = size * (number - 1) if plan == "num_chunks" else max(0, len(body) - 1) // size * size
         return [*(body[at : at + size] for at in range(0, last, size)), body[last:]]

@@ -11,6 +11,8 @@ from support.commands import entered
 from support.wat_plugins import Wat
 
 import scaffold
+from scaffold.commands import suites as commands
+from scaffold.project.suites import suite as suites
 
 GREETS = """env { wasm_path: "plugin.wasm" }
 test { name: "Greets" request_headers { result { has_header { key: "x-hello" value: "world" } } } }
@@ -210,6 +212,27 @@ def test_the_names_of_a_hostile_suite_stay_on_their_line(capsys, here):
     assert ran.code == 1
     assert "\033" not in ran.out + ran.err
     assert "\n::error::" not in ran.out
+
+
+def test_a_suite_is_for_the_crate_in_which_it_lies(capsys, here, monkeypatch):
+    crate = '[package]\nname = "%s"\nversion = "1.0.0"\n[lib]\ncrate-type = ["cdylib"]\n'
+    crate += '[package.metadata.proxy-wasm]\ntype = "http"\n'
+    (here / "Cargo.toml").write_text('[workspace]\nmembers = ["one", "two"]\n')
+    for name in ("one", "two"):
+        (here / name / "tests").mkdir(parents=True)
+        (here / name / "Cargo.toml").write_text(crate % name)
+        (here / name / "tests/suite.textpb").write_text("test { }")
+    (here / "suite.textpb").write_text("test { }")
+    built: list[str] = []
+    for path in ("suite.textpb", "one/tests/suite.textpb"):
+        suite = suites.read(Path(path), suites.folder_of(Path(path)))
+        built.append(str(commands._crate(Path(), suite).relative_to(here)))
+    assert built == [".", "one"]
+    ran = entered(capsys, "test", "suite.textpb")
+    assert (ran.code, "a suite is for a single plugin, but this is a workspace" in ran.err) == (2, True)
+    monkeypatch.chdir(here / "one")
+    suite = suites.read(Path("../two/tests/suite.textpb"), here)
+    assert commands._crate(Path(), suite) == Path()
 
 
 def test_a_library_plays_them_too(here):

@@ -63,6 +63,12 @@ def test_the_defaults_are_those_of_the_tester(tmp_path: Path) -> None:
         ('env { log_path: "none/log" } test { }', "there is no folder"),
         ('env { log_path: "/tmp/../etc/log" } test { }', "is outside"),
         ("env { time_secs: 18446744073709551615 } test { }", "later than a plugin's clock"),
+        ("env { num_additional_streams: 10001 } test { }", "num_additional_streams is more than 10,000"),
+        ("env { additional_stream_advance_rate: 99999 } test { }", "advance_rate is more than 10,000"),
+        (
+            f'test {{ chunk_size: 1 request_body {{ input {{ content: "{"a" * 100_001}" }} }} }}',
+            "chunk_size: 1 makes more than 100,000 chunks",
+        ),
         (headers("", 'file: "none"'), "test `x`, request_headers: there is no file"),
         (headers("", 'file: "link"'), "is outside"),
         (headers("", 'file: "folder"'), "Is a directory"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from google.protobuf import message_factory
 
 from scaffold.errors import ProjectError
 from scaffold.project.suites import messages, text
@@ -162,8 +163,11 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_the_lists_are_those_of_the_descriptor() -> None:
-    types = messages.suite().DESCRIPTOR.file.message_types_by_name.values()
-    repeated = {field.name for kind in types for field in kind.fields if field.is_repeated}
-    single = {field.name for kind in types for field in kind.fields if not field.is_repeated}
+    kinds = messages.suite().DESCRIPTOR.file.message_types_by_name.values()
+    made = [message_factory.GetMessageClass(kind)() for kind in kinds]
+    fields = [
+        (each.name, getattr(message, each.name)) for message in made for each in message.DESCRIPTOR.fields
+    ]
+    repeated = {name for name, value in fields if hasattr(value, "extend")}
     assert repeated == messages.LISTS
-    assert not repeated & single
+    assert not repeated & {name for name, value in fields if not hasattr(value, "extend")}

@@ -66,6 +66,10 @@ SETTINGS = {  # by the field's name: what it is, and what it may be
         "the hosts that have to load the module, each with its version: a build fails otherwise",
         'a list of `"envoy:1.33"`, `"istio:1.24"`, `"envoy-gateway:1.4"`, `"higress:2.1"` or `"gcp"`',
     ),
+    "failure_policies": (
+        "the failure policies under which `test --faults` plays the plugin",
+        "a list of `fail-closed`, `fail-open` and `fail-reload`",
+    ),
     "budget": (
         "what the plugin may cost at most: where a release has more bytes or initial memory, `build`,"
         " `check`, `package` and `deploy` fail with exit code 1",

@@ -45,6 +45,7 @@ from scaffold.hosts.exchange import (
     Request,
     Response,
 )
+from scaffold.hosts.faults import scenes
 from scaffold.hosts.options import OF_TESTS, RunOptions
 from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.source import Source
@@ -79,6 +80,7 @@ class Upstream:
     def __init__(self, host: hosts.Host) -> None:
         self._host = host
         self._mark = self._origin.mark()
+        self.answers: list[scenes.Answer] = []  # that the test has set
 
     @property
     def requests(self) -> list[Request]:
@@ -103,6 +105,7 @@ class Upstream:
         content = body.encode() if isinstance(body, str) else body
         response = Response(status, Headers(headers or {}), content, Headers(trailers))
         self._origin.answer(response, path=path, after=after, cut=cut)
+        self.answers.append(scenes.Answer(response, path, after, cut))
 
     @property
     def _origin(self) -> Origin:
@@ -123,6 +126,7 @@ class Proxy:
         budgets: Sequence[Budget] = (),
     ) -> None:
         self.recorded: list[recording.Played] | None = None  # the requests of this test, if they are kept
+        self.scenes: Path | None = None  # the file for its requests, if they are to be played again
         self.remarks: list[str] = []  # what else is to be said of a test if it fails
         self._start = start
         self._schemas = schemas
@@ -210,6 +214,7 @@ class Proxy:
             request = replace(request, headers=Headers([("host", "localhost"), *request.headers.iteritems()]))
         self._host.clock.catch_up()
         mark = self._host.log.size()
+        self._keep_scene(request)
         try:
             exchange = self._host.play(request, timeout=timeout)
         except HostError as error:
@@ -226,6 +231,12 @@ class Proxy:
         if strict and exchange.response.surplus:
             pytest.fail(_surplus(exchange))
         return exchange
+
+    def _keep_scene(self, request: Request) -> None:
+        """Keep a request and what it meets, if it is to be played again."""
+        if self.scenes and self._current:
+            answers = tuple(self._upstream.answers) if self._upstream else ()
+            scenes.keep(self.scenes, scenes.Scene(request, self._current[0].configuration, answers))
 
     def _record(self, mark: int, request: Request, outcome: Exchange | HostError) -> None:
         """Keep what became of a request, if that is to be compared."""
@@ -385,6 +396,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the module to test, instead of building it; for a chain once per plugin, in its order",
     )
     group.addoption("--proxy-record", metavar="FILE", help="write there what each request did, as JSON")
+    group.addoption("--proxy-scenes", metavar="FILE", help="add each request to it, with what it met")
     group.addoption(
         "--proxy-no-budgets", action="store_true", help="let a request cost more than the budget allows"
     )
@@ -581,6 +593,8 @@ def _proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             )
     if config.getoption("--proxy-record"):
         made.recorded = []
+    if scenes_file := config.getoption("--proxy-scenes"):
+        made.scenes = Path(scenes_file)
     try:
         yield made
     finally:

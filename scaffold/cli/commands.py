@@ -159,9 +159,11 @@ def build(**options: Any) -> object:
     "--host",
     metavar="NAME",
     help="Where the tests run the plugin: `envoy` (a local process), `docker` (a container), `emulator` (in"
-    " pytest's own process), or `all` (emulator and Envoy, compared).  [default: envoy; for a suite, gcp]",
+    " pytest's own process), or `all` (emulator and Envoy, compared)."
+    "  [default: envoy; with --faults, emulator; for a suite, gcp]",
 )
 @click.option("--fast", is_flag=True, help="Test on the emulator, which needs no Envoy.")
+@click.option("--faults", is_flag=True, help="Then play the tests' requests while something goes wrong.")
 @click.option("--deployed", is_flag=True, help="Test the deployed plugin.")
 @click.option("--module", metavar="FILE", type=FILE, help="Test this .wasm file instead of building.")
 @click.option("-k", "--keyword", metavar="EXPRESSION", help="Run only the tests that match, as in pytest.")

@@ -46,6 +46,8 @@ from scaffold.wasm.module import WasmModule
 
 if TYPE_CHECKING:
     from scaffold.commands.diff import Differences
+    from scaffold.commands.faults.plan import Plan
+    from scaffold.commands.faults.report import Faults
 
 ALL = "all"  # the host that stands for the emulator and Envoy, compared
 NO_TESTS = 5  # pytest's exit code where no test ran
@@ -84,23 +86,25 @@ class Report:
     plugin: str = ""
     differences: Differences | None = None
     measured: Measured | None = None
+    faults: Faults | None = None
 
     @property
     def exit_code(self) -> int:
         """0 on success, the errors' exit code if they share one, else that of failed tests.
 
-        If the hosts were compared and differ, that of failed tests, too.
+        If the hosts were compared and differ, or faults find something, that of failed tests, too.
         """
-        return _exit_code(self.outcomes) or (self.differences.exit_code if self.differences else 0)
+        more = [each.exit_code for each in (self.differences, self.faults) if each]
+        return _exit_code(self.outcomes) or max(more, default=0)
 
     def summary(self) -> str:
-        """A table with a line for each Envoy, where the hosts differ, and what was measured.
+        """A table with a line for each Envoy, where the hosts differ, what was measured, what came of faults.
 
         Of the results of a single one, which pytest has printed, nothing.
         """
         table = _table({each.host: each for each in self.outcomes}) if len(self.outcomes) > 1 else ""
         parts = [each.summary() for each in (self.differences, self.measured) if each]
-        return "\n\n".join(filter(None, [*parts, table]))
+        return "\n\n".join(filter(None, [*parts, table, self.faults.summary() if self.faults else ""]))
 
 
 class Reports(tuple[Report, ...]):
@@ -176,6 +180,7 @@ def test(
     tests: Sequence[str] = (),
     host: str | None = None,
     fast: bool = False,
+    faults: bool = False,
     run: RunOptions = RunOptions(),
     deployed: bool = False,
     module: Path | None = None,
@@ -190,14 +195,18 @@ def test(
     With `deployed` the tests run against the deployed plugin, with `module` against that file. If
     `run.envoy` names several Envoys, separated by commas, the tests run in each, the report lists failures,
     and each writes its own `junitxml`. The host "all" is the emulator and Envoy, whose exchanges are
-    compared; `fast` is the emulator, which needs no Envoy; what `measure` asks for is measured there. At a
-    workspace's root the tests of all its plugins and of its chain run in parallel. Raises `TestsFailed` if a
-    test fails, `ProjectError` if there are no tests.
+    compared; `fast` is the emulator, which needs no Envoy; what `measure` asks for is measured there. With
+    `faults` the tests' requests are then played while something goes wrong. At a workspace's root the tests
+    of all its plugins and of its chain run in parallel. Raises `TestsFailed` if a test fails, `ProjectError`
+    if there are no tests.
 
     `tests` are arguments for pytest; or suites, which are played instead, on "gcp" unless `host` says
     another.
     """
     paths = suites_among(tests, root)
+    if faults:
+        _check_faults(measure, paths)
+        host = host or EMULATOR
     host = _chosen_host(host, fast=fast, deployed=deployed, suites=bool(paths))
     if paths:
         from scaffold.commands import suites
@@ -214,6 +223,7 @@ def test(
         _ = projects.chain  # reports an invalid chain before anything runs
         if module:
             projects.refuse_many("--module")
+    plan = _planned(projects, host, run, deployed=deployed) if faults else None
     file = read_module(module) if module else None
     if file and measure.wanted:
         own_code.require(file.file)
@@ -236,10 +246,37 @@ def test(
         every = jobs(parts, hosts, arguments, junitxml, by_name=several)
         every = recorded(every, folder if host == ALL else None)
 
+        if plan:
+            return _then_faults(every, plan, modules[0], folder / "scenes")
+
         def run_all() -> Report | Reports:
             return _in_parallel(every, some=keyword is not None) if several else _in_turn(every)
 
         return _measured(run_all, measurement) if measurement else run_all()
+
+
+def _check_faults(measure: MeasureOptions, suites: Sequence[Path]) -> None:
+    """Raise `UsageError` for what can't be combined with `--faults`."""
+    if measure.wanted:
+        raise UsageError("--faults needs the plugin as it is", hint=f"leave out {flag(chosen(measure)[0])}")
+    if suites:
+        raise UsageError("--faults plays the requests of pytest's tests, not of a suite", hint="leave it out")
+
+
+def _planned(projects: Projects, host: str, run: RunOptions, *, deployed: bool) -> Plan:
+    """The faults that are to be played after the tests."""
+    from scaffold.commands.faults.plan import planned
+
+    return planned(projects, host, run, deployed=deployed)
+
+
+def _then_faults(jobs: Sequence[Job], plan: Plan, module: WasmModule, kept: Path) -> Report:
+    """Run a plugin's tests, if it has any, then play its faults, unless one fails; `kept` is for scenes."""
+    report = Report([], plan.project.name)
+    if any(any((plan.project.root / "tests").rglob(pattern)) for pattern in _TESTS):
+        keep = f"--proxy-scenes={kept}"
+        report = _in_turn([replace(job, arguments=[keep, *job.arguments]) for job in jobs])
+    return report if _exit_code(report.outcomes) else replace(report, faults=plan.play(module, kept))
 
 
 def _built(

@@ -20,6 +20,7 @@ from scaffold.project.template_record import Rendered
 from scaffold.project.vm_environment import parse_variables
 from scaffold.project.workspace import Workspace, choices, inherits, strings
 from scaffold.wasm.module import WasmFile
+from scaffold.wasm.proxy_features import FAILURE_POLICIES
 from scaffold.wasm.targets import at_least, hold
 from scaffold.wasm.targets import parse as parse_target
 
@@ -47,6 +48,7 @@ class Settings:
     probe: Probe | None = None  # the request that shows whether a deploy works
     envoy: str | None = None  # ">=1.33": the Envoys that have to load the module
     targets: tuple[str, ...] = ()  # each "istio:1.24": more hosts that have to
+    failure_policies: tuple[str, ...] = tuple(FAILURE_POLICIES)  # under which faults are played
     budget: Budget = field(default_factory=Budget)  # what it may cost at most
     template: Rendered | None = None
 
@@ -199,6 +201,8 @@ def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:
                 parse_target(each, f"`{key}` in {where}", ProjectError)
         elif key == "features":
             table = table | {key: _strings(key, value, where, 'write `features = ["a", "b"]`')}
+        elif key == "failure-policies":
+            table = table | {key: _policies(value, where)}
         elif key in ("default-features", "trim"):
             if not isinstance(value, bool):
                 raise ProjectError(f"`{key}` in {where} is neither true nor false")
@@ -216,6 +220,18 @@ def _settings(table: dict[str, Any], path: Path, name: str) -> Settings:
             hint = f'write `{key} = "{renamed}"`, its new name' if renamed else f"known: {', '.join(allowed)}"
             raise ProjectError(f"`{key}` in {where} is {value!r}", hint=hint)
     return settings
+
+
+def _policies(value: Any, where: str) -> tuple[str, ...]:
+    """The setting `failure-policies`. Raises `ProjectError` unless it is a list of those that there are."""
+    key, hint = "failure-policies", f"known: {', '.join(FAILURE_POLICIES)}"
+    names = _strings(key, value, where, 'write `failure-policies = ["fail-closed", "fail-reload"]`')
+    if not names:
+        raise ProjectError(f"`{key}` in {where} is empty", hint=hint)
+    for name in names:
+        if name not in FAILURE_POLICIES:
+            raise ProjectError(f"`{key}` in {where} has {name!r}", hint=hint)
+    return tuple(dict.fromkeys(names))
 
 
 def _variables(value: Any, where: str) -> tuple[str, ...]:

@@ -167,6 +167,11 @@ class EmulatorHost:
         return self.world.clock
 
     @property
+    def period(self) -> float:
+        """Seconds between the ticks of the plugin whose timer is the fastest; 0 without any."""
+        return min((each.period / 1000 for each in self._worker if each.period), default=0.0)
+
+    @property
     def url(self) -> str:
         """Where the plugins answer a client of the test's own; the port is opened when it is asked for."""
         if self.is_network:

@@ -37,7 +37,7 @@ class PluginVm:
             raise Refused(str(trap)) from trap
         self.last_status = (0, b"")  # of the last call to another service
         self._ids = 0
-        self._period = 0
+        self.period = 0  # milliseconds between its ticks; 0 without any
         self._timer: Timer | None = None
         self._calls = 0
         self.replaceable = True  # once it has failed, a new one may take its place
@@ -138,16 +138,16 @@ class PluginVm:
         """Call `proxy_on_tick` every so many milliseconds; with 0, no more."""
         if self._timer:
             self._timer.cancel()
-        self._period = period
+        self.period = period
         self._timer = self._next_tick() if period and self.live else None
 
     def _on_tick(self) -> None:
         self.tell("proxy_on_tick")
-        if self._period:
+        if self.period:
             self._timer = self._next_tick()
 
     def _next_tick(self) -> Timer:
-        return self.world.clock.after(self._period / 1000, self._on_tick, apart=True)
+        return self.world.clock.after(self.period / 1000, self._on_tick, apart=True)
 
     def queue_ready(self, token: int) -> None:
         """Tell the module of a message, later: then in the VM that this thread has for the plugin."""

@@ -199,7 +199,7 @@ def test_a_lib_that_is_no_table(crate):
 CLUSTERS = 'write `clusters = { authz = "http://host:port", beta = "upstream", users = "grpc://host:port" }`'
 KNOWN = (
     "known: type, root-id, triple, configuration, env, vm-configuration, features, default-features,"
-    " trim, clusters, probe, envoy, targets, budget, template"
+    " trim, clusters, probe, envoy, targets, failure-policies, budget, template"
 )
 ENV = 'write `env = ["NAME=VALUE", "NAME"]`; without a value, a variable has the proxy\'s own'
 
@@ -214,6 +214,21 @@ ENV = 'write `env = ["NAME=VALUE", "NAME"]`; without a value, a variable has the
         ('root-id = ["x"]', "`root-id` in {where} is not a string", None),
         ("configuration = {a = 1}", "`configuration` in {where} is not a string", None),
         ('features = "a"', "`features` in {where} is not a list of strings", 'write `features = ["a", "b"]`'),
+        (
+            'failure-policies = "fail-open"',
+            "`failure-policies` in {where} is not a list of strings",
+            'write `failure-policies = ["fail-closed", "fail-reload"]`',
+        ),
+        (
+            "failure-policies = []",
+            "`failure-policies` in {where} is empty",
+            "known: fail-closed, fail-open, fail-reload",
+        ),
+        (
+            'failure-policies = ["open"]',
+            "`failure-policies` in {where} has 'open'",
+            "known: fail-closed, fail-open, fail-reload",
+        ),
         ('default-features = "no"', "`default-features` in {where} is neither true nor false", None),
         ("envoy = 1.33", "`envoy` in {where} is not a string", None),
         (

@@ -1,0 +1,1 @@
+"""`test --faults`: the tests' requests while something goes wrong, and what their clients see."""

@@ -252,7 +252,7 @@ class EmulatorHost:
         costs = tuple(bill.of(each.vm) for each in self._in_order())
         exchange = Exchange(sent, response, logs, passing.stream.details or "", logs.trapped, sides, costs)
         if not response.complete:
-            raise Incomplete(HostError(_cut(request, response, in_time=done)), exchange)
+            raise Incomplete(_cut(request, response, logs, in_time=done), exchange)
         return exchange
 
     def _in_order(self) -> list[PluginVm]:
@@ -499,8 +499,13 @@ def emulated(settings: HostSettings) -> Version:
     return version
 
 
-def _cut(request: Request, response: Response, *, in_time: bool) -> str:
+def _cut(request: Request, response: Response, logs: LogLines, *, in_time: bool) -> HostError:
+    """The error of an answer that isn't whole, in the words of a client."""
     announced = response.headers.get("content-length")
     of = f"of the {announced} bytes that its content-length announces" if announced else "bytes of its body"
     why = "the connection ended" if in_time else "no more came in time"
-    return f"{request.method} {request.target} got no whole answer: {len(response.body)} {of} came, and {why}"
+    message = (
+        f"{request.method} {request.target} got no whole answer: {len(response.body)} {of} came, and {why}"
+    )
+    reason, hint = client.why(client.CutOff(message, response), logs) or ("", None)
+    return HostError(f"{reason}: {message}", hint=hint)

@@ -20,7 +20,8 @@ from scaffold.wasm.symbols import explained
 
 BLOCK = 1 << 20  # bytes that are read at once; more than the longest line
 _HOSTCALLS = ("[host->vm]", "[vm->host]", "[host<-vm]", "[vm<-host]")
-_ENDED = "~Wasm "  # Envoy's count of VMs, when one has ended at a moment of its own
+# Envoy's counts of VMs, when one has begun or ended at a moment of its own
+_COUNTS = ("~Wasm ", "Base Wasm created ", "Thread-Local Wasm created ")
 OURS = "scaffold"  # the logger of our own lines
 SERIOUS = ("warning", "error", "critical")
 # "wasm log NAME ROOT-ID VM-ID: …"; without the name when no request is served, and without ids that are empty
@@ -48,8 +49,8 @@ class Line:
 
     @property
     def of_plugin(self) -> bool:
-        """Whether the plugin wrote it, or Envoy wrote it about the plugin; trace and ends of VMs aside."""
-        of_envoy = self.plugin is None and self.text.startswith((*_HOSTCALLS, _ENDED))
+        """Whether the plugin wrote it, or Envoy wrote it about the plugin; trace and counts of VMs aside."""
+        of_envoy = self.plugin is None and self.text.startswith((*_HOSTCALLS, *_COUNTS))
         return self.logger == "wasm" and not of_envoy
 
     @property

@@ -93,6 +93,35 @@ def test_the_end_of_an_earlier_stream_comes_in_its_own_time():
     assert transcript(ended) == ended  # of a plugin without that callback no stream can be told from another
 
 
+def test_a_piece_of_a_body_that_the_plugin_only_holds_back_may_come_with_the_next():
+    def piece(*hostcalls: str) -> list[str]:
+        return ["[host->vm] proxy_on_response_body(2, *, 0)", *hostcalls, "[host<-vm] x return: 1"]
+
+    def raw(number: int, *hostcalls: str) -> list[str]:
+        begun = f"[host->vm] proxy_on_response_body(2, {number}, 0)"
+        return [begun, *hostcalls, "[host<-vm] proxy_on_response_body return: 1"]
+
+    asks = "[vm->host] env.proxy_get_log_level(5000)"
+    whole = transcript(raw(1000, asks))
+    assert transcript([*raw(600), *raw(1000, asks)]) == whole
+    assert transcript([*raw(600, asks), *raw(1000)]) != whole
+    assert len(whole) == len(piece(asks))
+
+
+def test_a_test_that_asks_until_time_has_passed_may_ask_more_often():
+    def asked(*statuses: int) -> Test:
+        played = [
+            Played("GET /", status, transcript=[f"[host->vm] proxy_on_request_headers({number}, 5, 1)"])
+            for number, status in enumerate(statuses, start=2)
+        ]
+        return Test("test_it", "passed", "", played)
+
+    assert differences([asked(429, 429, 429, 200)], [asked(429, 200)]) == []
+    found = differences([asked(429, 200)], [asked(429, 429, 200, 200, 429)])
+    assert [each.what for each in found] == ["number of requests"]
+    assert differences([asked(429, 200)], [asked(200, 429)]) != []
+
+
 def test_a_callback_that_traps_is_kept_as_far_as_it_went():
     assert transcript(["[host->vm] proxy_on_request_headers(2, 5, 1)", "Function: failed"]) == [
         "[host->vm] proxy_on_request_headers(2, 5, 1)"

@@ -80,7 +80,11 @@ def test_a_line_knows_its_time_level_and_who_wrote_it(tmp_path):
 
 def test_envoys_trace_of_hostcalls_is_not_the_plugins(tmp_path):
     texts = ["[host->vm] proxy_on_tick(1)", "[vm->host] proxy_log(2)", "wasm log p r v: [vm->host] mine"]
-    texts += ["~Wasm 3 remaining active"]
+    texts += [
+        "~Wasm 3 remaining active",
+        "Base Wasm created 1 now active",
+        "Thread-Local Wasm created 2 now active",
+    ]
     records = [{"level": "trace", "logger": "wasm", "message": text} for text in texts]
     (tmp_path / "log").write_text("".join(json.dumps(each) + "\n" for each in records))
     shown = [line.text for line in Log(tmp_path / "log").since(0) if line.of_plugin]

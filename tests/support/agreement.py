@@ -177,7 +177,7 @@ def _talked(
         for step in conversation.steps:
             got.append(_talk(connection, step))
             wait(_STEP)
-    wait(2 * _STEP)
+    wait(4 * _STEP)  # until the last answer has come that the case delays
     return [got, [(each.method, each.target, each.body) for each in host.origin.requests(since=mark)]]
 
 

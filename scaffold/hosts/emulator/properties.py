@@ -13,6 +13,7 @@ from scaffold.hosts.emulator import status as s
 from scaffold.hosts.emulator.header_map import HeaderMap
 from scaffold.hosts.emulator.tcp import Session
 from scaffold.hosts.emulator.wire import packed
+from scaffold.hosts.unsupported import Unsupported
 
 if TYPE_CHECKING:
     from scaffold.hosts.emulator.context import Context
@@ -24,11 +25,11 @@ Value = bytes | str | int | bool | HeaderMap | None
 
 
 _WHOLE = [  # what has no bytes as a whole
-    [each] for each in "request response connection upstream source destination filter_state xds".split()
+    [each] for each in "request response connection upstream source destination filter_state".split()
 ]
 
 _OWN = {  # Envoy's own names, which hide those that plugins set
-    "metadata", "upstream_filter_state", "plugin_name", "plugin_root_id", "plugin_vm_id",
+    "metadata", "upstream_filter_state", "xds", "plugin_name", "plugin_root_id", "plugin_vm_id",
     "connection_id", "", *(each for (each,) in _WHOLE),
 }  # fmt: skip
 
@@ -41,7 +42,7 @@ def get(context: Context, path: bytes) -> tuple[int, bytes]:
     if context.exchange and len(parts) == 1 and parts[0] not in _OWN:
         kept = context.exchange.state.get(path.partition(b"\0")[0])
         return (s.NOT_FOUND, b"") if kept is None else (s.OK, kept)
-    if context.exchange and (parts in _WHOLE or _is_whole_upstream(context, parts)):
+    if parts == ["xds"] or (context.exchange and (parts in _WHOLE or _is_whole_upstream(context, parts))):
         return s.SERIALIZATION_FAILURE, b""
     try:
         value = _bytes(_value(context, parts))
@@ -82,13 +83,15 @@ def _value(context: Context, parts: list[str]) -> Value:
     }
     if len(parts) == 1 and parts[0] in of_plugin:
         return of_plugin[parts[0]]
+    if parts[:2] == ["xds", "node"]:
+        return _node(parts)
     if context.exchange is None:
         return None
     if parts[0] == "filter_state":
         return _filter_state(context.exchange, parts)
     is_tcp = isinstance(context.exchange, Session)
     if parts[0] == "xds":
-        return (_TCP_XDS if is_tcp else _XDS)[".".join(parts[1:])](context)
+        return (_TCP_XDS if is_tcp else _XDS)[parts[1]](context)
     if len(parts) == 1:
         named: dict[str, Value] = {"connection_id": context.exchange.number, "metadata": b""}
         return named[parts[0]]
@@ -96,6 +99,13 @@ def _value(context: Context, parts: list[str]) -> Value:
         return _map(context, parts)
     found: Value = (_TCP if is_tcp else _TABLE)[parts[0]][parts[1]](context)
     return found
+
+
+def _node(parts: list[str]) -> str:
+    """The node of our bootstraps, which a root context has, too. Raises `Unsupported` for the rest of it."""
+    if len(parts) == 3 and parts[2] in ("id", "cluster"):
+        return "scaffold"
+    raise Unsupported(f"the property {'.'.join(parts)}")
 
 
 def _filter_state(exchange: Exchange | Session, parts: list[str]) -> bytes | None:
@@ -188,13 +198,24 @@ _TABLE: dict[str, dict[str, Callable[[Any], Any]]] = {
         "address": lambda context: context.exchange.local,
         "port": lambda context: context.exchange.local_port,
     },
-    "connection": {"id": lambda context: context.exchange.number, "mtls": lambda context: False},
+    "connection": {
+        "id": lambda context: context.exchange.number,
+        "mtls": lambda context: False,
+        "requested_server_name": lambda context: "",
+        "peer_certificate_valid": lambda context: False,
+    },
+}
+_OF_LISTENER: dict[str, Callable[[Any], Value]] = {
+    "filter_chain_name": lambda context: "",
+    "listener_metadata": lambda context: b"",
+    "listener_direction": lambda context: 0,
 }
 _XDS: dict[str, Callable[[Any], Value]] = {
+    **_OF_LISTENER,
     "cluster_name": lambda context: context.exchange.cluster,
+    "cluster_metadata": lambda context: b"",
     "route_name": lambda context: "",
     "virtual_host_name": lambda context: "all",
-    "listener_direction": lambda context: 0,
 }
 
 
@@ -217,11 +238,7 @@ _TCP: dict[str, dict[str, Callable[[Any], Any]]] = {
     },
     "source": _TABLE["source"],
     "destination": _TABLE["destination"],
-    "connection": {
-        **_TABLE["connection"],
-        "requested_server_name": lambda context: "",
-        "peer_certificate_valid": lambda context: False,
-    },
+    "connection": _TABLE["connection"],
     "upstream": {
         "address": _once_connected("/origin.sock"),
         "locality": _once_connected(b""),
@@ -232,10 +249,7 @@ _TCP: dict[str, dict[str, Callable[[Any], Any]]] = {
     },
 }
 _TCP_XDS: dict[str, Callable[[Any], Value]] = {
-    "node.id": lambda context: "scaffold",
+    **_OF_LISTENER,
     "cluster_name": lambda context: context.exchange.cluster or None,
     "cluster_metadata": _once_connected(b""),
-    "filter_chain_name": lambda context: "",
-    "listener_metadata": lambda context: b"",
-    "listener_direction": lambda context: 0,
 }

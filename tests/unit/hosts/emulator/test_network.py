@@ -333,6 +333,25 @@ def test_properties_of_a_connection(play, path):
                 assert (status, given[: len(expected[1]) or None]) == expected
 
 
+def test_the_node_is_known_without_a_connection_and_otherwise_refused_by_name(play):
+    wat = Wat()
+    root = wat.call("proxy_set_effective_context", 1)
+    asks = [
+        wat.call("proxy_get_property", path, 1024, 1028)
+        for path in (b"xds\0node\0cluster", b"xds", b"xds\0x")
+    ]
+    with play(wat, new_connection=root + "".join(asks)) as run:
+        with run.host.connect():
+            pass
+        assert run.given() == b"scaffold"
+        assert run.statuses("proxy_get_property") == [0, 3, 1]
+    wat = Wat()
+    ask = wat.call("proxy_get_property", b"xds\0node", 1024, 1028)
+    unsupported = pytest.raises(Unsupported, match=r"the property xds\.node")
+    with play(wat, new_connection=ask) as run, unsupported:
+        run.host.connect().__enter__()
+
+
 def test_a_property_of_its_own_lives_as_long_as_the_connection(play):
     wat = Wat()
     with play(

@@ -14,7 +14,7 @@ SEEDS = int(os.environ.get("EMULATOR_SEEDS", "12"))  # plugins
 FIRST = int(os.environ.get("EMULATOR_FIRST_SEED", "0"))
 NETWORK_SEEDS = int(os.environ.get("EMULATOR_NETWORK_SEEDS", "10"))  # network plugins
 REQUESTS, CONNECTIONS = 12, 6  # through each
-ONCE_APART = () if "EMULATOR_FIRST_SEED" in os.environ else (9031, 9039, 9096, 20019, 20146)
+ONCE_APART = () if "EMULATOR_FIRST_SEED" in os.environ else (9031, 9039, 9096, 20019, 20146, 20344)
 
 
 @pytest.mark.parametrize("seed", [*range(FIRST, FIRST + SEEDS), *ONCE_APART])

@@ -393,12 +393,16 @@ _BAD = {0, 10, 13}
 def received_by(
     headers: HeaderMap, body: bytes, trailers: HeaderMap | None, *, ended_by_headers: bool
 ) -> Received | None:
-    """A request as an HTTP/1 server reads it; None if its end doesn't come."""
+    """A request as an HTTP/1 server reads it; None if its end doesn't come.
+
+    Trailers come only after chunks: behind a content-length Envoy sends none.
+    """
     method = headers.get(b":method") or b""
     fields = [(b"host", headers.get(b":authority") or b"")]
     fields += [pair for pair in headers if pair[0][:1] != b":"]
     length = headers.get(b"content-length")
-    if length is None and not ended_by_headers:
+    chunked = length is None and not ended_by_headers
+    if chunked:
         fields = [pair for pair in fields if pair[0] != b"transfer-encoding"]
         fields.append((b"transfer-encoding", b"chunked"))
     elif length is None and method not in _BODYLESS:
@@ -407,7 +411,9 @@ def received_by(
         if int(length) > len(body):
             return None
         body = body[: int(length)]
-    return Received(method, headers.get(b":path") or b"", fields, body, trailers=list(trailers or ()))
+    return Received(
+        method, headers.get(b":path") or b"", fields, body, trailers=list(trailers or ()) if chunked else []
+    )
 
 
 def answer_of(reply: Reply, method: bytes) -> tuple[HeaderMap, list[bytes], list[Pair]]:

@@ -59,6 +59,17 @@ def test_03_a_local_reply_overrides_what_the_callback_returns(tmp_path: Path) ->
         assert exchange.logs == ("still here",)
 
 
+def test_trailers_that_are_added_reach_the_upstream_only_after_chunks(tmp_path: Path) -> None:
+    wat = Wat()
+    adds = wat.call("proxy_add_header_map_value", 1, b"x-end", b"1")
+    with running(wat.module({"proxy_on_request_body": adds}), tmp_path) as run:
+        chunked = Request(
+            "POST", "/anything", Headers({"transfer-encoding": "chunked"}), b"2\r\nhi\r\n0\r\n\r\n"
+        )
+        sent = [run.host.play(each).upstream for each in (post(), chunked)]
+        assert [each and dict(each.trailers) for each in sent] == [{}, {"x-end": "1"}]
+
+
 def test_the_details_of_a_local_reply_are_known_even_if_they_are_empty(tmp_path: Path) -> None:
     wat = Wat()
     asks = wat.call("proxy_get_property", b"response\0code_details", 1024, 1028)

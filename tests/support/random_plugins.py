@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import struct
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +49,14 @@ WASI = {
     "fd_close": "i>i", "fd_seek": "iIii>i", "fd_read": "iiii>i", "sched_yield": ">i",
     "poll_oneoff": "iiii>i", "proc_exit": "i>",
 }  # fmt: skip
+_MINE = b"\x0a\x04mine"  # a field in a message
+FOREIGN = (  # functions with their arguments
+    (b"compress", b"hello" * 9), (b"compress", b""), (b"uncompress", zlib.compress(b"hello" * 9)),
+    (b"uncompress", b"nonsense"), (b"uncompress", zlib.compress(b"")), (b"clear_route_cache", b""),
+    (b"declare_property", _MINE), (b"declare_property", _MINE + b"\x10\x01"), (b"declare_property", b"\xff"),
+    (b"set_envoy_filter_state", b"\x0a\x0cenvoy.string\x12\x01v"), (b"set_envoy_filter_state", _MINE),
+    (b"expr_delete", bytes(4)), (b"expr_evaluate", bytes(4)), (b"expr_evaluate", b""),
+)  # fmt: skip
 GRPC = {"svc": "grpc://upstream", "dead": "grpc://127.0.0.1:1"}  # clusters
 HELD = "(i32.eqz (local.get 2))"  # headers wait if a body comes
 
@@ -70,6 +79,7 @@ class Traits:
     late: bool = False  # calls to other services time out
     grpc: bool = False  # those calls are by gRPC
     restricted: bool = False  # it may not have every callback and hostcall
+    foreign: int = 0
 
     @classmethod
     def of(cls, seed: int) -> Traits:
@@ -88,6 +98,7 @@ class Traits:
             late=chance.random() < 0.15,
             grpc=chance.random() < 0.25,
             restricted=chance.random() < 0.3,
+            foreign=chance.choice((0, 0, 2)),
         )
         # Envoy's first word of a refusal is then another; and a stream without messages is answered at once
         odd = made.traps or made.grpc or made.chain
@@ -268,6 +279,14 @@ class Plugin:
             SCRATCH,
         )
 
+    def foreign(self) -> str:
+        chance = self.chance
+        name, arguments = chance.choice(FOREIGN)
+        out = chance.choice(((SCRATCH, SCRATCH + 4), (SCRATCH, SCRATCH + 4), (0, 0), (0, SCRATCH)))
+        return self._call(
+            "proxy_call_foreign_function", *self.data.place(name), *self.data.place(arguments), *out
+        )
+
     def grpc(self) -> str:
         """A call, or a stream with messages; the SDK names a cluster as it is, others by a message."""
         chance = self.chance
@@ -353,7 +372,7 @@ class Plugin:
         makers: list[Callable[[], str]] = [self.shared, self.metric, self.log, self.other, self.queue]
         if not (stream or self.alone):  # plugins of a chain start on two threads at the same time
             makers = [self.metric, self.log, self.other]
-        makers += [self.wasi] * self.traits.wasi
+        makers += [self.wasi] * self.traits.wasi + [self.foreign] * self.traits.foreign
         if stream:
             makers += [self.get_value, self.get_pairs, self.get_size, self.change, self.remove] * 2
             makers += [

@@ -75,7 +75,9 @@ def faults(plugin: Plugin, scenes: Sequence[Known]) -> tuple[list[Fault], dict[s
     for cluster in dict.fromkeys([UPSTREAM, *plugin.clusters]):
         found += known.of_service(cluster) if cluster in clusters else []
     found += known.OF_REQUESTS
-    left_out = {}
+    bodies = [fault for fault in found if not any(_fits(fault, each) for each in scenes)]
+    found = [fault for fault in found if fault not in bodies]
+    left_out = {fault.name: "no request has a body" for fault in bodies}
     exported = [name for name in plugin.module.exports if name.startswith(_CALLBACK) and name != _ALLOCATOR]
     if never := [name.removeprefix("proxy_") for name in exported if name not in called]:
         left_out[f"panic in {', '.join(never)}"] = "no request leads there"

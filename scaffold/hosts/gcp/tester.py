@@ -81,8 +81,7 @@ class GcpTester:
         try:
             yield made
         finally:
-            if not made.vm.failed:
-                made.stop()
+            made.stop()
 
     def play(self, case: Case) -> Played:
         """Play a case to its end, or until its VM fails."""

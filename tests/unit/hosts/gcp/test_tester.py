@@ -199,7 +199,8 @@ def test_bodies_expect_no_local_reply_and_not_every_callback_can_send_one(tmp_pa
     content = """
     test { name: "request" request_body { input { content: "a" } result { body { exact: "a" } } } }
     test { name: "expects" request_body { result { immediate { } } } }
-    test { name: "response" response_body { input { content: "b" } } request_headers {} }"""
+    test { name: "response" response_body { input { content: "b" } result { body { exact: "b" } } }
+      response_body { input { content: "c" } result { body { exact: "c" } } } request_headers {} }"""
     callbacks = dict.fromkeys(("request_body", "response_body"), reply(wat))
     request, expects, response = play(tmp_path, wat, content, **callbacks)
     assert (what_failed(request), what_failed(response)) == ([], [])
@@ -299,7 +300,12 @@ def test_a_benchmark_costs_the_same_each_time(tmp_path: Path) -> None:
       test { name: "quick" benchmark: true request_headers { } }
       test { name: "slow" benchmark: true num_chunks: 3 request_body { input { content: "abc" } } }
       test { name: "not asked for" request_headers { } }"""
-    made = making(tmp_path, wat, content, request_headers=log(wat, b"a"), request_body=log(wat, b"a") * 9)
+    callbacks = {
+        "request_headers": log(wat, b"a"),
+        "request_body": log(wat, b"a") * 9,
+        "done": log(wat, b"a"),
+    }
+    made = making(tmp_path, wat, content, **callbacks)
     suite = suites.read(tmp_path / "suite.textpb", tmp_path)
     first, second = (benchmark.benchmarks(made.plugin, suite) for _ in range(2))
     assert first == second

@@ -6,6 +6,7 @@ What differs between two runs on the same host is masked: addresses in memory, i
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -158,15 +159,11 @@ def transcript(lines: Iterable[str]) -> list[str]:
 
 
 def _without_mere_pieces(callbacks: Iterable[list[str]]) -> Iterator[list[str]]:
-    """Without those callbacks that only wait for the next piece of a body: it may come with this one."""
-    before: list[str] = []
-    for callback in callbacks:
-        waits = len(before) == _MERE and before[0].endswith(_ANY_PIECE)
-        if before and not (waits and callback[0] == before[0]):
-            yield before
-        before = callback
-    if before:
-        yield before
+    """Without those about a piece of a body that make no hostcall: it may come with another piece."""
+    for first, group in itertools.groupby(callbacks, key=lambda callback: callback[0]):
+        pieces = list(group)
+        calling = [each for each in pieces if len(each) > _MERE]
+        yield from (calling or pieces[:1]) if first.endswith(_ANY_PIECE) else pieces
 
 
 def _callbacks(lines: Iterable[str]) -> Iterator[list[str]]:
@@ -272,11 +269,12 @@ def _of_test(test: Test, other: Test, *, transcripts: bool) -> Iterator[Differen
 def _once(played: Sequence[Played]) -> list[Played]:
     """Requests without those whose outcome was that of the one before: a test may ask until time has passed.
 
-    The numbers of contexts, which count on, are masked.
+    The numbers of contexts, which count on, are masked. What a plugin logs meanwhile may be in any of them.
     """
     kept: list[Played] = []
     for each in played:
-        masked = replace(each, transcript=[_NUMBER.sub(r"\1*", line) for line in each.transcript])
+        transcript = [_NUMBER.sub(r"\1*", line) for line in each.transcript]
+        masked = replace(each, transcript=transcript, logs=[])
         if not kept or masked != kept[-1]:
             kept.append(masked)
     return kept

@@ -93,7 +93,7 @@ def test_the_end_of_an_earlier_stream_comes_in_its_own_time():
     assert transcript(ended) == ended  # of a plugin without that callback no stream can be told from another
 
 
-def test_a_piece_of_a_body_that_the_plugin_only_holds_back_may_come_with_the_next():
+def test_a_piece_of_a_body_about_which_the_plugin_calls_nothing_may_come_with_another():
     def piece(*hostcalls: str) -> list[str]:
         return ["[host->vm] proxy_on_response_body(2, *, 0)", *hostcalls, "[host<-vm] x return: 1"]
 
@@ -104,7 +104,9 @@ def test_a_piece_of_a_body_that_the_plugin_only_holds_back_may_come_with_the_nex
     asks = "[vm->host] env.proxy_get_log_level(5000)"
     whole = transcript(raw(1000, asks))
     assert transcript([*raw(600), *raw(1000, asks)]) == whole
-    assert transcript([*raw(600, asks), *raw(1000)]) != whole
+    assert transcript([*raw(600, asks), *raw(400), *raw(7)]) == whole
+    assert transcript([*raw(600, asks), *raw(400, asks, asks)]) != whole
+    assert len(transcript([*raw(600), *raw(400)])) == len(piece())
     assert len(whole) == len(piece(asks))
 
 

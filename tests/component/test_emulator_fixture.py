@@ -7,8 +7,10 @@ import sys
 import pytest
 import wasmtime
 from support.commands import run
+from support.network_plugins import tap
 
 from scaffold.errors import UNDER_PYTEST, ModuleError
+from scaffold.hosts import recording
 
 # adds a header, logs at each tick, counts to 1,000 for a request with a body
 PLUGIN = """(module
@@ -172,6 +174,36 @@ def test_a_metric_of_envoy_s(proxy):
     assert "2 skipped" in ran.out
     assert "the emulator doesn't support TCP connections through HTTP plugins" in ran.out
     assert "the emulator doesn't support Envoy's own metric cluster.upstream.upstream_rq_total" in ran.out
+
+
+def test_connections_through_a_network_plugin_are_played_and_recorded(play, tmp_path):
+    (tmp_path / "Cargo.toml").write_text(CARGO.replace('"http"', '"network"').replace("= 100", "= 200"))
+    tap(tmp_path, "tapped")
+    ran = play(
+        """
+def test_a_connection(proxy):
+    with proxy.connect() as connection:
+        connection.send("GET /status/204 HTTP/1.1\\r\\nhost: a\\r\\n\\r\\n")
+        assert connection.receive(until=b"\\r\\n") == b"HTTP/1.1 204 No Content\\r\\n"
+    assert connection.logs == ("tapped", "tapped", "end")
+    assert [each.target for each in connection.requests] == ["/status/204"]
+
+
+def test_a_request(proxy):
+    assert proxy.get("/status/201").status == 201
+    assert "tapped" in proxy.logs
+""",
+        "--proxy-record=record.json",
+        module="tapped.wasm",
+    )
+    assert (ran.code, "2 passed" in ran.out) == (0, True), ran.out
+    connection, request = (each.played[0] for each in recording.read(tmp_path / "record.json"))
+    assert (connection.request, connection.body) == ("TCP connection", "HTTP/1.1 204 No Content\r\n")
+    assert connection.transcript[-2:] == [
+        "[vm<-host] env.proxy_log return: 0",
+        "[host<-vm] proxy_on_log return: void",
+    ]
+    assert (request.request, request.status) == ("GET /status/201", 201)
 
 
 def test_a_module_that_envoy_would_refuse_ends_the_run(play, tmp_path):

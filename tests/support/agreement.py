@@ -19,7 +19,7 @@ from scaffold.hosts.options import RunOptions
 from scaffold.hosts.plugin import Plugin
 
 METRICS = ("m1", "m2", "m3")  # those of generated plugins begin with one of these
-_STEP = 0.04  # seconds between the steps of a conversation, in which both hosts come to rest
+_STEP = 0.06  # seconds between the steps of a conversation, in which both hosts come to rest
 _TIMEOUT = 0.4  # seconds for an answer: some never get one
 _SETTLED = "[host<-vm] proxy_on_delete"  # the last line of a stream
 _MASKED = (
@@ -61,10 +61,11 @@ class Played:
 def differences(case: Case, envoy: str | None = None, attempts: int = 3) -> list[str]:
     """Where the two hosts differ, in words; empty where they agree.
 
-    An answer in pieces may reach Envoy in other pieces when the machine is busy: such a case is played again.
+    An answer in pieces may reach Envoy in other pieces when the machine is busy, and either host may be late
+    for the next step: such a case is played again.
     """
-    emulated = played("emulator", case, envoy)
     for _ in range(attempts):
+        emulated = played("emulator", case, envoy)
         if not (found := compared(case, played("envoy", case, envoy), emulated)):
             break
     return found
@@ -177,7 +178,7 @@ def _talked(
         for step in conversation.steps:
             got.append(_talk(connection, step))
             wait(_STEP)
-    wait(4 * _STEP)  # until the last answer has come that the case delays
+    wait(3 * _STEP)  # until the last answer has come that the case delays
     return [got, [(each.method, each.target, each.body) for each in host.origin.requests(since=mark)]]
 
 

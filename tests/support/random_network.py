@@ -44,7 +44,7 @@ WEBSOCKET = (
     "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 ).encode()
 FRAME = b"\x82\x85\0\0\0\0hello"
-LATE, CHECKED = 0.1, 0.06  # seconds: between the steps of conversations
+LATE, CHECKED = 0.145, 0.085  # seconds: between the steps of conversations
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,23 @@ def test_a_connection_that_is_gone(ends):
     connection.finish()
 
 
+def test_what_is_sent_in_pieces_arrives_in_these_pieces(ends):
+    connection, other = ends
+    parts = []
+
+    def read():
+        while part := other.recv(100):
+            parts.append(part)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    for byte in b"abc":
+        connection.send(bytes([byte]))
+    connection.finish()
+    reader.join(5)
+    assert parts == [b"a", b"b", b"c"]
+
+
 def test_a_size_or_an_end_not_both(ends):
     with pytest.raises(UsageError):
         ends[0].receive(3, until=b"x")

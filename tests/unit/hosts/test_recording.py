@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
+from scaffold.hosts.client import Connection
 from scaffold.hosts.exchange import Exchange, Headers, LogLines, Request, Response, Seen
 from scaffold.hosts.recording import (
     Difference,
     Played,
     Test,
     differences,
+    of_connection,
     of_exchange,
     read,
     transcript,
@@ -122,6 +126,46 @@ def test_a_test_that_asks_until_time_has_passed_may_ask_more_often():
     found = differences([asked(429, 200)], [asked(429, 429, 200, 200, 429)])
     assert [each.what for each in found] == ["number of requests"]
     assert differences([asked(429, 200)], [asked(200, 429)]) != []
+
+
+def test_a_connection_s_data_may_come_in_other_pieces_and_its_ends_are_kept():
+    def called(name: str, *arguments: int) -> list[str]:
+        listed = ", ".join(map(str, arguments))
+        return [f"[host->vm] proxy_on_{name}({listed})", f"[host<-vm] proxy_on_{name} return: 0"]
+
+    begun = [*called("context_create", 2, 1), *called("new_connection", 2)]
+    whole, ends = called("downstream_data", 2, 50, 0), called("upstream_connection_close", 2, 0)
+    parts = [*called("downstream_data", 2, 20, 0), *called("downstream_data", 2, 30, 0)]
+    assert transcript([*begun, *parts, *ends]) == transcript([*begun, *whole, *ends])
+    assert transcript([*begun, *ends]) == [*begun, *ends]
+    assert transcript(called("downstream_data", 2, 50, 1)) == called("downstream_data", 2, 50, 1)
+
+
+def test_a_connection_is_recorded_with_what_was_read_and_with_the_plugin_s_metrics():
+    class Opened:
+        """An open socket, from which everything has been read."""
+
+        parts: ClassVar = [b"220 ready\r\n", b""]
+
+        def getsockname(self) -> tuple[str, int]:
+            return "127.0.0.1", 1
+
+        def settimeout(self, _: float) -> None:
+            pass
+
+        def recv(self, _: int) -> bytes:
+            return self.parts.pop(0)
+
+    connection = Connection(Opened(), 1)
+    connection.receive(3)
+    metrics = {"tcp.connections": 1.0, "tcp.ingress.downstream_cx_total": 1.0, "cluster.upstream.a": 1.0}
+    connection.sides = Seen(requests=[Request("GET", "/a")], metrics=metrics)
+    connection.logs = LogLines(["it took 1.5 ms"])
+    recorded = of_connection(connection, LINES)
+    assert (recorded.request, recorded.body, recorded.logs) == ("TCP connection", "220", ["it took *"])
+    assert recorded.metrics == {"tcp.connections": 1.0}
+    assert recorded.upstream and recorded.upstream["requests"][0]["target"] == "/a"
+    assert recorded.transcript == transcript(LINES)
 
 
 def test_a_callback_that_traps_is_kept_as_far_as_it_went():

@@ -30,6 +30,13 @@ def test_pipelined_requests_are_answered_in_their_order(say):
     assert answers.endswith(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
 
 
+def test_answers_that_are_given_at_once_arrive_as_one(dial):
+    caller = dial()
+    caller.sendall(GET % b"/stream/3" + GET % b"/status/204")
+    assert caller.recv(10_000).endswith(b"0\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
+    caller.close()
+
+
 def test_a_client_that_pipelines_and_does_not_read_fills_no_memory(dial, origin):
     greedy, request = dial(), GET.replace(b": h", b": " + b"h" * 20_000) % b"/bytes/200000"
     greedy.settimeout(60)

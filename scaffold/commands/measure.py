@@ -59,6 +59,8 @@ class Mutants:
 
     def summary(self) -> str:
         """How many were noticed, and a line for each that wasn't."""
+        if not self.reached:
+            return f"the tests reach nothing that could be changed (of {self.known} changes known)"
         which = f"all {self.reached}" if self.tried == self.reached else f"{self.tried} of {self.reached}"
         head = (
             f"tried {which} changes to the plugin that the tests reach, in {self.seconds:.1f} s"

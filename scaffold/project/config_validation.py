@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ class Schema:
         An empty configuration counts as `{}`: the plugin then uses its defaults. Raises `kind` when the
         schema isn't valid, or refers to one that isn't in it: nothing is fetched.
         """
-        validator = self.validator()
+        validator = self._made
         try:
             value = parse(configuration) if configuration else {}
         except ValueError as error:
@@ -124,6 +125,11 @@ class Schema:
 
     def _unreadable(self, error: Exception) -> ScaffoldError:
         return self.kind(f"{self.name} has a pattern that can't be read: {error}")
+
+    @cached_property
+    def _made(self) -> Any:
+        """The same for each configuration: to make it takes longer than to check one."""
+        return self.validator()
 
     def validator(self) -> Any:
         """The library's validator. It fetches nothing, and accepts the same numbers as serde.

@@ -9,7 +9,7 @@ import platform
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scaffold.core import files
 from scaffold.core.foreign_files import read_bytes
@@ -25,6 +25,8 @@ _DIGEST = 32  # bytes that begin a cached file: the SHA-256 of the rest
 _INSTALL = f"pip install 'wasmtime>={MAJOR},<{MAJOR + 1}'"
 _SETTINGS = "fuel, fixed memory"  # part of a cached file's name: what `engine` sets
 _COMPILED: dict[str, wasmtime.Module] = {}  # by the module's digest
+_IMPORTS: dict[str, list[tuple[str, Any]]] = {}
+atexit.register(_IMPORTS.clear)
 atexit.register(_COMPILED.clear)  # while wasmtime is still there to free them
 _MOST_FILES = 100
 _MOST_IN_MEMORY = 16
@@ -64,6 +66,17 @@ def compiled(module: WasmModule) -> wasmtime.Module:
             del _COMPILED[next(iter(_COMPILED))]
         _COMPILED[module.digest] = _compiled(module)
     return _COMPILED[module.digest]
+
+
+def imports(module: WasmModule) -> list[tuple[str, Any]]:
+    """The names and types of what a compiled module imports, asked for once."""
+    if module.digest not in _IMPORTS:
+        while len(_IMPORTS) >= _MOST_IN_MEMORY:
+            del _IMPORTS[next(iter(_IMPORTS))]
+        _IMPORTS[module.digest] = [
+            (f"{each.module}.{each.name}", each.type) for each in compiled(module).imports
+        ]
+    return _IMPORTS[module.digest]
 
 
 def _compiled(module: WasmModule) -> wasmtime.Module:

@@ -21,6 +21,8 @@ _WORDS = _VALUE // 8
 class HostFunction:
     """A function that a module imports; `call` gets whole numbers, and returns one or None.
 
+    `signature` is its `kind` as `Extern` has it: to ask wasmtime for that takes longer than all the rest.
+
     An error that it raises ends the module's call, and waits in `raised` for who made that.
     """
 
@@ -28,11 +30,13 @@ class HostFunction:
         self,
         store: wasmtime.Store,
         kind: wasmtime.FuncType,
+        signature: str,
         call: Callable[..., int | None],
         raised: list[BaseException],
     ) -> None:
-        places = [_WORDS * place for place in range(len(kind.params))]
-        has_result = bool(kind.results)
+        parameters, _, results = signature.partition(">")
+        places = [_WORDS * place for place in range(len(parameters))]
+        has_result = results != "-"
 
         def called(_env: Any, _caller: Any, values: Any, _count: int) -> int:
             numbers = ctypes.cast(values, _NUMBERS)
@@ -55,15 +59,15 @@ class HostFunction:
 
 
 class ModuleFunction:
-    """A function that a module exports, of 32-bit numbers."""
+    """A function that a module exports, of 32-bit numbers, with its signature."""
 
-    def __init__(self, store: wasmtime.Store, function: wasmtime.Func) -> None:
-        kind = function.type(store)
+    def __init__(self, store: wasmtime.Store, function: wasmtime.Func, signature: str) -> None:
+        parameters, _, results = signature.partition(">")
         self._store, self._kept = store, function
         self._context = store._context()
         self._function = ctypes.byref(function._func)
-        self._count = max(len(kind.params), len(kind.results))
-        self.has_result = bool(kind.results)
+        self.has_result = results != "-"
+        self._count = max(len(parameters), len(results) if self.has_result else 0)
         self._values = ffi.wasmtime_val_raw_t * max(1, self._count)
 
     def __call__(self, *arguments: int) -> int | None:

@@ -170,18 +170,19 @@ class Vm:
         self._raised: list[BaseException] = []  # by hostcalls, while they end a call
         self._kept: list[native.HostFunction] = []
         imports: list[Any] = []
-        for each in code.imports:
-            if isinstance(each.type, wasmtime.FuncType):
-                name = f"{each.module}.{each.name}".replace("wasi_unstable", "wasi_snapshot_preview1")
+        for imported, kind in engine.imports(self.module):
+            if isinstance(kind, wasmtime.FuncType):
+                name = imported.replace("wasi_unstable", "wasi_snapshot_preview1")
                 call = self._linked(name, offered.imports[name], self._capable(name, known.get(name)))
-                self._kept.append(native.HostFunction(store, each.type, call, self._raised))
+                function = native.HostFunction(store, kind, offered.imports[name], call, self._raised)
+                self._kept.append(function)
                 imports.append(self._kept[-1].function)
             else:
-                imports.append(self._created(each.type))
+                imports.append(self._created(kind))
         instance = self._instance_of(code, imports)
         exports = instance.exports(store)
         self._functions = {
-            name: native.ModuleFunction(store, value)
+            name: native.ModuleFunction(store, value, self.module.file.callable[name])
             for name, value in exports.items()
             if isinstance(value, wasmtime.Func)
         }

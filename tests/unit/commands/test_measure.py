@@ -58,3 +58,6 @@ def test_the_text_says_how_many_of_how_many():
         " 20 noticed, 0 not\n"
         "--mutants-for gives it more time"
     )
+    assert Mutants(7, 0, 0, 0, 0.1, []).summary() == (
+        "the tests reach nothing that could be changed (of 7 changes known)"
+    )

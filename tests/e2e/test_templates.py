@@ -67,6 +67,11 @@ def test_it_passes_its_own_tests(template, rendered, run):
     assert (play["failed"], play["errors"], play["skipped"]) == (0, 0, 0)
 
 
+def test_emulator_and_envoy_agree_about_connections(rendered, run):
+    ran = run("scaffold", "diff", "--root", rendered("tcp"))
+    assert (ran.returncode, ran.stdout.strip()) == (0, "emulator and envoy: no difference in 16 tests")
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_it_holds_its_budget_and_has_one_that_says_something(template, rendered):
     """Untrimmed, too, as scaffold builds it where nothing is known of a crate."""

@@ -32,8 +32,7 @@ class Checked:
 def check(root: Path = Path(), options: BuildOptions = BuildOptions()) -> Checked:
     """Check format, lints, native tests, configuration and module of each plugin, and play its tests.
 
-    They are played on the emulator, which holds the budgets of requests; those of an HTTP plugin, if there
-    are any.
+    They are played on the emulator, which holds the budgets of requests.
 
     Every part is tried. Raises the error of the first that failed: `ProjectError` for the format or the
     configuration, `ToolFailed` for lints or code that doesn't compile, `TestsFailed`, `ModuleError` for

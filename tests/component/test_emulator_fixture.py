@@ -181,6 +181,9 @@ def test_connections_through_a_network_plugin_are_played_and_recorded(play, tmp_
     tap(tmp_path, "tapped")
     ran = play(
         """
+import socket
+
+
 def test_a_connection(proxy):
     with proxy.connect() as connection:
         connection.send("GET /status/204 HTTP/1.1\\r\\nhost: a\\r\\n\\r\\n")
@@ -192,12 +195,29 @@ def test_a_connection(proxy):
 def test_a_request(proxy):
     assert proxy.get("/status/201").status == 201
     assert "tapped" in proxy.logs
+
+
+def test_a_client_of_its_own(proxy):
+    port = int(proxy.url.rpartition(":")[2])
+    for ends in (True, False):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as caller:
+            caller.sendall(b"HELO there\\r\\n\\r\\n")
+            if ends:
+                caller.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: caller.recv(1000), b""))
+        assert answer.startswith(b"HTTP/1.1 400 ")
+    proxy.wait_for_log("end")
+
+
+def test_another_one(proxy):
+    proxy.url
+    assert proxy.logs == ()
 """,
         "--proxy-record=record.json",
         module="tapped.wasm",
     )
-    assert (ran.code, "2 passed" in ran.out) == (0, True), ran.out
-    connection, request = (each.played[0] for each in recording.read(tmp_path / "record.json"))
+    assert (ran.code, "4 passed" in ran.out) == (0, True), ran.out
+    connection, request = (each.played[0] for each in recording.read(tmp_path / "record.json")[:2])
     assert (connection.request, connection.body) == ("TCP connection", "HTTP/1.1 204 No Content\r\n")
     assert connection.transcript[-2:] == [
         "[vm<-host] env.proxy_log return: 0",

@@ -7,7 +7,7 @@ import json
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from scaffold.hosts.emulator.exchange import Exchange as Passing
 from scaffold.hosts.emulator.exchange import check as check_request
 from scaffold.hosts.emulator.plugin_vm import PluginVm, Refused
 from scaffold.hosts.emulator.probe import PROBE
+from scaffold.hosts.emulator.relay import PATIENCE, relaying
 from scaffold.hosts.emulator.shared import Data, Queues
 from scaffold.hosts.emulator.tcp import Session
 from scaffold.hosts.emulator.transcript import Transcript
@@ -174,13 +175,18 @@ class EmulatorHost:
     @property
     def url(self) -> str:
         """Where the plugins answer a client of the test's own; the port is opened when it is asked for."""
-        if self.is_network:
-            raise Unsupported("a port for clients of network plugins, beside `proxy.connect()`")
         if not self._url:
             listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            self._stack.enter_context(answering(listener, self._serve))
+            if self.is_network:
+                serving: AbstractContextManager[None] = relaying(listener, self._open_for_others)
+            else:
+                serving = answering(listener, self._serve)
+            self._stack.enter_context(serving)
             self._url = url_at(listener.getsockname()[1], tls=False)
         return self._url
+
+    def _open_for_others(self) -> ClientSocket:
+        return self._open(PATIENCE).socket
 
     def _serve(self, received: Received, gone: Callable[[], bool]) -> Reply:
         """Answer a client: what it sends goes through the plugins."""

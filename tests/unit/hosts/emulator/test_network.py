@@ -463,11 +463,6 @@ def test_a_request_that_http_can_not_carry_is_refused(play):
         run.host.play(get(**{"a b": "c"}))
 
 
-def test_a_port_for_clients_of_its_own_is_refused_by_name(play):
-    with play() as run, pytest.raises(Unsupported, match="a port for clients of network plugins"):
-        _ = run.host.url
-
-
 def test_a_connection_outlives_a_swap_with_the_plugin_it_had(play):
     with play() as run:
         with run.host.connect() as connection:

@@ -6,7 +6,7 @@ import re
 import sys
 import tempfile
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from support.commands import run
 
 from scaffold.commands.test import Job, Outcome, _in_parallel
 from scaffold.errors import UNDER_PYTEST, ProjectError
+from scaffold.hosts.clock import RealClock
 from scaffold.hosts.envoy.log import Log
 from scaffold.hosts.exchange import Exchange, Response
 from scaffold.hosts.unix_http import UnixConnection
@@ -108,6 +109,7 @@ class Host:
     origin: Origin
     pipe: Path
     log: Log
+    clock: RealClock = field(default_factory=RealClock)
     alive: bool = True
 
     def play(self, request, *, timeout):

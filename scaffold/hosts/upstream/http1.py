@@ -270,6 +270,10 @@ class Connection(asyncio.Protocol):
         """Answer in order, until an answer has to wait or the client doesn't keep up with reading."""
         self._answer()
         self._flush()
+        if self._turns:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def _answer(self) -> None:
         while self._turns and self._writable and not self._delay and not self._transport.is_closing():
@@ -279,11 +283,7 @@ class Connection(asyncio.Protocol):
                 self._delay = self._call_later(reply.after, self._delayed, reply, turn)
             else:
                 self._write(reply, turn)
-        if self._turns:
-            self._transport.pause_reading()
-            return
-        self._transport.resume_reading()
-        if not self._delay and not self._linger:
+        if not self._turns and not self._delay and not self._linger:
             self._rest()
 
     def _rest(self) -> None:

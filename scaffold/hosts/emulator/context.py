@@ -134,7 +134,7 @@ class HttpContext(Context):
         self.created = False
         self.began = False  # the request has reached it; else what comes back passes it by
         self.deleted = False
-        self.replied = False  # it has sent a local reply
+        self.failed = False  # its VM has, and an answer says so
         self.maps: dict[int, HeaderMap] = {}
         self.bodies: dict[int, Body] = {}
         self.holds = {s.REQUEST_BODY: False, s.RESPONSE_BODY: False}
@@ -281,9 +281,9 @@ class HttpContext(Context):
 
     def _fail(self, closed: Status) -> Status:
         # of the policies, only the older field lets the request pass in which the VM fails
-        if self.replied or self.stream is None or self.of.plugin.more.get("fail_open"):
+        if self.failed or self.stream is None or self.of.plugin.more.get("fail_open"):
             return Status.CONTINUE
-        self.replied = True
+        self.failed = True
         self.stream.local_reply(503, details="wasm_fail_stream")
         return closed
 
@@ -356,7 +356,6 @@ class HttpContext(Context):
 
         def send() -> None:
             if self.stream:
-                self.replied = True
                 self.stream.local_reply(status, body, headers, details=details)
 
         self.vm.after.append(send)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from scaffold.hosts.host import Running
 
 _TICK = "proxy_on_tick"
+_PATIENCE = 3.0  # seconds for an answer, where a service takes no longer
 _WAITS = 0.5  # seconds that the upstream takes while the client leaves
 _SENT = 0.1  # seconds until a request has surely arrived
 
@@ -82,7 +83,8 @@ class Real:
             _origin(host).trouble(UPSTREAM, after=_WAITS)
         elif fault.cluster:
             _origin(host).trouble(fault.cluster, after=fault.after, cut=fault.cut)
-        during = seen(host, request, partial(_left if fault.leaves else _played, host))
+        play = partial(_left, host) if fault.leaves else partial(_played, host, late=fault.after)
+        during = seen(host, request, play)
         prepare(_origin(host), scene)
         host.clock.advance(PAUSE)
         return Trial(during, seen(host, scene.request, partial(_played, host)))
@@ -125,10 +127,10 @@ def _origin(host: Running) -> Origin:
     return host.origin
 
 
-def _played(host: Running, request: Request) -> tuple[Exchange | None, str]:
+def _played(host: Running, request: Request, *, late: float = 0) -> tuple[Exchange | None, str]:
     """Send a request. Raises `HostError` if the host has ended."""
     try:
-        return host.play(request, timeout=TIMEOUT), ""
+        return host.play(request, timeout=late + _PATIENCE), ""
     except HostError as error:
         if not host.alive:
             raise

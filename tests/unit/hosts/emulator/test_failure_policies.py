@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from support.wat_plugins import Wat, get, post, running
 
+from scaffold.hosts.exchange import Incomplete
+
 # it crashes on a request without a body, and names the callback that another one has reached
 CRASHES = "(if (local.get 2) (then (unreachable)))"
 
@@ -37,3 +39,12 @@ def test_a_crashed_plugin(tmp_path, fields, expected):
 
 def test_an_envoy_that_reloads_no_plugin_keeps_the_crashed_one(tmp_path):
     assert statuses(tmp_path, 1, envoy="1.32") == [503, 503, 503]
+
+
+def test_a_crash_in_the_plugin_s_own_answer_cuts_it_off(tmp_path):
+    wat = Wat()
+    reply = wat.call("proxy_send_local_response", 401, b"", b"no", b"\0\0\0\0", -1)
+    callbacks = {"proxy_on_request_headers": reply, "proxy_on_response_body": "(unreachable)"}
+    with running(wat.module(callbacks), tmp_path) as run, pytest.raises(Incomplete) as raised:
+        run.host.play(get())
+    assert (raised.value.exchange.status, raised.value.exchange.response.body) == (401, b"")

@@ -6,7 +6,7 @@ Source: envoyproxy/envoy, source/extensions/common/wasm/context.cc, source/commo
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from scaffold.errors import HostError
@@ -15,6 +15,7 @@ from scaffold.hosts.emulator import status as s
 from scaffold.hosts.emulator.grpc_answer import PREFIX, UNAVAILABLE, UNKNOWN, Answer
 from scaffold.hosts.emulator.header_map import RESPONSE_TRAILERS, HeaderMap
 from scaffold.hosts.emulator.stream import Body
+from scaffold.hosts.emulator.vm import Stop
 from scaffold.hosts.emulator.wire import Pair
 from scaffold.hosts.unsupported import Unsupported
 
@@ -75,6 +76,7 @@ class Grpc:
         self.message: Body | None = None
         self._open: dict[int, _Exchange] = {}
         self._counts = {_CALL: 0, _STREAM: 0}
+        self._kept = 0  # bytes that wait to be sent
 
     def map(self, kind: int) -> HeaderMap | None:
         """The metadata that a callback is about."""
@@ -134,6 +136,12 @@ class Grpc:
             return s.NOT_FOUND
         found.abandon()
         return s.OK
+
+    def keep(self, size: int) -> None:
+        """Count bytes that wait; end the callback if they are too many."""
+        self._kept += size
+        if size > 0 and self._kept > self.of.vm.limits.kept:
+            raise Stop(f"more than {self.of.vm.limits.kept:,} bytes wait to be sent by gRPC")
 
     def stop(self) -> None:
         """End them all."""
@@ -212,7 +220,7 @@ class _Exchange:
     cluster: str
     head: HeaderMap
     milliseconds: int  # until it times out; 0 is never
-    body: bytes = b""
+    parts: list[bytes] = field(default_factory=list)  # of what is sent
     ended: bool = False  # the plugin's side, by its last message
     closed: bool = False  # by `proxy_grpc_close`
     closed_by_remote: bool = False
@@ -227,19 +235,28 @@ class _Exchange:
     def send(self, data: bytes, *, end: bool) -> None:
         if self.ended or self.over:
             return
-        self.body += data
+        self.parts.append(data)
+        self.grpc.keep(len(data))
         self.ended = end
         if end:
             self.timer = self.grpc.world.clock.after(0, self._ask)
 
     def abandon(self) -> None:
         self.over = True
+        self._taken()
         if self.timer:
             self.timer.cancel()
 
+    def _taken(self) -> bytes:
+        """What was sent, which is kept no longer."""
+        body = b"".join(self.parts)
+        self.parts.clear()
+        self.grpc.keep(-len(body))
+        return body
+
     def _ask(self) -> None:
         world = self.grpc.world
-        answer = grpc_answer.ask(world, self.cluster, self.head, self.body, self.milliseconds)
+        answer = grpc_answer.ask(world, self.cluster, self.head, self._taken(), self.milliseconds)
         if answer.after < float("inf"):
             self.timer = world.clock.after(answer.after, lambda: self._receive(answer))
 

@@ -10,6 +10,7 @@ from support.grpc import frame, service
 from support.wat_plugins import Run, Wat, get, pairs, running
 
 from scaffold.errors import HostError
+from scaffold.hosts.emulator.vm import Limits
 from scaffold.hosts.exchange import Headers, Request, Response
 from scaffold.hosts.unsupported import Unsupported
 
@@ -393,6 +394,30 @@ def test_a_cluster_for_grpc_is_not_called_by_http(tmp_path: Path) -> None:
     head = pairs((b":method", b"GET"), (b":path", b"/"), (b":authority", b"a"))
     with pytest.raises(Unsupported, match="requests by HTTP to the cluster svc, which is for gRPC"):
         play(tmp_path, wat.call("proxy_http_call", b"svc", head, b"", b"", 1000, 1024), wat)
+
+
+def test_messages_that_wait_are_bounded(tmp_path: Path) -> None:
+    wat = Wat()
+    open_, full = stream(wat), send(wat, b"x" * 900, end=0)
+    module = wat.module({"proxy_on_request_headers": open_ + full, "proxy_on_request_body": full})
+    with running(module, tmp_path, clusters=CLUSTERS, limits=Limits(kept=1000)) as run:
+        exchange = run.host.play(Request("POST", "/anything", Headers({"host": "a"}), b"hello"))
+        assert (exchange.response.status, run.callbacks()[-1]) == (503, "request_body(2, 5, 0)")
+        assert "more than 1,000 bytes wait to be sent by gRPC" in exchange.logs
+
+
+def test_what_is_cancelled_waits_no_longer(tmp_path: Path) -> None:
+    wat = Wat()
+    token = "(i32.load (i32.const 1024))"
+    place, size = wat.text(b"x" * 900)
+    text = stream(wat) + (
+        f"(drop (call $proxy_grpc_send {token} (i32.const {place}) (i32.const {size}) (i32.const 0)))"
+        f"(drop (call $proxy_grpc_cancel {token}))"
+    )
+    module = wat.module({"proxy_on_request_headers": text})
+    with running(module, tmp_path, clusters=CLUSTERS, limits=Limits(kept=1000)) as run:
+        assert [run.host.play(get()).response.status for _ in range(3)] == [200] * 3
+        assert run.statuses("proxy_grpc_send") == run.statuses("proxy_grpc_cancel") == [0] * 3
 
 
 @pytest.mark.parametrize("name", ["proxy_grpc_call", "proxy_grpc_stream", "proxy_grpc_send"])

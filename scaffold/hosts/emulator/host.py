@@ -460,7 +460,7 @@ class EmulatorHost:
             if each.recorded[count:]:
                 buckets = histograms.bucketed(each.recorded[count:])
                 changed.update(histograms.figures(name, buckets))
-            elif each.value != value or every:
+            elif each.is_used and (each.value != value or every):
                 changed[name] = each.value - value
         return changed
 

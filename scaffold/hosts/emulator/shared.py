@@ -91,12 +91,13 @@ class Queues:
 
 @dataclass
 class Metric:
-    """A metric; a histogram keeps what was recorded."""
+    """A metric; a histogram keeps what was recorded. Envoy doesn't show one that was only ever decreased."""
 
     name: str
     kind: int
     value: int = 0
     recorded: list[int] = field(default_factory=list)
+    is_used: bool = False
 
 
 class Metrics:
@@ -115,11 +116,13 @@ def increment(metric: Metric, offset: int) -> int:
     if metric.kind == HISTOGRAM or (metric.kind == COUNTER and offset <= 0):
         return BAD_ARGUMENT
     metric.value = (metric.value + offset) & _MOST
+    metric.is_used = metric.is_used or offset > 0
     return OK
 
 
 def record(metric: Metric, value: int) -> int:
     """Set a gauge, add to a counter, or record in a histogram."""
+    metric.is_used = True
     if metric.kind == HISTOGRAM:
         metric.recorded.append(value)
     elif metric.kind == GAUGE:

@@ -572,3 +572,17 @@ def test_what_becomes_of_connections_when_a_plugin_crashes(tmp_path, fields, sam
                 run.host.clock.advance(0.05)
                 found.append(connection.receive())
     assert found == [same, next_one]
+
+
+def test_a_gauge_that_was_only_ever_decreased_is_not_shown(play):
+    wat = Wat()
+    gauge = wat.call("proxy_define_metric", 1, b"open", 1024)
+    change = wat.call("proxy_increment_metric", 5, 2**64 - 1)
+    more = wat.call("proxy_increment_metric", 5, 3)
+    with play(wat, new_connection=gauge + change, downstream_data=f"(if (local.get 1) (then {more}))") as run:
+        with run.host.connect():
+            pass
+        assert "open" not in run.host.metrics
+        with run.host.connect() as connection:
+            connection.send(GET)
+        assert run.host.metrics["open"] == 1

@@ -94,15 +94,19 @@ class Bill:
     """What something costs in each VM."""
 
     def __init__(self) -> None:
-        self._costs: dict[Vm, Cost] = {}
+        self._uses: dict[Vm, Use] = {}
 
-    def add(self, vm: Vm, cost: Cost) -> None:
-        """Add a callback."""
-        self._costs[vm] = self.of(vm) + cost
+    def add(self, vm: Vm, before: Use, now: Use) -> None:
+        """Add what has been used since."""
+        use = self._uses.setdefault(vm, Use())
+        use.fuel += now.fuel - before.fuel
+        use.hostcalls += now.hostcalls - before.hostcalls
+        use.callbacks += now.callbacks - before.callbacks
+        use.copied += now.copied - before.copied
 
     def of(self, vm: Vm) -> Cost:
         """What it costs in a VM."""
-        return self._costs.get(vm, Cost())
+        return self._uses.get(vm, Use()).since(Use())
 
 
 def _frame(number: int, frame: wasmtime.Frame) -> str:
@@ -316,7 +320,7 @@ class Vm:
                 self.use.fuel += spent
                 self._most_fuel = max(self._most_fuel, spent)
                 if self.world.clock.payer is not None:
-                    self.world.clock.payer.add(self, self.use.since(self._begin_of_call))
+                    self.world.clock.payer.add(self, self._begin_of_call, self.use)
         if trace.on:
             trace.ended(name, result)
         return result or 0

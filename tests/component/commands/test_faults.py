@@ -110,10 +110,14 @@ CALL = (
 
 
 def test_an_answer_of_the_upstream_that_denies_access_is_no_refusal_of_the_plugin(play):
-    found = play(
-        Wat().module({"proxy_on_request_headers": ""}), Scene(GET, b"", (Answer(Response(401, body=b"no")),))
-    )
+    wat = Wat()
+    routes = wat.call("proxy_add_header_map_value", 0, b"x-cluster", b"beta")
+    denied = Scene(GET, b"", (Answer(Response(401, body=b"no")),))
+    module = wat.module({"proxy_on_request_headers": routes})
+    found = play(module, denied, settings='clusters = { beta = "upstream" }')
     assert {case.healthy for case in found.cases} == {"401"}
+    astray = [case for case in found.cases if case.reached]
+    assert {(case.policy, case.reached) for case in astray} == {("fail-open", ("upstream",))}
     assert found.holes == []
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from scaffold.core.foreign_files import read_text
+from scaffold.core.text import escaped
 from scaffold.errors import ModuleError
 from scaffold.wasm import line_table, symbols
 from scaffold.wasm.code import bodies, instructions
@@ -22,6 +23,7 @@ from scaffold.wasm.module import WasmFile
 _MANIFEST = "Cargo.toml"
 _DERIVED = "::_::"  # in the name of a function: what is in a constant without a name, only macros write
 _ABOUT_CRATES = (".debug_info", ".debug_abbrev", ".debug_str")
+_LONGEST = 300  # characters of a name
 _HINT = "leave out --module: then the plugin is built with both"
 
 
@@ -100,7 +102,7 @@ def functions(module: WasmFile, sources: Sources) -> list[Function]:
         if place < 0 or each[0][0] >= extents[place][1]:
             continue
         index = imported + place
-        name = symbols.readable(module.names.get(index, f"function {index}"))
+        name = escaped(symbols.readable(module.names.get(index, f"function {index}")), _LONGEST)
         file, line = sources.find(each[0][1]), each[0][2]
         if _DERIVED in name or sources.text(file, line).startswith("#"):
             continue
@@ -130,7 +132,7 @@ def _find(name: str, top: Path, crates: Collection[tuple[str, Path]]) -> str:
     folders = dict(crates)
     crate, _, rest = name.partition("/")
     path = folders[crate] / rest if crate in folders else Path("/", name)
-    if not path.is_relative_to(top) or not path.is_file():
+    if not (name.isprintable() and path.is_relative_to(top) and path.is_file()):
         return ""
     # a crate that is only kept there, or a file that a build has written, isn't the author's
     owner = next((each for each in path.parents if (each / _MANIFEST).is_file()), None)

@@ -115,6 +115,12 @@ def test_lcov_has_every_line_and_function(module, sources):
     ]
 
 
+def test_a_name_keeps_to_its_line(tmp_path, sources):
+    wat = WAT.replace("hello::never", r"hello::\0anever\1b[31m")
+    module = WasmFile.parse(with_lines(wat, tmp_path, {0: CHOSEN, 1: NEVER}), Path("hello.wasm"))
+    assert r"FN:10,hello::\nnever\x1b[31m" in covered(module, sources).lcov().splitlines()
+
+
 def test_modules_of_one_source_count_together(module, sources):
     made = instrument(module, sources, with_changes=False)
     counts = [counted(made, ("chosen", 1)), counted(made, ("chosen", 0))]

@@ -1,4 +1,4 @@
-"""The emulator's clock, and its timers: it runs by itself, and tests move it forward."""
+"""The emulator's clock, and its timers: it runs by itself; tests and waits move it forward."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class VirtualClock:
 
     def __init__(self) -> None:
         self._ahead = 0.0  # how far the tests have moved it
-        self.hurries = False  # a wait moves it forward, instead of lasting
+        self.hurries = False  # no wait lasts, whoever else there is
         self.payer: Bill | None = None  # whose cost it is what happens now, and what comes of that
         self._watches: list[Callable[[], None]] = []
         self._timers: list[tuple[float, int, Timer]] = []
@@ -102,7 +102,8 @@ class VirtualClock:
         return True
 
     def _sleep(self, seconds: float) -> None:
-        if self.hurries:
+        """Wait; where no other thread could do anything meanwhile, the clock is moved instead."""
+        if self.hurries or threading.active_count() == 1:
             self._ahead += max(0.0, seconds)
             return
         payer = self.payer  # others may let things happen meanwhile

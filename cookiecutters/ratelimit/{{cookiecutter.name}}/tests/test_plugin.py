@@ -1,6 +1,5 @@
 """What the plugin does to real requests in a real host; run with `scaffold test`."""
 
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from urllib.error import HTTPError
@@ -80,9 +79,8 @@ def test_after_the_wait_a_request_passes(proxy: Proxy):
     assert proxy.get("/headers", headers=of("ann")).status == 200
     refused = proxy.get("/headers", headers=of("ann"))
     assert (refused.status, refused.response.headers["retry-after"]) == (429, "1")
-    deadline = time.monotonic() + 10
-    while proxy.get("/headers", headers=of("ann")).status == 429:
-        assert time.monotonic() < deadline
+    proxy.clock.advance(seconds=1)
+    assert proxy.get("/headers", headers=of("ann")).status == 200
 
 
 def test_the_log_says_how_many_requests_were_rejected(proxy: Proxy):

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import commands, images, names, reload, requests, trim, workspace
+from bench import commands, images, instructions, names, reload, requests, trim, workspace
 from bench.measure import BIN, Row, table
 
 BENCHES = {
@@ -20,6 +20,7 @@ BENCHES = {
         workspace.workspace,
         requests.requests,
         *(trim.size, trim.load, trim.trim),
+        *(instructions.instructions, instructions.load_instructions),
         *(names.panic, names.blame),
         *(reload.edit, reload.loss, reload.memory),
         *(images.push_pull, images.in_process, images.package, images.images),
@@ -36,8 +37,9 @@ def main() -> None:
         os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
         for name in chosen:
             print(f"{name} ...", file=sys.stderr, flush=True)
-            rows += BENCHES[name]()
-            print(table(rows[-4:]), file=sys.stderr, flush=True)
+            found = BENCHES[name]()
+            print(table(found), file=sys.stderr, flush=True)
+            rows += found
     print(table(rows))
     results = [dataclasses.asdict(row) | {"ratio": row.ratio, "reached": row.reached} for row in rows]
     (Path(__file__).parent / "results.json").write_text(json.dumps(results, indent=2) + "\n")

@@ -31,7 +31,7 @@ def size() -> list[Row]:
 def _sizes(template: str, alone: int, with_wasm_opt: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         crate, tools = _crate(Path(name), template), Path(name, "bin")
-        _all_but("wasm-opt", tools)
+        all_but("wasm-opt", tools)
 
         def bytes_of(target: str, *words: object, **env: str) -> int:
             run(*words, cwd=crate, CARGO_TARGET_DIR=f"{name}/{target}", **env)
@@ -52,7 +52,7 @@ def trim() -> list[Row]:
     """A cold build, and one with nothing to do, against the same untrimmed; without wasm-opt."""
     with tempfile.TemporaryDirectory() as name:
         crate, tools = _crate(Path(name), "http"), Path(name, "bin")
-        _all_but("wasm-opt", tools)
+        all_but("wasm-opt", tools)
         before, os.environ["PATH"] = os.environ["PATH"], str(tools)
         try:
             cold, noop = builds(crate, (str(BIN / "scaffold"), "build", "--no-trim"), rounds=7)
@@ -72,7 +72,7 @@ def load() -> list[Row]:
 def _loads(template: str) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         crate, tools = _crate(Path(name), template), Path(name, "bin")
-        _all_but("wasm-opt", tools)
+        all_but("wasm-opt", tools)
 
         def made(side: str, *words: str, path: str = str(tools)) -> Path:
             target = {"PATH": path, "CARGO_TARGET_DIR": f"{name}/target", "XDG_DATA_HOME": f"{name}/data"}
@@ -117,7 +117,7 @@ def _crate(place: Path, template: str) -> Path:
     return place / "small"
 
 
-def _all_but(name: str, folder: Path) -> None:
+def all_but(name: str, folder: Path) -> None:
     """A folder with links to all programs on PATH but one."""
     folder.mkdir()
     for place in map(Path, [str(BIN), *os.environ["PATH"].split(os.pathsep)]):

@@ -373,9 +373,8 @@ class Proxy:
         self._upstream = Upstream(self._host) if self._host.origin else None
 
     def end(self) -> None:
-        """Leave no answers behind in a host that others may use."""
-        if self._host.origin and self._host.alive:
-            self._host.origin.forget_answers()
+        """Leave nothing behind in a host that others may use."""
+        self._host.end_test()
 
     def close(self) -> None:
         """End the host, unless it is a deployment."""

@@ -61,6 +61,10 @@ class Host(Protocol):
         """
         ...
 
+    def end_test(self) -> None:
+        """Leave nothing behind that a test has set up for itself: the next one may use this host, too."""
+        ...
+
 
 class Running(Host, Protocol):
     """A host that this command started, or that a deployment keeps running."""

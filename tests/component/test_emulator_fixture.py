@@ -152,6 +152,15 @@ from urllib.request import urlopen
 def test_url(proxy):
     with urlopen(proxy.url + "/headers") as answer:
         assert b'"X-Hello": "world"' in answer.read()
+
+
+def test_waits_last_no_longer_once_the_port_is_closed(proxy):
+    assert not proxy.clock.run(lambda: False, 3600)
+
+
+def test_url_again(proxy):
+    with urlopen(proxy.url + "/headers") as answer:
+        assert answer.status == 200
 """)
     assert ran.code == 0, ran.out
 

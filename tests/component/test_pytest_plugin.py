@@ -120,6 +120,9 @@ class Host:
         connection.close()
         return Exchange(request, made)
 
+    def end_test(self):
+        self.origin.forget_answers()
+
 
 @pytest.fixture
 def proxy():

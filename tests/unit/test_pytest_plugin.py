@@ -39,6 +39,7 @@ class Host:
     url: str = "http://localhost:1"
     log: Log = field(default_factory=lambda: Log(Path("none")))
     fresh: list[bool] = field(default_factory=list)
+    tests: int = 0
     clock = RealClock()
 
     def play(self, request, *, timeout):
@@ -57,6 +58,9 @@ class Host:
             raise HostError("Envoy ended")
         self.plugins, self.crashed = plugins, False
         self.fresh.append(fresh)
+
+    def end_test(self):
+        self.tests += 1
 
 
 class Hosts(list[Host]):

@@ -153,7 +153,7 @@ class EmulatorHost:
         self.world.clock.hurries = PROBE.hurries
         self.origin = InProcess(self.world)
         self._lock = self.world.clock.lock
-        self._stack = ExitStack()
+        self._port = ExitStack()  # for clients of a test's own
         self._url = ""
         self._numbers = 0
         self._sessions: list[Session] = []  # connections that may be open
@@ -176,12 +176,12 @@ class EmulatorHost:
     def url(self) -> str:
         """Where the plugins answer a client of the test's own; the port is opened when it is asked for."""
         if not self._url:
-            listener = self._stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            listener = self._port.enter_context(socket.create_server(("127.0.0.1", 0)))
             if self.is_network:
                 serving: AbstractContextManager[None] = relaying(listener, self._open_for_others)
             else:
                 serving = answering(listener, self._serve)
-            self._stack.enter_context(serving)
+            self._port.enter_context(serving)
             self._url = url_at(listener.getsockname()[1], tls=False)
         return self._url
 
@@ -363,9 +363,15 @@ class EmulatorHost:
             self._end_retired()
             self.world.data, self.world.queues = now
 
+    def end_test(self) -> None:
+        """Have the upstream forget the answers that a test wanted, and close the port that it asked for."""
+        self.origin.forget_answers()
+        self._port.close()
+        self._url = ""
+
     def close(self) -> None:
         """End the plugins."""
-        self._stack.close()
+        self._port.close()
         with self._lock:
             for session in self._sessions:
                 session.down.close(flush=False)

@@ -278,6 +278,11 @@ class EnvoyHost:
             time.sleep(0.05)
         return False
 
+    def end_test(self) -> None:
+        """Have the upstream forget the answers that a test wanted."""
+        if self.origin and self.alive:
+            self.origin.forget_answers()
+
     def follow(self, *, by_name: bool = False) -> Iterator[Requested | Logged | Moved]:
         """What happens, from the start of the log on. Raises `HostError` when Envoy ends."""
         from scaffold.hosts.envoy.live_view import LiveView

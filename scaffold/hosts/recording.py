@@ -69,7 +69,10 @@ _IN_MEMORY = 1024  # numbers above are addresses in the module's memory, more of
 
 @dataclass
 class Played:
-    """A request of a test, or a connection, and what became of it, in JSON's types."""
+    """A request of a test, or a connection, and what became of it, in JSON's types.
+
+    `sent` is all that the client sent, as far as that is known beforehand.
+    """
 
     request: str
     status: int | None = None
@@ -82,6 +85,7 @@ class Played:
     details: str = ""
     error: str = ""
     transcript: list[str] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -102,6 +106,7 @@ def of_exchange(exchange: Exchange, lines: Iterable[str]) -> Played:
     knows = exchange._sides.knows_upstream
     return Played(
         request=f"{exchange.request.method} {exchange.request.target}",
+        sent=_sent(exchange.request),
         status=response.status,
         headers=_fields(response.headers.iteritems()),
         body=_body(response.body),
@@ -131,7 +136,7 @@ def of_connection(connection: Connection, lines: Iterable[str]) -> Played:
 def of_error(request: Request, error: HostError, lines: Iterable[str]) -> Played:
     """The record of a request without an answer."""
     text = f"{request.method} {request.target}"
-    return Played(text, error=_masked(error.message), transcript=transcript(lines))
+    return Played(text, error=_masked(error.message), transcript=transcript(lines), sent=_sent(request))
 
 
 def transcript(lines: Iterable[str]) -> list[str]:
@@ -261,6 +266,9 @@ def _of_test(test: Test, other: Test, *, transcripts: bool) -> Iterator[Differen
     if len(left) != len(right):
         yield Difference(test.name, "", "number of requests", len(test.played), len(other.played))
     for one, two in zip(left, right, strict=False):
+        if (one.request, one.sent) != (two.request, two.sent):
+            yield Difference(test.name, one.request, "what the test sent", one.sent, two.sent)
+            break  # the rest comes of that
         for name, value in vars(one).items():
             if value != vars(two)[name] and (transcripts or name != "transcript"):
                 yield Difference(test.name, one.request, name, value, vars(two)[name])
@@ -289,6 +297,12 @@ def _fields(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
     named = [(name.lower(), value) for name, value in pairs if name.lower() not in _DROPPED]
     fields = [[name, _MASKED if name in _VARYING else _masked(value)] for name, value in named]
     return sorted(fields, key=lambda each: each[0])
+
+
+def _sent(request: Request) -> list[str]:
+    fields = [f"{name}: {_masked(value)}" for name, value in request.headers.iteritems()]
+    body = [_body(request.body), f"in pieces of {list(request.pieces)}"] if request.body else []
+    return [f"{request.method} {request.target}", *fields, *body]
 
 
 def _arrived(request: Request | None) -> dict[str, Any] | None:

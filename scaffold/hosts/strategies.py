@@ -12,16 +12,23 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, configuration, given, settings
 from hypothesis import strategies as st
+from hypothesis.internal import scrutineer
 
+import scaffold
 from scaffold.core import files
 from scaffold.errors import UsageError
 from scaffold.hosts.exchange import Headers, Request
 
 configuration.set_hypothesis_home_dir(files.cache_dir() / "hypothesis")  # not in the user's repository
+# An editable scaffold counts as the user's code, whose constants Hypothesis tries as values; but each host
+# imports other modules, and would be sent other requests with the same seed.
+if hasattr(scrutineer, "SITE_PACKAGES_DIRS"):
+    scrutineer.SITE_PACKAGES_DIRS = (*scrutineer.SITE_PACKAGES_DIRS, Path(scaffold.__file__).resolve().parent)
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 _NAME = "abcdefghijklmnopqrstuvwxyz0123456789-_"

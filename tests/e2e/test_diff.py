@@ -18,12 +18,10 @@ def run(*words, cwd=None, env=None):
 
 @pytest.fixture(scope="module")
 def crate(tmp_path_factory):
-    """The template `http`, built; without the generated requests, whose moments vary."""
+    """The template `http`, built."""
     place = tmp_path_factory.mktemp("diff")
     assert run("new", "hello", "--no-input", cwd=place).code == 0
     root = place / "hello"
-    tests = root / "tests/test_plugin.py"
-    tests.write_text(tests.read_text().partition("\n\n@each")[0])
     assert run("build", cwd=root).code == 0
     return root
 
@@ -39,9 +37,9 @@ def copy(crate, tmp_path, request):
 
 def test_the_emulator_and_envoy_agree_about_the_template(crate):
     ran = run("diff", "--root", crate)
-    assert (ran.code, ran.out.strip()) == (0, "emulator and envoy: no difference in 4 tests")
+    assert (ran.code, ran.out.strip()) == (0, "emulator and envoy: no difference in 5 tests")
     report = json.loads(run("diff", "emulator:1.36", "envoy", "--root", crate, "--json").out)
-    assert report["differences"] == [] and report["compared"] == 4
+    assert report["differences"] == [] and report["compared"] == 5
     assert (report["left"], report["right"]) == ("emulator:1.36", "envoy")
 
 
@@ -64,8 +62,8 @@ def test_a_refactoring_that_changes_an_answer_is_found(copy):
 def test_all_plays_both_hosts_and_compares(crate):
     ran = run("test", "--host", "all", "--root", crate)
     assert ran.code == 0
-    assert "emulator and envoy: no difference in 4 tests" in ran.out
-    assert "emulator" in ran.out and "4 " in ran.out
+    assert "emulator and envoy: no difference in 5 tests" in ran.out
+    assert "emulator" in ran.out and "5 " in ran.out
 
 
 def test_fast_needs_no_envoy(copy, tmp_path):
@@ -75,7 +73,7 @@ def test_fast_needs_no_envoy(copy, tmp_path):
     (hidden / "sitecustomize.py").write_text("import sys\nsys.modules['envoy'] = None\n")
     ran = run("test", "--fast", "--root", copy, env={"PYTHONPATH": str(hidden)})
     assert ran.code == 0, ran.err
-    assert "4 passed" in ran.out + ran.err
+    assert "5 passed" in ran.out + ran.err
     refused = run("test", "--root", copy, env={"PYTHONPATH": str(hidden)})
     assert refused.code != 0
 

@@ -6,10 +6,27 @@ import os
 from pathlib import Path
 
 import pytest
+import wasmtime
 from support import random_network
 from support.agreement import differences
 from support.random_plugins import case
 
+from scaffold.hosts import host as hosts
+from scaffold.hosts.exchange import Request
+from scaffold.hosts.options import RunOptions
+from scaffold.hosts.plugin import Plugin
+from scaffold.wasm.module import WasmModule
+
+DEEP = """(module
+  (memory (export "memory") 1)
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "malloc") (param i32) (result i32) (i32.const 1024))
+  (func $down (param i32)
+    (if (i32.eqz (local.get 0)) (then unreachable))
+    (call $down (i32.sub (local.get 0) (i32.const 1))))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (call $down (i32.const 12))
+    (i32.const 0)))"""
 SEEDS = int(os.environ.get("EMULATOR_SEEDS", "12"))  # plugins
 FIRST = int(os.environ.get("EMULATOR_FIRST_SEED", "0"))
 NETWORK_SEEDS = int(os.environ.get("EMULATOR_NETWORK_SEEDS", "10"))  # network plugins
@@ -27,3 +44,19 @@ def test_does_what_envoy_does(seed: int, tmp_path: Path) -> None:
 def test_does_what_envoy_does_with_a_connection(seed: int, tmp_path: Path) -> None:
     found = differences(random_network.case(seed, CONNECTIONS, tmp_path))
     assert not found, "\n\n".join(found)
+
+
+def test_a_crash_many_calls_deep_has_the_same_backtrace(tmp_path: Path) -> None:
+    path = tmp_path / "deep.wasm"
+    path.write_bytes(wasmtime.wat2wasm(DEEP))
+    plugin, settings = Plugin("deep", "", WasmModule.read(path)), RunOptions(port=0).settings
+    seen = []
+    for name in ("emulator", "envoy"):
+        with hosts.player(name)(plugin, folder=tmp_path / name, settings=settings) as host:
+            host.play(Request("GET", "/"))
+            assert host.clock.run(
+                lambda host=host: any("backtrace" in each.text for each in host.log.since(0)), 10
+            )
+            seen.append([each.text for each in host.log.since(0) if "backtrace" in each.text])
+    assert seen[0] == seen[1]
+    assert "\n  9:  down\n 10:  down" in seen[0][0]

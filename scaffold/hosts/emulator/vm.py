@@ -112,7 +112,7 @@ class Bill:
 def _frame(number: int, frame: wasmtime.Frame) -> str:
     """A line of a backtrace, as Envoy writes it."""
     name = frame.func_name or f"unknown(function index:{frame.func_index})"
-    return f"  {number}:  {frame.module_offset:#x} - {name}"
+    return f"{number:>3}:  {frame.module_offset:#x} - {name}"
 
 
 Hostcall = Callable[..., int | None]

@@ -105,21 +105,24 @@ def until(proxy: Proxy, cluster: str) -> None:
 def test_gets_newer_rules_on_a_timer_and_ignores_invalid_ones(proxy: Proxy):
     proxy.upstream.answer(200, json.dumps({"rules": [rule()]}), path="/rules")
     proxy.configure({"refresh_seconds": 1})
+    proxy.clock.advance(seconds=0.5)  # half-way between two refreshes
     until(proxy, "beta")
     bad = {200: '{"rules": [{"name": "new"}]}', 503: "{}"}
     for status, body in bad.items():
         proxy.upstream.answer(status, body, path="/rules")
-        proxy.upstream.answer(200, path="/slow", after=1.5)
+        proxy.upstream.answer(200, path="/slow", after=1.2)
         exchange = proxy.get("/slow")
         assert "keeping the present rules" in exchange.logs
         assert proxy.get("/headers").upstream.cluster == "beta"
     proxy.upstream.answer(200, "{}", path="/rules")
+    proxy.clock.advance(seconds=0.6)
     until(proxy, "upstream")
 
 
 def test_without_a_service_the_configured_rules_are_used(proxy: Proxy):
     proxy.configure({"rules": [rule()], "refresh_seconds": 1, "refresh_cluster": "nobody"})
-    proxy.upstream.answer(200, path="/slow", after=1.5)
+    proxy.clock.advance(seconds=0.5)
+    proxy.upstream.answer(200, path="/slow", after=1.2)
     exchange = proxy.get("/slow")
     assert exchange.upstream.cluster == "beta"
     assert "cannot ask `nobody` for rules" in exchange.logs

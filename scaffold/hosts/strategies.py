@@ -28,7 +28,7 @@ configuration.set_hypothesis_home_dir(files.cache_dir() / "hypothesis")  # not i
 # An editable scaffold counts as the user's code, whose constants Hypothesis tries as values; but each host
 # imports other modules, and would be sent other requests with the same seed.
 if hasattr(scrutineer, "SITE_PACKAGES_DIRS"):
-    scrutineer.SITE_PACKAGES_DIRS = (*scrutineer.SITE_PACKAGES_DIRS, Path(scaffold.__file__).resolve().parent)
+    scrutineer.SITE_PACKAGES_DIRS |= {Path(scaffold.__file__).resolve().parent}
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 _NAME = "abcdefghijklmnopqrstuvwxyz0123456789-_"

@@ -99,13 +99,12 @@ def diff(
     """Play the project's tests on two hosts, such as "emulator" and "envoy:1.36", and compare what they saw.
 
     With `against`, a commit, a file or an image, they are played on `left` with both modules. Raises
-    `ProjectError` without tests, at a workspace's root, and what `bench` raises for a base that doesn't
-    build.
+    `ProjectError` without tests, `UsageError` at a workspace's root, and what `bench` raises for a base that
+    doesn't build.
     """
     refuse(run, "diff", supported=[name for name in OF_EMULATOR if name not in _WHICH.values()])
     projects = projects_at(root)
-    if projects.workspace:
-        raise ProjectError("this is a workspace", hint="compare one of its plugins: pass --root")
+    projects.refuse_many("`diff`")
     if against and right:
         raise UsageError(
             "--against compares two modules on one host", hint=f"leave out `{right}`, or --against"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -172,7 +172,11 @@ class Project:
 def _root_hint(root: Path, manifest: dict[str, Any]) -> str:
     """What to pass as --root if `root` itself isn't a plugin."""
     workspace = Workspace.at(root, manifest)
-    folders = workspace.plugins() if workspace else []
+    return choose_one(workspace.plugins() if workspace else [])
+
+
+def choose_one(folders: Sequence[Path]) -> str:
+    """The hint to choose one of some plugins by its folder."""
     if not folders:
         return "pass --root a plugin's crate"
     total = f" ({len(folders)} in all)" if len(folders) > _MAX_NAMED else ""

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from scaffold.errors import ProjectError, UsageError, nearest
 from scaffold.project.cargo_toml import FILE, NAME, is_plugin, locate, read_manifest, settings_in, table
-from scaffold.project.crate import TRIPLES, Project
+from scaffold.project.crate import TRIPLES, Project, choose_one
 from scaffold.project.workspace import Workspace
 
 _MAX_NAMED = 5  # plugins in a line of output
@@ -55,10 +55,10 @@ class Projects:
         return [replace(self, all=tuple(each for each in self.all if key(each) == one)) for one in keys]
 
     def refuse_many(self, option: str) -> None:
-        """Raise `UsageError` for an option that only a single plugin can have."""
+        """Raise `UsageError` for an option, or a command, that is for a single plugin."""
         if self.workspace:
             message = f"{option} is for a single plugin, but this is a workspace"
-            raise UsageError(message, hint="choose a plugin with --root")
+            raise UsageError(message, hint=choose_one([project.root for project in self]))
 
     @cached_property
     def chain(self) -> Projects:

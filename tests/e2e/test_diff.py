@@ -116,8 +116,9 @@ def test_a_workspace_is_refused_by_name(tmp_path):
     (tmp_path / "Cargo.toml").write_text('[workspace]\nmembers = []\nresolver = "2"\n')
     assert run("new", "one", "--no-input", cwd=tmp_path).code == 0
     ran = run("diff", cwd=tmp_path)
-    assert ran.code == 3
-    assert "compare one of its plugins: pass --root" in ran.err
+    assert ran.code == 2
+    assert "`diff` is for a single plugin, but this is a workspace" in ran.err
+    assert "hint: choose a plugin: --root one" in ran.err
 
 
 def tests_of(root, **files):

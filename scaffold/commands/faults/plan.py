@@ -11,7 +11,7 @@ from scaffold.commands.faults.report import Case, Faults
 from scaffold.core import files
 from scaffold.core.events import Noted, emit, step
 from scaffold.core.option_fields import refuse
-from scaffold.errors import ProjectError, UsageError
+from scaffold.errors import UsageError
 from scaffold.hosts.faults.emulated import Emulated
 from scaffold.hosts.faults.real import Real, can
 from scaffold.hosts.faults.scenes import read
@@ -72,8 +72,7 @@ def _seen_by(envoy: Real, plugin: Plugin, known: Known) -> Known:
 
 def planned(projects: Projects, host: str, run: RunOptions, *, deployed: bool) -> Plan:
     """The plan, with the project's failure policies. Raises what keeps it from being played."""
-    if projects.workspace:
-        raise ProjectError("this is a workspace", hint="play the faults of one plugin: pass --root")
+    projects.refuse_many("--faults")
     if deployed:
         raise UsageError("--faults starts hosts of its own", hint="leave out --deployed")
     if host == "docker":

@@ -6,7 +6,7 @@ import pytest
 from support.wat_plugins import Wat
 
 from scaffold.commands.faults import plan as plans
-from scaffold.errors import HostError, ProjectError, UsageError
+from scaffold.errors import HostError, UsageError
 from scaffold.hosts.exchange import Headers, Request, Response
 from scaffold.hosts.faults.scenes import Answer, Scene, keep
 from scaffold.hosts.options import RunOptions
@@ -255,5 +255,5 @@ def test_a_workspace_has_several_plugins(tmp_path):
     (tmp_path / "Cargo.toml").write_text('[workspace]\nmembers = ["one"]\n')
     (tmp_path / "one").mkdir()
     crate(tmp_path / "one")
-    with pytest.raises(ProjectError, match="this is a workspace"):
+    with pytest.raises(UsageError, match="--faults is for a single plugin, but this is a workspace"):
         plans.planned(projects_at(tmp_path), "emulator", RunOptions(), deployed=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -344,7 +345,10 @@ def test_what_only_one_can_be_given_is_refused(words, root, capsys):
     crate(write(root, '[workspace]\nmembers = ["a"]\n') / "a")
     ran = entered(capsys, *words, "--root", root)
     message = f"{words[1]} is for a single plugin, but this is a workspace"
-    assert (ran.code, ran.err) == (2, error(message, "choose a plugin with --root"))
+    assert (ran.code, ran.err) == (
+        2,
+        error(message, f"choose a plugin: --root {os.path.relpath(root / 'a')}"),
+    )
 
 
 def test_the_toolchain_is_for_all_triples_at(root):

@@ -176,7 +176,7 @@ def _play(side: Side, projects: Projects, record: Path, keyword: str | None) -> 
             [*program, "--proxy-no-budgets", *side.arguments(), *chosen], cwd=projects.root, env=os.environ
         )
         if ran.code == NO_TESTS:
-            raise ProjectError("no tests ran", hint="put tests in tests/test_*.py, or widen -k")
+            raise ProjectError("no tests ran", hint="put tests in tests/test_*.py, or choose more of them")
         if ran.code >= UNDER_PYTEST:
             words = (ran.stdout + ran.stderr).strip().splitlines()
             raise of_exit_code(ran.code - UNDER_PYTEST)("\n".join(words[-6:]))

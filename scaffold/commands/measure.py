@@ -85,19 +85,18 @@ class Measured:
         return "\n\n".join(each.summary() for each in (self.coverage, self.mutants) if each)
 
 
-def check_place(measure: MeasureOptions, host: str, envoy: str | None, *, deployed: bool) -> str:
-    """The host to measure on. Raises `UsageError` for any other than the emulator of one Envoy."""
+def check_place(measure: MeasureOptions, host: str, envoy: str | None, *, deployed: bool) -> None:
+    """Raise `UsageError` if something is to be measured on any other host than the emulator of one Envoy."""
     measure.check()
     if not measure.wanted:
-        return host
+        return
     name = flag("mutants" if measure.mutants else "coverage" if measure.coverage else "lcov")
     if deployed:
         raise UsageError(f"{name} needs the emulator", hint="leave out --deployed")
-    if host not in ("envoy", EMULATOR):
+    if host != EMULATOR:
         raise UsageError(f"{name} needs the emulator, and --host says `{host}`", hint="leave out --host")
     if "," in (envoy or ""):
         raise UsageError(f"{name} needs one Envoy to emulate, not several", hint="pass one to --envoy")
-    return EMULATOR
 
 
 class Measurement:
@@ -147,6 +146,11 @@ class Measurement:
         counts = self._counts()
         coverage = Coverage.of([self._counted(name, counts)]) if self._options.covers else None
         return Measured(coverage, self._mutants(name))
+
+    @property
+    def any_played(self) -> bool:
+        """Whether any test has played a plugin."""
+        return bool(self._counts())
 
     def of_all(self) -> list[Measured | None]:
         """The same of each plugin."""

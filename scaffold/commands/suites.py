@@ -22,6 +22,7 @@ from scaffold.project.cargo_toml import FILE, locate
 from scaffold.project.projects import projects_at
 from scaffold.project.suites import suite as suites
 from scaffold.project.suites.suite import Case, Suite
+from scaffold.project.suites.text import YAML
 from scaffold.toolchain import cargo
 from scaffold.toolchain.options import BuildOptions
 from scaffold.wasm.module import WasmModule
@@ -61,7 +62,7 @@ def play(
     read = [suites.read(path, suites.folder_of(path), overridden=overridden) for path in paths]
     some = [_selected(suite, wishes.keyword) for suite in read]
     if not any(suite.cases for suite in some):
-        raise ProjectError("no tests ran", hint="widen -k")
+        raise ProjectError("no tests ran", hint="choose more of them")
     plugins = _plugins(root, some, run, module, build)
     reports = []
     for suite, plugin in zip(some, plugins, strict=True):
@@ -138,7 +139,8 @@ def _crate(root: Path, suite: Suite) -> Path:
     for place in (own, project) if inside else (project, own):
         if (place / FILE).exists():
             return place
-    hint = "pass `--module FILE`, or write `env { wasm_path: … }`"
+    written = "env: {wasm_path: …}" if suite.path.suffix in YAML else "env { wasm_path: … }"
+    hint = f"pass `--module FILE`, or write `{written}`"
     raise ProjectError(f"{suite.path} doesn't say which plugin it is for", hint=hint)
 
 

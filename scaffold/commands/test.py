@@ -26,6 +26,7 @@ from scaffold.errors import (
     ToolFailed,
     UsageError,
     choose,
+    nearest,
     of_exit_code,
 )
 from scaffold.hosts.background import deployments
@@ -61,7 +62,7 @@ _PYTEST: dict[int, tuple[type[ScaffoldError], str, str | None]] = {
     2: (TestsFailed, "pytest stopped before the end", None),
     3: (ToolFailed, "pytest had an internal error", None),
     4: (UsageError, "pytest refuses its arguments", "run `pytest --help`"),
-    NO_TESTS: (ProjectError, "no tests ran", "put tests in tests/test_*.py, or widen -k"),
+    NO_TESTS: (ProjectError, "no tests ran", "put tests in tests/test_*.py, or choose more of them"),
 }
 
 
@@ -207,6 +208,8 @@ def test(
     if faults:
         _check_faults(measure, paths)
         host = host or EMULATOR
+    if measure.wanted and not deployed:
+        host = host or EMULATOR
     host = _chosen_host(host, fast=fast, deployed=deployed, suites=bool(paths))
     if paths:
         from scaffold.commands import suites
@@ -215,9 +218,10 @@ def test(
         wishes = suites.Wishes(keyword, exitfirst, junitxml)
         return suites.play(root, paths, host, run, module, wishes, build)
     choose("host", host, PLAYERS | {ALL: ""})
-    host = check_place(measure, host, run.envoy, deployed=deployed)
+    check_place(measure, host, run.envoy, deployed=deployed)
     refuse(run, "test", supported=OF_TESTS)
     projects = projects_at(root)
+    _check_files(tests, projects)
     run.check_for_many(len(projects))
     if projects.workspace:
         _ = projects.chain  # reports an invalid chain before anything runs
@@ -255,6 +259,21 @@ def test(
         return _measured(run_all, measurement) if measurement else run_all()
 
 
+def _check_files(tests: Sequence[str], projects: Projects) -> None:
+    """Raise `UsageError` for a test file that isn't there, which pytest would say only after the build."""
+    roots = [Path(), projects.root, *(project.root for project in projects)]
+    for each in tests:
+        name = each.partition("::")[0]
+        if name.endswith(".py") and not name.startswith("-") and not any(_path(name, root) for root in roots):
+            found = {str(path.relative_to(root)) for root in roots[1:] for path in _test_files(root)}
+            raise UsageError(f"there is no {name}", hint=nearest(name, sorted(found)))
+
+
+def _test_files(root: Path) -> list[Path]:
+    """The files of tests in a project's `tests/`."""
+    return [path for pattern in _TESTS for path in (root / "tests").rglob(pattern)]
+
+
 def _check_faults(measure: MeasureOptions, suites: Sequence[Path]) -> None:
     """Raise `UsageError` for what can't be combined with `--faults`."""
     if measure.wanted:
@@ -273,7 +292,7 @@ def _planned(projects: Projects, host: str, run: RunOptions, *, deployed: bool) 
 def _then_faults(jobs: Sequence[Job], plan: Plan, module: WasmModule, kept: Path) -> Report:
     """Run a plugin's tests, if it has any, then play its faults, unless one fails; `kept` is for scenes."""
     report = Report([], plan.project.name)
-    if any(any((plan.project.root / "tests").rglob(pattern)) for pattern in _TESTS):
+    if _test_files(plan.project.root):
         keep = f"--proxy-scenes={kept}"
         report = _in_turn([replace(job, arguments=[keep, *job.arguments]) for job in jobs])
     return report if _exit_code(report.outcomes) else replace(report, faults=plan.play(module, kept))
@@ -292,9 +311,10 @@ def _measured(run: Callable[[], Report | Reports], measurement: Measurement) -> 
     try:
         report = run()
     except TestsFailed:
-        for each in filter(None, measurement.of_all()):
-            emit(Quoted(each.summary()))
-        measurement.write()
+        if measurement.any_played:
+            for each in filter(None, measurement.of_all()):
+                emit(Quoted(each.summary()))
+            measurement.write()
         raise
     measurement.write()
     if isinstance(report, Report):
@@ -453,7 +473,7 @@ def _parts(projects: Projects, modules: Sequence[WasmModule], *, deployed: bool)
     links = [built[each.root] for each in projects.chain] if built else []
     folder = projects.root / "tests"
     whole = Part(_CHAIN, projects.root, links, (f"--rootdir={projects.root}",), (str(folder),))
-    tested = any(any(folder.rglob(pattern)) for pattern in _TESTS)
+    tested = bool(_test_files(projects.root))
     if not deployed:
         return [*alone, whole] if tested else alone
     running = [part for part in [*alone, whole] if _is_running(part.root)]

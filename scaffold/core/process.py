@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import queue
 import resource
+import select
 import selectors
 import signal
 import subprocess
@@ -111,7 +112,8 @@ def show(
     """Run a program to its end while the terminal shows what it writes; returns its exit code.
 
     All its output goes to standard error, which leaves standard output to our result. With `on_line`, each
-    line of its standard output is passed to that instead.
+    line of its standard output is passed to that instead. Raises `BrokenPipeError` if the program failed and
+    nobody reads our standard error any more, which may be why.
     """
     stdout = PIPE if on_line else standard_error()
     options = {"cwd": cwd, "env": env, "stdin": DEVNULL, "stdout": stdout, "stderr": standard_error()}
@@ -119,7 +121,19 @@ def show(
         if on_line and child.stdout:
             for line in child.stdout:
                 on_line(line.decode(errors="replace"))
-        return child.wait()
+        code = child.wait()
+    if code and _is_unread(standard_error()):
+        raise BrokenPipeError
+    return code
+
+
+def _is_unread(descriptor: int) -> bool:
+    """Whether it is a pipe whose other end has been closed."""
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)  # errors are always reported
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 @contextmanager

@@ -59,7 +59,9 @@ def test_each_case_is_a_test(play):
 def test_what_fails_says_what_came_instead(play):
     ran = play("-k", "polite or greets", test_headers=SUITE + FAILS)
     assert (ran.code, ran.err) == (1, "")
-    expected = "request_headers: has_header x-bye\n  wanted  ''\n  got     no such header among x-hello\n"
+    expected = (
+        "request_headers: has_header x-bye\n  wanted  ''\n  got     no such header; there are x-hello\n"
+    )
     assert expected in ran.out
     assert "the project's" in ran.out  # what the plugin has logged
     assert "Traceback" not in ran.out

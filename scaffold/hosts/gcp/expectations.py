@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from scaffold.hosts.gcp.contexts import Result
 from scaffold.hosts.gcp.headers import SortedHeaders
-from scaffold.hosts.gcp.outcome import NOTHING, Failure
+from scaffold.hosts.gcp.outcome import Failure
 from scaffold.project.suites.matcher import Matcher, shown
 from scaffold.project.suites.suite import Expectation, Immediate
 
@@ -24,7 +24,7 @@ def of_output(phase: str, expected: Expectation, headers: SortedHeaders, body: b
     for name, value in expected.present:
         found = headers.get(name)
         if found != value:
-            got = f"no such header among {_names(headers)}" if found is None else shown(found)
+            got = _without(headers) if found is None else shown(found)
             yield Failure(phase, f"has_header {name.decode()}", shown(value), (got,))
     for name in expected.absent:
         found = headers.get(name)
@@ -66,8 +66,9 @@ def _texts(texts: Sequence[bytes]) -> tuple[str, ...]:
     return (*map(shown, texts[:_MOST]), *more)
 
 
-def _names(headers: SortedHeaders) -> str:
-    return ", ".join(name.decode(errors="backslashreplace") for name, _ in headers) or NOTHING
+def _without(headers: SortedHeaders) -> str:
+    names = ", ".join(name.decode(errors="backslashreplace") for name, _ in headers)
+    return f"no such header; there are {names}" if names else "no headers"
 
 
 def _value(value: int | bytes) -> str:

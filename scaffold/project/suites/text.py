@@ -23,6 +23,8 @@ FOUND = tuple(f"{name}{end}" for name in ("test*", "*test", "*tests") for end in
 TEXT, YAML = (".textpb", ".textproto", ".pbtxt"), (".yaml", ".yml")
 _UNKNOWN = re.compile(r'Message type "\w+\.(\w+)" has no field named "(.*)"\.?', re.DOTALL)
 _PLACE = re.compile(r"\d+:\d+ : ")
+_AT_END = ('Expected "}".', 'Expected ">".')
+_BRACE = re.compile(r"""[{}<>]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|#[^\n]*""")  # or what may contain one
 _WHICH = re.compile(r'"suite\.(\w+)"')
 _MOST_VALUES = 200_000  # of a YAML text, whose aliases may stand for more than anybody can read
 _TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
@@ -34,7 +36,9 @@ def read(path: Path) -> Message:
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except OSError as error:
-        raise ProjectError(f"cannot read the suite {path}: {error.strerror}", hint=remedy(error)) from error
+        raise ProjectError(
+            f"cannot read the suite {path}: {error.strerror}", hint=_hint(error, path)
+        ) from error
     except UnicodeDecodeError as error:
         before = error.object[: error.start]
         place = before.count(b"\n"), len(before) - before.rfind(b"\n") - 1
@@ -45,6 +49,14 @@ def read(path: Path) -> Message:
     else:
         _read_text(path, text, suite)
     return suite
+
+
+def _hint(error: OSError, path: Path) -> str | None:
+    """What who named the suite may do: the nearest one, if it isn't there."""
+    if not isinstance(error, FileNotFoundError) or not path.parent.is_dir():
+        return remedy(error)
+    others = [str(each) for each in path.parent.iterdir() if each.name.endswith((*TEXT, *YAML))]
+    return nearest(str(path), sorted(others)) if others else "name a file that is there"
 
 
 def _wrong(path: Path, line: int, column: int, why: str, hint: str | None = None) -> ProjectError:
@@ -62,7 +74,21 @@ def _read_text(path: Path, text: str, suite: Message) -> None:
         if unknown := _UNKNOWN.fullmatch(why):
             why, hint = f"{unknown[1]} has no field `{unknown[2]}`", _fields(suite, unknown[1], unknown[2])
         line, column = error.GetLine() or 1, error.GetColumn() or 1
+        if why in _AT_END and (opened := _unclosed(text)) is not None:
+            why = f"this `{text[opened]}` isn't closed"
+            line, column = text.count("\n", 0, opened) + 1, opened - text.rfind("\n", 0, opened)
         raise _wrong(path, line - 1, column - 1, _WHICH.sub(r"\1", why).rstrip("."), hint) from error
+
+
+def _unclosed(text: str) -> int | None:
+    """Where the last brace stands that is open at the end of a text."""
+    open_ones: list[int] = []
+    for token in _BRACE.finditer(text):
+        if token[0] in "{<":
+            open_ones.append(token.start())
+        elif token[0] in "}>" and open_ones:
+            open_ones.pop()
+    return open_ones[-1] if open_ones else None
 
 
 def _fields(suite: Message, message: str, name: str) -> str:
@@ -86,7 +112,8 @@ class _Yaml:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = (mark.line, mark.column) if mark else (0, 0)
-            why = ", ".join(filter(None, [error.context, error.problem]))
+            context = "" if (error.context or "").startswith("while ") else error.context  # what it was doing
+            why = ", ".join(filter(None, [context, error.problem])).replace("'<stream end>'", "the end")
             raise _wrong(self._path, *place, why) from error
         except yaml.reader.ReaderError as error:
             before = text[: error.position]

@@ -655,3 +655,16 @@ def test_what_cannot_be_detached_is_the_machines_fault(tmp_path):
 def test_paths_are_words_too(stand_in):
     echo = Path(process.run(["sh", "-c", "command -v echo"]).stdout.strip() or "/bin/echo")
     assert process.run(["echo", echo]).stdout == f"{echo}\n"
+
+
+def test_a_program_that_fails_where_nobody_reads_is_no_news(monkeypatch):
+    """Its output had nowhere to go, which may be why it failed."""
+    assert process.show(["false"]) == 1
+    read, write = os.pipe()
+    monkeypatch.setattr(process, "standard_error", lambda: write)
+    assert process.show(["false"]) == 1
+    os.close(read)
+    with pytest.raises(BrokenPipeError):
+        process.show(["false"])
+    assert process.show(["true"]) == 0
+    os.close(write)

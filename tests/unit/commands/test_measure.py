@@ -12,14 +12,19 @@ COVERAGE, MUTANTS = MeasureOptions(coverage=True), MeasureOptions(mutants=True)
 
 
 def test_it_is_measured_on_the_emulator():
-    assert check_place(COVERAGE, "envoy", None, deployed=False) == "emulator"
-    assert check_place(MUTANTS, "emulator", "1.36", deployed=False) == "emulator"
-    assert check_place(MeasureOptions(), "docker", None, deployed=False) == "docker"
+    """Nothing is raised."""
+    for measure, host, envoy in (
+        (COVERAGE, "emulator", None),
+        (MUTANTS, "emulator", "1.36"),
+        (MeasureOptions(), "docker", None),
+    ):
+        assert check_place(measure, host, envoy, deployed=False) is None
 
 
 @pytest.mark.parametrize(
     ("measure", "host", "envoy", "deployed", "why"),
     [
+        (COVERAGE, "envoy", None, False, "--coverage needs the emulator, and --host says `envoy`"),
         (COVERAGE, "docker", None, False, "--coverage needs the emulator, and --host says `docker`"),
         (MUTANTS, "all", None, False, "--mutants needs the emulator, and --host says `all`"),
         (MUTANTS, "envoy", None, True, "--mutants needs the emulator"),
@@ -38,8 +43,8 @@ def test_nothing_is_measured_elsewhere(measure, host, envoy, deployed, why):
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_built(tmp_path):
     for path, why in ((tmp_path, "is a folder"), (tmp_path / "no/x.info", "is in a folder that isn't there")):
         with pytest.raises(UsageError, match=why):
-            check_place(MeasureOptions(lcov=path), "envoy", None, deployed=False)
-    assert check_place(MeasureOptions(lcov=tmp_path / "x.info"), "envoy", None, deployed=False) == "emulator"
+            check_place(MeasureOptions(lcov=path), "emulator", None, deployed=False)
+    assert check_place(MeasureOptions(lcov=tmp_path / "x.info"), "emulator", None, deployed=False) is None
 
 
 def test_the_text_says_how_many_of_how_many():

@@ -57,7 +57,7 @@ def test_what_fails_says_which_case_which_expectation_and_what_came(capsys, here
         "    got     'world'\n"
         "  request_headers: has_header x-bye\n"
         "    wanted  ''\n"
-        "    got     no such header among :path, x-hello\n"
+        "    got     no such header; there are :path, x-hello\n"
         "  request_headers: immediate\n"
         "    wanted  an immediate response\n"
         "    got     none\n"

@@ -93,7 +93,9 @@ def test_an_alias_is_what_it_stands_for(tmp_path: Path) -> None:
     ("content", "place", "why"),
     [
         ('test {\n  nme: "x"\n}', "2:3", "Test has no field `nme`"),
-        ('test { name: "x"', "1:", 'Expected "}"'),
+        ('test { name: "x"', "1:6", "this `{` isn't closed"),
+        ('test {\n  name: "{"  # {\n  plugin_init <\n >\n', "1:6", "this `{` isn't closed"),
+        ("test {\n  plugin_init <\n", "2:15", "this `<` isn't closed"),
         ("test { name: 5 }", "1:14", "Expected string"),
         ('test { name: "x\n" }', "1:14", "String missing ending quote"),
         ('test { name: "x" name: "y" }', "1:24", 'multiple "name" fields'),

@@ -67,7 +67,8 @@ SETTINGS = {  # by the field's name: what it is, and what it may be
         'a list of `"envoy:1.33"`, `"istio:1.24"`, `"envoy-gateway:1.4"`, `"higress:2.1"` or `"gcp"`',
     ),
     "failure_policies": (
-        "the failure policies under which `test --faults` plays the plugin",
+        "the failure policies that suit the plugin: `test --faults` plays it under these, and `manifest` and"
+        " `deploy` refuse another",
         "a list of `fail-closed`, `fail-open` and `fail-reload`",
     ),
     "budget": (

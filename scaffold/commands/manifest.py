@@ -73,10 +73,14 @@ def prepare(
             plain_http=options.plain_http,
             configuration=options.configuration,
         )
-        if pin.module:
-            plugins.require_hosts(choice.root, pin.info.name, pin.module)
+        for project in plugins.projects_of(choice.root, pin.info.name):
+            project.require_policy(options.failure_policy)
+            if pin.module:
+                project.require_hosts(pin.module)
     else:
         pin = _unbuilt(choice)
+        if choice.project:
+            choice.project.require_policy(options.failure_policy)
         kubernetes.documents(target, pin, options)
         source = choice.load_one(build)
         if source.project:

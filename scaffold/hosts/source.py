@@ -251,14 +251,17 @@ def choose(argument: str | Path | None, root: Path, options: RunOptions = RunOpt
     return choice
 
 
+def projects_of(root: Path, name: str) -> list[Project]:
+    """The projects in `root` that an image with a plugin of that name may be of."""
+    with suppress(ProjectError):  # the image is what counts: another command tells of the project
+        return [project for project in projects_if_any(root) or () if project.name == name]
+    return []
+
+
 def require_hosts(root: Path, name: str, module: WasmFile) -> None:
     """Raise `ModuleError` if an image's plugin is that of a project in `root` whose hosts don't load it."""
-    projects = None
-    with suppress(ProjectError):  # the image is what counts: another command tells of the project
-        projects = projects_if_any(root)
-    for project in projects or ():
-        if project.name == name:
-            project.require_hosts(module)
+    for project in projects_of(root, name):
+        project.require_hosts(module)
 
 
 def is_file(argument: str | Path) -> bool:

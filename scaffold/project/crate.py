@@ -115,6 +115,15 @@ class Project:
         hosts = [parse_target(each, "targets", ProjectError) for each in named]
         hold(module, self.name, [*hosts, *(at_least(least, "envoy", ProjectError) if least else ())])
 
+    def require_policy(self, policy: str) -> None:
+        """Raise `UsageError` for a failure policy that isn't among those in its settings."""
+        if policy not in self.settings.failure_policies:
+            passed = " or ".join(self.settings.failure_policies)
+            raise UsageError(
+                f"the failure policy {policy} isn't among the `failure-policies` of {self.name}",
+                hint=f"pass --failure-policy {passed}, or add it in Cargo.toml",
+            )
+
     @property
     def sets_timer(self) -> bool:
         """Whether its sources ask the host for a timer; a module can't tell: the SDK imports it anyway."""

@@ -23,6 +23,7 @@ from scaffold.oci.variants import VARIANTS
 
 pytestmark = pytest.mark.usefixtures("home")
 MODULE = wasm_asm.plugin()
+CRATE = '[package]\nname = "{}"\nversion = "0.1.0"\n[lib]\ncrate-type = ["cdylib"]\n'
 
 
 @pytest.fixture
@@ -41,6 +42,18 @@ def test_of_an_image(pushed):
     )
     assert document["metadata"]["namespace"] == "shop"
     assert document["spec"]["sha256"] == pinned.removeprefix("sha256:")
+
+
+def test_the_project_of_an_image_says_which_failure_policies_suit_it(pushed, tmp_path):
+    table = '[package.metadata.proxy-wasm]\nfailure-policies = ["fail-open"]\n'
+    options = ClusterOptions(selector=("app=web",))
+    for package, refused in (("hello_world", True), ("another", False)):
+        (tmp_path / "Cargo.toml").write_text(CRATE.format(package) + table)
+        if refused:
+            with pytest.raises(UsageError, match="fail-closed isn't among .* of hello_world"):
+                manifest("istio", pushed[0], options=options, root=tmp_path)
+        else:
+            assert "FAIL_CLOSE" in manifest("istio", pushed[0], options=options, root=tmp_path)
 
 
 def test_what_does_not_fit_the_schema_of_an_image_in_a_registry_is_never_applied(here):

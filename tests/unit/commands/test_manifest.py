@@ -69,6 +69,22 @@ def test_what_the_vm_gets_here_alone_is_named(module, tmp_path, said):
     assert said == []
 
 
+def test_a_failure_policy_that_does_not_suit_the_plugin_is_refused(module, tmp_path):
+    """For a module's file of the project; and for the project itself, which isn't built before."""
+    table = '[package.metadata.proxy-wasm]\nfailure-policies = ["fail-closed", "fail-reload"]\n'
+    (tmp_path / "Cargo.toml").write_text(CARGO_TOML + table)
+    where = {"file": "/a.wasm", "upstream": "http://web:3000"}
+    failing = ClusterOptions(**where, failure_policy="fail-open")
+    for source in (str(module), None):
+        with pytest.raises(UsageError, match="fail-open isn't among the `failure-policies` of") as raised:
+            manifest(
+                "envoy", source, root=tmp_path, options=ClusterOptions(**where, failure_policy="fail-open")
+            )
+        assert raised.value.hint == "pass --failure-policy fail-closed or fail-reload"
+    reloading = ClusterOptions(**where, failure_policy="fail-reload")
+    assert "FAIL_RELOAD" in manifest("envoy", str(module), root=tmp_path, options=reloading)
+
+
 WASM_PLUGIN = ("spec", "pluginConfig")
 OBJECTS = {
     "istio": ({"selector": ("app=web",)}, WASM_PLUGIN),

@@ -77,10 +77,10 @@ def test_a_failure_policy_that_does_not_suit_the_plugin_is_refused(module, tmp_p
     failing = ClusterOptions(**where, failure_policy="fail-open")
     for source in (str(module), None):
         with pytest.raises(UsageError, match="fail-open isn't among the `failure-policies` of") as raised:
-            manifest(
-                "envoy", source, root=tmp_path, options=ClusterOptions(**where, failure_policy="fail-open")
-            )
-        assert raised.value.hint == "pass --failure-policy fail-closed or fail-reload"
+            manifest("envoy", source, root=tmp_path, options=failing)
+        assert (
+            raised.value.hint == "pass --failure-policy fail-closed or fail-reload, or add it in Cargo.toml"
+        )
     reloading = ClusterOptions(**where, failure_policy="fail-reload")
     assert "FAIL_RELOAD" in manifest("envoy", str(module), root=tmp_path, options=reloading)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from scaffold.commands.diff import diff
     from scaffold.commands.doctor.command import doctor
     from scaffold.commands.envoys import envoys
+    from scaffold.commands.explain.command import explain
     from scaffold.commands.history import history
     from scaffold.commands.images import images, rmi, tag
     from scaffold.commands.import_wasme import import_wasme
@@ -71,6 +72,7 @@ OPERATIONS = {
     "status": "scaffold.commands.status",
     "logs": "scaffold.commands.logs",
     "requests": "scaffold.commands.requests",
+    "explain": "scaffold.commands.explain.command",
     "history": "scaffold.commands.history",
     "rollback": "scaffold.commands.rollback",
     "metrics": "scaffold.commands.metrics",
@@ -119,6 +121,7 @@ __all__ = [
     "diff",
     "doctor",
     "envoys",
+    "explain",
     "history",
     "images",
     "import_wasme",

@@ -30,7 +30,7 @@ _WIDTH = 100  # columns of help at most
 _HEADINGS = {
     "Start": "new templates adopt setup doctor",
     "Build and test": "build test diff check bench clean",
-    "Run and deploy": "run deploy status requests logs history rollback undeploy envoys",
+    "Run and deploy": "run deploy status requests explain logs history rollback undeploy envoys",
     "Ship": "package push pull manifest ci login logout",
     "Look inside": "metrics admin inspect bootstrap images tags",
     "Maintain": "update tag rmi import-wasme completion",
@@ -398,6 +398,27 @@ def requests(**options: Any) -> object:
     if options["follow"]:
         os.nice(_LOOKING_ON)
     return scaffold.requests(**options)
+
+
+@cli.command()
+@click.argument("what", nargs=-1, type=click.UNPROCESSED)
+@root_option
+@click.option("--request", type=Between((1, None)), metavar="NUMBER", help="Which request of a trace.")
+@click.option("--html", type=FILE, metavar="FILE", help="Write it as a page, too, which needs no other file.")
+@json_option
+def explain(**options: Any) -> object:
+    """Show what the plugin did with one request, call by call, and name known traps with their cures.
+
+    WHAT is one of these:
+
+    \b
+    -- curl URL  A curl command: its request is sent to the deployed plugin.
+    ID           A request's id in `scaffold requests`: what the logs have.
+    FILE         A log of Envoy's at the level `wasm:trace`; - is standard input.
+
+    Tracing is on while the request of a curl command is served, and then off again.
+    """
+    return scaffold.explain(**options)
 
 
 @cli.command()

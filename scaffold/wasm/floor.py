@@ -160,7 +160,7 @@ def assemble(
     `names` are those of the request's headers. Raises `NoFloor` for a callback or a hostcall that depends
     on more than constants.
     """
-    floor = _Floor(_constant_data(plugin), names)
+    floor = _Floor(constant_data(plugin), names)
     metrics = [call for call in before if call.name.endswith(f".{DEFINE}")]
     configure = b"".join(map(floor.call, dict.fromkeys(metrics))) + _const(1)
     bodies = {"proxy_on_configure": ("ii>i", configure)} if metrics else {}
@@ -206,7 +206,7 @@ def _pairs(size: int) -> bytes:
     return b"".join(each.to_bytes(4, "little") for each in lengths) + b"x\0" + b"x" * value + b"\0"
 
 
-def _constant_data(plugin: WasmFile) -> Callable[[int, int], bytes | None]:
+def constant_data(plugin: WasmFile) -> Callable[[int, int], bytes | None]:
     """What lies in a module's constant data at an address; None for what doesn't."""
     section = next((each.body(plugin.content) for each in plugin.sections if each.kind == "data"), b"\0")
     segments: list[tuple[int, bytes]] = []

@@ -5,11 +5,28 @@ Source: proxy-wasm-cpp-host, src/v8/v8.cc.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scaffold.hosts.envoy.log import Line
+from scaffold.wasm import hostcalls
+from scaffold.wasm.hostcalls import Read
 
 _MOST = 100_000  # lines that are kept
+_LARGEST = 1 << 16  # bytes of a text that are kept with a line
+
+
+class _Seen:
+    """Reads a module's memory, and keeps what was read."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self.memory: dict[tuple[int, int], bytes] = {}
+
+    def __call__(self, pointer: int, size: int) -> bytes | None:
+        content = self._read(pointer, size) if size <= _LARGEST else None
+        if content is not None:
+            self.memory[pointer, size] = content
+        return content
 
 
 class Transcript:
@@ -28,23 +45,31 @@ class Transcript:
         """The module returns."""
         self._trace(f"[host<-vm] {name} return: {'void' if result is None else result & 0xFFFFFFFF}")
 
-    def hostcall(self, name: str, arguments: Sequence[int]) -> None:
-        """The module calls the host."""
-        self._trace(f"[vm->host] {name}({', '.join(map(str, arguments))})")
+    def hostcall(self, name: str, arguments: Sequence[int], read: Read) -> None:
+        """The module calls the host; `read` reads its memory."""
+        seen = _Seen(read)
+        hostcalls.passed(hostcalls.short(name), arguments, seen)
+        self._trace(f"[vm->host] {name}({', '.join(map(str, arguments))})", seen.memory)
 
-    def returned(self, name: str, result: int | None) -> None:
+    def returned(self, name: str, result: int | None, arguments: Sequence[int], read: Read) -> None:
         """The host returns."""
-        self._trace(f"[vm<-host] {name} return: {'void' if result is None else result}")
+        seen = _Seen(read)
+        if result == 0:
+            hostcalls.given(hostcalls.short(name), arguments, seen)
+        self._trace(f"[vm<-host] {name} return: {'void' if result is None else result}", seen.memory)
 
     def log(self, level: str, text: str, plugin: str | None = None) -> None:
         """A line of the host's, or of a plugin's."""
-        self.lines.append(Line(level, "wasm", text, plugin))
+        self._append(Line(level, "wasm", text, plugin))
+
+    def _append(self, line: Line) -> None:
+        self.lines.append(line)
         if len(self.lines) > 2 * _MOST:
             del self.lines[:_MOST]
             self.dropped += _MOST
 
-    def _trace(self, text: str) -> None:
-        self.log("trace", text)
+    def _trace(self, text: str, memory: Mapping[tuple[int, int], bytes] | None = None) -> None:
+        self._append(Line("trace", "wasm", text, memory=memory))
 
     # like `scaffold.hosts.envoy.log.Log`
 

@@ -253,12 +253,12 @@ class Vm:
             if use.copied - self._begin_of_call.copied > self.limits.copied:
                 raise Stop(f"more than {self.limits.copied:,} bytes copied in one callback")
             if trace.on:
-                trace.hostcall(name, words)
+                trace.hostcall(name, words, self.look)
             if known is None:
                 raise Stop(f"the emulator doesn't have {name}")
             status = known(self, *words)
             if trace.on:
-                trace.returned(name, status)
+                trace.returned(name, status, words, self.look)
             return status
 
         return call
@@ -355,9 +355,14 @@ class Vm:
 
     def read(self, pointer: int, size: int) -> bytes | None:
         """Bytes of the module's memory; None outside it."""
+        content = self.look(pointer, size)
+        self.use.copied += 0 if content is None else size
+        return content
+
+    def look(self, pointer: int, size: int) -> bytes | None:
+        """The same for a trace, which costs the plugin nothing."""
         if pointer + size > self._size and pointer + size > self._grown():
             return None
-        self.use.copied += size
         return ctypes.string_at(self._base + pointer, size)
 
     def write(self, pointer: int, content: bytes) -> bool:

@@ -7,9 +7,9 @@ import math
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -38,7 +38,8 @@ class Line:
     """A line of the log: `level` is as Envoy spells it, `text` is without the prefix of a plugin's line.
 
     `plugin` is the name in that prefix, "" if it has none, and None if the plugin didn't write the line.
-    `time` is as Envoy writes it, or "".
+    `time` is as Envoy writes it, or "". `memory` is what lay in the plugin's memory where a call of the host
+    points, by address and size; only the emulator knows it.
     """
 
     level: str
@@ -46,6 +47,7 @@ class Line:
     text: str
     plugin: str | None = None
     time: str = ""
+    memory: Mapping[tuple[int, int], bytes] | None = field(default=None, compare=False, repr=False)
 
     @property
     def of_plugin(self) -> bool:

@@ -41,6 +41,7 @@ NEEDED = {
     "login": ["x"],
     "logout": ["x"],
     "ci": ["github"],
+    "explain": ["abcdef"],
 }  # the arguments that a command can't do without
 CARGO_TOML = '[package]\nname = "a"\nversion = "1.0.0"\n[lib]\ncrate-type = ["cdylib"]\n'
 
@@ -236,7 +237,7 @@ def test_every_command_explains_that_there_is_no_project(name, tmp_path, capsys)
         assert (ran.code, ran.err) == (0, f"nothing was deployed from {tmp_path}\n")
     elif name == "rollback":
         assert (ran.code, ran.err.splitlines()[0]) == (9, f"error: nothing was deployed from {tmp_path}")
-    elif name in ("logs", "requests", "metrics", "admin"):
+    elif name in ("logs", "requests", "explain", "metrics", "admin"):
         assert (ran.code, ran.err.splitlines()[0]) == (9, "error: nothing is deployed from here")
     else:
         hint = "run `scaffold new NAME` first, or pass --root"

@@ -1,0 +1,1 @@
+"""`explain`: one request's timeline, and the traps in it."""

@@ -1,0 +1,209 @@
+"""One request explained: its timeline as steps with their times, and the traps in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scaffold.hosts import traps
+from scaffold.hosts.timeline import Callback, Hostcall, Said, Timeline
+from scaffold.hosts.traps import Ending, Trap
+from scaffold.wasm.hostcalls import ACTIONS, shown
+
+_TIME = 10  # columns
+_UNKNOWN = Ending()
+_CALLOUTS = ("http_call", "grpc_call", "grpc_stream")
+_ANSWERS = ("on_http_call_response", "on_grpc_receive", "on_grpc_close")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: `kind` is "callback", "hostcall", "log", "crash", "wait", or "change" of a header.
+
+    `at` is in milliseconds since the request began, `took` in milliseconds; None if it isn't known.
+    """
+
+    kind: str
+    text: str
+    result: str = ""
+    at: float | None = None
+    took: float | None = None
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it went wrong."""
+        return self.kind == "crash" or (
+            self.kind == "hostcall" and self.result not in ("Ok", "void", "NotFound")
+        )
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A request: `request` is its line, `number` of `count` in the trace. `ending` is how it ended."""
+
+    request: str
+    context: int | None
+    thread: str
+    steps: tuple[Step, ...]
+    traps: tuple[Trap, ...]
+    notes: tuple[str, ...] = ()
+    ending: Ending = _UNKNOWN
+    number: int = 1
+    count: int = 1
+
+    @property
+    def title(self) -> str:
+        """What it is about, in a line."""
+        thread = f", thread {self.thread}" if self.thread else ""
+        context = "" if self.context is None else f"context {self.context}{thread}"
+        place = f"request {self.number} of {self.count}" if self.count > 1 else ""
+        return " · ".join(filter(None, [self.request, place, context]))
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, in a line; "" if that isn't known."""
+        ending = self.ending
+        if ending == _UNKNOWN:
+            return ""
+        status = "no whole answer" if ending.status is None else f"answered {ending.status}"
+        return " ".join(filter(None, [status, ending.flags, ending.details]))
+
+    def summary(self) -> str:
+        """The timeline, the traps and the notes."""
+        lines = [self.title, *([f"  {self.outcome}"] if self.outcome else ())]
+        lines += [_line(each) for each in self.steps]
+        lines += ["  the plugin wasn't called"] if self.context is None and not self.steps else []
+        for trap in self.traps:
+            lines += ["", f"{trap.name}: {trap.what}", f"  cure: {trap.cure}"]
+        if not self.traps:
+            lines += ["", "no known trap"]
+        lines += [f"note: {each}" for each in self.notes]
+        return "\n".join(lines)
+
+    def fit(self, columns: int) -> str:
+        """The same for a terminal: steps are cut, sentences wrapped between words."""
+        from scaffold.core.text import cut, fit
+
+        steps = {_line(each) for each in self.steps}
+        lines = self.summary().splitlines()
+        return "\n".join(cut(each, columns) if each in steps else fit(each, columns) for each in lines)
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """The requests of a trace."""
+
+    requests: tuple[Explanation, ...]
+
+    def summary(self) -> str:
+        """A line for each, and how to see one."""
+        lines = [_brief(each) for each in self.requests]
+        return "\n".join([*lines, "", "`--request NUMBER` explains one of them"])
+
+
+def _brief(each: Explanation) -> str:
+    callbacks = sum(step.kind == "callback" for step in each.steps)
+    ends = [step.at + (step.took or 0) for step in each.steps if step.at is not None]
+    took = f", {max(ends):.1f} ms" if ends else ""
+    thread = f", thread {each.thread}" if each.thread else ""
+    named = ", ".join(dict.fromkeys(trap.name for trap in each.traps)) or "no known trap"
+    return f"{each.number:>4}  context {each.context}{thread}: {callbacks} callbacks{took}: {named}"
+
+
+def explain_timeline(
+    timeline: Timeline | None,
+    *,
+    request: str = "",
+    ending: Ending = _UNKNOWN,
+    number: int = 1,
+    count: int = 1,
+    notes: tuple[str, ...] = (),
+    changes: tuple[Step, ...] = (),
+    only_logs: bool = False,
+) -> Explanation:
+    """Explain a request; without a timeline the plugin wasn't called.
+
+    `changes` are what the plugin changed, from the access log. With `only_logs` the calls aren't known.
+    """
+    known = timeline or Timeline(0)
+    steps = [each for each in _steps(known) if not only_logs or each.kind in ("log", "crash")]
+    return Explanation(
+        request,
+        timeline.context if timeline and not only_logs else None,
+        known.thread,
+        (*steps, *changes),
+        tuple(traps.found(known, ending)),
+        (*notes, *known.notes),
+        ending,
+        number,
+        count,
+    )
+
+
+def _steps(timeline: Timeline) -> Iterator[Step]:
+    begun = timeline.time
+    waiting: Callback | None = None
+    asked: dict[str, float | None] = {}
+    for callback in timeline.callbacks:
+        is_end = callback.name in ("on_log", "on_done", "on_delete")
+        if waiting and not is_end:
+            yield Step(
+                "wait", _waited(callback), "", _ms(begun, waiting.ended), _ms(waiting.ended, callback.time)
+            )
+            waiting = None
+        since = asked.pop("callout", None) if callback.name in _ANSWERS else None
+        text = (
+            f"{callback}, the callout took {_ms(since, callback.time):.1f} ms"
+            if since and callback.time
+            else str(callback)
+        )
+        result = "crashed" if callback.failed else _action(callback)
+        yield Step("callback", text, result, _ms(begun, callback.time), _ms(callback.time, callback.ended))
+        for each in callback.steps:
+            if isinstance(each, Said):
+                yield Step("log", f"[{each.level}] {each.text}", "", _ms(begun, each.time))
+            else:
+                yield _of_hostcall(each, begun)
+                if each.name in _CALLOUTS and each.ok:
+                    asked["callout"] = each.time
+        if callback.failed:
+            yield Step("crash", callback.failed, "", _ms(begun, callback.ended))
+        if callback.paused:
+            waiting = callback
+    if waiting:
+        yield Step("wait", "nothing resumed it", "", _ms(begun, waiting.ended))
+
+
+def _of_hostcall(call: Hostcall, begun: float | None) -> Step:
+    given = "" if call.given is None else f" = {shown(call.given)}"
+    status = call.status or "no return"
+    return Step("hostcall", f"{call}{given}", status, _ms(begun, call.time), _ms(call.time, call.ended))
+
+
+def _waited(callback: Callback) -> str:
+    return f"paused until {callback.name}"
+
+
+def _action(callback: Callback) -> str:
+    if not callback.result:
+        return "no return"
+    number = int(callback.result) if callback.result.isdigit() else -1
+    return ACTIONS[number] if callback.has_action and 0 <= number < len(ACTIONS) else ""
+
+
+def _ms(since: float | None, until: float | None) -> float | None:
+    return None if since is None or until is None else round(1000 * (until - since), 3)
+
+
+def _line(step: Step) -> str:
+    at = "" if step.at is None else f"{step.at:.3f} ms"
+    text = step.text
+    if step.kind == "callback":
+        took = "" if step.took is None else f"  ({step.took:.3f} ms)"
+        return f"{at:>{_TIME + 2}}  {text}{f' → {step.result}' if step.result else ''}{took}"
+    mark = {"hostcall": "", "log": "log ", "crash": "crashed: ", "wait": "… ", "change": "changed "}[
+        step.kind
+    ]
+    took = f" for {step.took:.3f} ms" if step.kind == "wait" and step.took is not None else ""
+    result = f" → {step.result}" if step.result and step.result != "Ok" else ""
+    return f"{'':>{_TIME + 2}}    {mark}{text}{result}{took}"

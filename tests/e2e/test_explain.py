@@ -1,0 +1,160 @@
+"""`scaffold explain` with a real Envoy: its traps, each provoked, and a deployed plugin's request."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.places import get, until
+from support.ports import free_port
+from support.trap_plugins import CASES, Case, crashing, plugin
+
+import scaffold
+from scaffold.errors import HostError
+from scaffold.hosts import host as hosts
+from scaffold.hosts import timeline
+from scaffold.hosts.exchange import Headers, Incomplete, Request
+from scaffold.hosts.explanation import Explanation, explain_timeline
+from scaffold.hosts.host import Running
+from scaffold.hosts.options import HostSettings
+from scaffold.hosts.plugin import Plugin
+from scaffold.hosts.traps import Ending
+from scaffold.wasm.floor import constant_data
+from scaffold.wasm.module import WasmFile, WasmModule
+
+HERE = scaffold.RunOptions(port=0)
+
+
+@pytest.fixture(scope="module")
+def silent() -> Iterator[int]:
+    """The port of a server that never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def trapped(tmp_path_factory: pytest.TempPathFactory, silent: int) -> Iterator[Running]:
+    """An Envoy with the plugin of all traps, which traces."""
+    folder = tmp_path_factory.mktemp("traps")
+    (folder / "traps.wasm").write_bytes(plugin())
+    clusters = {"slow": f"http://127.0.0.1:{silent}", "dead": f"http://127.0.0.1:{free_port()}"}
+    made = Plugin("traps", "", WasmModule.read(folder / "traps.wasm"), clusters=clusters)
+    settings = HostSettings(log_level="trace", clusters=clusters)
+    with hosts.find("envoy")(made, folder=folder / "envoy", settings=settings) as host:
+        yield host
+
+
+def explained(host: Running, sent: Request, timeout: float, module: Path) -> Explanation:
+    """The last request, once it is over."""
+    mark = host.log.size()
+    try:
+        exchange = host.play(sent, timeout=timeout)
+        ending = Ending(exchange.status, "", exchange.details, exchange.response.text)
+    except Incomplete as error:
+        ending = Ending(error.exchange.status, "", error.message)
+    except HostError as error:
+        ending = Ending(None, "", error.message)
+    constants = constant_data(WasmFile.read(module))
+
+    found: list[timeline.Timeline] = []
+
+    def over() -> bool:
+        found[:] = timeline.read(host.log.since(mark), constants)
+        return bool(found) and found[-1].is_over
+
+    until(over)
+    return explain_timeline(found[-1], ending=ending)
+
+
+@pytest.mark.parametrize(("name", "case"), CASES.items(), ids=list(CASES))
+def test_each_trap_is_named(trapped: Running, name: str, case: Case, tmp_path: Path) -> None:
+    (tmp_path / "plugin.wasm").write_bytes(plugin())
+    sent = Request(case.method, f"/{case.letter}", Headers({"host": "h"}), case.body)
+    found = explained(trapped, sent, case.timeout, tmp_path / "plugin.wasm")
+    assert name in [trap.name for trap in found.traps], found.summary()
+
+
+def test_a_crash_with_words_or_without_and_the_requests_after_it(tmp_path: Path) -> None:
+    words = b"panicked at /root/.cargo/registry/src/index.crates.io-1/regex-1.2.3/src/lib.rs:7:9:\nboom"
+    for name, said in (("panic", words), ("silent-crash", b"")):
+        path = tmp_path / f"{name}.wasm"
+        path.write_bytes(crashing(said))
+        settings = HostSettings(log_level="trace")
+        made = Plugin("crash", "", WasmModule.read(path))
+        with hosts.find("envoy")(made, folder=tmp_path / name, settings=settings) as host:
+            mark = host.log.size()
+            exchange = host.play(Request("GET", "/"))
+            (found,) = timeline.read(host.log.since(mark))
+            (trap,) = explain_timeline(found, ending=Ending(exchange.status, "", exchange.details)).traps
+            assert trap.name == name
+            assert said == b"" or ("(in the crate regex 1.2.3, " in trap.what and "src/lib.rs:7" in trap.what)
+            later = host.play(Request("GET", "/"))
+            (trap,) = explain_timeline(None, ending=Ending(later.status, "", later.details)).traps
+            assert trap.name == "crashed-before"
+
+
+def levels(root: Path) -> str:
+    """The level of the logger `wasm` now."""
+    found = re.search(r"wasm: (\w+)", scaffold.admin("/logging", root, post=True))
+    return found[1] if found else ""
+
+
+def test_a_curl_command_is_sent_with_tracing_on_and_off_again(root, hello, run, tmp_path):
+    deployed = scaffold.deploy(root, module=hello.path, run=HERE)
+    page = tmp_path / "page.html"
+    command = [
+        "explain",
+        "--root",
+        root,
+        "--html",
+        page,
+        "--",
+        "curl",
+        "-H",
+        "x-a: 1",
+        f"{deployed.url}/anything",
+    ]
+    shown = run("scaffold", *command).stdout
+    assert shown.startswith("GET /anything in ")
+    assert 'name ":authority") = ' not in shown, "only the emulator knows what is given"
+    assert re.search(r"on_request_headers\(\d+ headers, end of stream\) → Continue", shown)
+    assert re.search(
+        r'replace_header_map_value\(request headers, name "x-hello", value of \d+ bytes\)', shown
+    )
+    assert "log [info] " in shown and "HTTP headers in #" in shown
+    assert "changed request x-hello: Hello world from " in shown and "no known trap" in shown
+    assert levels(root) == "info"
+    assert "<table>" in page.read_text() and "x-hello" in page.read_text()
+    found = json.loads(
+        run("scaffold", "explain", "--root", root, "--json", "--", "curl", deployed.url).stdout
+    )
+    assert found["ending"]["status"] == 200 and found["traps"] == []
+    assert {step["kind"] for step in found["steps"]} >= {"callback", "hostcall", "log", "change"}
+
+
+def test_an_id_of_the_live_view_tells_what_the_logs_know(root, hello, run):
+    deployed = scaffold.deploy(root, module=hello.path, run=HERE)
+    get(deployed.url, "/past")
+    until(lambda: list(scaffold.requests(root, path="/past")))
+    (request,) = scaffold.requests(root, path="/past")
+    shown = run("scaffold", "explain", request.id[:8], "--root", root).stdout
+    assert shown.startswith("GET /past in ") and "HTTP headers in #" in shown
+    assert "changed request x-hello: " in shown
+    assert "note: Envoy didn't trace its calls then" in shown
+
+
+def test_ctrl_c_switches_tracing_off_too(root, trapped, tmp_path):
+    (tmp_path / "traps.wasm").write_bytes(plugin())
+    deployed = scaffold.deploy(root, module=tmp_path / "traps.wasm", run=HERE)
+    argv = ["scaffold", "explain", "--root", str(root), "--", "curl", f"{deployed.url}/a"]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        until(lambda: levels(root) == "trace")
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 130
+    assert levels(root) == "info"

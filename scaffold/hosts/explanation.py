@@ -13,6 +13,7 @@ from scaffold.wasm.hostcalls import ACTIONS, shown
 _TIME = 10  # columns
 _UNKNOWN = Ending()
 _CALLOUTS = ("http_call", "grpc_call", "grpc_stream")
+_ENDS = ("on_log", "on_done", "on_delete")
 _ANSWERS = ("on_http_call_response", "on_grpc_receive", "on_grpc_close")
 
 
@@ -143,20 +144,15 @@ def explain_timeline(
 def _steps(timeline: Timeline) -> Iterator[Step]:
     begun = timeline.time
     waiting: Callback | None = None
-    asked: dict[str, float | None] = {}
+    asked: list[Hostcall] = []
     for callback in timeline.callbacks:
-        is_end = callback.name in ("on_log", "on_done", "on_delete")
-        if waiting and not is_end:
-            yield Step(
-                "wait", _waited(callback), "", _ms(begun, waiting.ended), _ms(waiting.ended, callback.time)
-            )
+        if waiting and callback.name not in _ENDS:
+            paused = _ms(waiting.ended, callback.time)
+            yield Step("wait", f"paused until {callback.name}", "", _ms(begun, waiting.ended), paused)
             waiting = None
-        since = asked.pop("callout", None) if callback.name in _ANSWERS else None
-        text = (
-            f"{callback}, the callout took {_ms(since, callback.time):.1f} ms"
-            if since and callback.time
-            else str(callback)
-        )
+        text = str(callback)
+        if callback.name in _ANSWERS and asked:
+            text += _answered(asked.pop(0), callback)
         result = "crashed" if callback.failed else _action(callback)
         yield Step("callback", text, result, _ms(begun, callback.time), _ms(callback.time, callback.ended))
         for each in callback.steps:
@@ -164,8 +160,7 @@ def _steps(timeline: Timeline) -> Iterator[Step]:
                 yield Step("log", f"[{each.level}] {each.text}", "", _ms(begun, each.time))
             else:
                 yield _of_hostcall(each, begun)
-                if each.name in _CALLOUTS and each.ok:
-                    asked["callout"] = each.time
+        asked += [each for each in callback.hostcalls if each.name in _CALLOUTS and each.ok]
         if callback.failed:
             yield Step("crash", callback.failed, "", _ms(begun, callback.ended))
         if callback.paused:
@@ -174,14 +169,26 @@ def _steps(timeline: Timeline) -> Iterator[Step]:
         yield Step("wait", "nothing resumed it", "", _ms(begun, waiting.ended))
 
 
+def _answered(asked: Hostcall, answer: Callback) -> str:
+    """To what a callout's answer belongs: they come in the order of the callouts, as far as is known."""
+    took = _ms(asked.time, answer.time)
+    target = asked.text("cluster") or asked.text("service")
+    status = next(
+        (
+            f", status {call.given.decode(errors='replace')}"
+            for call in answer.hostcalls
+            if call.name == "get_header_map_value" and call.text("name") == ":status" and call.given
+        ),
+        "",
+    )
+    after = "" if took is None else f", after {took:.1f} ms"
+    return f": answer of the callout{f' to {target}' if target else ''}{after}{status}"
+
+
 def _of_hostcall(call: Hostcall, begun: float | None) -> Step:
     given = "" if call.given is None else f" = {shown(call.given)}"
     status = call.status or "no return"
     return Step("hostcall", f"{call}{given}", status, _ms(begun, call.time), _ms(call.time, call.ended))
-
-
-def _waited(callback: Callback) -> str:
-    return f"paused until {callback.name}"
 
 
 def _action(callback: Callback) -> str:

@@ -12,7 +12,7 @@ from scaffold.commands.explain import sending
 from scaffold.commands.explain.past import of_past
 from scaffold.core import files
 from scaffold.core.events import Noted, emit
-from scaffold.core.foreign_files import read_text
+from scaffold.core.foreign_files import read_bytes
 from scaffold.errors import ProjectError, UsageError
 from scaffold.hosts import timeline
 from scaffold.hosts.background import target as here
@@ -90,7 +90,7 @@ def _trace(name: str) -> str:
         path = Path(name)
         if not path.exists():
             raise UsageError(f"{name} is neither a file nor a request's id", hint=_HINT)
-        return read_text(path, _LIMIT)
+        return read_bytes(path, _LIMIT).decode(errors="replace")
     content = sys.stdin.buffer.read(_LIMIT + 1) if sys.stdin else b""
     if len(content) > _LIMIT:
         raise UsageError(f"a trace can't be larger than {_LIMIT >> 20} MiB", hint="cut it around the request")

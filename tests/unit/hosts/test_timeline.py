@@ -1,0 +1,245 @@
+"""Unit: the requests in a trace, in every format, whole or cut, of one worker or of two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.trap_plugins import CASES, plugin
+from support.wat_plugins import running
+
+import scaffold
+from scaffold.errors import HostError, ProjectError, UsageError
+from scaffold.hosts import timeline
+from scaffold.hosts.exchange import Headers, Request
+from scaffold.hosts.explanation import Explanation, Explanations, explain_timeline
+from scaffold.hosts.timeline import CUT_AT_END, CUT_AT_START, INTERLEAVED, SEVERAL_PLUGINS, read_text
+from scaffold.hosts.traps import Ending
+
+TRACE = """\
+[host->vm] proxy_on_context_create({0}, 1)
+[host<-vm] proxy_on_context_create return: void
+[host->vm] proxy_on_request_headers({0}, 6, 1)
+[vm->host] env.proxy_get_header_map_value(0, 4096, 10, 12, 16)
+[host->vm] malloc(9)
+[host<-vm] malloc return: 70000
+[vm<-host] env.proxy_get_header_map_value return: 0
+[vm->host] env.proxy_http_call(4096, 4, 5000, 60, 0, 0, 6000, 4, 500, 12)
+[vm<-host] env.proxy_http_call return: 0
+wasm log hello  hello_vm: asked
+[host<-vm] proxy_on_request_headers return: 1
+[host->vm] proxy_on_http_call_response(1, 4, 7, 175, 0)
+[vm->host] env.proxy_set_effective_context({0})
+[vm<-host] env.proxy_set_effective_context return: 0
+[vm->host] env.proxy_continue_stream(0)
+[vm<-host] env.proxy_continue_stream return: 0
+[host<-vm] proxy_on_http_call_response return: void
+[host->vm] proxy_on_response_headers({0}, 9, 1)
+[host<-vm] proxy_on_response_headers return: 0
+[host->vm] proxy_on_log({0})
+[host<-vm] proxy_on_log return: void
+[host->vm] proxy_on_done({0})
+[host<-vm] proxy_on_done return: 1
+[host->vm] proxy_on_delete({0})
+[host<-vm] proxy_on_delete return: void
+"""
+NAMES = ["on_context_create", "on_request_headers", "on_http_call_response", "on_response_headers"]
+NAMES += ["on_log", "on_done", "on_delete"]
+SOURCE = "external/proxy_wasm_cpp_host/src/v8/v8.cc:589"
+
+
+def envoy(number: int, text: str, thread: int = 17) -> str:
+    return f"[2026-12-01 11:00:00.{number:03}][{thread}][trace][wasm] [{SOURCE}] {text}"
+
+
+def istio(number: int, text: str, thread: int = 17) -> str:
+    return f"2026-12-01T11:00:00.{number:03}000Z\ttrace\tenvoy wasm {SOURCE}\t{text}\tthread={thread}"
+
+
+def istio_json(number: int, text: str, thread: int = 17) -> str:
+    time = f"2026-12-01T11:00:00.{number:03}000Z"
+    return json.dumps(
+        {"level": "trace", "time": time, "scope": "envoy wasm", "msg": text, "thread": str(thread)}
+    )
+
+
+def pod(number: int, text: str, thread: int = 17) -> str:
+    return f"[pod/web-1/istio-proxy] {istio(number, text, thread)}"
+
+
+def bare(number: int, text: str, thread: int = 17) -> str:
+    return f"trace|wasm|{text}"
+
+
+def written(form: Callable[..., str], lines: list[str], thread: int = 17) -> list[str]:
+    return [form(number, each, thread) for number, each in enumerate(lines)]
+
+
+def lines(context: int = 2) -> list[str]:
+    return TRACE.format(context).splitlines()
+
+
+@pytest.mark.parametrize("form", [envoy, istio, istio_json, pod, bare])
+def test_every_format_has_the_same_calls(form: Callable[..., str]) -> None:
+    noise = ["", "[2026-12-01 11:00:00.000][1][info][main] [source/server.cc:1] starting", "{}", '{"a": 1}']
+    (found,) = read_text("\n".join([*noise, *written(form, lines()), *noise]))
+    assert [each.name for each in found.callbacks] == NAMES
+    assert (found.context, found.thread, found.notes) == (2, "" if form is bare else "17", [])
+    headers, answer = found.callbacks[1:3]
+    assert [(each.name, each.status) for each in headers.hostcalls] == [
+        ("get_header_map_value", "Ok"),
+        ("http_call", "Ok"),
+    ]
+    assert [each.text for each in headers.said] == ["asked"]
+    assert headers.paused and not answer.paused
+    assert headers.seconds == (None if form is bare else pytest.approx(0.008, abs=1e-6))
+
+
+def test_the_steps_say_what_is_known() -> None:
+    (found,) = read_text("\n".join(written(envoy, lines())))
+    shown = explain_timeline(found).summary()
+    assert "on_request_headers(6 headers, end of stream) → Pause  (8.000 ms)" in shown
+    assert "get_header_map_value(request headers, name of 10 bytes)" in shown
+    assert (
+        'http_call(cluster of 4 bytes, headers of 60 bytes, body "", trailers of 4 bytes, timeout 500 ms)'
+        in shown
+    )
+    assert "… paused until on_http_call_response for 1.000 ms" in shown
+    assert (
+    assert "http_call(cluster of 4 bytes, headers of 60 bytes, body \"\", trailers of 4 bytes" in shown
+        in shown
+    )
+    assert shown.endswith("no known trap")
+
+
+def test_a_trace_that_is_cut_says_so() -> None:
+    whole = written(envoy, lines())
+    (found,) = read_text("\n".join(whole[5:20]))
+    assert [each.name for each in found.callbacks] == ["on_response_headers", "on_log"]
+    assert found.notes == [CUT_AT_START, CUT_AT_END]
+    (found,) = read_text("\n".join(whole[:8])[:-20])
+    assert found.notes == [CUT_AT_END]
+    assert found.callbacks[-1].result == "" and found.callbacks[-1].hostcalls[-1].status == "Ok"
+    (found,) = read_text("\n".join(whole[:11]))
+    (trap,) = explain_timeline(found).traps
+    assert trap.name == "never-resumed" and "as far as the trace goes" in trap.what
+
+
+def test_two_workers_are_told_apart_by_their_threads() -> None:
+    one, two = written(envoy, lines(), 17), written(envoy, lines(), 18)
+    mixed = [each for pair in zip(one, two, strict=True) for each in pair]
+    found = read_text("\n".join(mixed))
+    assert [(each.context, each.thread, each.notes) for each in found] == [(2, "17", []), (2, "18", [])]
+    assert [[each.name for each in one.callbacks] for one in found] == [NAMES, NAMES]
+
+
+def test_two_workers_without_threads_are_noticed() -> None:
+    one, two = written(bare, lines(2)), written(bare, lines(3))
+    mixed = [each for pair in zip(one, two, strict=True) for each in pair]
+    found = read_text("\n".join(mixed))
+    assert [each.context for each in found] == [2, 3]
+    assert all(INTERLEAVED in each.notes for each in found)
+
+
+def test_two_plugins_that_use_the_same_number_are_noticed() -> None:
+    begin = lines()[:11]
+    (found,) = read_text("\n".join(written(envoy, [*begin, *begin])))
+    assert SEVERAL_PLUGINS in found.notes
+
+
+def test_another_version_of_envoy_has_calls_that_we_do_not_know() -> None:
+    new = ["[vm->host] env.proxy_frobnicate(1, 2)", "[vm<-host] env.proxy_frobnicate return: 99"]
+    more = ["[vm->host] env.proxy_continue_stream(0, 1, 2)", "[vm<-host] env.proxy_continue_stream return: 2"]
+    trace = [*lines()[:9], *new, *more, *lines()[9:]]
+    (found,) = read_text("\n".join(written(envoy, trace)))
+    shown = explain_timeline(found).summary()
+    assert "frobnicate(1, 2) → 99" in shown
+    assert "continue_stream(0, 1, 2) → BadArgument" in shown
+
+
+def test_a_trace_without_returns_has_no_statuses() -> None:
+    trace = [each for each in lines() if "return" not in each]
+    (found, *_) = read_text("\n".join(written(envoy, trace)))
+    assert all(not each.result for each in found.callbacks)
+    assert "never-resumed" not in [each.name for each in explain_timeline(found).traps]
+
+
+def test_a_crash_keeps_its_backtrace_of_several_lines() -> None:
+    failed = "Function: proxy_on_request_headers failed: Uncaught RuntimeError: unreachable"
+    text = "\n".join(
+        [*written(envoy, [*lines()[:4], failed]), "Proxy-Wasm plugin in-VM backtrace:", "  0:  0x1 - f"]
+    )
+    (found,) = read_text(text)
+    assert found.callbacks[-1].failed.splitlines()[-1].strip() == "0:  0x1 - f"
+    assert [each.name for each in explain_timeline(found).traps] == ["silent-crash"]
+
+
+# --- the command
+
+
+def explained(path: Path, **options: object) -> Explanation | Explanations:
+    return scaffold.explain([str(path)], **options)  # type: ignore[arg-type]
+
+
+def test_several_requests_are_listed_and_one_is_chosen(tmp_path: Path) -> None:
+    log = tmp_path / "envoy.log"
+    log.write_text("\n".join([*written(envoy, lines(2)), *written(envoy, lines(3))]))
+    listed = explained(log)
+    assert isinstance(listed, Explanations) and len(listed.requests) == 2
+    assert "   2  context 3, thread 17: 7 callbacks, 24.0 ms: no known trap" in listed.summary()
+    chosen = explained(log, request=2, html=tmp_path / "page.html")
+    assert isinstance(chosen, Explanation) and chosen.context == 3
+    page = (tmp_path / "page.html").read_text()
+    assert page.startswith("<!doctype html>") and "on_http_call_response" in page
+    assert "http://" not in page and "https://" not in page
+
+
+def test_what_cannot_be_explained_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="what is to be explained"):
+        scaffold.explain([])
+    with pytest.raises(UsageError, match="neither a file nor a request's id"):
+        scaffold.explain(["nowhere.log"])
+    with pytest.raises(UsageError, match="isn't a curl command line"):
+        scaffold.explain(["wget", "http://a/"])
+    with pytest.raises(UsageError, match="`--frob` isn't known"):
+        scaffold.explain(["curl", "--frob", "http://a/"])
+    with pytest.raises(UsageError, match="this is one request"):
+        scaffold.explain(["curl", "http://a/"], request=1)
+    (tmp_path / "log").write_bytes(b"\xff\0 no trace\n")
+    with pytest.raises(ProjectError, match="no call of a plugin in") as caught:
+        explained(tmp_path / "log")
+    assert "wasm:trace" in str(caught.value.hint)
+    (tmp_path / "log").write_text("\n".join(written(envoy, lines())))
+    with pytest.raises(UsageError, match="the trace has 1"):
+        explained(tmp_path / "log", request=2)
+
+
+def test_hostile_text_is_escaped_in_the_page(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "\n".join(written(envoy, [*lines()[:3], "wasm log a: <script>alert(1)</script>", *lines()[3:]]))
+    )
+    explained(log, html=tmp_path / "page.html")
+    assert "&lt;script&gt;" in (tmp_path / "page.html").read_text()
+    assert "<script>" not in (tmp_path / "page.html").read_text()
+
+
+# --- the emulator
+
+
+@pytest.mark.parametrize(("name"), [name for name, case in CASES.items() if not case.only_envoy])
+def test_each_trap_is_named_on_the_emulator(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    with running(plugin(), tmp_path) as run:
+        try:
+            sent = Request(case.method, f"/{case.letter}", Headers({"host": "h"}), case.body)
+            exchange = run.host.play(sent)
+            ending = Ending(exchange.response.status, "", exchange.details, exchange.response.text)
+        except HostError as error:
+            ending = Ending(None, "", error.message)
+        found = timeline.read(run.host.log.since(run.mark))
+        shown = explain_timeline(found[-1], ending=ending)
+    assert name in [trap.name for trap in shown.traps], shown.summary()
+    assert 'get_header_map_value(request headers, name ":path") = "/' in shown.summary()

@@ -102,15 +102,8 @@ def test_the_steps_say_what_is_known() -> None:
     shown = explain_timeline(found).summary()
     assert "on_request_headers(6 headers, end of stream) → Pause  (8.000 ms)" in shown
     assert "get_header_map_value(request headers, name of 10 bytes)" in shown
-    assert (
-        'http_call(cluster of 4 bytes, headers of 60 bytes, body "", trailers of 4 bytes, timeout 500 ms)'
-        in shown
-    )
+    assert 'http_call(cluster of 4 bytes, headers of 60 bytes, body "", trailers of 4 bytes' in shown
     assert "… paused until on_http_call_response for 1.000 ms" in shown
-    assert (
-    assert "http_call(cluster of 4 bytes, headers of 60 bytes, body \"\", trailers of 4 bytes" in shown
-        in shown
-    )
     assert shown.endswith("no known trap")
 
 

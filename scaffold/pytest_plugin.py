@@ -34,6 +34,7 @@ from scaffold.hosts import recording
 from scaffold.hosts import source as plugin_sources
 from scaffold.hosts.client import Connection
 from scaffold.hosts.clock import Clock
+from scaffold.hosts.emulator.transcript import Transcript
 from scaffold.hosts.exchange import (
     BAD_ARGUMENT,
     PAUSED,
@@ -215,6 +216,7 @@ class Proxy:
         self._host.clock.catch_up()
         mark = self._host.log.size()
         self._keep_scene(request)
+        self._watch()
         try:
             exchange = self._host.play(request, timeout=timeout)
         except HostError as error:
@@ -231,6 +233,21 @@ class Proxy:
         if strict and exchange.response.surplus:
             pytest.fail(_surplus(exchange))
         return exchange
+
+    def _watch(self) -> None:
+        """Have the emulator keep the calls of the next request; on other hosts they would cost too much."""
+        if isinstance(self._host.log, Transcript):
+            self._host.log.watch()
+
+    @property
+    def explained(self) -> str:
+        """The last request call by call, with known traps; "" if nobody has watched it."""
+        from scaffold.hosts import timeline
+        from scaffold.hosts.explanation import explain_timeline
+
+        log = self._host.log
+        found = timeline.read(log.watched) if isinstance(log, Transcript) else []
+        return explain_timeline(found[-1]).brief() if found else ""
 
     def _keep_scene(self, request: Request) -> None:
         """Keep a request and what it meets, if it is to be played again."""
@@ -358,6 +375,7 @@ class Proxy:
 
     def begin(self, test: str = "") -> None:
         """Undo what the last test changed; start another host if that test ended the host."""
+        self._watch()
         self._test = test
         if self.recorded is not None:
             self.recorded = []
@@ -482,6 +500,8 @@ def _prepare(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
         item.add_report_section(
             call.when, "log of the plugin", "\n".join(lines[-_MOST_LINES:]) or "  (empty)"
         )
+        if explained := proxy.explained:
+            item.add_report_section(call.when, "last request, call by call", indented(explained))
 
 
 def _keep_record(item: pytest.Item, call: pytest.CallInfo[None], proxy: Proxy | None) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from scaffold.core.text import cut, fit, flat
 from scaffold.hosts import traps
 from scaffold.hosts.timeline import Callback, Hostcall, Said, Timeline
 from scaffold.hosts.traps import Ending, Trap
 from scaffold.wasm.hostcalls import ACTIONS, shown
 
 _TIME = 10  # columns
+_BRIEF = 40  # steps below a failed test
 _UNKNOWN = Ending()
 _CALLOUTS = ("http_call", "grpc_call", "grpc_stream")
 _ENDS = ("on_log", "on_done", "on_delete")
@@ -81,10 +83,16 @@ class Explanation:
         lines += [f"note: {each}" for each in self.notes]
         return "\n".join(lines)
 
+    def brief(self) -> str:
+        """The timeline and the traps, for below a failed test; of many steps the last."""
+        lines = [_line(flat(each)) for each in self.steps]
+        left = len(lines) - _BRIEF
+        more = [f"    … {left} steps before"] if left > 0 else []
+        named = [f"  {trap.name}: {trap.what}\n    cure: {trap.cure}" for trap in self.traps]
+        return "\n".join([*more, *lines[-_BRIEF:], *named])
+
     def fit(self, columns: int) -> str:
         """The same for a terminal: steps are cut, sentences wrapped between words."""
-        from scaffold.core.text import cut, fit
-
         steps = {_line(each) for each in self.steps}
         lines = self.summary().splitlines()
         return "\n".join(cut(each, columns) if each in steps else fit(each, columns) for each in lines)

@@ -249,3 +249,24 @@ importlib.metadata.version = lambda name: "12.0.1" if name == "wasmtime" else re
     assert ran.code == UNDER_PYTEST + 4
     assert "the emulator needs wasmtime 50, and 12.0.1 is installed" in ran.out + ran.err
     assert "pip install 'wasmtime>=50,<51'" in ran.out + ran.err
+
+
+def test_a_failed_test_shows_its_last_request_call_by_call(play):
+    ran = play("""
+def test_headers(proxy):
+    proxy.get("/first")
+    assert proxy.get("/headers").status == 404
+
+
+def test_nothing(proxy):
+    assert False
+""")
+    assert ran.code == 1
+    _, first, second = (
+        ran.out.split("= FAILURES =")[1]
+        .replace("_ test_nothing _", "_ test_headers _")
+        .split("_ test_headers _")
+    )
+    assert first.count("last request, call by call") == first.count("on_request_headers(") == 1
+    assert 'add_header_map_value(request headers, name "x-hello", value "world")' in first
+    assert "call by call" not in second, "it sent no request"

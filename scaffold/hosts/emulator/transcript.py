@@ -30,37 +30,50 @@ class _Seen:
 
 
 class Transcript:
-    """The log of one emulator. `on` says whether callbacks and hostcalls are written, too."""
+    """The log of one emulator. `on` says whether somebody wants callbacks and hostcalls, too.
+
+    `watched` is everything since `watch`, calls too, which then needn't be in the log.
+    """
 
     def __init__(self, *, on: bool = False) -> None:
-        self.on = on
+        self.on = self._keeps_calls = on
+        self.watched: list[Line] = []
+        self._watches = False
         self.lines: list[Line] = []
         self.dropped = 0  # how many of the oldest lines are gone
 
+    def watch(self) -> None:
+        """Forget what was watched, and begin again."""
+        self.on = self._watches = True
+        self.watched = []
+
     def callback(self, name: str, arguments: Sequence[int]) -> None:
         """The host calls the module."""
-        self._trace(f"[host->vm] {name}({', '.join(map(str, arguments))})")
+        self.trace(f"[host->vm] {name}({', '.join(map(str, arguments))})")
 
     def ended(self, name: str, result: int | None) -> None:
         """The module returns."""
-        self._trace(f"[host<-vm] {name} return: {'void' if result is None else result & 0xFFFFFFFF}")
+        self.trace(f"[host<-vm] {name} return: {'void' if result is None else result & 0xFFFFFFFF}")
 
     def hostcall(self, name: str, arguments: Sequence[int], read: Read) -> None:
         """The module calls the host; `read` reads its memory."""
         seen = _Seen(read)
         hostcalls.passed(hostcalls.short(name), arguments, seen)
-        self._trace(f"[vm->host] {name}({', '.join(map(str, arguments))})", seen.memory)
+        self.trace(f"[vm->host] {name}({', '.join(map(str, arguments))})", seen.memory)
 
     def returned(self, name: str, result: int | None, arguments: Sequence[int], read: Read) -> None:
         """The host returns."""
         seen = _Seen(read)
         if result == 0:
             hostcalls.given(hostcalls.short(name), arguments, seen)
-        self._trace(f"[vm<-host] {name} return: {'void' if result is None else result}", seen.memory)
+        self.trace(f"[vm<-host] {name} return: {'void' if result is None else result}", seen.memory)
 
     def log(self, level: str, text: str, plugin: str | None = None) -> None:
         """A line of the host's, or of a plugin's."""
-        self._append(Line(level, "wasm", text, plugin))
+        line = Line(level, "wasm", text, plugin)
+        if self._watches and len(self.watched) < _MOST:
+            self.watched.append(line)
+        self._append(line)
 
     def _append(self, line: Line) -> None:
         self.lines.append(line)
@@ -68,8 +81,13 @@ class Transcript:
             del self.lines[:_MOST]
             self.dropped += _MOST
 
-    def _trace(self, text: str, memory: Mapping[tuple[int, int], bytes] | None = None) -> None:
-        self._append(Line("trace", "wasm", text, memory=memory))
+    def trace(self, text: str, memory: Mapping[tuple[int, int], bytes] | None = None) -> None:
+        """A line about a call; `memory` is what it passes."""
+        line = Line("trace", "wasm", text, memory=memory)
+        if self._watches and len(self.watched) < _MOST:
+            self.watched.append(line)
+        if self._keeps_calls:
+            self._append(line)
 
     # like `scaffold.hosts.envoy.log.Log`
 

@@ -115,7 +115,7 @@ def poll_oneoff(vm: Vm, subscriptions: int, events: int, count: int, result: int
 def _told(vm: Vm, name: str) -> None:
     """Write what Envoy writes of a function that does nothing, under the old name of its module."""
     if vm.transcript.on:
-        vm.transcript.log("trace", f"wasi_unstable {name}")
+        vm.transcript.trace(f"wasi_unstable {name}")
 
 
 @_wasi

@@ -249,8 +249,8 @@ class Proxy:
         found = timeline.read(log.watched) if isinstance(log, Transcript) else []
         return explain_timeline(found[-1]).brief() if found else ""
 
-    def _keep_scene(self, request: Request) -> None:
-        """Keep a request and what it meets, if it is to be played again."""
+    def _keep_scene(self, request: scenes.Sent) -> None:
+        """Keep what a client sends, and what it meets, if it is to be played again."""
         if self.scenes and self._current:
             answers = tuple(self._upstream.answers) if self._upstream else ()
             scenes.keep(self.scenes, scenes.Scene(request, self._current[0].configuration, answers))
@@ -318,7 +318,11 @@ class Proxy:
         changed, self._changed = self._changed, True
         mark = self._host.log.size()
         with self._host.connect(timeout=timeout) as connection:
-            yield connection
+            try:
+                yield connection
+            finally:
+                if connection.conversation:
+                    self._keep_scene(connection.conversation)
         self._changed = changed or connection.trapped
         if self.recorded is not None:
             self.recorded.append(recording.of_connection(connection, self._settled(mark)))
@@ -354,11 +358,11 @@ class Proxy:
 
     def _give(self, plugins: Sequence[Plugin]) -> None:
         """Replace the plugins by others, without state; a service takes another host."""
-        self._current, self._crashed = plugins, False
         if self._services:
             self._restart(plugins)
         else:
             self._host.replace(*plugins, fresh=True)
+        self._current, self._crashed = plugins, False
 
     def _restart(self, plugins: Sequence[Plugin]) -> None:
         self._stack.close()

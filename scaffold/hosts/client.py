@@ -9,16 +9,40 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from scaffold.errors import HostError, UsageError
 from scaffold.hosts.exchange import BAD_ARGUMENT, Headers, LogLines, Request, Response, Seen, Sides
 
 _CHUNK = 1 << 16  # bytes
 _APART = 0.002  # seconds between pieces of a body
+_MOST_KEPT = 1 << 16  # bytes of what a test sends
+_MOST_SHOWN = 40  # of those, in a name for it
 _SENDS_APART = 0.005  # seconds between what a test sends over a connection, for the host to read it apart
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What a client sends over a TCP connection, piece by piece; with `finishes`, it then closes its side."""
+
+    pieces: tuple[bytes, ...] = ()
+    finishes: bool = False
+
+    method: ClassVar = "TCP"
+
+    @property
+    def body(self) -> bytes:
+        """All of it."""
+        return b"".join(self.pieces)
+
+    @property
+    def target(self) -> str:
+        """How it begins, as text."""
+        start = self.body.partition(b"\n")[0][:_MOST_SHOWN].decode("latin-1").strip()
+        return ascii(start)[1:-1] if start else "connection"
 
 
 class Connection:
@@ -35,6 +59,8 @@ class Connection:
         self._apart, self._sent_at = apart, -math.inf
         self._received: list[bytes] = []
         self._rest = b""
+        self._sent: list[bytes] = []
+        self._left_to_keep, self._finished = _MOST_KEPT, False
         self.sides: Sides = Seen()
         self.port: int = opened.getsockname()[1]
         self.logs = LogLines()
@@ -47,15 +73,24 @@ class Connection:
         return self.sides.requests
 
     @property
+    def conversation(self) -> Conversation | None:
+        """What the test has sent, unless that was too much to keep."""
+        return Conversation(tuple(self._sent), self._finished) if self._left_to_keep >= 0 else None
+
+    @property
     def metrics(self) -> Mapping[str, float]:
         """The metrics that changed during the connection, as `Exchange.metrics` has them."""
         return self.sides.metrics
 
     def send(self, data: bytes | str) -> None:
         """Send bytes as they are. Raises `HostError` when the connection has ended."""
+        content = data.encode() if isinstance(data, str) else data
+        self._left_to_keep -= len(content)
+        if self._left_to_keep >= 0:
+            self._sent.append(content)
         self._keep_apart()
         try:
-            self._socket.sendall(data.encode() if isinstance(data, str) else data)
+            self._socket.sendall(content)
         except OSError as error:
             raise HostError(f"cannot send: {error}") from error
 
@@ -63,6 +98,7 @@ class Connection:
         """Close the sending side; answers may still come. Over TLS it stays open."""
         if hasattr(self._socket, "unwrap"):
             return
+        self._finished = True
         self._keep_apart()
         with suppress(OSError):  # it has ended already
             self._socket.shutdown(socket.SHUT_WR)
@@ -79,6 +115,14 @@ class Connection:
         if until is not None:
             return self._take(lambda buffer: at + len(until) if (at := buffer.find(until)) >= 0 else None)
         return self._take(None)
+
+    def rest(self) -> tuple[bytes, bool]:
+        """What still comes, until the end or until nothing more does; and whether it was the end."""
+        try:
+            return self.receive(), True
+        except HostError:
+            left, self._rest = self._rest, b""
+            return left, False
 
     def _keep_apart(self) -> None:
         """Wait until the host has most probably read what was sent before."""

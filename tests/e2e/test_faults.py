@@ -5,6 +5,7 @@ from __future__ import annotations
 from support.wat_plugins import Wat
 
 from scaffold.commands.faults.plan import planned
+from scaffold.hosts.client import Conversation
 from scaffold.hosts.exchange import Headers, Request, Response
 from scaffold.hosts.faults.scenes import Answer, Scene, keep
 from scaffold.hosts.options import RunOptions
@@ -40,6 +41,31 @@ def asking() -> bytes:
     callbacks = {"proxy_on_request_headers": f"{asks} (i32.const 1) $result"}
     callbacks |= {"proxy_on_http_call_response": decides, "proxy_on_response_body": "", "proxy_on_log": ""}
     return wat.module(callbacks)
+
+
+def closing() -> bytes:
+    """A network plugin that closes connections that begin with few bytes."""
+    wat = Wat()
+    closes = f"(if (i32.lt_u (local.get 1) (i32.const 10)) (then {wat.call('proxy_close_stream', 2)}))"
+    return wat.module({"proxy_on_downstream_data": closes, "proxy_on_log": ""})
+
+
+def test_a_network_plugin_s_clients_see_the_same_on_both(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/lib.rs").write_text("")
+    (tmp_path / "Cargo.toml").write_text(CARGO.replace('"http"', '"network"'))
+    (tmp_path / "plugin.wasm").write_bytes(closing())
+    for sent in (b"GET", b"GET /headers HTTP/1.1\r\nhost: a\r\n\r\n"):
+        keep(tmp_path / "kept", Scene(Conversation((sent,))))
+    plan = planned(projects_at(tmp_path), "all", RunOptions(), deployed=False)
+    found = plan.play(WasmModule.read(tmp_path / "plugin.wasm"), tmp_path / "kept")
+    assert found.differences == ()
+    holes = {(case.host, case.policy, case.fault, case.request) for case in found.holes}
+    assert holes == {
+        (host, "fail-open", f"panic in {name}", "TCP GET")
+        for host in ("emulator", "envoy")
+        for name in ("on_downstream_data", "on_log")
+    }
 
 
 def test_a_real_envoy_s_clients_see_what_those_of_the_emulator_see(tmp_path):

@@ -17,7 +17,7 @@ from scaffold.hosts.faults.real import Real, can
 from scaffold.hosts.faults.scenes import read
 from scaffold.hosts.host import EMULATOR
 from scaffold.hosts.options import OF_EMULATOR, RunOptions
-from scaffold.hosts.plugin import Plugin
+from scaffold.hosts.plugin import SERVICE, Plugin
 from scaffold.hosts.source import Source
 from scaffold.project.crate import Project
 from scaffold.project.projects import Projects
@@ -83,8 +83,8 @@ def planned(projects: Projects, host: str, run: RunOptions, *, deployed: bool) -
         raise UsageError("--faults plays on one Envoy, not several", hint="pass one to --envoy")
     refuse(run, "--faults", supported=OF_EMULATOR)
     kind = projects.first.settings.type
-    if kind != "http":
-        what = f"--faults plays HTTP requests, and {projects.first.name} is a plugin of the type {kind}"
+    if kind == SERVICE:
+        what = f"--faults shows what a client sees, and {projects.first.name} is a service, which has none"
         raise UsageError(what, hint="leave out --faults")
     return Plan(projects.first, host, run, projects.first.settings.failure_policies)
 

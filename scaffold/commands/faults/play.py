@@ -43,7 +43,8 @@ class Known:
         """What tells it from other scenes: of two of a kind, one is enough."""
         healthy, body = self.healthy, bool(self.scene.request.body)
         calls = frozenset(healthy.callbacks)
-        return (self.scene.configuration, str(healthy.seen), healthy.seen.reached, calls, body)
+        sort = (type(self.scene.request), body, self.scene.configuration)
+        return (*sort, str(healthy.seen), healthy.seen.reached, calls)
 
 
 def chosen(plugin: Plugin, scenes: Sequence[Scene], stage: Emulated) -> list[Known]:
@@ -75,9 +76,9 @@ def faults(plugin: Plugin, scenes: Sequence[Known]) -> tuple[list[Fault], dict[s
     for cluster in dict.fromkeys([UPSTREAM, *plugin.clusters]):
         found += known.of_service(cluster) if cluster in clusters else []
     found += known.OF_REQUESTS
-    bodies = [fault for fault in found if not any(_fits(fault, each) for each in scenes)]
-    found = [fault for fault in found if fault not in bodies]
-    left_out = {fault.name: "no request has a body" for fault in bodies}
+    unfit = [fault for fault in found if not any(_fits(fault, each) for each in scenes)]
+    found = [fault for fault in found if fault not in unfit]
+    left_out = {fault.name: f"no request has {fault.needs}" for fault in unfit}
     exported = [name for name in plugin.module.exports if name.startswith(_CALLBACK) and name != _ALLOCATOR]
     if never := [name.removeprefix("proxy_") for name in exported if name not in called]:
         left_out[f"panic in {', '.join(never)}"] = "no request leads there"

@@ -289,6 +289,9 @@ class Session:
     def _connect(self) -> None:
         if self.down.is_closed:
             return
+        if not self.world.reaches_upstream(UPSTREAM):  # nothing listens there
+            self.down.close(flush=False)
+            return
         ours, theirs = End.pair(is_local=True)
         self.up = up = Conn(ours, self._later)
         up.on_data = self._from_upstream

@@ -9,13 +9,27 @@ from functools import partial
 
 from scaffold.core.versions import Version
 from scaffold.errors import ModuleError
+from scaffold.hosts.client import Conversation
 from scaffold.hosts.emulator.host import EmulatorHost, emulated
 from scaffold.hosts.emulator.shared import Data
 from scaffold.hosts.emulator.status import CAS_MISMATCH
-from scaffold.hosts.exchange import Exchange, Incomplete, Request, Unanswered
+from scaffold.hosts.exchange import Incomplete, Unanswered
 from scaffold.hosts.faults.fault import MISMATCHES, Fault
-from scaffold.hosts.faults.scenes import Scene
-from scaffold.hosts.faults.stage import PAUSE, REFUSED, TIMEOUT, Healthy, Trial, called, prepare, seen
+from scaffold.hosts.faults.scenes import Scene, Sent
+from scaffold.hosts.faults.stage import (
+    NO_ANSWER,
+    PAUSE,
+    REFUSED,
+    TIMEOUT,
+    Healthy,
+    Outcome,
+    Trial,
+    called,
+    of_conversation,
+    of_exchange,
+    prepare,
+    seen,
+)
 from scaffold.hosts.options import HostSettings, RunOptions
 from scaffold.hosts.plugin import Plugin
 
@@ -59,7 +73,7 @@ class Emulated:
         with self._host(plugin, scene, "trace") as host:
             first = seen(host, scene.request, partial(_played, host))
             lines = host.log.since(0)
-            clusters = {each.cluster for each in host.origin.requests()}
+            clusters = {*(each.cluster for each in host.origin.requests()), *first.reached}
             host.clock.advance(PAUSE)
             mark = host.log.size()
             again = seen(host, scene.request, partial(_played, host))  # what it shares is there now
@@ -115,12 +129,15 @@ def _bring_about(host: EmulatorHost, fault: Fault) -> None:
         host.clock.advance(host.period * max(1, fault.ticks))
 
 
-def _played(host: EmulatorHost, request: Request, *, leaves: bool = False) -> tuple[Exchange | None, str]:
-    """Send a request. Raises `HostError` where the host itself fails."""
+def _played(host: EmulatorHost, sent: Sent, *, leaves: bool = False) -> Outcome:
+    """Send what a client sends. Raises `HostError` where the host itself fails."""
+    if isinstance(sent, Conversation):
+        with host.connect(timeout=TIMEOUT) as connection:
+            return of_conversation(connection, sent, leaves=leaves)
     try:
-        exchange, wrong = host.play(request, timeout=TIMEOUT, gone=lambda: leaves), ""
+        outcome = of_exchange(host.play(sent, timeout=TIMEOUT, gone=lambda: leaves))
     except Incomplete as error:
-        exchange, wrong = error.exchange, "cut"
+        outcome = of_exchange(error.exchange, "cut")
     except Unanswered:
-        return None, "left" if leaves else "no answer"
-    return (None, "left") if leaves else (exchange, wrong)
+        outcome = Outcome(wrong=NO_ANSWER)
+    return Outcome(wrong="left") if leaves else outcome

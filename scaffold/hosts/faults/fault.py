@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from scaffold.hosts.exchange import Headers, Request
+from scaffold.hosts.client import Conversation
+from scaffold.hosts.exchange import Headers
+from scaffold.hosts.faults.scenes import Sent
 
 LATE = 5.0  # seconds that a slow service takes
 TICKS = 200  # of a storm
@@ -20,9 +22,10 @@ _FRAMING = frozenset(
     "host connection content-length transfer-encoding te upgrade expect x-request-id".split()
 )
 _OFTEN_READ = ("authorization", "cookie", "x-fault")
+_HEADERS = "headers of its own"
 _SMALL, _SMALL_PIECES = 7, (1,) * 20
 
-Change = Callable[[Request], Request | None]
+Change = Callable[[Sent], Sent | None]
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Fault:
     `traps` is a callback that panics. `cluster` is one that is `down`, or whose answers are late, by `after`
     seconds, or `cut` off. `change` makes the request that is sent instead, or None of one that it isn't
     for. With `leaves`, the client leaves before the answer. `ticks` are due at once. With `contended`, others
-    write shared data between any read and write of the plugin.
+    write shared data between any read and write of the plugin. `needs` is what requests lack that it
+    isn't for.
     """
 
     name: str
@@ -45,13 +49,14 @@ class Fault:
     leaves: bool = False
     ticks: int = 0
     contended: bool = False
+    needs: str = ""
 
     @property
     def at_start(self) -> bool:
         """Whether it keeps the plugin from starting."""
         return self.traps in _START
 
-    def sent(self, request: Request) -> Request | None:
+    def sent(self, request: Sent) -> Sent | None:
         """What the client sends; None if the fault isn't one for that request."""
         return self.change(request) if self.change else request
 
@@ -70,28 +75,37 @@ def of_service(cluster: str) -> list[Fault]:
     ]
 
 
-def _in_pieces(request: Request) -> Request | None:
-    """The body byte by byte, then in small pieces."""
+def _in_pieces(request: Sent) -> Sent | None:
+    """The body, or all of a conversation, byte by byte, then in small pieces."""
     if not request.body:
         return None
+    if isinstance(request, Conversation):
+        content, one_by_one = request.body, len(_SMALL_PIECES)
+        starts = [*range(min(one_by_one, len(content))), *range(one_by_one, len(content), _SMALL)]
+        ends = [*starts[1:], len(content)]
+        return replace(request, pieces=tuple(content[a:b] for a, b in zip(starts, ends, strict=True)))
     rest = max(0, min(len(request.body), 2000) - len(_SMALL_PIECES)) // _SMALL
     return replace(request, pieces=(*_SMALL_PIECES, *((_SMALL,) * rest)))
 
 
-def _with(request: Request, added: Iterable[tuple[str, str]]) -> Request:
+def _with(request: Sent, added: Iterable[tuple[str, str]]) -> Sent | None:
+    if isinstance(request, Conversation):
+        return None
     return replace(request, headers=Headers([*request.headers.iteritems(), *added]))
 
 
-def _large(request: Request) -> Request:
+def _large(request: Sent) -> Sent | None:
     return _with(request, [("x-fault", "x" * _LARGE)])
 
 
-def _many(request: Request) -> Request:
+def _many(request: Sent) -> Sent | None:
     return _with(request, [(f"x-fault-{number}", "x") for number in range(_MANY)])
 
 
-def _not_utf8(request: Request) -> Request:
+def _not_utf8(request: Sent) -> Sent | None:
     """Every header that the request has, and some that plugins often read."""
+    if isinstance(request, Conversation):
+        return None
     fields = [
         (name, value if name.lower() in _FRAMING else _NOT_UTF8)
         for name, value in request.headers.iteritems()
@@ -104,10 +118,10 @@ def _not_utf8(request: Request) -> Request:
 GONE = Fault("client gone", leaves=True)
 OF_REQUESTS = (
     GONE,
-    Fault("odd chunking", change=_in_pieces),
-    Fault("a huge header", change=_large),
-    Fault(f"{_MANY} more headers", change=_many),
-    Fault("non-UTF-8 headers", change=_not_utf8),
+    Fault("odd chunking", change=_in_pieces, needs="a body"),
+    Fault("a huge header", change=_large, needs=_HEADERS),
+    Fault(f"{_MANY} more headers", change=_many, needs=_HEADERS),
+    Fault("non-UTF-8 headers", change=_not_utf8, needs=_HEADERS),
 )
 STORM = Fault(f"{TICKS} ticks at once", ticks=TICKS)
 CONTENTION = Fault("CAS contention", contended=True)

@@ -13,10 +13,22 @@ from typing import TYPE_CHECKING
 from scaffold.core import files
 from scaffold.core.versions import Version
 from scaffold.errors import HostError, ModuleError
-from scaffold.hosts.exchange import Exchange, Incomplete, Request
+from scaffold.hosts.client import Conversation
+from scaffold.hosts.exchange import Incomplete, Request
 from scaffold.hosts.faults.fault import Fault
-from scaffold.hosts.faults.scenes import Scene
-from scaffold.hosts.faults.stage import PAUSE, REFUSED, TIMEOUT, Trial, prepare, seen
+from scaffold.hosts.faults.scenes import Scene, Sent
+from scaffold.hosts.faults.stage import (
+    NO_ANSWER,
+    PAUSE,
+    REFUSED,
+    TIMEOUT,
+    Outcome,
+    Trial,
+    of_conversation,
+    of_exchange,
+    prepare,
+    seen,
+)
 from scaffold.hosts.host import find
 from scaffold.hosts.options import RunOptions
 from scaffold.hosts.plugin import Plugin
@@ -28,6 +40,7 @@ if TYPE_CHECKING:
 
 _TICK = "proxy_on_tick"
 _PATIENCE = 3.0  # seconds for an answer, where a service takes no longer
+_QUIET = 0.5  # seconds of silence after which nothing more comes of a connection
 _WAITS = 0.5  # seconds that the upstream takes while the client leaves
 _SENT = 0.1  # seconds until a request has surely arrived
 
@@ -127,27 +140,37 @@ def _origin(host: Running) -> Origin:
     return host.origin
 
 
-def _played(host: Running, request: Request, *, late: float = 0) -> tuple[Exchange | None, str]:
-    """Send a request. Raises `HostError` if the host has ended."""
+def _played(host: Running, sent: Sent, *, late: float = 0) -> Outcome:
+    """Send what a client sends. Raises `HostError` if the host has ended."""
+    if isinstance(sent, Conversation):
+        with host.connect(timeout=late + _QUIET) as connection:
+            return of_conversation(connection, sent)
     try:
-        return host.play(request, timeout=late + _PATIENCE), ""
+        return of_exchange(host.play(sent, timeout=late + _PATIENCE))
     except HostError as error:
         if not host.alive:
             raise
-        return (error.exchange, "cut") if isinstance(error, Incomplete) else (None, "no answer")
+        return (
+            of_exchange(error.exchange, "cut") if isinstance(error, Incomplete) else Outcome(wrong=NO_ANSWER)
+        )
 
 
-def _left(host: Running, request: Request) -> tuple[Exchange | None, str]:
-    """Send a request, and leave without an answer. Raises `HostError` if the host has ended."""
+def _left(host: Running, sent: Sent) -> Outcome:
+    """Send what a client sends, and leave without an answer. Raises `HostError` if the host has ended."""
+    conversation = sent if isinstance(sent, Conversation) else Conversation((_as_bytes(sent),))
+    with host.connect(timeout=TIMEOUT) as connection:
+        outcome = of_conversation(connection, conversation, leaves=True)
+        host.clock.advance(_SENT)
+    if not host.alive:
+        raise HostError("it ended when the client left")
+    return outcome
+
+
+def _as_bytes(request: Request) -> bytes:
     fields = "".join(f"{name}: {value}\r\n" for name, value in request.headers.iteritems())
     if "host" not in request.headers:
         fields = f"host: localhost\r\n{fields}"
     if request.body and not {"content-length", "transfer-encoding"} & request.headers.keys():
         fields += f"content-length: {len(request.body)}\r\n"
     head = f"{request.method} {request.target} HTTP/1.1\r\n{fields}\r\n"
-    with host.connect(timeout=TIMEOUT) as connection:
-        connection.send(head.encode("latin-1") + request.body)
-        host.clock.advance(_SENT)
-    if not host.alive:
-        raise HostError("it ended when the client left")
-    return None, "left"
+    return head.encode("latin-1") + request.body

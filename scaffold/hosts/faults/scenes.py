@@ -1,4 +1,4 @@
-"""Requests of a project's tests, with what they met: kept while the tests run, to be played again."""
+"""Requests and connections of a project's tests, with what they met: kept to be played again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scaffold.hosts.client import Conversation
 from scaffold.hosts.exchange import Headers, Request, Response
+
+Sent = Request | Conversation
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Scene:
-    """A request, the plugin's configuration then, and the answers that the test had set."""
+    """What a client sends, the plugin's configuration then, and the answers that the test had set."""
 
-    request: Request
+    request: Sent
     configuration: bytes = b""
     answers: tuple[Answer, ...] = ()
 
@@ -36,14 +39,8 @@ class Scene:
 
 def keep(path: Path, scene: Scene) -> None:
     """Add a scene to a file, to which other processes may add theirs."""
-    request = scene.request
     made = {
-        "method": request.method,
-        "target": request.target,
-        "headers": list(request.headers.iteritems()),
-        "trailers": list(request.trailers.iteritems()),
-        "body": _text(request.body),
-        "pieces": request.pieces,
+        "request": _of(scene.request),
         "configuration": _text(scene.configuration),
         "answers": [_shown(each) for each in scene.answers],
     }
@@ -57,8 +54,28 @@ def read(path: Path) -> list[Scene]:
     return [_scene(json.loads(line)) for line in dict.fromkeys(lines)]
 
 
+def _of(sent: Sent) -> dict[str, Any]:
+    if isinstance(sent, Conversation):
+        return {"sent": [_text(each) for each in sent.pieces], "finishes": sent.finishes}
+    return {
+        "method": sent.method,
+        "target": sent.target,
+        "headers": list(sent.headers.iteritems()),
+        "trailers": list(sent.trailers.iteritems()),
+        "body": _text(sent.body),
+        "pieces": sent.pieces,
+    }
+
+
 def _scene(made: dict[str, Any]) -> Scene:
-    request = Request(
+    answers = tuple(map(_answer, made["answers"]))
+    return Scene(_sent(made["request"]), base64.b64decode(made["configuration"]), answers)
+
+
+def _sent(made: dict[str, Any]) -> Sent:
+    if "sent" in made:
+        return Conversation(tuple(map(base64.b64decode, made["sent"])), made["finishes"])
+    return Request(
         made["method"],
         made["target"],
         Headers(map(tuple, made["headers"])),
@@ -66,8 +83,6 @@ def _scene(made: dict[str, Any]) -> Scene:
         trailers=Headers(map(tuple, made["trailers"])),
         pieces=tuple(made["pieces"]),
     )
-    answers = tuple(map(_answer, made["answers"]))
-    return Scene(request, base64.b64decode(made["configuration"]), answers)
 
 
 def _shown(answer: Answer) -> dict[str, Any]:

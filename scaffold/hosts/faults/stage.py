@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from scaffold.core.versions import Version
+from scaffold.errors import HostError
+from scaffold.hosts.client import Connection, Conversation
 from scaffold.hosts.exchange import (
     REQUEST_ID,
     Exchange,
@@ -18,14 +21,17 @@ from scaffold.hosts.exchange import (
     of_request,
 )
 from scaffold.hosts.faults.fault import Fault
-from scaffold.hosts.faults.scenes import Scene
+from scaffold.hosts.faults.scenes import Scene, Sent
 from scaffold.hosts.host import Played
 from scaffold.hosts.plugin import Plugin
 from scaffold.hosts.upstream.control import Origin
+from scaffold.project.envoy_clusters import UPSTREAM
 
 TIMEOUT = 10.0  # seconds for an answer
 PAUSE = 0.25  # seconds until the next request: Envoy reloads a plugin that has crashed after 0.15 at most
 _CALLBACK = re.compile(r"\[host->vm\] (proxy_on_(?!memory_allocate)\w+)\(")
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+NO_ANSWER = "no answer"
 _DENIED = (401, 403, 407)
 _VIA_UPSTREAM = "via_upstream"  # Envoy's word for an answer that isn't its own, or a plugin's
 _GRPC_DENIED = ("7", "16")  # PERMISSION_DENIED, UNAUTHENTICATED
@@ -35,7 +41,8 @@ _GRPC_DENIED = ("7", "16")  # PERMISSION_DENIED, UNAUTHENTICATED
 class Seen:
     """What a client saw: a status, if any, and what was wrong with the answer, if anything.
 
-    `wrong` is "cut", "no answer", "left" (the client), or "refused": the host didn't take the plugin.
+    `wrong` is "cut", "no answer", "left" (the client), or "refused": the host didn't take the plugin. Of a
+    TCP connection it is "closed", "answered" for bytes that are no HTTP, or both; or "open", without any.
     `reached` are the clusters where the request arrived. `crash` is how the plugin crashed. `denied` says
     whether the plugin answered itself, that the client has no access.
     """
@@ -97,24 +104,63 @@ class Stage(Protocol):
         ...
 
 
-def seen(host: Played, request: Request, play: Play, *, since: int | None = None) -> Seen:
+@dataclass(frozen=True)
+class Outcome:
+    """What a client got, whether the plugin denies it access, and whether its connection `passes`."""
+
+    status: int | None = None
+    wrong: str = ""
+    denied: bool = False
+    passes: bool = False
+
+
+def of_exchange(exchange: Exchange, wrong: str = "") -> Outcome:
+    """What a client got with an answer."""
+    return Outcome(exchange.status, wrong, _denies(exchange))
+
+
+def of_conversation(connection: Connection, sent: Conversation, *, leaves: bool = False) -> Outcome:
+    """Send all of a conversation, and read what comes of it."""
+    with suppress(HostError):  # it has ended, which shows when we read
+        for piece in sent.pieces:
+            connection.send(piece)
+        if sent.finishes and not leaves:
+            connection.finish()
+    if leaves:
+        return Outcome(wrong="left")
+    received, ended = connection.rest()
+    status = _STATUS.match(received)
+    words = ["answered"] * bool(received and not status) + ["closed"] * ended
+    denied = ended and not received
+    return Outcome(
+        int(status[1]) if status else None,
+        ", ".join(words) if received or ended else "open",
+        denied,
+        passes=not denied,  # what still is open will be answered when there is more
+    )
+
+
+def seen(host: Played, request: Sent, play: Play, *, since: int | None = None) -> Seen:
     """Send a request, and gather what its client sees. Raises what the host itself fails by.
 
     A crash counts from the position `since` of the host's log on, or else from now.
     """
-    sent = replace(request, headers=Headers([*request.headers.iteritems()]))
-    request_id = sent.headers.setdefault(REQUEST_ID, uuid.uuid4().hex)
+    sent, request_id = request, ""
+    if isinstance(request, Request):
+        sent = replace(request, headers=Headers([*request.headers.iteritems()]))
+        request_id = sent.headers.setdefault(REQUEST_ID, uuid.uuid4().hex)
     origin, log = host.origin, host.log.size() if since is None else since
     mark = origin.mark() if origin else 0
-    exchange, wrong = play(sent)
+    outcome = play(sent)
     lines = LogLines(line.text for line in host.log.since(log) if line.of_plugin)
     arrived = origin.requests(since=mark) if origin else []
-    clusters = {each.cluster for each in arrived if each.headers.get(REQUEST_ID) == request_id}
-    if found := of_request(arrived, request_id):
+    clusters = {each.cluster for each in arrived if each.headers.get(REQUEST_ID, "") == request_id}
+    if request_id and (found := of_request(arrived, request_id)):
         clusters.add(found.cluster)
-    status = exchange.status if exchange else None
-    denied = exchange is not None and _denies(exchange)
-    return Seen(status, wrong, tuple(sorted(clusters)), lines.crash, denied)
+    if outcome.passes:
+        clusters.add(UPSTREAM)
+    denied = outcome.denied and not (isinstance(request, Conversation) and clusters)
+    return Seen(outcome.status, outcome.wrong, tuple(sorted(clusters)), lines.crash, denied)
 
 
 def _denies(exchange: Exchange) -> bool:
@@ -125,9 +171,9 @@ def _denies(exchange: Exchange) -> bool:
 
 
 class Play(Protocol):
-    """Sends a request: the exchange, if there was an answer, and what was wrong with it."""
+    """Sends what a client sends."""
 
-    def __call__(self, request: Request) -> tuple[Exchange | None, str]:
+    def __call__(self, request: Sent) -> Outcome:
         """Send it. Raises `HostError` if the host itself fails."""
         ...
 

@@ -7,6 +7,7 @@ from support.wat_plugins import Wat
 
 from scaffold.commands.faults import plan as plans
 from scaffold.errors import HostError, UsageError
+from scaffold.hosts.client import Conversation
 from scaffold.hosts.exchange import Headers, Request, Response
 from scaffold.hosts.faults.scenes import Answer, Scene, keep
 from scaffold.hosts.options import RunOptions
@@ -27,10 +28,10 @@ MANY = "(i32.gt_u (local.get 1) (i32.const 50))"
 GET, POST = Request("GET", "/headers"), Request("POST", "/anything", body=b"hello, hello, hello, hello")
 
 
-def crate(folder, settings=""):
+def crate(folder, settings="", kind="http"):
     (folder / "src").mkdir()
     (folder / "src/lib.rs").write_text("")
-    (folder / "Cargo.toml").write_text(CARGO.format(settings))
+    (folder / "Cargo.toml").write_text(CARGO.format(settings).replace('"http"', f'"{kind}"'))
     return projects_at(folder)
 
 
@@ -38,13 +39,13 @@ def crate(folder, settings=""):
 def play(tmp_path):
     """Play the faults of a module, with these scenes."""
 
-    def play(module: bytes, *scenes: Scene, settings: str = ""):
+    def play(module: bytes, *scenes: Scene, settings: str = "", kind: str = "http"):
         path = tmp_path / "plugin.wasm"
         path.write_bytes(module)
         kept = tmp_path / "scenes"
         for each in scenes or [Scene(GET)]:
             keep(kept, each)
-        plan = plans.planned(crate(tmp_path, settings), "emulator", RunOptions(), deployed=False)
+        plan = plans.planned(crate(tmp_path, settings, kind), "emulator", RunOptions(), deployed=False)
         return plan.play(WasmModule.read(path), kept)
 
     return play
@@ -243,12 +244,43 @@ def test_what_faults_cannot_be_combined_with(tmp_path, host, options, deployed, 
         plans.planned(crate(tmp_path), host, RunOptions(**options), deployed=deployed)
 
 
-def test_a_network_plugin_has_no_requests(tmp_path):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src/lib.rs").write_text("")
-    (tmp_path / "Cargo.toml").write_text(CARGO.format("").replace('"http"', '"network"'))
-    with pytest.raises(UsageError, match="--faults plays HTTP requests, and hello is a plugin of the type"):
-        plans.planned(projects_at(tmp_path), "emulator", RunOptions(), deployed=False)
+def test_a_service_has_no_client(tmp_path):
+    with pytest.raises(UsageError, match="--faults shows what a client sees, and hello is a service"):
+        plans.planned(crate(tmp_path, kind="service"), "emulator", RunOptions(), deployed=False)
+
+
+def test_connections_through_a_network_plugin(play):
+    """It closes those that begin with few bytes; a request is a connection, too."""
+    wat = Wat()
+    closes = f"(if (i32.lt_u (local.get 1) (i32.const 10)) (then {wat.call('proxy_close_stream', 2)}))"
+    module = wat.module({"proxy_on_downstream_data": closes, "proxy_on_log": ""})
+    whole = Conversation((b"GET /headers HTTP/1.1\r\n", b"host: a\r\n\r\n"))
+    scenes = [Scene(each) for each in (Conversation((b"GET",)), whole, Conversation((), True), POST)]
+    found = play(module, *scenes, kind="network")
+    short, empty, post, http = "TCP GET", "TCP connection", "POST /anything", "TCP GET /headers HTTP/1.1"
+    assert found.requests == (short, empty, post, http)
+    seen = {(case.fault, case.policy, case.request): (case.during, case.after) for case in found.cases}
+    healthy = {case.request: case.healthy for case in found.cases}
+    assert healthy == {short: "closed", empty: "closed", post: "200", http: "200"}
+    panic = "panic in on_downstream_data"
+    assert seen[panic, "fail-closed", short] == seen[panic, "fail-closed", http] == ("closed", "closed")
+    assert seen[panic, "fail-open", short] == ("closed", "open")
+    assert seen[panic, "fail-open", http] == ("closed", "200")
+    assert row(found, "upstream down") == [("no answer", "200"), ("closed", "200")]
+    assert seen["client gone", "fail-closed", http] == ("left", "200")
+    assert seen["odd chunking", "fail-closed", http] == ("closed", "200")  # its first piece is a short one
+    assert row(found, "a huge header") == [("200", "200")]  # of the only one that has headers
+    assert {(case.policy, case.fault, case.request) for case in found.holes} == {
+        ("fail-open", panic, short),
+        ("fail-open", "panic in on_log", short),
+    }
+
+
+def test_nothing_but_connections_has_no_headers(play):
+    scene = Scene(Conversation())
+    found = play(Wat().module({"proxy_on_downstream_data": ""}), scene, kind="network")
+    assert {case.healthy for case in found.cases} == {"open"}
+    assert found.left_out["a huge header"] == "no request has headers of its own"
 
 
 def test_a_workspace_has_several_plugins(tmp_path):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from scaffold.core.text import cut, fit, flat
 from scaffold.hosts import traps
 from scaffold.hosts.timeline import Callback, Hostcall, Said, Timeline
 from scaffold.hosts.traps import Ending, Trap
-from scaffold.wasm.hostcalls import ACTIONS, shown
+from scaffold.wasm.hostcalls import ACTIONS, pairs, shown
 
 _TIME = 10  # columns
 _BRIEF = 40  # steps below a failed test
@@ -154,16 +155,20 @@ def _steps(timeline: Timeline) -> Iterator[Step]:
     waiting: Callback | None = None
     asked: list[Hostcall] = []
     for callback in timeline.callbacks:
-        if waiting and callback.name not in _ENDS:
+        if waiting:
             paused = _ms(waiting.ended, callback.time)
-            yield Step("wait", f"paused until {callback.name}", "", _ms(begun, waiting.ended), paused)
+            ended = callback.name in _ENDS
+            text = "paused, and nothing resumed it" if ended else f"paused until {callback.name}"
+            yield Step("wait", text, "", _ms(begun, waiting.ended), paused)
             waiting = None
         text = str(callback)
         if callback.name in _ANSWERS and asked:
             text += _answered(asked.pop(0), callback)
         result = "crashed" if callback.failed else _action(callback)
         yield Step("callback", text, result, _ms(begun, callback.time), _ms(callback.time, callback.ended))
-        for each in callback.steps:
+        for each, following in zip_longest(callback.steps, callback.steps[1:]):
+            if isinstance(each, Hostcall) and each.name == "log" and isinstance(following, Said):
+                continue  # what it logs comes next
             if isinstance(each, Said):
                 yield Step("log", f"[{each.level}] {each.text}", "", _ms(begun, each.time))
             else:
@@ -174,7 +179,7 @@ def _steps(timeline: Timeline) -> Iterator[Step]:
         if callback.paused:
             waiting = callback
     if waiting:
-        yield Step("wait", "nothing resumed it", "", _ms(begun, waiting.ended))
+        yield Step("wait", "paused, and nothing resumed it", "", _ms(begun, waiting.ended))
 
 
 def _answered(asked: Hostcall, answer: Callback) -> str:
@@ -194,7 +199,9 @@ def _answered(asked: Hostcall, answer: Callback) -> str:
 
 
 def _of_hostcall(call: Hostcall, begun: float | None) -> Step:
-    given = "" if call.given is None else f" = {shown(call.given)}"
+    given = ""
+    if call.given is not None:
+        given = f" = {pairs(call.given) if call.name == 'get_header_map_pairs' else shown(call.given)}"
     status = call.status or "no return"
     return Step("hostcall", f"{call}{given}", status, _ms(begun, call.time), _ms(call.time, call.ended))
 
@@ -213,6 +220,8 @@ def _ms(since: float | None, until: float | None) -> float | None:
 def _line(step: Step) -> str:
     at = "" if step.at is None else f"{step.at:.3f} ms"
     text = step.text
+    if step.kind == "crash":
+        text = text.partition("\n")[0].partition("\\n")[0]  # its frames are in the trap and in --json
     if step.kind == "callback":
         took = "" if step.took is None else f"  ({step.took:.3f} ms)"
         return f"{at:>{_TIME + 2}}  {text}{f' → {step.result}' if step.result else ''}{took}"

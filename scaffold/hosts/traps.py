@@ -22,8 +22,12 @@ _NOT_CONNECTED = (
 )
 _SYNTHETIC = 3  # headers of such an answer
 _PANIC = re.compile(r"panicked at (.*)", re.DOTALL)
-_PLACE = re.compile(r"([\w./~-]+\.rs:\d+)(?::\d+)?")
-_CRATE = re.compile(r"(?:registry/src/[^/]+/|^)([a-z0-9_-]+)-(\d+\.\d+\.\d+[^/]*)/")
+_CRATE = re.compile(r"(?:registry/src/[^/]+/|^/?)([a-z0-9_-]+)-(\d+\.\d+\.\d+[^/]*)/")
+_FRAME = re.compile(r"\s*\d+:\s+(?:0x[0-9a-f]+ - )?(.+)")
+_FOREIGN = (
+    *("abort", "std::", "core::", "alloc::", "__rust", "rust_", "proxy_wasm::", "proxy_on_"),
+    *("<std::", "<core::", "<alloc::", "<proxy_wasm::", "unknown"),
+)
 _SET_BY_ENVOY = ("server", "date", "connection", "transfer-encoding")
 _OWN_CALLBACK: dict[int, tuple[str, ...]] = {
     0: ("on_request_headers",),
@@ -82,24 +86,33 @@ def _panic(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
         said = [match[1] for each in callback.said if (match := _PANIC.search(each.text))]
         if not callback.failed or not said:
             continue
-        place = _PLACE.search(said[-1])
-        crate = _CRATE.search(said[-1])
-        where = f"in the crate {crate[1]} {crate[2]}, " if crate else ""
+        found = _CRATE.search(said[-1])
         words = " ".join(said[-1].split())
         refused = [call for call in callback.hostcalls if call.result not in ("0", "void", "")]
+        own = own_frame(callback.failed)
+        words += f"; the plugin's own code was at {own}" if own else ""
         cure = "return an error instead of `unwrap` and `expect`: a panic ends the VM with all its requests"
         if "unexpected status" in words and refused:
             words += f"; {refused[-1]} had returned {refused[-1].status}"
             cure = "the SDK panics at a status that it doesn't expect; the call before it says which"
-        at = f" ({where}{place[1]})" if place else ""
-        yield Trap("panic", f"the plugin panicked in {callback.name}{at}: {words}", cure)
+        crate = f" in the crate {found[1]} {found[2]}" if found else ""
+        yield Trap("panic", f"the plugin panicked in {callback.name}{crate}: {words}", cure)
+
+
+def own_frame(failed: str) -> str:
+    """The innermost function of a backtrace that isn't of Rust's libraries or the SDK; "" if none is."""
+    frames = [match[1] for match in map(_FRAME.match, failed.splitlines()) if match]
+    return next((each for each in frames if not each.startswith(_FOREIGN) and " (" in each), "")
 
 
 @_rule
 def _silent_crash(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
     for callback in timeline.callbacks:
         if callback.failed and not any(_PANIC.search(each.text) for each in callback.said):
-            what = f"the plugin crashed in {callback.name} without a word: {callback.failed.splitlines()[0]}"
+            own = own_frame(callback.failed)
+            at = f", at {own}" if own else ""
+            why = callback.failed.splitlines()[0]
+            what = f"the plugin crashed in {callback.name} without a word{at}: {why}"
             cure = (
                 "`proxy_wasm::set_log_level(…)` in `proxy_wasm::main!` also has the SDK log why it panics;"
                 " without it the panic's words and place are lost"
@@ -128,31 +141,6 @@ def _slow(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
 
 
 # pauses
-
-
-@_rule
-def _never_resumed(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
-    for direction, stream, word in (("on_request_", 0, "request"), ("on_response_", 1, "answer")):
-        own = [each for each in timeline.callbacks if each.name.startswith(direction)]
-        if not own or not own[-1].paused or own[-1].failed:
-            continue
-        at = timeline.callbacks.index(own[-1])
-        later = [call for each in timeline.callbacks[at:] for call in each.hostcalls]
-        resumes = any(call.name == "continue_stream" and call.words == (stream,) for call in later)
-        ends = any(call.name in ("send_local_response", "close_stream") for call in later)
-        if resumes or ends:
-            continue
-        asked = any(call.name in ("http_call", "grpc_call", "grpc_stream") and call.ok for call in later)
-        answered = any(each.name == "on_http_call_response" for each in timeline.callbacks[at:])
-        why = (
-            "though the callout was answered"
-            if answered
-            else ("and no answer to its callout had come" if asked else "and it waits for nothing")
-        )
-        resume = "resume_http_request()" if stream == 0 else "resume_http_response()"
-        so_far = "" if timeline.is_over else " as far as the trace goes"
-        what = f"{own[-1].name} paused the {word}, and nothing resumed it{so_far}, {why}"
-        yield Trap("never-resumed", what, f"call `self.{resume}`, or return `Action::Continue`")
 
 
 @_rule
@@ -434,6 +422,30 @@ def _dead_context(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
                 what,
                 "the client may leave before an answer comes: forget what waits in on_done",
             )
+
+
+@_rule
+def _never_resumed(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
+    for direction, stream, word in (("on_request_", 0, "request"), ("on_response_", 1, "answer")):
+        own = [each for each in timeline.callbacks if each.name.startswith(direction)]
+        if not own or not own[-1].paused or own[-1].failed:
+            continue
+        at = timeline.callbacks.index(own[-1])
+        later = [call for each in timeline.callbacks[at:] for call in each.hostcalls]
+        resumes = any(call.name == "continue_stream" and call.words == (stream,) for call in later)
+        ends = any(call.name in ("send_local_response", "close_stream") for call in later)
+        if resumes or ends:
+            continue
+        asked = any(call.name in ("http_call", "grpc_call", "grpc_stream") and call.ok for call in later)
+        why = "no callout was on its way"
+        if any(each.name == "on_http_call_response" for each in timeline.callbacks[at:]):
+            why = "its callout was answered"
+        elif asked:
+            why = "no answer to its callout had come"
+        resume = "resume_http_request()" if stream == 0 else "resume_http_response()"
+        so_far = "" if timeline.is_over else " as far as the trace goes"
+        what = f"{own[-1].name} paused the {word}, and nothing resumed it{so_far}: {why}"
+        yield Trap("never-resumed", what, f"call `self.{resume}`, or return `Action::Continue`")
 
 
 # what is shared, and metrics

@@ -118,7 +118,11 @@ class Argument:
             return f"{self.name} {self.value} ms"
         if self.kind not in _BYTES:
             return f"{self.name} {self.value}"
-        if self.content is None or (self.kind == "pairs" and self.content):
+        if self.kind == "pairs" and self.value in (0, 4):
+            return f"no {self.name}"
+        if self.kind == "pairs" and self.content is not None:
+            return f"{self.name} {pairs(self.content)}"
+        if self.content is None:
             return f"{self.name} of {self.value} bytes"
         return f"{self.name} {shown(self.content, dotted=self.kind == 'path')}"
 
@@ -187,6 +191,20 @@ def shown(content: bytes, *, dotted: bool = False) -> str:
     text = (content.strip(b"\0").replace(b"\0", b".") if dotted else content).decode(errors="replace")
     cut = text[:_LONGEST] + ("…" if len(text) > _LONGEST else "")
     return '"' + cut.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def pairs(content: bytes) -> str:
+    """Headers in the ABI's bytes, as text."""
+    count = int.from_bytes(content[:4], "little")
+    at, found = 4 + 8 * count, []
+    for place in range(4, min(at, len(content)), 8):
+        name, value = (int.from_bytes(content[start : start + 4], "little") for start in (place, place + 4))
+        parts = content[at : at + name], content[at + name + 1 : at + name + 1 + value]
+        found.append(": ".join(each.decode(errors="replace") for each in parts))
+        at += name + value + 2
+        if at > len(content):
+            break
+    return shown(", ".join(found).encode())
 
 
 def status_name(result: str) -> str:

@@ -47,7 +47,9 @@ def of_past(request_id: str, logs: Logs) -> Explanation:
 
 def _logged(request: Requested) -> Timeline:
     """What the plugin has logged, and whether it crashed, as if in one callback."""
-    steps: list[Hostcall | Said] = [Said(each.level, each.text, each.time) for each in request.logs]
+    steps: list[Hostcall | Said] = [
+        Said(each.level, each.text, each.time) for each in request.logs if not _FAILED.match(each.text)
+    ]
     logged = Callback("a callback", (0,), steps=steps)
     for each in request.logs:
         if failed := _FAILED.match(each.text):

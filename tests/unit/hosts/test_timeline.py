@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.trap_plugins import CASES, plugin
-from support.wat_plugins import running
+from support.documents import ROOT
+from support.trap_plugins import CASES, HEADERS, plugin
+from support.wat_plugins import Wat, running
 
 import scaffold
 from scaffold.errors import HostError, ProjectError, UsageError
-from scaffold.hosts import timeline
+from scaffold.hosts import timeline, traps
 from scaffold.hosts.exchange import Headers, Request
 from scaffold.hosts.explanation import Explanation, Explanations, explain_timeline
 from scaffold.hosts.timeline import CUT_AT_END, CUT_AT_START, INTERLEAVED, SEVERAL_PLUGINS, read_text
@@ -102,7 +105,7 @@ def test_the_steps_say_what_is_known() -> None:
     shown = explain_timeline(found).summary()
     assert "on_request_headers(6 headers, end of stream) → Pause  (8.000 ms)" in shown
     assert "get_header_map_value(request headers, name of 10 bytes)" in shown
-    assert 'http_call(cluster of 4 bytes, headers of 60 bytes, body "", trailers of 4 bytes' in shown
+    assert 'http_call(cluster of 4 bytes, headers of 60 bytes, body "", no trailers' in shown
     assert "… paused until on_http_call_response for 1.000 ms" in shown
     assert shown.endswith("no known trap")
 
@@ -167,6 +170,27 @@ def test_a_crash_keeps_its_backtrace_of_several_lines() -> None:
     (found,) = read_text(text)
     assert found.callbacks[-1].failed.splitlines()[-1].strip() == "0:  0x1 - f"
     assert [each.name for each in explain_timeline(found).traps] == ["silent-crash"]
+
+
+def test_a_panic_is_found_in_the_crate_and_in_the_plugins_own_code() -> None:
+    said = "wasm log hello: panicked at /proxy-wasm-0.2.5/src/hostcalls.rs:267:23:\\nunexpected status: 2"
+    frames = [
+        "RuntimeError: unreachable",
+        "Proxy-Wasm plugin in-VM backtrace:",
+        "  0:  0x1a - std::process::abort",
+    ]
+    frames += ["  1:  proxy_wasm::hostcalls::get (proxy-wasm-0.2.5/src/hostcalls.rs:267)"]
+    frames += ["  2:  <mine::Filter as proxy_wasm::traits::HttpContext>::on (mine-0.1.0/src/lib.rs:29)"]
+    failed = f"Function: proxy_on_request_headers failed: Uncaught {frames[0]}"
+    trace = written(envoy, [*lines()[:3], said, failed])
+    (found,) = read_text("\n".join([*trace, *frames[1:]]))
+    (trap,) = explain_timeline(found).traps
+    assert trap.name == "panic"
+    assert "in the crate proxy-wasm 0.2.5: /proxy-wasm-0.2.5/src/hostcalls.rs:267:23:" in trap.what
+    assert (
+        "own code was at <mine::Filter as proxy_wasm::traits::HttpContext>::on (mine-0.1.0/src/lib.rs:29)"
+        in trap.what
+    )
 
 
 # --- the command
@@ -236,3 +260,44 @@ def test_each_trap_is_named_on_the_emulator(name: str, tmp_path: Path) -> None:
         shown = explain_timeline(found[-1], ending=ending)
     assert name in [trap.name for trap in shown.traps], shown.summary()
     assert 'get_header_map_value(request headers, name ":path") = "/' in shown.summary()
+
+
+def test_a_hostcall_that_the_configuration_forbids(tmp_path: Path) -> None:
+    callbacks = {HEADERS: Wat().call("proxy_set_tick_period_milliseconds", 0)}
+    allowed = {"capability_restriction_config": {"allowed_capabilities": {HEADERS: {}}}}
+    with running(Wat().module(callbacks), tmp_path, more=allowed) as run:
+        run.host.play(Request("GET", "/", Headers({"host": "h"})))
+        (found,) = timeline.read(run.host.log.since(run.mark))
+    (trap,) = explain_timeline(found).traps
+    assert trap.name == "restricted" and "proxy_set_tick_period_milliseconds" in trap.what
+
+
+def traps_in(*changed: tuple[str, str], ending: Ending = Ending(), until: int | None = None) -> list[str]:
+    """The names of the traps in the trace with some texts replaced."""
+    text = "\n".join(written(envoy, lines()[:until]))
+    for old, new in changed:
+        assert old in text
+        text = text.replace(old, new)
+    (found,) = read_text(text)
+    return [each.name for each in explain_timeline(found, ending=ending).traps]
+
+
+def test_traps_that_need_a_broken_network() -> None:
+    assert traps_in() == []
+    assert traps_in(("response(1, 4, 7, 175, 0)", "response(1, 4, 0, 0, 0)")) == ["callout-reset"]
+    assert traps_in(("proxy_http_call return: 0", "proxy_http_call return: 10")) == ["callout-without-host"]
+    assert traps_in(until=6) == ["endless-callback"]
+    assert traps_in(ending=Ending(503, "UF", "")) == ["upstream"]
+
+
+def test_the_documentation_lists_every_trap() -> None:
+    made = ast.walk(ast.parse(Path(traps.__file__).read_text("utf-8")))
+    names = {
+        each.args[0].value
+        for each in made
+        if isinstance(each, ast.Call) and getattr(each.func, "id", "") == "Trap"
+        if isinstance(each.args[0], ast.Constant)
+    }
+    page = (ROOT / "docs/how-to/explain.md").read_text("utf-8").partition("## The traps")[2]
+    assert names == set(re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE))
+    assert names >= set(CASES)

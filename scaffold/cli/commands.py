@@ -404,6 +404,9 @@ def requests(**options: Any) -> object:
 @click.argument("what", nargs=-1, type=click.UNPROCESSED)
 @root_option
 @click.option("--request", type=Between((1, None)), metavar="NUMBER", help="Which request of a trace.")
+@click.option(
+    "--module", type=FILE, metavar="FILE", help="The .wasm that ran, whose constants a trace then shows."
+)
 @click.option("--html", type=FILE, metavar="FILE", help="Write it as a page, too, which needs no other file.")
 @json_option
 def explain(**options: Any) -> object:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from scaffold.hosts.envoy.log import Line
 from scaffold.wasm import hostcalls
 from scaffold.wasm.hostcalls import Argument, Read, short
+from scaffold.wasm.symbols import explained
 
 _CALL = re.compile(r"\[(host->vm|vm->host)\] ([\w.]+)\(([-\d, ]*)\)")
 _RETURN = re.compile(r"\[(host<-vm|vm<-host)\] ([\w.]+) return: (\S+)")
@@ -45,6 +46,11 @@ INTERLEAVED = (
     " --log-format, or run it with `--concurrency 1`"
 )
 SEVERAL_PLUGINS = "several plugins with VMs of their own have used its number, so that their calls are mixed"
+
+
+def no_constants(_pointer: int, _size: int) -> bytes | None:
+    """What is known of a module that isn't known."""
+    return None
 
 
 @dataclass
@@ -160,7 +166,7 @@ class Timeline:
         return ((callback, call) for callback in self.callbacks for call in callback.hostcalls)
 
 
-def read(lines: Iterable[Line], constants: Read = lambda _pointer, _size: None) -> list[Timeline]:
+def read(lines: Iterable[Line], constants: Read = no_constants) -> list[Timeline]:
     """The requests in a trace, the first that began first; `constants` reads a module's constant data."""
     reader = _Reader(constants)
     for line in lines:
@@ -168,7 +174,7 @@ def read(lines: Iterable[Line], constants: Read = lambda _pointer, _size: None) 
     return reader.end()
 
 
-def read_text(text: str, constants: Read = lambda _pointer, _size: None) -> list[Timeline]:
+def read_text(text: str, constants: Read = no_constants) -> list[Timeline]:
     """The same for a trace as Envoy, or Istio, wrote it; lines of anything else are skipped."""
     reader = _Reader(constants)
     before: tuple[Line, str] | None = None
@@ -264,6 +270,8 @@ class _Reader:
                 if not timeline.is_over:
                     timeline.notes.append(CUT_AT_END)
         for timeline in self._found:
+            for callback in timeline.callbacks:
+                callback.failed = explained(callback.failed)
             timeline.notes = list(dict.fromkeys(timeline.notes))
         return self._found
 

@@ -102,7 +102,7 @@ def _panic(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
 def own_frame(failed: str) -> str:
     """The innermost function of a backtrace that isn't of Rust's libraries or the SDK; "" if none is."""
     frames = [match[1] for match in map(_FRAME.match, failed.splitlines()) if match]
-    return next((each for each in frames if not each.startswith(_FOREIGN) and " (" in each), "")
+    return next((each for each in frames if not each.startswith(_FOREIGN)), "")
 
 
 @_rule

@@ -93,7 +93,7 @@ def test_a_crash_with_words_or_without_and_the_requests_after_it(tmp_path: Path)
             (found,) = timeline.read(host.log.since(mark))
             (trap,) = explain_timeline(found, ending=Ending(exchange.status, "", exchange.details)).traps
             assert trap.name == name
-            assert said == b"" or ("(in the crate regex 1.2.3, " in trap.what and "src/lib.rs:7" in trap.what)
+            assert said == b"" or (" in the crate regex 1.2.3: " in trap.what and "src/lib.rs:7" in trap.what)
             later = host.play(Request("GET", "/"))
             (trap,) = explain_timeline(None, ending=Ending(later.status, "", later.details)).traps
             assert trap.name == "crashed-before"

@@ -17,7 +17,10 @@ from scaffold.errors import ProjectError, UsageError
 from scaffold.hosts import timeline
 from scaffold.hosts.background import target as here
 from scaffold.hosts.explanation import Explanation, Explanations, explain_timeline
+from scaffold.hosts.timeline import no_constants
 from scaffold.project import curl
+from scaffold.wasm.floor import constant_data
+from scaffold.wasm.module import WasmFile
 
 _ID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{3,}")  # of a request, or its beginning
 _LIMIT = 256 << 20  # bytes of a trace
@@ -33,27 +36,29 @@ def explain(
     root: Path = Path(),
     *,
     request: int | None = None,
+    module: Path | None = None,
     html: Path | None = None,
 ) -> Explanation | Explanations:
     """What the plugin did with a request: each callback and hostcall, and the known traps.
 
     `what` is the words of a curl command line, whose request is sent to the deployed plugin with tracing
     switched on meanwhile; or the id of a request in the live view; or a file with a trace of Envoy's, "-" for
-    standard input, of which `request` chooses one. `html` is a file that gets it as a page.
+    standard input. Of a trace, `request` chooses a request, and `module` is the plugin that ran. `html` is a
+    file that gets the result as a page.
     """
     words = [str(each) for each in what]
     if not words:
         raise UsageError("what is to be explained?", hint=_HINT)
     found: Explanation | Explanations
     if words[0] == "curl":
-        _refuse_number(request)
+        _only_of_trace(request, module)
         found = sending.explained(curl.parse(words), root)
     elif len(words) > 1:
         raise UsageError(f"`{words[0]}` isn't a curl command line", hint=_HINT)
     elif words[0] == "-" or Path(words[0]).exists() or not _ID.fullmatch(words[0]):
-        found = _of_log(words[0], request)
+        found = _of_log(words[0], request, module)
     else:
-        _refuse_number(request)
+        _only_of_trace(request, module)
         found = _of_id(words[0], root)
     if html is not None:
         from scaffold.commands.explain.page import page
@@ -63,15 +68,18 @@ def explain(
     return found
 
 
-def _refuse_number(request: int | None) -> None:
+def _only_of_trace(request: int | None, module: Path | None) -> None:
     if request is not None:
         raise UsageError("--request chooses a request of a trace, and this is one request")
+    if module is not None:
+        raise UsageError("--module is for a trace: of what is deployed the module is known")
 
 
-def _of_log(name: str, request: int | None) -> Explanation | Explanations:
+def _of_log(name: str, request: int | None, module: Path | None) -> Explanation | Explanations:
     """The requests of a trace, or one of them."""
     text = _trace(name)
-    found = timeline.read_text(text)
+    constants = constant_data(WasmFile.read(module)) if module else no_constants
+    found = timeline.read_text(text, constants)
     if not found:
         where = "what came on standard input" if name == "-" else name
         raise ProjectError(f"there is no call of a plugin in {where}", hint=_NO_CALLS)

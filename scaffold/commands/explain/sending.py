@@ -108,7 +108,7 @@ def _traced(
         found = [
             each
             for each in timeline.read(host.log.since(mark), constants)
-            if any(callback.name == "on_request_headers" for callback in each.callbacks)
+            if timeline.CUT_AT_START not in each.notes  # an earlier request's end
         ]
         if request:
             found = during(found, request)

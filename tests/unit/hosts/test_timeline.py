@@ -168,7 +168,7 @@ def test_a_crash_keeps_its_backtrace_of_several_lines() -> None:
         [*written(envoy, [*lines()[:4], failed]), "Proxy-Wasm plugin in-VM backtrace:", "  0:  0x1 - f"]
     )
     (found,) = read_text(text)
-    assert found.callbacks[-1].failed.splitlines()[-1].strip() == "0:  0x1 - f"
+    assert found.callbacks[-1].failed.splitlines()[-1].strip() == "0:  f"
     assert [each.name for each in explain_timeline(found).traps] == ["silent-crash"]
 
 
@@ -213,6 +213,15 @@ def test_several_requests_are_listed_and_one_is_chosen(tmp_path: Path) -> None:
     assert "http://" not in page and "https://" not in page
 
 
+def test_the_module_that_ran_tells_the_names(tmp_path: Path) -> None:
+    wat = Wat()
+    (tmp_path / "plugin.wasm").write_bytes(wat.module({HEADERS: wat.call("proxy_log", 2, b"x-from-us!")}))
+    log = tmp_path / "log"
+    log.write_text("\n".join(written(envoy, lines())))
+    found = explained(log, module=tmp_path / "plugin.wasm")
+    assert 'get_header_map_value(request headers, name "x-from-us!")' in found.summary()
+
+
 def test_what_cannot_be_explained_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="what is to be explained"):
         scaffold.explain([])
@@ -224,6 +233,8 @@ def test_what_cannot_be_explained_is_refused(tmp_path: Path) -> None:
         scaffold.explain(["curl", "--frob", "http://a/"])
     with pytest.raises(UsageError, match="this is one request"):
         scaffold.explain(["curl", "http://a/"], request=1)
+    with pytest.raises(UsageError, match="--module is for a trace"):
+        scaffold.explain(["abcdef"], module=tmp_path / "plugin.wasm")
     (tmp_path / "log").write_bytes(b"\xff\0 no trace\n")
     with pytest.raises(ProjectError, match="no call of a plugin in") as caught:
         explained(tmp_path / "log")

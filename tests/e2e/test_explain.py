@@ -19,8 +19,9 @@ import scaffold
 from scaffold.errors import HostError
 from scaffold.hosts import host as hosts
 from scaffold.hosts import timeline
+from scaffold.hosts.envoy import installed
 from scaffold.hosts.exchange import Headers, Incomplete, Request
-from scaffold.hosts.explanation import Explanation, explain_timeline
+from scaffold.hosts.explanation import Explanation, Explanations, explain_timeline
 from scaffold.hosts.host import Running
 from scaffold.hosts.options import HostSettings
 from scaffold.hosts.plugin import Plugin
@@ -158,3 +159,60 @@ def test_ctrl_c_switches_tracing_off_too(root, trapped, tmp_path):
         child.send_signal(signal.SIGINT)
         assert child.wait(20) == 130
     assert levels(root) == "info"
+
+
+def chain(name: str, **fields: object) -> dict[str, object]:
+    """An Envoy extension with its configuration."""
+    return {"name": name, "typed_config": {"@type": f"type.googleapis.com/{name}", **fields}}
+
+
+def test_a_log_as_envoy_writes_it_by_itself_with_two_workers(tmp_path: Path) -> None:
+    """Not an Envoy of ours: its own format, and each request to a worker of its own."""
+    port = free_port()
+    (tmp_path / "traps.wasm").write_bytes(plugin())
+    code = {"local": {"filename": str(tmp_path / "traps.wasm")}}
+    vm = {"runtime": "envoy.wasm.runtime.v8", "code": code}
+    wasm = chain("envoy.extensions.filters.http.wasm.v3.Wasm", config={"name": "traps", "vm_config": vm})
+    answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "hi"}}}
+    manager = chain(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="a",
+        route_config={"virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [answer]}]},
+        http_filters=[wasm, chain("envoy.extensions.filters.http.router.v3.Router")],
+    )
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    listener = {
+        "name": "l",
+        "address": address,
+        "connection_balance_config": {"exact_balance": {}},
+        "filter_chains": [{"filters": [manager]}],
+    }
+    (tmp_path / "envoy.json").write_text(json.dumps({"static_resources": {"listeners": [listener]}}))
+    log = tmp_path / "envoy.log"
+    argv = [installed.find(None).path, "-c", tmp_path / "envoy.json", "--disable-hot-restart"]
+    argv += ["--concurrency", "2", "--component-log-level", "wasm:trace"]
+    with log.open("wb") as file, subprocess.Popen(argv, stdout=file, stderr=file) as envoy:
+        try:
+            until(lambda: b"starting main dispatch loop" in log.read_bytes())
+            with (
+                socket.create_connection(("127.0.0.1", port)) as first,
+                socket.create_connection(("127.0.0.1", port)) as second,
+            ):
+                for each, path in ((first, "/r"), (second, "/s")):
+                    each.sendall(f"GET {path} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+                for each in (first, second):
+                    assert each.recv(4096).startswith(b"HTTP/1.1 200")
+            until(lambda: log.read_bytes().count(b"proxy_on_delete return") == 2)
+        finally:
+            envoy.kill()
+    found = scaffold.explain([str(log)], module=tmp_path / "traps.wasm")
+    assert isinstance(found, Explanations)
+    one, two = found.requests
+    assert one.context == two.context and one.thread != two.thread
+    assert {trap.name for each in found.requests for trap in each.traps} == {"dead-context", "wrong-stream"}
+    assert one.notes == two.notes == ()
+    assert 'get_header_map_value(request headers, name ":path")' in one.summary()
+    cut = tmp_path / "cut.log"
+    cut.write_bytes(log.read_bytes()[: log.read_bytes().index(b"proxy_on_response_headers return")])
+    (first_half, *_) = scaffold.explain([str(cut)]).requests
+    assert first_half.notes == (timeline.CUT_AT_END,)

@@ -176,7 +176,7 @@ def _steps(timeline: Timeline) -> Iterator[Step]:
         asked += [each for each in callback.hostcalls if each.name in _CALLOUTS and each.ok]
         if callback.failed:
             yield Step("crash", callback.failed, "", _ms(begun, callback.ended))
-        if callback.paused:
+        if callback.paused and not any(each.name == "send_local_response" for each in callback.hostcalls):
             waiting = callback
     if waiting:
         yield Step("wait", "paused, and nothing resumed it", "", _ms(begun, waiting.ended))
@@ -225,9 +225,10 @@ def _line(step: Step) -> str:
     if step.kind == "callback":
         took = "" if step.took is None else f"  ({step.took:.3f} ms)"
         return f"{at:>{_TIME + 2}}  {text}{f' → {step.result}' if step.result else ''}{took}"
-    mark = {"hostcall": "", "log": "log ", "crash": "crashed: ", "wait": "… ", "change": "changed "}[
+    mark = {"hostcall": "", "log": "log ", "crash": "crashed: ", "wait": "… ", "change": f"{step.result} "}[
         step.kind
     ]
     took = f" for {step.took:.3f} ms" if step.kind == "wait" and step.took is not None else ""
-    result = f" → {step.result}" if step.result and step.result != "Ok" else ""
+    shows = step.kind == "hostcall" and step.result != "Ok"
+    result = f" → {step.result}" if shows else ""
     return f"{'':>{_TIME + 2}}    {mark}{text}{result}{took}"

@@ -97,6 +97,7 @@ _CALLBACKS = {
 }
 _BYTES = ("text", "path", "pairs")
 _TWO = (*_BYTES, "value")
+_MINUS_ONE = 0xFFFFFFFF  # as a number without a sign, in which Envoy writes it
 _LONGEST = 100  # characters of a text that is shown
 Read = Callable[[int, int], bytes | None]
 
@@ -117,7 +118,7 @@ class Argument:
         if self.kind == "ms":
             return f"{self.name} {self.value} ms"
         if self.kind not in _BYTES:
-            return f"{self.name} {self.value}"
+            return f"{self.name} {-1 if self.value == _MINUS_ONE else self.value}"
         if self.kind == "pairs" and self.value in (0, 4):
             return f"no {self.name}"
         if self.kind == "pairs" and self.content is not None:

@@ -110,6 +110,16 @@ def test_the_steps_say_what_is_known() -> None:
     assert shown.endswith("no known trap")
 
 
+def test_an_answer_of_the_plugins_own_pauses_nothing() -> None:
+    answered = ["[vm->host] env.proxy_send_local_response(401, 0, 0, 0, 0, 0, 0, 4294967295)"]
+    answered += ["[vm<-host] env.proxy_send_local_response return: 0"]
+    trace = [*lines()[:7], *answered, *lines()[10:11], *lines()[-6:]]
+    (found,) = read_text("\n".join(written(envoy, trace)))
+    shown = explain_timeline(found).summary()
+    assert 'send_local_response(status 401, details "", body "", no headers, grpc_status -1)' in shown
+    assert "paused" not in shown and shown.endswith("no known trap")
+
+
 def test_a_trace_that_is_cut_says_so() -> None:
     whole = written(envoy, lines())
     (found,) = read_text("\n".join(whole[5:20]))

@@ -75,6 +75,11 @@ class Hostcall:
     given: bytes | None = None
 
     @property
+    def about(self) -> int:
+        """The first argument, such as a map or a context; -1 without one."""
+        return self.words[0] if self.words else -1
+
+    @property
     def status(self) -> str:
         """The status by name; "" if it hasn't returned."""
         return hostcalls.status_name(self.result)
@@ -126,6 +131,11 @@ class Callback:
         """Whether its result says how the request goes on."""
         of_stream = self.name.startswith(("on_request_", "on_response_", "on_downstream_", "on_upstream_"))
         return (of_stream and not self.name.endswith("_close")) or self.name == "on_new_connection"
+
+    @property
+    def size(self) -> int:
+        """How many headers, or bytes, it is about; 0 if its line is damaged."""
+        return self.words[1] if len(self.words) > 1 else 0
 
     @property
     def paused(self) -> bool:

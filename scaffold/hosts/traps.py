@@ -77,6 +77,11 @@ def _calls(timeline: Timeline, *names: str) -> Iterator[tuple[Callback, Hostcall
     return ((callback, call) for callback, call in timeline.hostcalls if call.name in names)
 
 
+def _map(call: Hostcall) -> str:
+    """The map that a hostcall is about."""
+    return MAPS[call.about] if 0 <= call.about < len(MAPS) else f"headers {call.about}"
+
+
 # crashes
 
 
@@ -210,21 +215,21 @@ def _outside_its_phase(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
         *("remove_header_map_value", "set_header_map_pairs", "get_header_map_size"),
     )
     for callback, call in _calls(timeline, *names):
-        kind = call.words[0] if call.words else -1
+        kind = call.about
         if call.result == "2" and kind in _OWN_CALLBACK and callback.name not in _OWN_CALLBACK[kind]:
-            what = f"{callback.name} called {call}: there are no {MAPS[kind]} then; the SDK panics at that"
+            what = f"{callback.name} called {call}: there are no {_map(call)} then; the SDK panics at that"
             cure = (
                 f"use them in {_OWN_CALLBACK[kind][0]}, and keep what is needed later in the plugin's struct"
             )
             yield Trap("headers-outside-phase", what, cure)
     for callback, call in _calls(timeline, "get_header_map_pairs"):
-        kind = call.words[0] if call.words else -1
+        kind = call.about
         own = _OWN_CALLBACK.get(kind, ())
         resumable = callback.name == "on_http_call_response" and kind in (0, 2)
         empty = call.given is None or call.given in (b"", bytes(4))
         outside = kind in (0, 2) and callback.name not in (*own, "on_log") and not resumable
         if call.ok and outside and empty:
-            what = f"{callback.name} asked for all {MAPS[kind]}: outside {own[0]} the list is empty"
+            what = f"{callback.name} asked for all {_map(call)}: outside {own[0]} the list is empty"
             yield Trap("empty-outside-phase", what, f"read them in {own[0]}, and keep what is needed later")
 
 
@@ -238,7 +243,7 @@ def _map_ignored(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
         elif content is not None and (why_not := _malformed(content)):
             why = why_not
         if call.ok and why:
-            what = f"{callback.name} replaced all {MAPS[call.words[0]]} with nothing: {why}; Envoy says Ok"
+            what = f"{callback.name} replaced all {_map(call)} with nothing: {why}; Envoy says Ok"
             yield Trap(
                 "map-emptied", what, "set single headers, or pass all of them, with `:path` and the like"
             )
@@ -258,7 +263,7 @@ def _malformed(content: bytes) -> str:
 def _set_by_envoy(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
     for callback, call in _calls(timeline, "replace_header_map_value", "add_header_map_value"):
         name = (call.text("name") or "").lower()
-        if call.ok and call.words[0] == 2 and name in _SET_BY_ENVOY:
+        if call.ok and call.about == 2 and name in _SET_BY_ENVOY:
             what = f"{callback.name} set `{name}` in the answer, which Envoy sets itself after all plugins"
             cure = "for `server`, set `server_header_transformation: PASS_THROUGH` in Envoy's configuration"
             yield Trap("set-by-envoy", what, cure if name == "server" else "leave it to Envoy")
@@ -301,10 +306,10 @@ def _not_routed(timeline: Timeline, ending: Ending) -> Iterator[Trap]:
 @_rule
 def _stale_length(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
     for callback, call in _calls(timeline, "set_buffer_bytes"):
-        kind = call.words[0] if call.words else -1
+        kind = call.about
         if not call.ok or kind not in (0, 1) or not callback.name.endswith("_body"):
             continue
-        old, size = callback.words[1], call.number("bytes")
+        old, size = callback.size, call.number("bytes")
         start, length = call.number("start"), call.number("length")
         new = old + size if start >= old > 0 else max(old - length, 0) + size
         if new != old and not _length_changed(timeline, 0 if kind == 0 else 2):
@@ -361,7 +366,7 @@ def _absent_buffer(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
 @_rule
 def _too_large(timeline: Timeline, ending: Ending) -> Iterator[Trap]:
     for callback in timeline.callbacks:
-        if callback.name.endswith("_body") and callback.paused and callback.words[1] >= _BUFFER_LIMIT:
+        if callback.name.endswith("_body") and callback.paused and callback.size >= _BUFFER_LIMIT:
             break
     else:
         if not re.search(r"(request|response)_payload_too_large", ending.details):
@@ -416,7 +421,7 @@ def _callout_failed(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
 def _dead_context(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
     for callback, call in _calls(timeline, "set_effective_context"):
         if call.result == "2":
-            what = f"{callback.name} wanted to act for the context {call.words[0]}, which is gone"
+            what = f"{callback.name} wanted to act for the context {call.about}, which is gone"
             yield Trap(
                 "dead-context",
                 what,
@@ -467,7 +472,7 @@ def _metrics(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
             cure = "a counter only grows, and a histogram is recorded and never read"
             yield Trap("metric-refused", what, cure)
         elif call.result == "1":
-            what = f"{callback.name} used the metric {call.words[0]}, which this VM hasn't defined"
+            what = f"{callback.name} used the metric {call.about}, which this VM hasn't defined"
             yield Trap("metric-unknown", what, "define it in on_configure: each VM has ids of its own")
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.documents import ROOT
 from support.trap_plugins import CASES, HEADERS, plugin
 from support.wat_plugins import Wat, running
@@ -20,6 +23,7 @@ from scaffold.hosts.exchange import Headers, Request
 from scaffold.hosts.explanation import Explanation, Explanations, explain_timeline
 from scaffold.hosts.timeline import CUT_AT_END, CUT_AT_START, INTERLEAVED, SEVERAL_PLUGINS, read_text
 from scaffold.hosts.traps import Ending
+from scaffold.wasm import hostcalls
 
 TRACE = """\
 [host->vm] proxy_on_context_create({0}, 1)
@@ -201,6 +205,37 @@ def test_a_panic_is_found_in_the_crate_and_in_the_plugins_own_code() -> None:
         "own code was at <mine::Filter as proxy_wasm::traits::HttpContext>::on (mine-0.1.0/src/lib.rs:29)"
         in trap.what
     )
+
+
+def line_of_a_trace() -> st.SearchStrategy[str]:
+    """A line with calls that there are, and arguments that there may not be."""
+    names = [
+        *hostcalls._PARAMETERS,
+        *(f"on_{each}" for each in hostcalls._CALLBACKS),
+        "on_log",
+        "on_delete",
+        "x",
+    ]
+    words = st.lists(st.sampled_from([0, 1, 2, 3, 8, 4096, -1, 2**32 - 1, 2**70]), max_size=11)
+    call = st.builds(
+        lambda way, name, words: f"[{way}] proxy_{name}({', '.join(map(str, words))})",
+        *(st.sampled_from(["host->vm", "vm->host"]), st.sampled_from(names), words),
+    )
+    ended = st.builds(
+        lambda way, name, result: f"[{way}] proxy_{name} return: {result}",
+        *(st.sampled_from(["host<-vm", "vm<-host"]), st.sampled_from(names)),
+        st.sampled_from(["0", "1", "2", "8", "10", "12", "99", "void", "?"]),
+    )
+    return call | ended | st.sampled_from(["Function: proxy_on_log failed: x", "Function: proxy_x failed:  "])
+
+
+@given(st.lists(line_of_a_trace(), max_size=30), st.randoms())
+def test_no_trace_breaks_it(trace: list[str], chance: random.Random) -> None:
+    kept = [each for each in lines() if chance.random() < 0.7]
+    for each in trace:
+        kept.insert(chance.randrange(len(kept) + 1), each)
+    for found in read_text("\n".join(written(envoy, kept))):
+        assert explain_timeline(found).summary()
 
 
 # --- the command

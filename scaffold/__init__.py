@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from scaffold.commands.package import package
     from scaffold.commands.pull import pull
     from scaffold.commands.push import push
+    from scaffold.commands.record.command import record
     from scaffold.commands.requests import requests
     from scaffold.commands.rollback import rollback
     from scaffold.commands.run import run
@@ -73,6 +74,7 @@ OPERATIONS = {
     "logs": "scaffold.commands.logs",
     "requests": "scaffold.commands.requests",
     "explain": "scaffold.commands.explain.command",
+    "record": "scaffold.commands.record.command",
     "history": "scaffold.commands.history",
     "rollback": "scaffold.commands.rollback",
     "metrics": "scaffold.commands.metrics",
@@ -135,6 +137,7 @@ __all__ = [
     "package",
     "pull",
     "push",
+    "record",
     "requests",
     "rmi",
     "rollback",

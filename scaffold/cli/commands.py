@@ -30,7 +30,7 @@ _WIDTH = 100  # columns of help at most
 _HEADINGS = {
     "Start": "new templates adopt setup doctor",
     "Build and test": "build test diff check bench clean",
-    "Run and deploy": "run deploy status requests explain logs history rollback undeploy envoys",
+    "Run and deploy": "run deploy status requests explain record logs history rollback undeploy envoys",
     "Ship": "package push pull manifest ci login logout",
     "Look inside": "metrics admin inspect bootstrap images tags",
     "Maintain": "update tag rmi import-wasme completion",
@@ -422,6 +422,40 @@ def explain(**options: Any) -> object:
     Tracing is on while the request of a curl command is served, and then off again.
     """
     return scaffold.explain(**options)
+
+
+@cli.command()
+@click.argument("what", nargs=-1, type=click.UNPROCESSED)
+@root_option
+@click.option("--request", type=Between((1, None)), metavar="NUMBER", help="Which request of a file.")
+@click.option("--name", metavar="NAME", help="The test's name.  [default: from the request]")
+@click.option(
+    "--output",
+    type=FILE,
+    metavar="FILE",
+    help="Add the test to this file.  [default: tests/test_recorded.py]",
+)
+@click.option(
+    "--host", default="emulator", show_default=True, metavar="HOST", help="Play it on emulator, or on envoy."
+)
+@click.option("--keep-secrets", is_flag=True, help="Write secrets into the test, not placeholders.")
+@takes(build="BuildOptions")
+@json_option
+def record(**options: Any) -> object:
+    """Write a test that plays a request again, and holds what the plugin does with it.
+
+    WHAT is one of these:
+
+    \b
+    -- curl URL  A curl command, as browsers copy it.
+    ID           A request's id in `scaffold requests`.
+    FILE         A HAR file, or an access log of Envoy's; - is standard input.
+
+    The test is played before it is kept. Its upstream gives the status that was
+    seen, or 200. Values of headers that look secret, such as authorization and
+    cookies, become placeholders.
+    """
+    return scaffold.record(**options)
 
 
 @cli.command()

@@ -113,7 +113,7 @@ def of_exchange(exchange: Exchange, lines: Iterable[str]) -> Played:
         trailers=_fields(response.trailers.iteritems()),
         upstream=_arrived(exchange.upstream) if knows else None,
         logs=list(map(_masked, exchange.logs)),
-        metrics={name: value for name, value in exchange.metrics.items() if _is_plugins(name)},
+        metrics={name: value for name, value in exchange.metrics.items() if is_plugins(name)},
         details=exchange.details,
         transcript=transcript(lines),
     )
@@ -127,7 +127,7 @@ def of_connection(connection: Connection, lines: Iterable[str]) -> Played:
         body=_body(b"".join(connection._received)),
         upstream={"requests": list(map(_arrived, connection.requests))} if knows else None,
         logs=list(map(_masked, connection.logs)),
-        metrics={name: value for name, value in connection.metrics.items() if _is_plugins(name)},
+        metrics={name: value for name, value in connection.metrics.items() if is_plugins(name)},
         details=connection.details,
         transcript=transcript(lines),
     )
@@ -328,5 +328,6 @@ def _masked(text: str) -> str:
     return _ADDRESS.sub("0x*", _ID.sub(_MASKED, text))
 
 
-def _is_plugins(name: str) -> bool:
+def is_plugins(name: str) -> bool:
+    """Whether a metric is a plugin's own, as far as its name tells."""
     return not name.startswith((*ENVOYS_OWN, *_MORE_OF_ENVOYS)) and not _OF_TCP_PROXY.match(name)

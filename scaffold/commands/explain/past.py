@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 
 from scaffold.core.events import Changes, HeaderChange, Requested
-from scaffold.errors import UsageError
 from scaffold.hosts import timeline
-from scaffold.hosts.envoy.access_log import WantedRequests
-from scaffold.hosts.envoy.live_view import past
+from scaffold.hosts.envoy.live_view import with_id
 from scaffold.hosts.envoy.log import Line, Logs
 from scaffold.hosts.explanation import Explanation, Step, explain_timeline
 from scaffold.hosts.timeline import Callback, Hostcall, Said, Timeline
@@ -24,14 +22,7 @@ NOT_TRACED = "Envoy didn't trace its calls then; `scaffold explain -- curl …` 
 
 def of_past(request_id: str, logs: Logs) -> Explanation:
     """What is known of the request whose id begins like this."""
-    found = [each for each in past(logs, WantedRequests()) if each.id.startswith(request_id.lower())]
-    if not found:
-        raise UsageError(
-            f"no request's id begins with {request_id}", hint="`scaffold requests` lists the requests"
-        )
-    if len({each.id for each in found}) > 1:
-        raise UsageError(f"several ids begin with {request_id}", hint="write more of it")
-    request = found[-1]
+    request = with_id(logs, request_id)
     known, notes = _logged(request), [NOT_TRACED]
     if traced := during(timeline.read(_lines(logs, request)), request):
         known, notes = traced[0], []

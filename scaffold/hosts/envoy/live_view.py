@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from scaffold.core.events import Logged, Moved, Noted, Requested, emit
-from scaffold.errors import HostError
+from scaffold.errors import HostError, UsageError
 from scaffold.hosts.envoy import plugin_metrics
 from scaffold.hosts.envoy.access_log import WantedRequests, newest, parse
 from scaffold.hosts.envoy.log import Line, Log, Logs, Wanted, lines_from
@@ -47,6 +47,17 @@ def past(
         if len(places) == 1:
             by_request.setdefault(places[0], []).append(_event(line, served[places[0]], by_name=by_name))
     return [replace(served[place], logs=tuple(by_request.get(place, ()))) for place in chosen]
+
+
+def with_id(logs: Logs, request_id: str) -> Requested:
+    """The request whose id begins like this. Raises `UsageError` if there is none, or more than one."""
+    found = [each for each in past(logs, WantedRequests()) if each.id.startswith(request_id.lower())]
+    if not found:
+        hint = "`scaffold requests` lists the requests"
+        raise UsageError(f"no request's id begins with {request_id}", hint=hint)
+    if len({each.id for each in found}) > 1:
+        raise UsageError(f"several ids begin with {request_id}", hint="write more of it")
+    return found[-1]
 
 
 def with_requests(lines: Iterable[Line], access_log: Path, *, by_name: bool = False) -> Iterator[Logged]:

@@ -42,6 +42,7 @@ NEEDED = {
     "logout": ["x"],
     "ci": ["github"],
     "explain": ["abcdef"],
+    "record": ["abcdef"],
 }  # the arguments that a command can't do without
 CARGO_TOML = '[package]\nname = "a"\nversion = "1.0.0"\n[lib]\ncrate-type = ["cdylib"]\n'
 
@@ -115,6 +116,7 @@ def test_a_command_leaves_out_no_option():
         "doctor": {"rustc", "envoy"},
         "build": build,
         "check": build,
+        "record": build,
         "package": build,
         "test": build | set(OF_TESTS) | set(declarations(scaffold.MeasureOptions)),
         "bench": build | set(OF_BENCH),

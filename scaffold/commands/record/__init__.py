@@ -1,0 +1,1 @@
+"""`record`: a request becomes a test."""

@@ -1,0 +1,205 @@
+"""`record`: write a test that plays a request again, and holds what the plugin did with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaffold.commands.deploy_targets import nothing_deployed, roots_of
+from scaffold.commands.record import writing
+from scaffold.commands.record.replay import Facts, Stage, staged
+from scaffold.commands.record.sources import Recorded, chosen, of_curl, of_live_view, read
+from scaffold.core import files, process
+from scaffold.core.events import Noted, Warned, emit, step
+from scaffold.core.foreign_files import read_bytes, remedy
+from scaffold.errors import ProjectError, TestsFailed, UsageError, choose
+from scaffold.hosts.background import target as here
+from scaffold.hosts.envoy.live_view import with_id
+from scaffold.hosts.exchange import Request
+from scaffold.hosts.host import EMULATOR
+from scaffold.hosts.options import RunOptions
+from scaffold.hosts.source import Source
+from scaffold.project.projects import projects_at
+from scaffold.toolchain import cargo
+from scaffold.toolchain.options import BuildOptions
+
+HOSTS = {EMULATOR: "in this process", "envoy": "a real Envoy"}
+DEFAULT = Path("tests/test_recorded.py")
+_ID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{3,}")  # of a request, or its beginning
+_NAME = re.compile(r"test_[a-z0-9_]+")
+_DEFINED = re.compile(r"^def (test_\w+)\(", re.MULTILINE)
+_LIMIT = 64 << 20  # bytes of a file
+_MOST = 20  # tests at once
+_HINT = "such as `scaffold record -- curl http://localhost:8080/`, an id from `scaffold requests`, or a file"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The tests that were written, by their names, and their file."""
+
+    file: Path
+    tests: tuple[str, ...]
+
+    def summary(self) -> str:
+        """It in a line."""
+        count = len(self.tests)
+        passed = f"it passes: {self.tests[0]}" if count == 1 else f"they pass: {', '.join(self.tests)}"
+        return f"wrote {'a test' if count == 1 else f'{count} tests'} to {self.file}; {passed}"
+
+
+def record(
+    what: Sequence[str],
+    root: Path = Path(),
+    *,
+    request: int | None = None,
+    name: str | None = None,
+    output: Path | None = None,
+    host: str = EMULATOR,
+    keep_secrets: bool = False,
+    build: BuildOptions = BuildOptions(),
+) -> Recording:
+    """Write a test for a request, which passes as it stands: it holds what the plugin does with it now.
+
+    `what` is the words of a curl command line; or the id of a request in the live view; or a file: a HAR, or
+    an access log, "-" for standard input, of which `request` chooses one. Tests are added to `output`.
+    Secrets become placeholders unless `keep_secrets`. Raises `TestsFailed`, and writes nothing, if a test
+    doesn't pass a second time.
+    """
+    choose("host", host, HOSTS)
+    if name is not None and not _NAME.fullmatch(name):
+        raise UsageError(f"--name can't be `{name}`", hint="such as test_greets_the_client")
+    projects = projects_at(root)
+    projects.refuse_many("`record`")
+    project = projects.first
+    if project.settings.type != "http":
+        raise UsageError(
+            f"requests are for HTTP plugins, and {project.name} is of the type {project.settings.type}"
+        )
+    wanted = _wanted([str(each) for each in what], root, request)
+    if len(wanted) > _MOST:
+        message = f"there are {len(wanted)} requests, and at most {_MOST} become tests at once"
+        raise UsageError(message, hint="choose one with --request")
+    if name and len(wanted) > 1:
+        raise UsageError("--name names one test", hint="choose a request with --request")
+    path = project.root / (output or DEFAULT)
+    before = path.read_text() if path.exists() else None
+    is_ours = before is None or "import Proxy" in before
+    (module,) = cargo.build(projects, build)
+    plugin = Source(module, project).plugin(RunOptions())
+    texts: dict[str, str] = {}
+    with step(f"Playing {wanted[0] if len(wanted) == 1 else f'{len(wanted)} requests'} on {host}"):
+        taken = _DEFINED.findall(before or "")
+        with staged(plugin, host, RunOptions(port=0)) as stage:
+            for each in wanted:
+                test = writing.name_of(each.request, [*taken, *texts], name)
+                sent, facts = _played(stage, each, keep_secrets=keep_secrets)
+                texts[test] = writing.text_of(test, sent, facts, annotated=is_ours)
+    with _written(path, before, (before or writing.HEAD) + "".join(texts.values())):
+        _check(project.root, path, list(texts), host, module.path)
+    return Recording(Path(os.path.relpath(path)), tuple(texts))
+
+
+def _played(stage: Stage, recorded: Recorded, *, keep_secrets: bool) -> tuple[Request, Facts]:
+    """A request as a test sends it, and what becomes of it."""
+    whole = writing.bare(recorded.request)
+    writing.check(whole)
+    facts, shown = stage.facts(whole, recorded.status), whole
+    if not keep_secrets:
+        shown, secrets = writing.without_secrets(whole)
+        if secrets:
+            emit(Noted(f"{recorded}: a placeholder stands for the value of {', '.join(secrets)}"))
+            real, facts = facts, stage.facts(shown, recorded.status)
+            if real.status != facts.status:
+                told = f"the answer is {real.status} with its secrets, and {facts.status} with placeholders"
+                what = "which the test holds: write a value for tests, or pass --keep-secrets"
+                emit(Warned(f"{recorded}: {told}, {what}"))
+    quiet = writing.without_noise(shown)
+    if quiet != shown and stage.facts(quiet, recorded.status) == facts:
+        shown = quiet
+    if recorded.lacks:
+        emit(Noted(f"{recorded}: {recorded.lacks}"))
+    if recorded.status and recorded.status != facts.status:
+        emit(Warned(f"{recorded}: its client got {recorded.status}, and the test holds {facts.status}"))
+    return shown, facts
+
+
+@contextmanager
+def _written(path: Path, before: str | None, content: str) -> Iterator[None]:
+    """A file with this content; if the block fails, it is as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write(path, content)
+    try:
+        yield
+    except BaseException:
+        if before is None:
+            path.unlink()
+        else:
+            files.write(path, before)
+        raise
+
+
+def _check(root: Path, path: Path, tests: Sequence[str], host: str, module: Path) -> None:
+    """Play the tests. Raises `TestsFailed` unless each passes."""
+    words = ["-q", "-p", "scaffold.pytest_plugin", f"--proxy-host={host}", f"--proxy-module={module}"]
+    ids = [f"{path}::{name}" for name in tests]
+    with step("Playing what was written"):
+        argv = [sys.executable, "-m", "pytest", *words, "--proxy-no-budgets", *ids]
+        ran = process.run(argv, cwd=root, env=os.environ)
+    if ran.code:
+        said = "\n".join((ran.stdout + ran.stderr).strip().splitlines()[-12:])
+        raise TestsFailed(
+            f"{said}\nthe test doesn't pass a second time, so it isn't kept",
+            hint="what the plugin does may depend on the time, or on earlier requests",
+        )
+
+
+def _wanted(words: Sequence[str], root: Path, number: int | None) -> list[Recorded]:
+    """The requests that are to become tests."""
+    if not words:
+        raise UsageError("which request is to become a test?", hint=_HINT)
+    if words[0] == "curl":
+        _refuse_number(number)
+        return [of_curl(words)]
+    if len(words) > 1:
+        raise UsageError(f"`{words[0]}` isn't a curl command line", hint=_HINT)
+    if words[0] == "-" or Path(words[0]).exists() or not _ID.fullmatch(words[0]):
+        called = "standard input" if words[0] == "-" else words[0]
+        return chosen(read(None if words[0] == "-" else Path(words[0]), _content(words[0])), number, called)
+    _refuse_number(number)
+    return [_of_id(words[0], root)]
+
+
+def _refuse_number(number: int | None) -> None:
+    if number is not None:
+        raise UsageError(
+            "--request chooses a request of a file, and this is one request", hint="leave it out"
+        )
+
+
+def _content(name: str) -> bytes:
+    if name == "-":
+        content = sys.stdin.buffer.read(_LIMIT + 1) if sys.stdin else b""
+        if len(content) > _LIMIT:
+            raise UsageError(
+                f"what is recorded can't be larger than {_LIMIT >> 20} MiB", hint="choose less of it"
+            )
+        return content
+    try:
+        return read_bytes(Path(name), _LIMIT)
+    except FileNotFoundError as error:
+        raise UsageError(f"{name} is neither a file nor a request's id", hint=_HINT) from error
+    except OSError as error:
+        raise ProjectError(f"cannot read {name}: {error.strerror}", hint=remedy(error)) from error
+
+
+def _of_id(request_id: str, root: Path) -> Recorded:
+    roots = roots_of(root)
+    logs = here.logs_of(here.chosen(roots), roots)
+    if logs is None:
+        raise nothing_deployed(roots)
+    return of_live_view(with_id(logs, request_id))

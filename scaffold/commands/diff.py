@@ -188,5 +188,6 @@ def _play(side: Side, projects: Projects, record: Path, keyword: str | None) -> 
         tests = recording.read(record)
         failed = [test.name for test in tests if test.outcome == "failed"]
         if failed:
-            emit(Noted(f"{len(failed)} tests fail on {side.name}: {', '.join(failed[:5])}"))
+            several = "1 test fails" if len(failed) == 1 else f"{len(failed)} tests fail"
+            emit(Noted(f"{several} on {side.name}: {', '.join(failed[:5])}"))
     return tests

@@ -135,7 +135,7 @@ def inspect(
     if confirm and not hosts:
         raise UsageError("--confirm needs a host to confirm", hint=f"add `--for envoy:{envoys()[-1]}`")
     asked = _Asked([targets.parse(each, "--for", UsageError) for each in hosts], confirm, size)
-    if not remote and plugins.is_file(target):
+    if not remote and (plugins.is_file(target) or Path(target).is_dir()):
         return asked.report(*_module(Path(target)))
     reference, store = Reference.parse(target), Store()
     with image_hint.named(target):
@@ -158,6 +158,10 @@ def _module(path: Path) -> tuple[WasmFile, PluginInfo | None]:
             )
         (module,) = cargo.build(projects, BuildOptions())
         return module.file, PluginInfo.of_project(projects.first, module)
+    if path.is_dir() and not (path / "oci-layout").exists():
+        raise UsageError(
+            f"{path} is a folder without a plugin", hint="name a .wasm file, an image, or a project's folder"
+        )
     plugins.refuse_layout(path)
     return WasmFile.read(path), None
 

@@ -214,9 +214,12 @@ def test(
     if paths:
         from scaffold.commands import suites
 
-        refuse(measure, "suites")
+        refuse(measure, "a suite")
         wishes = suites.Wishes(keyword, exitfirst, junitxml)
         return suites.play(root, paths, host, run, module, wishes, build)
+    if "," in host:
+        hint = f"`--host {ALL}` plays on the emulator and on Envoy, and compares them"
+        raise UsageError("--host takes one host", hint=hint)
     choose("host", host, PLAYERS | {ALL: ""})
     check_place(measure, host, run.envoy, deployed=deployed)
     refuse(run, "test", supported=OF_TESTS)
@@ -535,7 +538,7 @@ def _emulated(options: RunOptions) -> dict[str, list[str]]:
     versions = (options.envoy or "").split(",")
     common = [f"--proxy-host={EMULATOR}", *proxy_options(replace(options, envoy=None))]
     return {
-        f"{EMULATOR} of {each}" if len(versions) > 1 else EMULATOR: [
+        f"{EMULATOR} of Envoy {each}" if each else EMULATOR: [
             *common,
             *([f"--proxy-envoy={each}"] if each else []),
         ]

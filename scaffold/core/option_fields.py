@@ -83,14 +83,15 @@ def refuse(
     instead: Mapping[str, str] | None = None,
     hint: str = "leave it out",
 ) -> None:
-    """Raise `UsageError` for an option that `place` (a command or a target) doesn't support.
+    """Raise `UsageError` for an option that `place` doesn't support: a command, a target, or words for one.
 
     `instead` has better hints by field.
     """
+    called = place if " " in place or place.startswith("-") else f"`{place}`"
     for name in chosen(options):
         if name not in supported:
             better = (instead or {}).get(name, hint)
-            raise UsageError(f"{flag(name)} isn't supported for `{place}`", hint=better)
+            raise UsageError(f"{flag(name)} isn't supported for {called}", hint=better)
 
 
 def check_target(

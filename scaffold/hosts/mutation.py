@@ -130,7 +130,8 @@ class Mutation:
         steady = [item for item in passed if not self._is_noticed(session, [item], limit)]
         waiting = self._to_try(sorted(steady, key=lambda item: self._passed[item.nodeid]))
         results = Results(len(waiting), unsteady=[item.nodeid for item in passed if item not in steady])
-        say(f"{len(waiting)} changes to the plugin that the tests reach: ")
+        count = "1 change" if len(waiting) == 1 else f"{len(waiting)} changes"
+        say(f"{count} to the plugin that the tests reach: " if waiting else "")
         for (module, number), tests in waiting:
             if time.monotonic() - begun >= self._plan.seconds:
                 break
@@ -143,7 +144,7 @@ class Mutation:
                 say("S")
         PROBE.playing, PROBE.hurries = {}, False
         results.seconds = time.monotonic() - begun
-        say("\n")
+        say("\n" if waiting else "")
         return results
 
     def _to_try(self, tests: Sequence[pytest.Item]) -> list[tuple[tuple[str, int], list[pytest.Item]]]:

@@ -15,6 +15,7 @@ _HINT = "write a number above 0, such as `module-bytes = 100_000`"
 TESTS = "tests"
 _HINT_OF_TESTS = f"write [package.metadata.proxy-wasm.{KEY}.{TESTS}.test_name], and `request-fuel = 10_000`"
 _PAGE = 65_536  # bytes
+_MANY_TIMES = 10  # from where on a share isn't told as a percentage
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,13 @@ class Excess:
 
     def __str__(self) -> str:
         value, over = (f"{each:,.1f}".removesuffix(".0") for each in (self.value, self.over))
-        share = self.over / self.limit * 100
-        return f"`{self.key} = {self.limit:_}` is exceeded by {over} ({share:.1f} %): it is {value}"
+        share = self.over / self.limit
+        much = (
+            f"{share:.1%}".replace("%", " %")
+            if share < _MANY_TIMES
+            else f"{self.value / self.limit:,.0f} times"
+        )
+        return f"`{self.key} = {self.limit:_}` is exceeded by {over} ({much}): it is {value}"
 
 
 def over_budget(budget: Budget, **measured: float) -> list[Excess]:

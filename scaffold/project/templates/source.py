@@ -16,6 +16,12 @@ from scaffold.core.text import quoted, without_secret
 from scaffold.errors import ProjectError, ScaffoldError, UsageError, choose
 from scaffold.project.templates import git, render, snapshot, zip_download
 
+# kinds of plugins that a name may mean
+_KINDS = {
+    "network": "`tcp` makes a plugin of the type network",
+    "service": 'start with `empty`, and write `type = "service"` into its Cargo.toml',
+}
+
 
 @dataclass(frozen=True)
 class Template:
@@ -116,6 +122,8 @@ def _of_path(template: str, checkout: str | None, directory: str | None, scratch
     ):
         if path.is_dir():
             raise UsageError(f"no template named `{template}`", hint=f"for the folder, write ./{template}")
+        if template in _KINDS and template not in bundled():
+            raise UsageError(f"no template named `{template}`", hint=_KINDS[template])
         choose("template", template, bundled())
     path = Path(os.path.abspath(path))  # noqa: PTH100 - not `resolve`: the name that the user knows
     if path.is_file():

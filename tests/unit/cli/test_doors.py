@@ -257,6 +257,16 @@ MISTAKES = [
     ("new a_filter -v licence=MIT", "no variable named `licence`", "did you mean `license`?"),
     ("new a_filter -v novalue", "`novalue` doesn't set a variable", "write it as key=value"),
     ("test --host envoi", "no host named `envoi`", "did you mean `envoy`?"),
+    (
+        "test --host envoy,emulator",
+        "--host takes one host",
+        "`--host all` plays on the emulator and on Envoy, and compares them",
+    ),
+    (
+        "new a_filter --template network",
+        "no template named `network`",
+        "`tcp` makes a plugin of the type network",
+    ),
     ("deploy enovy", "no target named `enovy`", "did you mean `envoy`?"),
     ("build --rot x", "no such option `--rot`", "did you mean `--root`?"),
     ("deploy --prot 80", "no such option `--prot`", "did you mean `--port`?"),

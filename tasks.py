@@ -138,4 +138,5 @@ def _free(wanted: int) -> int:
     raise Exit("no free port", code=8)
 
 
+del ns.tasks["dev"]  # the command, which is for a plugin; here `dev` is this repository's chores
 ns.add_collection(Collection("dev", test, component, e2e, every_test, faults, mutants, lint, bench, demo))

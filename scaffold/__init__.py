@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from scaffold.commands.ci import ci
     from scaffold.commands.clean import clean
     from scaffold.commands.deploy import deploy
+    from scaffold.commands.dev.command import dev
     from scaffold.commands.diff import diff
     from scaffold.commands.doctor.command import doctor
     from scaffold.commands.envoys import envoys
@@ -68,6 +69,7 @@ OPERATIONS = {
     "check": "scaffold.commands.check",
     "bench": "scaffold.commands.bench.command",
     "clean": "scaffold.commands.clean",
+    "dev": "scaffold.commands.dev.command",
     "run": "scaffold.commands.run",
     "deploy": "scaffold.commands.deploy",
     "status": "scaffold.commands.status",
@@ -120,6 +122,7 @@ __all__ = [
     "ci",
     "clean",
     "deploy",
+    "dev",
     "diff",
     "doctor",
     "envoys",

@@ -30,7 +30,7 @@ _WIDTH = 100  # columns of help at most
 _HEADINGS = {
     "Start": "new templates adopt setup doctor",
     "Build and test": "build test diff check bench clean",
-    "Run and deploy": "run deploy status requests explain record logs history rollback undeploy envoys",
+    "Run and deploy": "dev run deploy status requests explain record logs history rollback undeploy envoys",
     "Ship": "package push pull manifest ci login logout",
     "Look inside": "metrics admin inspect bootstrap images tags",
     "Maintain": "update tag rmi import-wasme completion",
@@ -298,6 +298,30 @@ def clean(**options: Any) -> None:
 
 
 # --- run and deploy
+
+
+@cli.command()
+@root_option
+@click.option("--profile", default="dev", show_default=True, metavar="NAME", help="Cargo profile.")
+@click.option(
+    "--test",
+    default="failed",
+    show_default=True,
+    metavar="WHICH",
+    help="Tests to play again: failed, or all; those in a file that is saved always.",
+)
+@click.option("--no-tests", is_flag=True, help="Play no tests.")
+@click.option("--once", is_flag=True, help="End after the first round, with the tests' exit code.")
+@takes(options="RunOptions", without=("envoy_image", "docker_args"), headings=False)
+@takes(build="BuildOptions", without=("profile",))
+def dev(**options: Any) -> None:
+    """Build the plugin, run it in Envoy and play its tests; and again whenever you save a file.
+
+    Envoy takes the new plugin without losing a request. While a build fails, or
+    if Envoy refuses the plugin, the last one serves on. The tests play on the
+    emulator. Requests, and what the plugin logs, are shown as by `run`.
+    """
+    scaffold.dev(**options)
 
 
 @cli.command()

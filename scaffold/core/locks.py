@@ -12,12 +12,14 @@ from typing import IO
 
 from scaffold.core import files, process
 from scaffold.core.events import Noted, emit
-from scaffold.errors import MachineError
+from scaffold.errors import MachineError, ScaffoldError
 
 
 @contextmanager
-def lock(path: Path, *, doing: str) -> Iterator[None]:
+def lock(path: Path, *, doing: str, otherwise: ScaffoldError | None = None) -> Iterator[None]:
     """Lock `path` against our other processes and threads; announces which process it waits for.
+
+    With `otherwise`, that is raised instead of waiting.
 
     The system releases the lock when its owner dies. The file says who holds it, for `_holder`.
     """
@@ -29,7 +31,7 @@ def lock(path: Path, *, doing: str) -> Iterator[None]:
     with file:
         try:
             files.only_ours(path)
-            _acquire(file, path, doing)
+            _acquire(file, path, doing, otherwise)
         except OSError as error:
             raise _cannot_lock(path, error) from error
         try:
@@ -39,10 +41,12 @@ def lock(path: Path, *, doing: str) -> Iterator[None]:
                 file.truncate(0)
 
 
-def _acquire(file: IO[bytes], path: Path, doing: str) -> None:
+def _acquire(file: IO[bytes], path: Path, doing: str, otherwise: ScaffoldError | None) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        if otherwise:
+            raise otherwise from None
         emit(Noted(f"waiting for another scaffold that is {doing} ({_holder(file)}{path})"))
         fcntl.flock(file, fcntl.LOCK_EX)
     with suppress(OSError):  # a full disk: nobody will know who holds it

@@ -52,7 +52,9 @@ def test_a_crash_many_calls_deep_has_the_same_backtrace(tmp_path: Path) -> None:
     plugin, settings = Plugin("deep", "", WasmModule.read(path)), RunOptions(port=0).settings
     seen: list[list[str]] = []
     for name in ("emulator", "envoy"):
-        with hosts.player(name)(plugin, folder=tmp_path / name, settings=settings) as host:
+        folder = tmp_path / name
+        folder.mkdir()
+        with hosts.player(name)(plugin, folder=folder, settings=settings) as host:
             host.play(Request("GET", "/"))
             host.clock.run(lambda host=host: bool(_traces(host)), 10)
             seen.append(_traces(host))

@@ -2,67 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
-from support import wasm_asm
+from support import foreground, wasm_asm
 from support.processes import gone
 
 from scaffold.hosts.envoy.admin import Admin
 
-
-class Running:
-    """A `scaffold run` and what it printed so far."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.text = ""
-        self._threads = [
-            threading.Thread(target=self._read, args=(pipe,)) for pipe in (process.stdout, process.stderr)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _read(self, pipe) -> None:
-        for line in pipe:
-            self.text += line
-
-    def until(self, pattern: str, seconds: float = 30) -> re.Match[str]:
-        deadline = time.monotonic() + seconds
-        while not (found := re.search(pattern, self.text)):
-            assert time.monotonic() < deadline, self.text
-            assert self.process.poll() is None or re.search(pattern, self.text), self.text
-            time.sleep(0.01)
-        return found
-
-    def end(self, number: int) -> int:
-        self.process.send_signal(number)
-        code = self.process.wait(20)
-        for thread in self._threads:
-            thread.join()
-        return code
-
-
-@contextmanager
-def running(*words: object) -> Iterator[Running]:
-    argv = [sys.executable, "-m", "scaffold", "run", *map(str, words)]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
-    run = Running(process)
-    try:
-        yield run
-    finally:
-        run.end(signal.SIGKILL)
+running = partial(foreground.running, "run")
 
 
 def get(url: str) -> int:

@@ -122,6 +122,7 @@ def test_a_command_leaves_out_no_option():
         "bench": build | set(OF_BENCH),
         "diff": build | set(OF_EMULATOR) - {"envoy"},
         "run": build | set(supported_by(scaffold.RunOptions, "envoy")),
+        "dev": build | set(supported_by(scaffold.RunOptions, "envoy")),
         "bootstrap": build | set(bootstrap.OPTIONS),
         "deploy": build | run | cluster,
         "manifest": build | cluster - set(DEPLOY_ONLY),

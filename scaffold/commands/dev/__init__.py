@@ -1,0 +1,1 @@
+"""`dev`: save, and it is live."""

@@ -1,0 +1,209 @@
+"""`dev`: build, run, and play the tests; and again whenever a file is saved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from scaffold.commands.dev.replaying import Tests
+from scaffold.commands.dev.watching import Watch, watching
+from scaffold.core import files, locks
+from scaffold.core.events import Noted, Warned, emit, step, until_interrupted
+from scaffold.errors import MachineError, ScaffoldError, TestsFailed, choose
+from scaffold.hosts import source as plugins
+from scaffold.hosts.background.deployments import check_free
+from scaffold.hosts.envoy import installed as envoys
+from scaffold.hosts.envoy import local as host
+from scaffold.hosts.envoy.admin import Admin
+from scaffold.hosts.envoy.live_view import LiveView
+from scaffold.hosts.envoy.log import Logs
+from scaffold.hosts.host import Running
+from scaffold.hosts.options import RunOptions
+from scaffold.hosts.plugin import Plugin
+from scaffold.hosts.source import Source
+from scaffold.project.cargo_toml import locate
+from scaffold.project.projects import chained, projects_at
+from scaffold.toolchain.options import BuildOptions
+
+WHICH = {"failed": "those that failed, and those that were saved", "all": "all of them"}
+_LOOK = 0.05  # seconds between two looks at what Envoy says
+_DELAYS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds until an Envoy that has ended again is started again
+_STEADY = 60.0  # seconds after which an Envoy counts as one that serves
+
+
+def dev(
+    root: Path = Path(),
+    options: RunOptions = RunOptions(),
+    *,
+    profile: str = "dev",
+    test: str = "failed",
+    no_tests: bool = False,
+    once: bool = False,
+    build: BuildOptions = BuildOptions(),
+) -> None:
+    """Build the plugin, run it, and play its tests; again whenever a file is saved, until interrupted.
+
+    Envoy goes on with the last plugin that it has taken, and loses no request. `test` says which tests are
+    played again: those that "failed" or were saved, or "all". With `once` it ends after the first round.
+    Raises `TestsFailed` then, if one fails; and `MachineError` where another `dev` runs.
+    """
+    choose("--test", test, WHICH)
+    options.check_for("envoy")
+    root = locate(root)
+    projects = projects_at(root)
+    check_free(options.settings.port)
+    envoys.find(options.envoy)  # installs it if necessary
+    another = MachineError(
+        f"another `scaffold dev` runs in {root.resolve()}",
+        hint="stop it first; two would build in the same folder",
+    )
+    place = files.state_dir() / "dev" / f"{files.digest(str(root.resolve()).encode())[7:23]}.lock"
+    with (
+        locks.lock(place, doing="developing this project", otherwise=another),
+        files.scratch() as folder,
+        watching(projects) as watch,
+        ExitStack() as stack,
+    ):
+        session = _Session(root, options, replace(build, profile=profile), folder, stack)
+        if once:
+            session.build_and_run()
+            if not (no_tests or session.play(set(), every=True)):
+                raise TestsFailed("tests failed")
+            return
+        with until_interrupted():
+            _go_on(session, watch, None if no_tests else test)
+
+
+class _Session:
+    """The plugins, and the Envoy that runs them."""
+
+    def __init__(
+        self, root: Path, options: RunOptions, build: BuildOptions, folder: Path, stack: ExitStack
+    ) -> None:
+        self.root, self.options, self.build = root, options, build
+        self.running: Running | None = None
+        self.view: LiveView | None = None
+        self._folder, self._stack = folder, stack
+        self._chain: list[Plugin] = []
+        self._tests: dict[Path, Tests] = {}
+        self._started = 0
+
+    def build_and_run(self) -> None:
+        """Build, and have Envoy run what was built. Raises what keeps it from that."""
+        begun = time.monotonic()
+        sources = plugins.choose(None, self.root, self.options).load(self.build)
+        chain = [source.plugin(self.options) for source in sources]
+        self._know(sources)
+        if self.running and self.running.alive and list(map(_kept, chain)) == list(map(_kept, self._chain)):
+            if list(map(_shown, chain)) == list(map(_shown, self._chain)):
+                emit(Noted("unchanged"))
+            else:
+                self.running.replace(*chain)
+                emit(Noted(f"live after {time.monotonic() - begun:.2f} s"))
+        else:
+            self.start(chain)
+        self._chain = chain
+
+    def start(self, chain: list[Plugin] | None = None) -> None:
+        """Start Envoy, in place of one that runs."""
+        chain = self._chain if chain is None else chain
+        self._stack.close()
+        self.running = self.view = None
+        self._started += 1
+        place = self._folder / f"envoy{self._started}"
+        place.mkdir()
+        with step(f"Starting Envoy with {chained(chain)}"):
+            running = self._stack.enter_context(
+                host.start(*chain, folder=place, settings=self.options.settings)
+            )
+        self.running = running
+        logs = Logs(running.log, running.folder.access_log)
+        self.view = LiveView(logs, Admin(running.admin_address), by_name=len(chain) > 1)
+        emit(Noted(f"{chained(chain)} answers at {running.url}"))
+
+    def play(self, saved: set[Path], *, every: bool) -> bool:
+        """Play the tests; whether all pass."""
+        results = [each.play(saved, every=every) for each in self._tests.values()]
+        return all(results)
+
+    def _know(self, sources: list[Source]) -> None:
+        known: dict[Path, Tests] = {}
+        for number, source in enumerate(sources):
+            if source.project:
+                root = source.project.root
+                cache = self._folder / f"tests{number}"
+                cache.mkdir(exist_ok=True)
+                known[root] = self._tests.get(root) or Tests(source, cache)
+                known[root].source = source
+        self._tests = known
+
+
+def _kept(plugin: Plugin) -> object:
+    """What of a plugin Envoy can't replace while it runs."""
+    return plugin.name, plugin.type, plugin.is_service and _shown(plugin), tuple(plugin.clusters.items())
+
+
+def _shown(plugin: Plugin) -> object:
+    """What of a plugin makes it another one."""
+    settings = (plugin.root_id, plugin.configuration, plugin.vm_configuration, plugin.env)
+    return plugin.module.digest, *settings
+
+
+def _go_on(session: _Session, watch: Watch, test: str | None) -> None:
+    """Rounds until Ctrl-C: each after something was saved."""
+    deaths = _Deaths()
+    saved: set[Path] = set()
+    first = True
+    while True:
+        if first or saved:
+            _round(session, watch, saved, test)
+            if first:
+                emit(Noted("Press Ctrl-C to stop; whatever you save is built"))
+            first = False
+        saved = watch.changes(_LOOK)
+        if session.view and session.running:
+            for event in session.view.look():
+                emit(event)
+            if not session.running.alive:
+                deaths.wait(watch)
+                _tried(session.start)
+
+
+def _round(session: _Session, watch: Watch, saved: set[Path], test: str | None) -> None:
+    tests_alone = bool(saved) and all("tests" in path.parts and path.suffix == ".py" for path in saved)
+    if not (tests_alone and session.running) and not _tried(session.build_and_run):
+        return
+    _tried(lambda: watch.follow(projects_at(session.root)))
+    if test:
+        _tried(lambda: session.play({path.resolve() for path in saved}, every=test == "all"))
+
+
+def _tried(work: Callable[[], object]) -> bool:
+    """Do something; an error is shown, and all goes on as it was. Whether there was none."""
+    try:
+        work()
+    except ScaffoldError as error:
+        emit(Warned(error.message))
+        if error.hint:
+            emit(Noted(f"hint: {error.hint}"))
+        return False
+    return True
+
+
+class _Deaths:
+    """How often Envoy has ended by itself, for a delay that grows."""
+
+    def __init__(self) -> None:
+        self._count, self._last = 0, 0.0
+
+    def wait(self, watch: Watch) -> None:
+        """Say so, and wait until it should be started again."""
+        now = time.monotonic()
+        self._count = 0 if now - self._last > _STEADY else min(self._count + 1, len(_DELAYS) - 1)
+        self._last = now
+        delay = _DELAYS[self._count]
+        emit(Warned("Envoy has ended" + (f"; it is started again in {delay:g} s" if delay else "")))
+        time.sleep(delay)

@@ -1,0 +1,135 @@
+"""Which files of a project are saved: the system tells, or else they are looked at again and again."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from watchfiles import DefaultFilter, watch
+
+from scaffold.core.events import Noted, emit
+from scaffold.core.files import digest
+from scaffold.project.cargo_toml import FILE, read_manifest, table
+from scaffold.project.projects import Projects
+
+_STEP, _DEBOUNCE = 10, 50  # milliseconds: of several files that are saved at once, one round is made
+_POLLED = 300  # milliseconds between two looks, where the system doesn't tell
+_TAGGED = "CACHEDIR.TAG"  # cargo's target folder has one, and so do the caches of other tools
+_WRITTEN = ("Cargo.lock", "config.schema.json", "README.md")  # also by a build
+
+
+class Watch:
+    """The files of some folders, looked at by threads of their own from now on."""
+
+    def __init__(self, projects: Projects) -> None:
+        self._found: queue.SimpleQueue[set[Path] | str] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._known: dict[Path, str] = {}
+        self._told = ""
+        self._watched: tuple[frozenset[Path], frozenset[Path]] = (frozenset(), frozenset())
+        self.follow(projects)
+
+    def follow(self, projects: Projects) -> None:
+        """Watch the folders that the projects have now."""
+        flat = frozenset(_folders(projects))
+        deep = frozenset(each for folder in flat for each in _below(folder))
+        if (flat, deep) != self._watched:
+            self.close()
+            self._stop = threading.Event()
+            self._watched = flat, deep
+            for folders, recursive in ((flat, False), (deep, True)):
+                if folders:
+                    arguments = (sorted(folders), recursive, self._stop)
+                    thread = threading.Thread(target=self._look, args=arguments, name="watch", daemon=True)
+                    thread.start()
+                    self._threads.append(thread)
+        self._known = {path: digest(path.read_bytes()) for path in self._ours() if path.is_file()}
+
+    def changes(self, seconds: float) -> set[Path]:
+        """What has been saved since the last call, once there is anything, or after that long."""
+        found: set[Path] = set()
+        try:
+            each = self._found.get(timeout=seconds)
+            while True:
+                if isinstance(each, str):
+                    self._tell(each)
+                else:
+                    found |= each
+                each = self._found.get_nowait()
+        except queue.Empty:
+            return {path for path in found if not self._is_own(path)}
+
+    def _tell(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            emit(Noted(text))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+
+    def _ours(self) -> Iterator[Path]:
+        return (folder / name for folder in self._watched[0] for name in _WRITTEN)
+
+    def _is_own(self, path: Path) -> bool:
+        """Whether a build has written it, and nobody since."""
+        known = self._known.get(path)
+        return known is not None and path.is_file() and digest(path.read_bytes()) == known
+
+    def _look(self, folders: list[Path], recursive: bool, stop: threading.Event) -> None:
+        options = {"watch_filter": DefaultFilter(), "debounce": _DEBOUNCE, "step": _STEP, "stop_event": stop}
+        options |= {"recursive": recursive, "raise_interrupt": False, "rust_timeout": 1000}
+        try:
+            for changes in watch(*folders, **options):  # type: ignore[arg-type]
+                self._put(changes)
+        except OSError as error:  # inotify's limit, or a file system without it
+            why = f"the system can't watch the files ({error})"
+            self._found.put(f"{why}, so they are looked at every {_POLLED} ms")
+            polled = options | {"force_polling": True, "poll_delay_ms": _POLLED}
+            for changes in watch(*folders, **polled):  # type: ignore[arg-type]
+                self._put(changes)
+
+    def _put(self, changes: Iterable[tuple[object, str]]) -> None:
+        self._found.put({Path(path) for _, path in changes if not Path(path).is_dir()})
+
+
+@contextmanager
+def watching(projects: Projects) -> Iterator[Watch]:
+    """Watch the projects' files while the block runs."""
+    made = Watch(projects)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def _folders(projects: Projects) -> Iterator[Path]:
+    """The crates' folders, the workspace's, and those of the crates by path that they depend on."""
+    seen: set[Path] = set()
+    waiting = [projects.top, projects.root, *(project.root for project in projects)]
+    while waiting:
+        folder = waiting.pop().resolve()
+        if folder in seen or not (folder / FILE).is_file():
+            continue
+        seen.add(folder)
+        yield folder
+        manifest = read_manifest(folder / FILE)
+        for section in ("dependencies", "build-dependencies"):
+            for each in table(manifest, section).values():
+                if isinstance(each, dict) and isinstance(each.get("path"), str):
+                    waiting.append(folder / each["path"])
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The folders in a crate's that may have sources and tests."""
+    for each in folder.iterdir():
+        hidden = each.name.startswith((".", "__"))
+        if each.is_dir() and not hidden and each.name != "target" and not (each / _TAGGED).exists():
+            yield each

@@ -1,0 +1,87 @@
+"""What `dev` watches, with real files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from scaffold.commands.dev import watching
+from scaffold.project.projects import projects_at
+
+CARGO = """[package]
+name = "hello"
+version = "0.1.0"
+[dependencies]
+helper = { path = "../helper" }
+[lib]
+crate-type = ["cdylib"]
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "hello"
+    for folder in ("hello/src/deep", "hello/tests", "hello/target/release", "hello/out", "helper/src"):
+        (tmp_path / folder).mkdir(parents=True)
+    (root / "out/CACHEDIR.TAG").write_text("")
+    (root / "Cargo.toml").write_text(CARGO)
+    (tmp_path / "helper/Cargo.toml").write_text('[package]\nname = "helper"\nversion = "0.1.0"\n')
+    for name in ("src/lib.rs", "config.json", "Cargo.lock"):
+        (root / name).write_text("1")
+    return root
+
+
+def seen(watch: watching.Watch, wanted: int = 1) -> set[str]:
+    """The names of what is saved, once there are so many."""
+    found: set[Path] = set()
+    deadline = time.monotonic() + 20
+    while len(found) < wanted and time.monotonic() < deadline:
+        found |= watch.changes(0.1)
+    return {path.name for path in found}
+
+
+def test_what_is_saved_is_seen_however_an_editor_does_it(root):
+    with watching.watching(projects_at(root)) as watch:
+        (root / "src/lib.rs.new").write_text("2")
+        (root / "src/lib.rs.new").replace(root / "src/lib.rs")
+        assert "lib.rs" in seen(watch)
+        for number in range(10):
+            (root / f"src/deep/m{number}.rs").write_text("")
+        assert {f"m{number}.rs" for number in range(10)} <= seen(watch, 10)
+        (root.parent / "helper/src/lib.rs").write_text("")
+        assert seen(watch) == {"lib.rs"}
+        (root / "config.json").write_text("2")
+        assert seen(watch) == {"config.json"}
+        (root / "Cargo.toml").write_text(CARGO + "\n")
+        assert seen(watch) == {"Cargo.toml"}
+
+
+def test_what_a_build_writes_is_no_save(root):
+    with watching.watching(projects_at(root)) as watch:
+        (root / "target/release/a.wasm").write_text("")
+        (root / "out/a.wasm").write_text("")
+        (root / "Cargo.lock").write_text("2")
+        watch.follow(projects_at(root))  # as after a build
+        (root / "tests/test_a.py").write_text("")
+        assert seen(watch) == {"test_a.py"}
+        (root / "Cargo.lock").write_text("3")
+        assert seen(watch) == {"Cargo.lock"}
+
+
+def test_where_the_system_does_not_tell_files_are_looked_at(root, monkeypatch, said):
+    real = watching.watch
+
+    def limited(*folders, **options):
+        if not options.get("force_polling"):
+            raise OSError("OS file watch limit reached")
+        yield from real(*folders, **options)
+
+    monkeypatch.setattr(watching, "watch", limited)
+    with watching.watching(projects_at(root)) as watch:
+        time.sleep(1.5)  # it knows the files by then, and times are in whole seconds there
+        (root / "src/lib.rs").write_text("22")
+        assert "lib.rs" in seen(watch)
+    (told,) = said
+    assert told.endswith("they are looked at every 300 ms")

@@ -12,7 +12,7 @@ import yaml
 from invoke import Collection, Context, Exit, task
 
 from scaffold.hosts.options import default_port
-from scaffold.tasks import ns
+from scaffold.tasks import ns as commands
 
 ROOT = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -138,5 +138,6 @@ def _free(wanted: int) -> int:
     raise Exit("no free port", code=8)
 
 
-del ns.tasks["dev"]  # the command, which is for a plugin; here `dev` is this repository's chores
+# the command `dev` is for a plugin; here that name is this repository's chores
+ns = Collection(*(each for name, each in commands.tasks.items() if name != "dev"))
 ns.add_collection(Collection("dev", test, component, e2e, every_test, faults, mutants, lint, bench, demo))

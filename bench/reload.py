@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 import threading
 import time
@@ -20,6 +21,7 @@ from scaffold.hosts.load import Sent, client
 from scaffold.wasm.module import WasmFile
 
 RATE = 500
+SAVES = 20
 REQUEST = b"GET /status/200 HTTP/1.1\r\nhost: bench\r\n\r\n"
 
 
@@ -70,6 +72,47 @@ def _edit(profile: str, ours: Path, theirs: Path, place: Path) -> list[Row]:
         Row(f"{what}: saved to answered", medians["ours"], medians["by hand"], 1.0),
         Row(f"{what}: requests lost of 5 reloads", at_ours["failed"], at_theirs["failed"], 0, "", "ours"),
         Row(f"{what}: worst stall", at_ours["worst"], at_theirs["worst"], None, "ms"),
+    ]
+
+
+def dev() -> list[Row]:
+    """Saves under `scaffold dev --no-tests`, against cargo and a restart of Envoy; both under load."""
+    with tempfile.TemporaryDirectory() as name:
+        ours, theirs = (Path(name) / side / "edited" for side in ("ours", "theirs"))
+        for crate in (ours, theirs):
+            run(BIN / "scaffold", "new", "edited", "--no-input", "--output-dir", crate.parent)
+        cargo = ["cargo", "build", "--target", "wasm32-wasip1"]
+        run(*cargo, cwd=theirs)
+        port = Envoy.free_port()
+        words = [BIN / "scaffold", "dev", "--no-tests", "--port", str(port), "--root", ours]
+        module = theirs / "target/wasm32-wasip1/debug/edited.wasm"
+        with (
+            subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as developing,
+            Envoy(Path(name) / "envoy", module) as envoy,
+        ):
+            try:
+                for each in (port, envoy.port):
+                    await_answer(each)
+
+                def by_dev(number: int) -> float:
+                    mark, begun = _save(ours, f"dev{number}")
+                    return await_answer(port, mark) - begun
+
+                def by_hand(number: int) -> float:
+                    mark, begun = _save(theirs, f"dev{number}")
+                    run(*cargo, cwd=theirs)
+                    envoy.stop()
+                    envoy.start()
+                    return await_answer(envoy.port, mark) - begun
+
+                with load(port) as at_ours, load(envoy.port) as at_theirs:
+                    medians = interleaved({"ours": by_dev, "by hand": by_hand}, SAVES)
+            finally:
+                developing.terminate()
+    return [
+        Row("a save under `dev`: saved to answered", medians["ours"], medians["by hand"], 1.0),
+        Row(f"requests lost in {SAVES} such saves", at_ours["failed"], at_theirs["failed"], 0, "", "ours"),
+        Row("a save under `dev`: worst stall", at_ours["worst"], at_theirs["worst"], None, "ms"),
     ]
 
 

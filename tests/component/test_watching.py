@@ -52,6 +52,11 @@ def test_what_is_saved_is_seen_however_an_editor_does_it(root):
         assert {f"m{number}.rs" for number in range(10)} <= seen(watch, 10)
         (root.parent / "helper/src/lib.rs").write_text("")
         assert seen(watch) == {"lib.rs"}
+        (root / "benches").mkdir()
+        (root / "benches/a.rs").write_text("")
+        assert seen(watch) == {"a.rs"}
+        (root / "benches/b.rs").write_text("")
+        assert seen(watch) == {"b.rs"}
         (root / "config.json").write_text("2")
         assert seen(watch) == {"config.json"}
         (root / "Cargo.toml").write_text(CARGO + "\n")

@@ -29,7 +29,7 @@ def answer(url: str) -> str:
 def test_what_is_saved_is_live_and_what_is_broken_changes_nothing(quick):
     source, manifest = quick / "src/lib.rs", quick / "Cargo.toml"
     good, settings = source.read_text(), manifest.read_text()
-    with running("dev", "--root", quick, "--port", "0", "--no-trim") as dev:
+    with running("dev", "--root", quick, "--port", "0") as dev:
         url = dev.until(r"answers at (http://localhost:\d+)", 120)[1]
         dev.until(r"tests: 1 passed, 0 failed")
         dev.until("Press Ctrl-C to stop")
@@ -65,10 +65,19 @@ def test_what_is_saved_is_live_and_what_is_broken_changes_nothing(quick):
         dev.until("tests: 0 passed, 1 failed", since=mark)  # it failed before
 
         mark = len(dev.text)
+        (quick / "tests/conftest.py").write_text("")
+        dev.until("tests: 1 passed, 1 failed", since=mark)  # whose results may depend on it
+
+        mark = len(dev.text)
+        manifest.write_text(settings + "\n[package.metadata.proxy-wasm.clusters]\nother = 'upstream'\n")
+        dev.until("this takes another Envoy", 60, since=mark)
+        dev.until(f"answers at {url}\n", since=mark)
+
+        mark = len(dev.text)
         (envoy,) = [each for each in psutil.Process(dev.process.pid).children(True) if "envoy" in each.name()]
         envoy.kill()
         dev.until("warning: Envoy has ended", since=mark)
-        dev.until(f"answers at {url}|answers at", since=mark)
+        dev.until(f"answers at {url}\n", since=mark)
         children = psutil.Process(dev.process.pid).children(True)
         assert dev.end(signal.SIGINT) == 0
     assert not any(each.is_running() for each in children)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -104,11 +105,27 @@ class _Session:
                 self.running.replace(*chain)
                 emit(Noted(f"live after {time.monotonic() - begun:.2f} s"))
         else:
-            self.start(chain)
+            self._start_anew(chain)
         self._chain = chain
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether Envoy should serve, and doesn't."""
+        return bool(self._chain) and not (self.running and self.running.alive)
+
+    def _start_anew(self, chain: list[Plugin]) -> None:
+        """Start Envoy for what it can't replace while it runs; if it refuses that, with what ran before."""
+        if self.running:
+            emit(Noted("this takes another Envoy: requests meanwhile are lost"))
+        try:
+            self.start(chain)
+        except ScaffoldError:
+            if self._chain:
+                self.start()
+            raise
+
     def start(self, chain: list[Plugin] | None = None) -> None:
-        """Start Envoy, in place of one that runs."""
+        """Start Envoy, in place of one that runs, at the same address."""
         chain = self._chain if chain is None else chain
         self._stack.close()
         self.running = self.view = None
@@ -120,6 +137,7 @@ class _Session:
                 host.start(*chain, folder=place, settings=self.options.settings)
             )
         self.running = running
+        self.options = replace(self.options, port=running.port)
         logs = Logs(running.log, running.folder.access_log)
         self.view = LiveView(logs, Admin(running.admin_address), by_name=len(chain) > 1)
         emit(Noted(f"{chained(chain)} answers at {running.url}"))
@@ -154,7 +172,7 @@ def _shown(plugin: Plugin) -> object:
 
 def _go_on(session: _Session, watch: Watch, test: str | None) -> None:
     """Rounds until Ctrl-C: each after something was saved."""
-    deaths = _Deaths()
+    again = _Again()
     saved: set[Path] = set()
     first = True
     while True:
@@ -164,12 +182,10 @@ def _go_on(session: _Session, watch: Watch, test: str | None) -> None:
                 emit(Noted("Press Ctrl-C to stop; whatever you save is built"))
             first = False
         saved = watch.changes(_LOOK)
-        if session.view and session.running:
-            for event in session.view.look():
-                emit(event)
-            if not session.running.alive:
-                deaths.wait(watch)
-                _tried(session.start)
+        for event in session.view.look() if session.view else ():
+            emit(event)
+        if session.has_ended and again.is_due():
+            _tried(session.start)
 
 
 def _round(session: _Session, watch: Watch, saved: set[Path], test: str | None) -> None:
@@ -193,17 +209,21 @@ def _tried(work: Callable[[], object]) -> bool:
     return True
 
 
-class _Deaths:
-    """How often Envoy has ended by itself, for a delay that grows."""
+class _Again:
+    """When an Envoy that has ended is to be started again: after a delay that grows if that happens often."""
 
     def __init__(self) -> None:
-        self._count, self._last = 0, 0.0
+        self._count, self._last, self._due = -1, 0.0, math.inf
 
-    def wait(self, watch: Watch) -> None:
-        """Say so, and wait until it should be started again."""
+    def is_due(self) -> bool:
+        """Whether it is time; the first call after an end says when that will be."""
         now = time.monotonic()
-        self._count = 0 if now - self._last > _STEADY else min(self._count + 1, len(_DELAYS) - 1)
-        self._last = now
-        delay = _DELAYS[self._count]
-        emit(Warned("Envoy has ended" + (f"; it is started again in {delay:g} s" if delay else "")))
-        time.sleep(delay)
+        if self._due == math.inf:
+            self._count = 0 if now - self._last > _STEADY else min(self._count + 1, len(_DELAYS) - 1)
+            delay = _DELAYS[self._count]
+            self._last = self._due = now + delay
+            emit(Warned("Envoy has ended" + (f"; it is started again in {delay:g} s" if delay else "")))
+        if now < self._due:
+            return False
+        self._due = math.inf
+        return True

@@ -36,7 +36,11 @@ class Tests:
         if project is None or not self._files():
             return True
         chosen: list[str] = []
-        if self.played and not every:
+        folder, tests = (project.root / "tests").resolve(), {path.resolve() for path in self._files()}
+        helped = any(
+            path.is_relative_to(folder) and path not in tests for path in saved
+        )  # such as a conftest
+        if self.played and not every and not helped:
             files = [str(path) for path in self._files() if path.resolve() in saved]
             failed = self._failed(project.root)
             chosen = files + [each for each, path in failed.items() if str(path) not in files]

@@ -35,6 +35,7 @@ class Watch:
 
     def follow(self, projects: Projects) -> None:
         """Watch the folders that the projects have now."""
+        self._projects = projects
         flat = frozenset(_folders(projects))
         deep = frozenset(each for folder in flat for each in _below(folder))
         if (flat, deep) != self._watched:
@@ -61,7 +62,20 @@ class Watch:
                     found |= each
                 each = self._found.get_nowait()
         except queue.Empty:
-            return {path for path in found if not self._is_own(path)}
+            for folder in [each for each in found if each.is_dir()]:
+                found |= self._enter(folder)
+            return {path for path in found if not path.is_dir() and not self._is_own(path)}
+
+    def _enter(self, folder: Path) -> set[Path]:
+        """Watch a crate's folder that is new; the files that are there already."""
+        if (
+            folder.parent not in self._watched[0]
+            or folder in self._watched[1]
+            or not _may_have_sources(folder)
+        ):
+            return set()
+        self.follow(self._projects)
+        return {path for path in folder.rglob("*") if path.is_file()}
 
     def _tell(self, text: str) -> None:
         if text != self._told:
@@ -97,7 +111,7 @@ class Watch:
                 self._put(changes)
 
     def _put(self, changes: Iterable[tuple[object, str]]) -> None:
-        self._found.put({Path(path) for _, path in changes if not Path(path).is_dir()})
+        self._found.put({Path(path) for _, path in changes})
 
 
 @contextmanager
@@ -129,7 +143,9 @@ def _folders(projects: Projects) -> Iterator[Path]:
 
 def _below(folder: Path) -> Iterator[Path]:
     """The folders in a crate's that may have sources and tests."""
-    for each in folder.iterdir():
-        hidden = each.name.startswith((".", "__"))
-        if each.is_dir() and not hidden and each.name != "target" and not (each / _TAGGED).exists():
-            yield each
+    return (each for each in folder.iterdir() if each.is_dir() and _may_have_sources(each))
+
+
+def _may_have_sources(folder: Path) -> bool:
+    hidden = folder.name.startswith((".", "__"))
+    return not hidden and folder.name != "target" and not (folder / _TAGGED).exists()

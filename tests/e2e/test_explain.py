@@ -88,7 +88,9 @@ def test_a_crash_with_words_or_without_and_the_requests_after_it(tmp_path: Path)
         path.write_bytes(crashing(said))
         settings = HostSettings(log_level="trace")
         made = Plugin("crash", "", WasmModule.read(path))
-        with hosts.find("envoy")(made, folder=tmp_path / name, settings=settings) as host:
+        folder = tmp_path / name
+        folder.mkdir()
+        with hosts.find("envoy")(made, folder=folder, settings=settings) as host:
             mark = host.log.size()
             exchange = host.play(Request("GET", "/"))
             (found,) = timeline.read(host.log.since(mark))

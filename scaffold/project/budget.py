@@ -101,7 +101,7 @@ class Excess:
         much = (
             f"{share:.1%}".replace("%", " %")
             if share < _MANY_TIMES
-            else f"{self.value / self.limit:,.0f} times"
+            else f"{self.value / self.limit:,.0f} times the limit"
         )
         return f"`{self.key} = {self.limit:_}` is exceeded by {over} ({much}): it is {value}"
 

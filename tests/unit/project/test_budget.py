@@ -78,7 +78,7 @@ def test_what_is_over_has_its_line_and_by_how_much():
     (found,) = over_budget(budget, cpu_over_native_us=13.5)
     assert str(found) == "`cpu-over-native-us = 12` is exceeded by 1.5 (12.5 %): it is 13.5"
     (found,) = over_budget(Budget(module_bytes=100), module_bytes=124_500)
-    assert str(found) == "`module-bytes = 100` is exceeded by 124,400 (1,245 times): it is 124,500"
+    assert str(found) == "`module-bytes = 100` is exceeded by 124,400 (1,245 times the limit): it is 124,500"
 
 
 def test_what_has_no_limit_is_never_over():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -135,7 +136,8 @@ def inspect(
     if confirm and not hosts:
         raise UsageError("--confirm needs a host to confirm", hint=f"add `--for envoy:{envoys()[-1]}`")
     asked = _Asked([targets.parse(each, "--for", UsageError) for each in hosts], confirm, size)
-    if not remote and (plugins.is_file(target) or Path(target).is_dir()):
+    # not Path.is_dir, which raises an error for a name that is too long
+    if not remote and (plugins.is_file(target) or os.path.isdir(target)):  # noqa: PTH112
         return asked.report(*_module(Path(target)))
     reference, store = Reference.parse(target), Store()
     with image_hint.named(target):

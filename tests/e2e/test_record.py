@@ -67,6 +67,7 @@ def test_a_test_that_does_not_pass_leaves_the_file_as_it_was(copy, run):
         (["no-such.har"], 2, "no-such.har is neither a file nor a request's id"),
         (["Cargo.toml"], 3, "Cargo.toml, line 1 is no line of an access log"),
         (["src"], 3, "cannot read src"),
+        (["a" * 300], 3, "File name too long"),
         (["--", "curl", "--frobnicate", "http://h/"], 2, "--frobnicate"),
         (["--name", "Greets", "--", "curl", "http://h/"], 2, "--name can't be `Greets`"),
         (["--host", "docker", "--", "curl", "http://h/"], 2, "no host named `docker`"),

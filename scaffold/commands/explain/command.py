@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from scaffold.project import curl
 from scaffold.wasm.floor import constant_data
 from scaffold.wasm.module import WasmFile
 
-_ID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{3,}")  # of a request, or its beginning
+_ID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{3,63}")  # of a request, or its beginning
 _LIMIT = 256 << 20  # bytes of a trace
 _HINT = "such as `scaffold explain -- curl http://localhost:8080/`, an id from `scaffold requests`, or a file"
 _NO_CALLS = (
@@ -55,7 +56,7 @@ def explain(
         found = sending.explained(curl.parse(words), root)
     elif len(words) > 1:
         raise UsageError(f"`{words[0]}` isn't a curl command line", hint=_HINT)
-    elif words[0] == "-" or Path(words[0]).exists() or not _ID.fullmatch(words[0]):
+    elif words[0] == "-" or not _ID.fullmatch(words[0]) or Path(words[0]).exists():
         found = _of_log(words[0], request, module)
     else:
         _only_of_trace(request, module)
@@ -95,10 +96,10 @@ def _of_log(name: str, request: int | None, module: Path | None) -> Explanation 
 
 def _trace(name: str) -> str:
     if name != "-":
-        path = Path(name)
-        if not path.exists():
+        # not Path.exists, which raises an error for a name that is too long
+        if not os.path.exists(name):  # noqa: PTH110
             raise UsageError(f"{name} is neither a file nor a request's id", hint=_HINT)
-        return read_bytes(path, _LIMIT).decode(errors="replace")
+        return read_bytes(Path(name), _LIMIT).decode(errors="replace")
     content = sys.stdin.buffer.read(_LIMIT + 1) if sys.stdin else b""
     if len(content) > _LIMIT:
         raise UsageError(f"a trace can't be larger than {_LIMIT >> 20} MiB", hint="cut it around the request")

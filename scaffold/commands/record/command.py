@@ -30,7 +30,7 @@ from scaffold.toolchain.options import BuildOptions
 
 HOSTS = {EMULATOR: "in this process", "envoy": "a real Envoy"}
 DEFAULT = Path("tests/test_recorded.py")
-_ID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{3,}")  # of a request, or its beginning
+_ID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{3,63}")  # of a request, or its beginning
 _NAME = re.compile(r"test_[a-z0-9_]+")
 _DEFINED = re.compile(r"^def (test_\w+)\(", re.MULTILINE)
 _LIMIT = 64 << 20  # bytes of a file
@@ -167,7 +167,7 @@ def _wanted(words: Sequence[str], root: Path, number: int | None) -> list[Record
         return [of_curl(words)]
     if len(words) > 1:
         raise UsageError(f"`{words[0]}` isn't a curl command line", hint=_HINT)
-    if words[0] == "-" or Path(words[0]).exists() or not _ID.fullmatch(words[0]):
+    if words[0] == "-" or not _ID.fullmatch(words[0]) or Path(words[0]).exists():
         called = "standard input" if words[0] == "-" else words[0]
         return chosen(read(None if words[0] == "-" else Path(words[0]), _content(words[0])), number, called)
     _refuse_number(number)

@@ -177,7 +177,7 @@ def test_a_test_whose_fixture_fails_counts_as_failed(copy):
     fixture = "import pytest\n\n@pytest.fixture\ndef broken():\n    raise RuntimeError\n"
     tests_of(copy, test_a=f"{fixture}\ndef test_it(proxy, broken):\n    pass\n", test_b=ONE)
     ran = run("diff", "emulator", "emulator:1.40", "--root", copy)
-    assert "1 tests fail on emulator: tests/test_a.py::test_it" in ran.err
+    assert "1 test fails on emulator: tests/test_a.py::test_it" in ran.err
     assert ran.out.strip() == "emulator and emulator:1.40: no difference in 2 tests"
 
 

@@ -22,7 +22,7 @@ BENCHES = {
         *(trim.size, trim.load, trim.trim),
         *(instructions.instructions, instructions.load_instructions),
         *(names.panic, names.blame),
-        *(reload.edit, reload.dev, reload.loss, reload.memory),
+        *(reload.edit, reload.dev, reload.saves, reload.saves_memory, reload.loss, reload.memory),
         *(images.push_pull, images.in_process, images.package, images.images),
     )
 }

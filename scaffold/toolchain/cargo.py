@@ -19,6 +19,7 @@ from scaffold.project.projects import Projects, called
 from scaffold.toolchain import derive_schema, growth, relink, reproducible
 from scaffold.toolchain.find import find
 from scaffold.toolchain.options import BuildOptions
+from scaffold.toolchain.rebuild import MESSAGES, Messages, Rebuild
 from scaffold.toolchain.rustc import Toolchain
 from scaffold.toolchain.trim import Crate, crate_of
 from scaffold.wasm import check
@@ -44,11 +45,13 @@ def build(
     toolchains: Mapping[str, Toolchain] | None = None,
     *,
     locked: bool = False,
+    rebuild: Rebuild | None = None,
 ) -> list[WasmModule]:
     """Compile plugins, with one call of cargo for those of one triple and with the same default features.
 
     `toolchains` are those that the caller has found already, by triple. cargo's output goes to the terminal
-    as cargo writes it. Raises `ToolFailed` when cargo fails; with `locked`, it does if Cargo.lock isn't up to
+    as cargo writes it; with `rebuild`, the compiler's first error alone, and cargo isn't called where rustc's
+    command is known. Raises `ToolFailed` when cargo fails; with `locked`, it does if Cargo.lock isn't up to
     date. Raises `ModuleError` for a module that a host in the settings doesn't load.
     """
     made: dict[Path, WasmModule] = {}
@@ -58,10 +61,13 @@ def build(
             triple, root=projects.root, rustc=options.rustc, yes=options.yes
         )
         with step(f"Building {called(some.all)}"):
-            paths = _cargo_build(some, tools, options, locked=locked)
+            known = rebuild.build(some) if rebuild and not is_release(options) else None
+            paths = known or _cargo_build(some, tools, options, locked=locked, rebuild=rebuild)
         made |= {project.root: _module(project, paths) for project in some}
         for project in filter(derive_schema.is_due, some):
             derive_schema.derive(project, tools, _env(projects, tools))
+    if rebuild:
+        rebuild.saved.clear()
     modules = [made[project.root] for project in projects]
     for project, module in zip(projects, modules, strict=True):
         _warn_about(module, projects.top)
@@ -207,16 +213,21 @@ def _warn_about(module: WasmModule, root: Path) -> None:
 
 
 def _cargo_build(
-    projects: Projects, tools: Toolchain, options: BuildOptions, *, locked: bool
+    projects: Projects,
+    tools: Toolchain,
+    options: BuildOptions,
+    *,
+    locked: bool,
+    rebuild: Rebuild | None,
 ) -> dict[Path, Path]:
     """Build, and return each crate's module by the crate's folder, as cargo's messages name them."""
-    paths, crates = _call_cargo(projects, tools, options, locked=locked)
+    paths, crates = _call_cargo(projects, tools, options, locked=locked, rebuild=rebuild)
     if is_release(options) and not reproducible.hindrance():
         foreign = _not_finished(projects, paths, crates, options)
         for path in foreign:  # then cargo compiles these again, with our wrapper
             (path.parent / "deps" / path.name).unlink(missing_ok=True)
         if foreign:
-            paths, crates = _call_cargo(projects, tools, options, locked=locked)
+            paths, crates = _call_cargo(projects, tools, options, locked=locked, rebuild=rebuild)
             for path in _not_finished(projects, paths, crates, options):
                 relink.give_up(path)
     return paths
@@ -238,11 +249,18 @@ def _not_finished(
 
 
 def _call_cargo(
-    projects: Projects, tools: Toolchain, options: BuildOptions, *, locked: bool, measured: bool = False
+    projects: Projects,
+    tools: Toolchain,
+    options: BuildOptions,
+    *,
+    locked: bool,
+    measured: bool = False,
+    rebuild: Rebuild | None = None,
 ) -> tuple[dict[Path, Path], list[Crate]]:
     """What cargo's messages name: each crate's module by the crate's folder, and the libraries."""
     made: dict[Path, Path] = {}
     crates: list[Crate] = []
+    messages = Messages()
 
     def on_line(line: str) -> None:
         try:
@@ -251,6 +269,8 @@ def _call_cargo(
             return
         if not isinstance(message, dict):  # printed by a procedural macro
             return
+        if message.get("reason") == "compiler-message":
+            messages.add(message["message"])
         if message.get("reason") != "compiler-artifact":
             return
         folder = Path(message["manifest_path"]).parent.resolve()
@@ -259,12 +279,21 @@ def _call_cargo(
 
     argv = ["build", "--lib", *["--locked"] * locked, *_packages(projects), *_features(projects, options)]
     argv += ["--target", projects.triples[0]]
-    argv += ["--message-format", "json-render-diagnostics", *_profile(options, measured=measured)]
+    argv += ["--message-format", MESSAGES if rebuild else "json-render-diagnostics"]
+    argv += _profile(options, measured=measured)
     if measured:
         env = {**os.environ, **tools.env}
     else:
         env = _env(projects, tools) | (relink.env() if is_release(options) else {})
-    _cargo(argv, projects, tools, env, on_line)
+    if rebuild:
+        rebuild.forget(projects)
+        env |= rebuild.env()
+    try:
+        _cargo(argv, projects, tools, env, on_line)
+    finally:
+        messages.show()
+    if rebuild:
+        rebuild.learn(projects, made)
     return made, crates
 
 

@@ -26,9 +26,11 @@ from scaffold.toolchain.rustc import Toolchain
 # its path. Symbols are named after the metadata, and functions are ordered by symbol. Name and version
 # identify path packages just as well; they are those that cargo compiles without --cap-lints.
 _SCRIPT = """#!/bin/sh
+record=
 case "${CARGO_CRATE_NAME:+ $* }" in
 *" --target wasm32-"*)  # a crate of a module, not a query, a build script or a native test
     crate="$CARGO_PKG_NAME-$CARGO_PKG_VERSION"
+    [ -z "${CARGO_PRIMARY_PACKAGE-}" ] || record="${SCAFFOLD_RECORD:+$SCAFFOLD_RECORD/$CARGO_PKG_NAME}"
     case "${SCAFFOLD_OUTSIDE:+ $* }" in
     "" | *" --cap-lints "*) ;;
     *)
@@ -75,6 +77,10 @@ if [ "${SCAFFOLD_RUSTC_WRAPPER-}" ]; then
     set -- "$SCAFFOLD_RUSTC_WRAPPER" "$@"
     unset SCAFFOLD_RUSTC_WRAPPER  # it may be such a script itself
 fi
+[ -z "$record" ] || (
+    umask 077
+    env -0 >"$record.env" && printf '%s\\0' "$PWD" "$@" >"$record.words"
+)
 exec "$@"
 """
 _SCOPED = (1, 95)  # the first stable rustc with --remap-path-scope
@@ -86,7 +92,8 @@ def env_for(tools: Toolchain, projects: Projects) -> dict[str, str]:
 
     A wrapper that the user has set keeps working, between the script and rustc. If SCAFFOLD_LINKER is set,
     too, it links modules in place of a linker for wasm, and is told which one in SCAFFOLD_REAL_LINKER; and
-    rustc writes the MIR of crates that may have callbacks, for `trim`.
+    rustc writes the MIR of crates that may have callbacks, for `trim`. If SCAFFOLD_RECORD is set, the
+    commands for the projects' own crates are written into that folder, for `rebuild`.
     """
     wrapper = _script()
     if wrapper is None:

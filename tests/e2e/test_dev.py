@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import socket
+import time
 import urllib.request
+from pathlib import Path
 
 import psutil
 import pytest
-from support.foreground import running
+from support.foreground import Running, running
 
 import scaffold
 
@@ -44,7 +48,7 @@ def test_what_is_saved_is_live_and_what_is_broken_changes_nothing(quick):
         mark = len(dev.text)
         source.write_text(good.replace("fn ", "fnn ", 1))
         dev.until("error: expected one of .*", 60, since=mark)
-        dev.until("warning: cargo build failed", since=mark)
+        dev.until("warning: rustc failed", since=mark)
         manifest.write_text("[package\n")
         dev.until("warning: .*is not TOML", since=mark)
         assert "Hullo world" in answer(url)
@@ -106,3 +110,163 @@ def test_a_second_one_in_the_same_crate_is_refused(quick, run):
 def test_which_tests_is_a_choice(quick, run):
     ran = run("scaffold", "dev", "--root", quick, "--test", "some")
     assert (ran.returncode, "no --test named `some`" in ran.stderr) == (2, True), ran.stderr
+
+
+def saved(source: Path, text: str) -> None:
+    """Save as an editor does."""
+    source.with_name("new.tmp").write_text(text)
+    source.with_name("new.tmp").replace(source)
+
+
+def slow_rustc(folder: Path) -> tuple[dict[str, str], Path]:
+    """An environment in which rustc, once it has compiled a plugin, waits while a file is there."""
+    wrapper, slow = folder / "slow-rustc", folder / "slow"
+    wait = f'[ -z "$CARGO_PRIMARY_PACKAGE" ] || while [ -e {slow} ]; do sleep 0.1; done'
+    wrapper.write_text(f'#!/bin/sh\n"$@" || exit\n{wait}\n')
+    wrapper.chmod(0o755)
+    return {"RUSTC_WRAPPER": str(wrapper)}, slow
+
+
+def test_a_save_during_a_build_is_built_next_and_requests_are_shown_meanwhile(quick, tmp_path):
+    source = quick / "src/lib.rs"
+    good = source.read_text()
+    env, slow = slow_rustc(tmp_path)
+    with running("dev", "--root", quick, "--port", "0", "--no-tests", env=env) as dev:
+        url = dev.until(r"answers at (http://localhost:\d+)", 120)[1]
+        mark = len(dev.text)
+        slow.touch()
+        saved(source, good.replace("Hello world", "Hello one"))
+        dev.until("Building", since=mark)
+        assert "Hello world" in answer(url)
+        dev.until("200 GET .*/headers", since=mark)
+        saved(source, good.replace("Hello world", "Hello two"))
+        time.sleep(0.5)
+        slow.unlink()
+        dev.until("live after [^$]*live after", 60, since=mark)
+        assert "Hello two" in answer(url)
+        assert "Hello one" not in dev.text.partition("Hello two")[0]
+
+        mark = len(dev.text)
+        slow.touch()
+        saved(source, good.replace("Hello world", "Hello three"))
+        dev.until("Building", since=mark)
+        saved(source, good.replace("Hello world", "Hello two"))  # and back
+        time.sleep(0.5)
+        slow.unlink()
+        dev.until("live after|unchanged", 60, since=mark)
+        await_quiet(dev)
+        assert "Hello two" in answer(url)
+
+
+def await_quiet(dev: Running, seconds: float = 2) -> None:
+    """Wait until it has said nothing for a while."""
+    length, since = len(dev.text), time.monotonic()
+    while time.monotonic() - since < seconds:
+        if len(dev.text) != length:
+            length, since = len(dev.text), time.monotonic()
+        time.sleep(0.05)
+
+
+def test_ctrl_c_during_a_build_ends_rustc_too(quick, tmp_path):
+    env, slow = slow_rustc(tmp_path)
+    source = quick / "src/lib.rs"
+    good = source.read_text()
+    with running("dev", "--root", quick, "--port", "0", "--no-tests", env=env) as dev:
+        dev.until("Press Ctrl-C to stop", 120)
+        for name in ("one", "two"):  # cargo's build, and one of rustc alone
+            mark = len(dev.text)
+            saved(source, good.replace("Hello world", f"Hello {name}"))
+            dev.until("live after", 60, since=mark)
+        slow.touch()
+        mark = len(dev.text)
+        saved(source, good.replace("Hello world", "Hello three"))
+        dev.until("Building", since=mark)
+        time.sleep(0.5)
+        children = psutil.Process(dev.process.pid).children(True)
+        assert any("slow-rustc" in " ".join(each.cmdline()) for each in children)
+        assert dev.end(signal.SIGINT) == 0
+    slow.unlink()
+    assert not any(each.is_running() for each in children)
+
+
+def test_a_plugin_that_envoy_refuses_changes_nothing(quick):
+    source = quick / "src/lib.rs"
+    good = source.read_text()
+    with running("dev", "--root", quick, "--port", "0", "--no-tests") as dev:
+        url = dev.until(r"answers at (http://localhost:\d+)", 120)[1]
+        dev.until("Press Ctrl-C to stop")
+        mark = len(dev.text)
+        saved(source, good.replace("main! {{", 'main! {{\n    assert!(cfg!(test), "not today");', 1))
+        dev.until("warning: .*", 60, since=mark)
+        dev.until("Envoy refused the plugin hello_world", since=mark)
+        assert "not today" in dev.text[mark:]
+        assert "Hello world" in answer(url)
+        mark = len(dev.text)
+        saved(source, good.replace("Hello world", "Hello again"))
+        dev.until("live after", 60, since=mark)
+        assert "Hello again" in answer(url)
+
+
+def test_an_envoy_that_ends_again_is_started_after_a_delay_that_grows(quick):
+    with running("dev", "--root", quick, "--port", "0", "--no-tests") as dev:
+        dev.until("Press Ctrl-C to stop", 120)
+        for said in ("Envoy has ended\n", "Envoy has ended; it is started again in 1 s\n"):
+            mark = len(dev.text)
+            children = psutil.Process(dev.process.pid).children(True)
+            (envoy,) = [each for each in children if "envoy" in each.name()]
+            envoy.kill()
+            dev.until(said, since=mark)
+            url = dev.until(r"answers at (http://localhost:\d+)", since=mark)[1]
+            assert "Hello world" in answer(url)
+
+
+def test_all_tests_play_each_time_if_asked(quick):
+    source = quick / "src/lib.rs"
+    with running("dev", "--root", quick, "--port", "0", "--test", "all") as dev:
+        dev.until("tests: 1 passed, 0 failed", 120)
+        mark = len(dev.text)
+        saved(source, source.read_text().replace("Hello world", "Hello all"))
+        dev.until("tests: 1 passed, 0 failed", 60, since=mark)
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_built(quick, run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = run("scaffold", "dev", "--root", quick, "--port", port)
+    assert (ran.returncode, f"port {port} is taken by" in ran.stderr) == (8, True), ran.stderr
+    assert "Building" not in ran.stderr
+
+
+def test_plugins_of_a_workspace_run_together_and_what_they_share_is_watched(tmp_path, crate):
+    root = tmp_path / "ws"
+    (root / "shared/src").mkdir(parents=True)
+    (root / "Cargo.toml").write_text('[workspace]\nmembers = ["shared", "plugins/*"]\nresolver = "2"\n')
+    (root / "shared/Cargo.toml").write_text(
+        '[package]\nname = "shared"\nversion = "0.1.0"\nedition = "2021"\n'
+    )
+    (root / "shared/src/lib.rs").write_text('pub const WORD: &str = "shared one";\n')
+    for name in ("first", "second"):
+        scaffold.new(name, output_dir=root / "plugins", no_input=True)
+        shutil.rmtree(root / "plugins" / name / "tests")
+    shutil.copy(crate / "Cargo.lock", root)
+    first, second = (root / "plugins" / name / "src/lib.rs" for name in ("first", "second"))
+    manifest = second.parents[1] / "Cargo.toml"
+    needs = '[dependencies]\nshared = { path = "../../shared" }\n'
+    manifest.write_text(manifest.read_text().replace("[dependencies]\n", needs))
+    first.write_text(first.read_text().replace("x-hello", "x-first"))
+    text = second.read_text().replace("x-hello", "x-second")
+    second.write_text(text.replace('b"Hello world from "', "shared::WORD.as_bytes()"))
+    with running("dev", "--root", root, "--port", "0") as dev:
+        url = dev.until(r"answers at (http://localhost:\d+)", 120)[1]
+        assert all(word in answer(url) for word in ("Hello world", "shared one"))
+        for source, old, new in (
+            (root / "shared/src/lib.rs", "shared one", "shared two"),
+            (first, "Hello world", "Hello first"),
+            (first, "Hello first", "Hello one"),
+        ):
+            dev.until("Press Ctrl-C to stop")
+            mark = len(dev.text)
+            saved(source, source.read_text().replace(old, new))
+            dev.until("live after", 60, since=mark)
+            assert new in answer(url)
+        assert "shared two" in answer(url)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -47,10 +48,11 @@ class Running:
 
 
 @contextmanager
-def running(*words: object) -> Iterator[Running]:
-    """Run `scaffold WORDS` while the block does."""
+def running(*words: object, env: Mapping[str, str] = {}) -> Iterator[Running]:
+    """Run `scaffold WORDS` while the block does, with `env` added to our environment."""
     argv = [sys.executable, "-m", "scaffold", *map(str, words)]
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(argv, env=os.environ | env, stdout=pipe, stderr=pipe, text=True, bufsize=1)
     run = Running(process)
     try:
         yield run

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from scaffold.hosts.source import Source
 from scaffold.project.cargo_toml import locate
 from scaffold.project.projects import chained, projects_at
 from scaffold.toolchain.options import BuildOptions
+from scaffold.toolchain.rebuild import Rebuild
 
 WHICH = {"failed": "those that failed, and those that were saved", "all": "all of them"}
 _LOOK = 0.05  # seconds between two looks at what Envoy says
@@ -86,7 +88,10 @@ class _Session:
     ) -> None:
         self.root, self.options, self.build = root, options, build
         self.running: Running | None = None
-        self.view: LiveView | None = None
+        commands = folder / "rustc"
+        commands.mkdir()
+        self.rebuild = Rebuild(commands)
+        self._viewer: _Viewer | None = None
         self._folder, self._stack = folder, stack
         self._chain: list[Plugin] = []
         self._tests: dict[Path, Tests] = {}
@@ -95,7 +100,7 @@ class _Session:
     def build_and_run(self) -> None:
         """Build, and have Envoy run what was built. Raises what keeps it from that."""
         begun = time.monotonic()
-        sources = plugins.choose(None, self.root, self.options).load(self.build)
+        sources = plugins.choose(None, self.root, self.options).load(self.build, self.rebuild)
         chain = [source.plugin(self.options) for source in sources]
         self._know(sources)
         if self.running and self.running.alive and list(map(_kept, chain)) == list(map(_kept, self._chain)):
@@ -108,9 +113,10 @@ class _Session:
             self._start_anew(chain)
         self._chain = chain
 
-    @property
     def has_ended(self) -> bool:
-        """Whether Envoy should serve, and doesn't."""
+        """Whether Envoy should serve, and doesn't. Raises what ended the live view."""
+        if self._viewer and self._viewer.error:
+            raise self._viewer.error
         return bool(self._chain) and not (self.running and self.running.alive)
 
     def _start_anew(self, chain: list[Plugin]) -> None:
@@ -128,7 +134,7 @@ class _Session:
         """Start Envoy, in place of one that runs, at the same address."""
         chain = self._chain if chain is None else chain
         self._stack.close()
-        self.running = self.view = None
+        self.running = self._viewer = None
         self._started += 1
         place = self._folder / f"envoy{self._started}"
         place.mkdir()
@@ -139,7 +145,8 @@ class _Session:
         self.running = running
         self.options = replace(self.options, port=running.port)
         logs = Logs(running.log, running.folder.access_log)
-        self.view = LiveView(logs, Admin(running.admin_address), by_name=len(chain) > 1)
+        view = LiveView(logs, Admin(running.admin_address), by_name=len(chain) > 1)
+        self._viewer = self._stack.enter_context(closing(_Viewer(view)))
         emit(Noted(f"{chained(chain)} answers at {running.url}"))
 
     def play(self, saved: set[Path], *, every: bool) -> bool:
@@ -157,6 +164,29 @@ class _Session:
                 known[root] = self._tests.get(root) or Tests(source, cache)
                 known[root].source = source
         self._tests = known
+
+
+class _Viewer:
+    """A live view that a thread of its own shows: builds and tests don't hold it up."""
+
+    def __init__(self, view: LiveView) -> None:
+        self.error: Exception | None = None
+        self._view, self._stop = view, threading.Event()
+        self._thread = threading.Thread(target=self._show, name="live view", daemon=True)
+        self._thread.start()
+
+    def _show(self) -> None:
+        try:
+            while not self._stop.wait(_LOOK):
+                for event in self._view.look():
+                    emit(event)
+        except Exception as error:  # such as when nobody reads what we print
+            self.error = error
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join()
 
 
 def _kept(plugin: Plugin) -> object:
@@ -182,13 +212,12 @@ def _go_on(session: _Session, watch: Watch, test: str | None) -> None:
                 emit(Noted("Press Ctrl-C to stop; whatever you save is built"))
             first = False
         saved = watch.changes(_LOOK)
-        for event in session.view.look() if session.view else ():
-            emit(event)
-        if session.has_ended and again.is_due():
+        if session.has_ended() and again.is_due():
             _tried(session.start)
 
 
 def _round(session: _Session, watch: Watch, saved: set[Path], test: str | None) -> None:
+    session.rebuild.saved |= saved
     tests_alone = bool(saved) and all("tests" in path.parts and path.suffix == ".py" for path in saved)
     if not (tests_alone and session.running) and not _tried(session.build_and_run):
         return

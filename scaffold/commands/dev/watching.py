@@ -29,6 +29,7 @@ class Watch:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._known: dict[Path, str] = {}
+        self._there: set[Path] = set()  # in the folders themselves
         self._told = ""
         self._watched: tuple[frozenset[Path], frozenset[Path]] = (frozenset(), frozenset())
         self.follow(projects)
@@ -49,6 +50,7 @@ class Watch:
                     thread.start()
                     self._threads.append(thread)
         self._known = {path: digest(path.read_bytes()) for path in self._ours() if path.is_file()}
+        self._there = {path for folder in flat for path in folder.iterdir()}
 
     def changes(self, seconds: float) -> set[Path]:
         """What has been saved since the last call, once there is anything, or after that long."""
@@ -64,7 +66,10 @@ class Watch:
         except queue.Empty:
             for folder in [each for each in found if each.is_dir()]:
                 found |= self._enter(folder)
-            return {path for path in found if not path.is_dir() and not self._is_own(path)}
+            there = {path for path in found if path.exists()}
+            passing = {path for path in found - there - self._there if path.parent in self._watched[0]}
+            self._there = (self._there | there) - passing  # such as a folder that cargo makes, and renames
+            return {path for path in found - passing if not path.is_dir() and not self._is_own(path)}
 
     def _enter(self, folder: Path) -> set[Path]:
         """Watch a crate's folder that is new; the files that are there already."""

@@ -137,6 +137,7 @@ class Proxy:
         self._stack = ExitStack()
         self._host = self._stack.enter_context(start(plugins))
         self._log = 0  # where this test's part of the host's log begins
+        self._sent = 0  # where the last request's does
         self._defaults = plugins
         self._services = any(plugin.is_service for plugin in plugins)
         self._changed = False
@@ -169,7 +170,7 @@ class Proxy:
 
     @property
     def _logged(self) -> LogLines:
-        return LogLines(line.text for line in self._host.log.since(self._log) if line.of_plugin)
+        return LogLines.of(self._host.log.since(self._log))
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -235,7 +236,8 @@ class Proxy:
         return exchange
 
     def _watch(self) -> None:
-        """Have the emulator keep the calls of the next request; on other hosts they would cost too much."""
+        """Have the emulator keep the calls of the next request; an Envoy that is ours traces them all."""
+        self._sent = self._host.log.size()
         if isinstance(self._host.log, Transcript):
             self._host.log.watch()
 
@@ -244,9 +246,20 @@ class Proxy:
         """The last request call by call, with known traps; "" if nobody has watched it."""
         from scaffold.hosts import timeline
         from scaffold.hosts.explanation import explain_timeline
+        from scaffold.wasm.floor import constant_data
 
         log = self._host.log
-        found = timeline.read(log.watched) if isinstance(log, Transcript) else []
+        modules = {plugin.module.digest: plugin.module.file for plugin in self._current}
+        constants = constant_data(*modules.values()) if len(modules) == 1 else timeline.no_constants
+
+        def traced() -> list[timeline.Timeline]:
+            if isinstance(log, Transcript):
+                return timeline.read(log.watched)
+            found = timeline.read(log.since(self._sent), constants)
+            return [each for each in found if timeline.CUT_AT_START not in each.notes]  # an earlier one's end
+
+        self._host.clock.run(lambda: not (found := traced()) or found[-1].is_over, recording.SETTLED)
+        found = traced()
         return explain_timeline(found[-1]).brief() if found else ""
 
     def _keep_scene(self, request: scenes.Sent) -> None:
@@ -661,7 +674,9 @@ def _flag(name: str) -> str:
 def _options(config: pytest.Config) -> RunOptions:
     passed = {name: config.getoption(_flag(name)) for name in OF_TESTS}
     values = records.fields(RunOptions, {name: value for name, value in passed.items() if value is not None})
-    level = "trace" if config.getoption("--proxy-record") else "debug"
+    # the emulator keeps the calls of one request anyway: in its log they would cost too much
+    is_traced = config.getoption("--proxy-record") or config.getoption("--proxy-host") != hosts.EMULATOR
+    level = "trace" if is_traced else "debug"
     return RunOptions(**values, port=0, log_level=level)
 
 

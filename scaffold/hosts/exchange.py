@@ -6,12 +6,15 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scaffold.core.text import indented
 from scaffold.errors import HostError, UsageError
 from scaffold.hosts.unsupported import Unsupported
 from scaffold.project.envoy_clusters import UPSTREAM
+
+if TYPE_CHECKING:
+    from scaffold.hosts.envoy.log import Line
 
 BAD_ARGUMENT = "BadArgument"  # the SDK's word, where a plugin logs why a call failed
 PAUSED = "the plugin paused the request"  # in the words for a request without an answer
@@ -172,6 +175,11 @@ class Response:
 
 class LogLines(tuple[str, ...]):
     """What the plugin logged, one message per entry; `in` looks for a part of any message."""
+
+    @classmethod
+    def of(cls, lines: Iterable[Line]) -> LogLines:
+        """The messages in a host's log for a test: of the plugin, from the level `debug` on."""
+        return cls(line.text for line in lines if line.of_plugin and line.level != "trace")
 
     def __contains__(self, part: object) -> bool:
         return any(part in line for line in self) if isinstance(part, str) else False

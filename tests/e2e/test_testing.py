@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -222,6 +223,36 @@ def test_a_module_that_envoy_refuses_is_explained_once(author, probe, run):
     assert "error: the configuration is refused, as asked" in ran.stdout
     assert "Traceback" not in ran.stdout + ran.stderr
     assert "_pytest" not in ran.stdout + ran.stderr
+
+
+def test_a_failed_test_shows_its_last_request_call_by_call(author, probe, run):
+    write(
+        author,
+        """
+def test_panics(proxy):
+    proxy.get("/headers")
+    assert proxy.get("/panic").status == 200
+
+
+def test_sends_nothing(proxy):
+    assert not proxy.logs, "without a line for each call"
+    assert False
+""",
+    )
+    ran = run("pytest", "-q", f"--proxy-module={probe.path}", cwd=author)
+    assert ran.returncode == 1
+    _, first, second = (
+        ran.stdout.split("= FAILURES =")[1]
+        .replace("_ test_sends_nothing _", "_ test_panics _")
+        .split("_ test_panics _")
+    )
+    assert first.count("last request, call by call") == 1
+    assert len(re.findall(r"\d ms  on_request_headers\(\d+ headers, end of stream\) → crashed", first)) == 1
+    assert 'get_header_map_value(request headers, name ":path")' in first
+    assert "panic: the plugin panicked in on_request_headers" in first
+    assert "asked to panic" in first
+    assert "call by call" not in second, "it sent no request"
+    assert "assert False" in second
 
 
 def test_in_parallel_it_is_explained_too(author, probe, run):

@@ -110,7 +110,7 @@ class Verification:
 
     def _check_services(self) -> None:
         """See whether services have crashed."""
-        lines = LogLines(line.text for line in self.host.log.since(self.begun) if line.of_plugin)
+        lines = LogLines.of(self.host.log.since(self.begun))
         if lines.trapped:
             hint = "fix it and deploy again: Envoy starts a crashed service only when it starts itself"
             self._fail("crashed", lines[-5:], hint)

@@ -244,7 +244,7 @@ class EmulatorHost:
             except BaseException:
                 passing.stream.abandon()
                 raise
-        logs = LogLines(line.text for line in self.log.since(mark) if line.of_plugin)
+        logs = LogLines.of(self.log.since(mark))
         if not done:
             why, hint = passing.waits_for()
             passing.stream.reset()
@@ -314,7 +314,7 @@ class EmulatorHost:
             self._end_retired()
 
     def _logs(self, mark: int) -> LogLines:
-        return LogLines(line.text for line in self.log.since(mark) if line.of_plugin)
+        return LogLines.of(self.log.since(mark))
 
     def _play_over_tcp(self, sent: Request, request_id: str, timeout: float) -> Exchange:
         """Send a request's bytes through the plugins."""

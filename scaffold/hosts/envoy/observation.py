@@ -125,7 +125,7 @@ class Observation:
     @cached_property
     def logs(self) -> LogLines:
         """What the plugin logged, and what Envoy logged about it."""
-        return LogLines(line.text for line in self._observer.log.since(self._log) if line.of_plugin)
+        return LogLines.of(self._observer.log.since(self._log))
 
     @property
     def trapped(self) -> bool:

@@ -152,7 +152,7 @@ def seen(host: Played, request: Sent, play: Play, *, since: int | None = None) -
     origin, log = host.origin, host.log.size() if since is None else since
     mark = origin.mark() if origin else 0
     outcome = play(sent)
-    lines = LogLines(line.text for line in host.log.since(log) if line.of_plugin)
+    lines = LogLines.of(host.log.since(log))
     arrived = origin.requests(since=mark) if origin else []
     clusters = {each.cluster for each in arrived if each.headers.get(REQUEST_ID, "") == request_id}
     if request_id and (found := of_request(arrived, request_id)):

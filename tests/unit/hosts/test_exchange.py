@@ -1,6 +1,7 @@
 import pytest
 
 from scaffold.errors import UsageError
+from scaffold.hosts.envoy.log import Line
 from scaffold.hosts.exchange import Exchange, Headers, LogLines, Request, Response, Seen
 
 
@@ -133,3 +134,14 @@ def test_a_body_that_is_no_json_is_shown():
         Response(body=b"oops").json()
     with pytest.raises(ValueError, match="the body isn't JSON"):
         Request("GET", "/", body=b"\xff").json()
+
+
+def test_of_a_log_a_test_sees_what_the_plugin_wrote_but_no_trace():
+    lines = [
+        Line("info", "wasm", "one", "plugin"),
+        Line("trace", "wasm", "two", "plugin"),
+        Line("trace", "wasm", "[host->vm] proxy_on_tick(1)"),
+        Line("error", "wasm", "Function: proxy_on_tick failed: no"),
+        Line("debug", "http", "three"),
+    ]
+    assert LogLines.of(lines) == ("one", "Function: proxy_on_tick failed: no")

@@ -90,3 +90,38 @@ def test_where_the_system_does_not_tell_files_are_looked_at(root, monkeypatch, s
         assert "lib.rs" in seen(watch)
     (told,) = said
     assert told.endswith("they are looked at every 300 ms")
+
+
+def test_a_damaged_manifest_or_a_folder_that_is_gone_ends_nothing(root):
+    with watching.watching(projects_at(root)) as watch:
+        projects = projects_at(root)
+        (root / "Cargo.toml").write_text("[package\n")
+        assert seen(watch) == {"Cargo.toml"}
+        (root / "benches").mkdir()  # it would be watched if the manifest could be read
+        watch.changes(0.3)
+        watch.follow(projects)
+        (root / "src/lib.rs").write_text("2")
+        assert "lib.rs" in seen(watch)
+        (root / "Cargo.toml").write_text(CARGO)
+        assert "Cargo.toml" in seen(watch)
+        watch.follow(projects)
+        (root / "benches/a.rs").write_text("")
+        assert "a.rs" in seen(watch)
+
+
+def test_of_folders_to_be_watched_one_may_be_gone_by_then(root, monkeypatch):
+    real = watching._below
+    monkeypatch.setattr(watching, "_below", lambda folder: [*real(folder), folder / "gone"])
+    with watching.watching(projects_at(root)) as watch:
+        (root / "src/lib.rs").write_text("2")
+        assert "lib.rs" in seen(watch)
+
+
+def test_what_a_tool_makes_and_renames_is_no_save(root):
+    with watching.watching(projects_at(root)) as watch:
+        (root / "target5X").mkdir()
+        (root / "target5X").rename(root / "target2")
+        (root / "4913").write_text("")
+        (root / "4913").unlink()
+        (root / "config.json").unlink()
+        assert seen(watch) == {"config.json"}

@@ -270,3 +270,55 @@ def test_plugins_of_a_workspace_run_together_and_what_they_share_is_watched(tmp_
             dev.until("live after", 60, since=mark)
             assert new in answer(url)
         assert "shared two" in answer(url)
+
+
+def test_tests_that_are_renamed_or_saved_with_an_error_are_played(quick):
+    source, tests = quick / "src/lib.rs", quick / "tests/test_new.py"
+    good = source.read_text()
+    tests.write_text("def test_old(proxy):\n    assert False\n")
+    (quick.parent / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")  # of somebody above
+    with running("dev", "--root", quick, "--port", "0") as dev:
+        dev.until("tests: 1 passed, 1 failed", 120)
+        dev.until("Press Ctrl-C")
+        mark = len(dev.text)
+        saved(source, good.replace("Hello world", "Hello one"))
+        dev.until("tests: 0 passed, 1 failed", 60, since=mark)
+
+        mark = len(dev.text)
+        saved(tests, "def test_new(proxy):\n    assert True\n")
+        dev.until("tests: 1 passed, 0 failed", since=mark)
+        mark = len(dev.text)
+        saved(source, good.replace("Hello world", "Hello two"))
+        dev.until("live after", 60, since=mark)
+        await_quiet(dev)
+        assert "tests: " not in dev.text[mark:]
+
+        mark = len(dev.text)
+        saved(tests, "def test_newest(proxy):\n    assert False\n")
+        saved(source, good.replace("fn ", "fnn ", 1))
+        dev.until("warning: .* failed", 60, since=mark)
+        mark = len(dev.text)
+        saved(source, good)
+        dev.until("tests: 0 passed, 1 failed", 60, since=mark)
+        mark = len(dev.text)
+        saved(tests, "def test_renamed(proxy):\n    assert True\n")
+        dev.until("tests: 1 passed, 0 failed", since=mark)
+
+
+def test_a_save_ends_tests_that_take_long(quick):
+    source, tests = quick / "src/lib.rs", quick / "tests/test_long.py"
+    with running("dev", "--root", quick, "--port", "0") as dev:
+        url = dev.until(r"answers at (http://localhost:\d+)", 120)[1]
+        dev.until("Press Ctrl-C")
+        tests.write_text("import time\n\ndef test_long(proxy):\n    time.sleep(1000)\n")
+        for _ in range(200):
+            if any("pytest" in each.cmdline() for each in psutil.Process(dev.process.pid).children(True)):
+                break
+            time.sleep(0.05)
+        mark = len(dev.text)
+        saved(source, source.read_text().replace("Hello world", "Hello soon"))
+        dev.until("live after", 60, since=mark)
+        assert "Hello soon" in answer(url)
+        mark = len(dev.text)
+        saved(tests, "def test_long(proxy):\n    pass\n")
+        dev.until("tests: 1 passed, 0 failed", since=mark)

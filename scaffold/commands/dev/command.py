@@ -63,7 +63,7 @@ def dev(
         f"another `scaffold dev` runs in {root.resolve()}",
         hint="stop it first; two would build in the same folder",
     )
-    place = files.state_dir() / "dev" / f"{files.digest(str(root.resolve()).encode())[7:23]}.lock"
+    place = files.state_dir() / "dev" / f"{_key(root)}.lock"
     with (
         locks.lock(place, doing="developing this project", otherwise=another),
         files.scratch() as folder,
@@ -73,11 +73,16 @@ def dev(
         session = _Session(root, options, replace(build, profile=profile), folder, stack)
         if once:
             session.build_and_run()
-            if not (no_tests or session.play(set(), every=True)):
+            if not (no_tests or session.play(every=True)):
                 raise TestsFailed("tests failed")
             return
         with until_interrupted():
             _go_on(session, watch, None if no_tests else test)
+
+
+def _key(root: Path) -> str:
+    """A name for what belongs to a project."""
+    return files.digest(str(root.resolve()).encode())[7:23]
 
 
 class _Session:
@@ -95,6 +100,7 @@ class _Session:
         self._folder, self._stack = folder, stack
         self._chain: list[Plugin] = []
         self._tests: dict[Path, Tests] = {}
+        self.unplayed: set[Path] = set()  # what was saved since the tests were last played
         self._started = 0
 
     def build_and_run(self) -> None:
@@ -149,17 +155,20 @@ class _Session:
         self._viewer = self._stack.enter_context(closing(_Viewer(view)))
         emit(Noted(f"{chained(chain)} answers at {running.url}"))
 
-    def play(self, saved: set[Path], *, every: bool) -> bool:
-        """Play the tests; whether all pass."""
-        results = [each.play(saved, every=every) for each in self._tests.values()]
+    def play(self, *, every: bool, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Play the tests, until `stop`; whether all pass."""
+        saved = {path.resolve() for path in self.unplayed}
+        results = [each.play(saved, every=every, stop=stop) for each in self._tests.values()]
+        if None not in results:
+            self.unplayed.clear()
         return all(results)
 
     def _know(self, sources: list[Source]) -> None:
         known: dict[Path, Tests] = {}
-        for number, source in enumerate(sources):
+        for source in sources:
             if source.project:
                 root = source.project.root
-                cache = self._folder / f"tests{number}"
+                cache = self._folder / f"tests-{_key(root)}"
                 cache.mkdir(exist_ok=True)
                 known[root] = self._tests.get(root) or Tests(source, cache)
                 known[root].source = source
@@ -218,12 +227,13 @@ def _go_on(session: _Session, watch: Watch, test: str | None) -> None:
 
 def _round(session: _Session, watch: Watch, saved: set[Path], test: str | None) -> None:
     session.rebuild.saved |= saved
+    session.unplayed |= saved
     tests_alone = bool(saved) and all("tests" in path.parts and path.suffix == ".py" for path in saved)
     if not (tests_alone and session.running) and not _tried(session.build_and_run):
         return
     _tried(lambda: watch.follow(projects_at(session.root)))
     if test:
-        _tried(lambda: session.play({path.resolve() for path in saved}, every=test == "all"))
+        _tried(lambda: session.play(every=test == "all", stop=watch.waits))
 
 
 def _tried(work: Callable[[], object]) -> bool:

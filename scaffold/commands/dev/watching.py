@@ -5,13 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from watchfiles import DefaultFilter, watch
 
 from scaffold.core.events import Noted, emit
 from scaffold.core.files import digest
+from scaffold.errors import ScaffoldError
 from scaffold.project.cargo_toml import FILE, read_manifest, table
 from scaffold.project.projects import Projects
 
@@ -29,13 +30,18 @@ class Watch:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._known: dict[Path, str] = {}
-        self._there: set[Path] = set()  # in the folders themselves
+        self._there: set[Path] = set()  # what there was
         self._told = ""
+        self._waiting: set[Path] = set()
         self._watched: tuple[frozenset[Path], frozenset[Path]] = (frozenset(), frozenset())
-        self.follow(projects)
+        self._follow(projects)
 
     def follow(self, projects: Projects) -> None:
-        """Watch the folders that the projects have now."""
+        """Watch the folders that the projects have now; those of before if that can't be told."""
+        with suppress(OSError, ScaffoldError):  # of a damaged Cargo.toml the build tells
+            self._follow(projects)
+
+    def _follow(self, projects: Projects) -> None:
         self._projects = projects
         flat = frozenset(_folders(projects))
         deep = frozenset(each for folder in flat for each in _below(folder))
@@ -51,9 +57,19 @@ class Watch:
                     self._threads.append(thread)
         self._known = {path: digest(path.read_bytes()) for path in self._ours() if path.is_file()}
         self._there = {path for folder in flat for path in folder.iterdir()}
+        self._there |= {path for folder in deep for path in folder.rglob("*")}
+
+    def waits(self) -> bool:
+        """Whether something has been saved since the last changes."""
+        self._waiting |= self._changes(0)
+        return bool(self._waiting)
 
     def changes(self, seconds: float) -> set[Path]:
         """What has been saved since the last call, once there is anything, or after that long."""
+        found, self._waiting = self._waiting | self._changes(0 if self._waiting else seconds), set()
+        return found
+
+    def _changes(self, seconds: float) -> set[Path]:
         found: set[Path] = set()
         try:
             each = self._found.get(timeout=seconds)
@@ -64,12 +80,13 @@ class Watch:
                     found |= each
                 each = self._found.get_nowait()
         except queue.Empty:
-            for folder in [each for each in found if each.is_dir()]:
-                found |= self._enter(folder)
             there = {path for path in found if path.exists()}
-            passing = {path for path in found - there - self._there if path.parent in self._watched[0]}
-            self._there = (self._there | there) - passing  # such as a folder that cargo makes, and renames
-            return {path for path in found - passing if not path.is_dir() and not self._is_own(path)}
+            gone = found - there
+            gone &= self._there  # others came and went, such as a file that an editor then renames
+            self._there |= there
+            for folder in [each for each in there if each.is_dir()]:
+                there |= self._enter(folder)
+            return {path for path in there | gone if not path.is_dir() and not self._is_own(path)}
 
     def _enter(self, folder: Path) -> set[Path]:
         """Watch a crate's folder that is new; the files that are there already."""
@@ -105,15 +122,19 @@ class Watch:
     def _look(self, folders: list[Path], recursive: bool, stop: threading.Event) -> None:
         options = {"watch_filter": DefaultFilter(), "debounce": _DEBOUNCE, "step": _STEP, "stop_event": stop}
         options |= {"recursive": recursive, "raise_interrupt": False, "rust_timeout": 1000}
-        try:
-            for changes in watch(*folders, **options):  # type: ignore[arg-type]
-                self._put(changes)
-        except OSError as error:  # inotify's limit, or a file system without it
-            why = f"the system can't watch the files ({error})"
-            self._found.put(f"{why}, so they are looked at every {_POLLED} ms")
-            polled = options | {"force_polling": True, "poll_delay_ms": _POLLED}
-            for changes in watch(*folders, **polled):  # type: ignore[arg-type]
-                self._put(changes)
+        while not stop.is_set():
+            there = [folder for folder in folders if folder.is_dir()]
+            try:
+                for changes in watch(*there, **options) if there else ():  # type: ignore[arg-type]
+                    self._put(changes)
+            except FileNotFoundError:  # one was removed just now
+                continue
+            except OSError as error:  # inotify's limit, or a file system without it
+                why = f"the system can't watch the files ({error})"
+                self._found.put(f"{why}, so they are looked at every {_POLLED} ms")
+                options |= {"force_polling": True, "poll_delay_ms": _POLLED}
+                continue
+            return
 
     def _put(self, changes: Iterable[tuple[object, str]]) -> None:
         self._found.put({Path(path) for _, path in changes})

@@ -8,16 +8,14 @@ from itertools import zip_longest
 
 from scaffold.core.text import cut, fit, flat
 from scaffold.hosts import traps
-from scaffold.hosts.timeline import Callback, Hostcall, Said, Timeline
+from scaffold.hosts.timeline import ANSWERS, CALLOUTS, Callback, Hostcall, Said, Timeline, tokens
 from scaffold.hosts.traps import Ending, Trap
 from scaffold.wasm.hostcalls import ACTIONS, pairs, shown
 
 _TIME = 10  # columns
 _BRIEF = 40  # steps below a failed test
 _UNKNOWN = Ending()
-_CALLOUTS = ("http_call", "grpc_call", "grpc_stream")
 _ENDS = ("on_log", "on_done", "on_delete")
-_ANSWERS = ("on_http_call_response", "on_grpc_receive", "on_grpc_close")
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ def explain_timeline(
 def _steps(timeline: Timeline) -> Iterator[Step]:
     begun = timeline.time
     waiting: Callback | None = None
-    asked: list[Hostcall] = []
+    asked = _callouts(timeline)
     for callback in timeline.callbacks:
         if waiting:
             paused = _ms(waiting.ended, callback.time)
@@ -162,8 +160,8 @@ def _steps(timeline: Timeline) -> Iterator[Step]:
             yield Step("wait", text, "", _ms(begun, waiting.ended), paused)
             waiting = None
         text = str(callback)
-        if callback.name in _ANSWERS and asked:
-            text += _answered(asked.pop(0), callback)
+        if callback.name in ANSWERS:
+            text += _answered(asked.get(callback.words[1:2]), callback)
         result = "crashed" if callback.failed else _action(callback)
         yield Step("callback", text, result, _ms(begun, callback.time), _ms(callback.time, callback.ended))
         for each, following in zip_longest(callback.steps, callback.steps[1:]):
@@ -173,7 +171,6 @@ def _steps(timeline: Timeline) -> Iterator[Step]:
                 yield Step("log", f"[{each.level}] {each.text}", "", _ms(begun, each.time))
             else:
                 yield _of_hostcall(each, begun)
-        asked += [each for each in callback.hostcalls if each.name in _CALLOUTS and each.ok]
         if callback.failed:
             yield Step("crash", callback.failed, "", _ms(begun, callback.ended))
         if callback.paused and not any(each.name == "send_local_response" for each in callback.hostcalls):
@@ -182,10 +179,21 @@ def _steps(timeline: Timeline) -> Iterator[Step]:
         yield Step("wait", "paused, and nothing resumed it", "", _ms(begun, waiting.ended))
 
 
-def _answered(asked: Hostcall, answer: Callback) -> str:
-    """To what a callout's answer belongs: they come in the order of the callouts, as far as is known."""
-    took = _ms(asked.time, answer.time)
-    target = asked.text("cluster") or asked.text("service")
+def _callouts(timeline: Timeline) -> dict[tuple[int, ...], Hostcall]:
+    """The callout with each number, as far as that is sure: later ones have greater numbers."""
+    found: dict[tuple[int, ...], Hostcall] = {}
+    for calls, answers in CALLOUTS:
+        made = [call for _, call in timeline.hostcalls if call.name in calls and call.ok]
+        numbers = tokens(timeline, answers)
+        if len(made) == len(numbers):
+            found |= {(number,): call for number, call in zip(numbers, made, strict=True)}
+    return found
+
+
+def _answered(asked: Hostcall | None, answer: Callback) -> str:
+    """To what a callout's answer belongs."""
+    took = _ms(asked.time, answer.time) if asked else None
+    target = asked.text("cluster") or asked.text("service") if asked else None
     status = next(
         (
             f", status {call.given.decode(errors='replace')}"
@@ -195,7 +203,7 @@ def _answered(asked: Hostcall, answer: Callback) -> str:
         "",
     )
     after = "" if took is None else f", after {took:.1f} ms"
-    return f": answer of the callout{f' to {target}' if target else ''}{after}{status}"
+    return f": answer of {'the' if asked else 'a'} callout{f' to {target}' if target else ''}{after}{status}"
 
 
 def _of_hostcall(call: Hostcall, begun: float | None) -> Step:
@@ -209,8 +217,8 @@ def _of_hostcall(call: Hostcall, begun: float | None) -> Step:
 def _action(callback: Callback) -> str:
     if not callback.result:
         return "no return"
-    number = int(callback.result) if callback.result.isdigit() else -1
-    return ACTIONS[number] if callback.has_action and 0 <= number < len(ACTIONS) else ""
+    number = callback.action
+    return ACTIONS[number] if callback.has_action and number is not None and number < len(ACTIONS) else ""
 
 
 def _ms(since: float | None, until: float | None) -> float | None:

@@ -17,14 +17,21 @@ from scaffold.wasm import hostcalls
 from scaffold.wasm.hostcalls import Argument, Read, short
 from scaffold.wasm.symbols import explained
 
-_CALL = re.compile(r"\[(host->vm|vm->host)\] ([\w.]+)\(([-\d, ]*)\)")
+_NUMBERS = r"(?:-?[0-9]{1,20}(?:, ?-?[0-9]{1,20})*)?"
+_CALL = re.compile(rf"\[(host->vm|vm->host)\] ([\w.]+)\(({_NUMBERS})\)")
 _RETURN = re.compile(r"\[(host<-vm|vm<-host)\] ([\w.]+) return: (\S+)")
 _FAILED = re.compile(r"Function: (\w+) failed: (.*)", re.DOTALL)
 _RESTRICTED = "Attempted call to restricted proxy-wasm capability"
 _PLUGIN_LOG = re.compile(r"wasm log(?: [^:]*)?: ?(.*)", re.DOTALL)
 _ALLOCATORS = ("malloc", "on_memory_allocate")
 _OF_ROOT = ("on_tick", "on_queue_ready", "on_vm_start", "on_configure")
-_ANSWERS = ("on_http_call_response", "on_foreign_function")
+_ROOTS_OWN = "on_foreign_function"
+# callouts, and what is called when something comes back
+CALLOUTS = (
+    (("http_call",), ("on_http_call_response",)),
+    (("grpc_call", "grpc_stream"), ("on_grpc_receive", "on_grpc_close")),
+)
+ANSWERS = tuple(name for _, names in CALLOUTS for name in names)
 _GRPC = "on_grpc_"
 _ENDS = ("on_log", "on_done", "on_delete")
 # how Envoy writes a line by itself, how Istio has it written, and how Istio does as JSON
@@ -140,7 +147,12 @@ class Callback:
     @property
     def paused(self) -> bool:
         """Whether it holds the request, or the answer."""
-        return self.has_action and self.result.isdigit() and int(self.result) != 0
+        return self.has_action and self.action not in (None, 0)
+
+    @property
+    def action(self) -> int | None:
+        """Its result as a number; None without one."""
+        return int(self.result) if self.result.isascii() and self.result.isdecimal() else None
 
     @property
     def seconds(self) -> float | None:
@@ -188,7 +200,7 @@ def read_text(text: str, constants: Read = no_constants) -> list[Timeline]:
     """The same for a trace as Envoy, or Istio, wrote it; lines of anything else are skipped."""
     reader = _Reader(constants)
     before: tuple[Line, str] | None = None
-    for raw in text.splitlines():
+    for raw in text.split("\n"):  # splitlines() would split at other characters, too
         found = _parsed(raw)
         if found is None:
             # a backtrace goes on in lines of its own
@@ -217,7 +229,7 @@ def _of_json(raw: str) -> tuple[Line, str] | None:
     try:
         record = json.loads(raw, strict=False)
         text = record.get("message", record.get("msg"))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
     if not isinstance(text, str):
         return None
@@ -254,7 +266,7 @@ class _Reader:
         state = self._threads.setdefault(thread, _Thread())
         time = line.moment
         if call := _CALL.match(line.text):
-            words = tuple(int(each) for each in call[3].split(",") if each.strip())
+            words = tuple(map(int, call[3].split(","))) if call[3] else ()
             name = short(call[2])
             if call[1] == "host->vm":
                 self._begin(state, thread, name, words, time)
@@ -317,7 +329,7 @@ class _Reader:
                 state.open[context].notes.append(SEVERAL_PLUGINS)
                 return state.open[context]
             return self._new(state, context, thread)
-        if name in _OF_ROOT or name in _ANSWERS or name.startswith(_GRPC) or context in state.roots:
+        if name in _OF_ROOT or name == _ROOTS_OWN or _is_answer(name) or context in state.roots:
             return None
         if not name.startswith("on_") or (context not in state.open and name in _ENDS[1:]):
             return None
@@ -362,7 +374,7 @@ class _Reader:
 
     def _attach_answer(self, state: _Thread, callback: Callback) -> None:
         """An answer comes to the root; the SDK then makes the request its effective context."""
-        if callback.name not in _ANSWERS and not callback.name.startswith(_GRPC):
+        if callback.name != _ROOTS_OWN and not _is_answer(callback.name):
             return
         chosen = [
             call.words[0]
@@ -391,14 +403,33 @@ class _Reader:
                 self._last = each
                 del state.stack[at:]
                 self._attach_answer(state, each)
+                # its VM is done for: another counts its contexts from the start
+                for context in [key for key, open_ in state.open.items() if each in open_.callbacks]:
+                    del state.open[context]
                 return
+
+
+def _is_answer(name: str) -> bool:
+    return name in ANSWERS or name.startswith(_GRPC)
 
 
 def _waits(timeline: Timeline) -> bool:
     """Whether a request has asked for more answers than have come."""
-    counts = Counter(call.name for _, call in timeline.hostcalls if call.ok)
-    asked = counts["http_call"] + counts["grpc_call"] + counts["grpc_stream"]
-    return asked > sum(each.name in _ANSWERS for each in timeline.callbacks)
+    asked = Counter(call.name for _, call in timeline.hostcalls if call.ok)
+    came = Counter(each.name for each in timeline.callbacks)
+    _, of_grpc = (tokens(timeline, answers) for _, answers in CALLOUTS)
+    return (
+        asked["http_call"] > came["on_http_call_response"]
+        or asked["grpc_call"] + asked["grpc_stream"] > len(of_grpc)
+        or asked["grpc_stream"] > came["on_grpc_close"]
+    )
+
+
+def tokens(timeline: Timeline, answers: tuple[str, ...]) -> list[int]:
+    """The numbers of the callouts to which such answers came, in the order in which they were made."""
+    return sorted(
+        {each.words[1] for each in timeline.callbacks if each.name in answers and len(each.words) > 1}
+    )
 
 
 def _memory(known: Mapping[tuple[int, int], bytes]) -> Read:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from scaffold.hosts.timeline import CUT_AT_END, Callback, Hostcall, Timeline
+from scaffold.hosts.timeline import ANSWERS, CUT_AT_END, Callback, Hostcall, Timeline
 from scaffold.wasm.hostcalls import BUFFERS, MAPS
 
 _BUFFER_LIMIT = 1 << 20  # bytes that Envoy buffers of a body, unless its configuration says otherwise
@@ -195,7 +195,7 @@ def _answer_too_late(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
                 "decide in on_http_response_headers, or return `Action::Pause` there until the body is known"
             )
             yield Trap("answer-too-late", what, cure)
-        elif callback.name in ("on_tick", "on_http_call_response") and not _effective(callback, call):
+        elif callback.name in ANSWERS and not _effective(callback, call):
             what = f"{callback.name} sent an answer for no request: it ran in the root context"
             yield Trap("answer-from-root", what, "make the request the effective context first")
 
@@ -443,7 +443,7 @@ def _never_resumed(timeline: Timeline, _ending: Ending) -> Iterator[Trap]:
             continue
         asked = any(call.name in ("http_call", "grpc_call", "grpc_stream") and call.ok for call in later)
         why = "no callout was on its way"
-        if any(each.name == "on_http_call_response" for each in timeline.callbacks[at:]):
+        if any(each.name in ANSWERS for each in timeline.callbacks[at:]):
             why = "its callout was answered"
         elif asked:
             why = "no answer to its callout had come"

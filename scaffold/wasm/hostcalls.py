@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -210,4 +211,4 @@ def pairs(content: bytes) -> str:
 
 def status_name(result: str) -> str:
     """A hostcall's status by name."""
-    return STATUSES.get(int(result), result) if result.isdigit() else result
+    return STATUSES.get(int(result), result) if re.fullmatch("[0-9]{1,9}", result) else result

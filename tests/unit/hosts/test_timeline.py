@@ -357,3 +357,112 @@ def test_the_documentation_lists_every_trap() -> None:
     page = (ROOT / "docs/how-to/explain.md").read_text("utf-8").partition("## The traps")[2]
     assert names == set(re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE))
     assert names >= set(CASES)
+
+
+def test_a_context_that_crashed_is_not_the_next_ones():
+    crashed, other = timeline.read_text(
+        "\n".join(
+            [
+                "[host->vm] proxy_on_context_create(2, 1)",
+                "[host<-vm] proxy_on_context_create return: void",
+                "[host->vm] proxy_on_request_headers(2, 3, 1)",
+                "Function: proxy_on_request_headers failed: Uncaught RuntimeError: unreachable",
+                "[host->vm] proxy_on_context_create(2, 1)",
+                "[host<-vm] proxy_on_context_create return: void",
+                "[host->vm] proxy_on_request_headers(2, 4, 1)",
+                "[host<-vm] proxy_on_request_headers return: 0",
+                "[host->vm] proxy_on_delete(2)",
+                "[host<-vm] proxy_on_delete return: void",
+            ]
+        )
+    )
+    assert crashed.callbacks[-1].failed
+    assert not any(each.failed for each in other.callbacks)
+    assert other.notes == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[host->vm] proxy_on_request_headers(-, 1)",
+        "[host->vm] proxy_on_request_headers(1 2, 1)",
+        f"[host->vm] proxy_on_request_headers({'1' * 5000}, 1)",
+        "[host->vm] proxy_on_request_headers(2, 1, 1)\n[host<-vm] proxy_on_request_headers return: ²",
+        "[host->vm] proxy_on_request_headers(2, 1, 1)\n[vm->host] env.proxy_continue_stream(0)\n"
+        "[vm<-host] env.proxy_continue_stream return: ²",
+        '{"a":' + "[" * 100_000,
+    ],
+)
+def test_a_damaged_line_is_no_error_of_ours(line):
+    for each in timeline.read_text(line):
+        assert explain_timeline(each).summary()
+
+
+def test_a_line_ends_with_a_newline_alone():
+    (found,) = timeline.read_text(
+        '{"logger": "wasm", "message": "[host->vm] proxy_on_request_headers(2, 1, 1)", "agent": "a\u2028b"}\n'
+    )
+    assert found.context == 2
+
+
+def calls(*lines: str) -> str:
+    """A request that makes callouts, and what comes after."""
+    return "\n".join(["[host->vm] proxy_on_request_headers(2, 1, 1)", *lines])
+
+
+def made(name: str, *words: int) -> list[str]:
+    return [f"[vm->host] env.{name}({', '.join(map(str, words))})", f"[vm<-host] env.{name} return: 0"]
+
+
+def came(name: str, *words: int) -> list[str]:
+    within = [
+        "[vm->host] env.proxy_set_effective_context(2)",
+        "[vm<-host] env.proxy_set_effective_context return: 0",
+    ]
+    return [f"[host->vm] {name}({', '.join(map(str, words))})", *within, f"[host<-vm] {name} return: void"]
+
+
+PAUSE = "[host<-vm] proxy_on_request_headers return: 1"
+HTTP = (64, 4, 80, 20, 0, 0, 0, 0, 1000, 99)
+
+
+def test_an_answer_belongs_to_the_callout_of_its_number():
+    named = {(64, 4): b"slow", (32, 4): b"fast"}
+    (found,) = timeline.read_text(
+        calls(
+            *made("proxy_http_call", *HTTP),
+            *made("proxy_http_call", 32, *HTTP[1:]),
+            PAUSE,
+            *came("proxy_on_http_call_response", 1, 8, 1, 0, 0),
+            *came("proxy_on_http_call_response", 1, 7, 1, 0, 0),
+        ),
+        lambda pointer, size: named.get((pointer, size)),
+    )
+    answers = [each.text for each in explain_timeline(found).steps if "answer of" in each.text]
+    assert ["fast" in answers[0], "slow" in answers[1]] == [True, True]
+
+
+def test_of_two_callouts_with_one_answer_nobody_knows_which():
+    (found,) = timeline.read_text(
+        calls(
+            *made("proxy_http_call", *HTTP),
+            *made("proxy_http_call", *HTTP),
+            PAUSE,
+            *came("proxy_on_http_call_response", 1, 8, 1, 0, 0),
+        )
+    )
+    assert any("answer of a callout" in each.text for each in explain_timeline(found).steps)
+
+
+def test_an_answer_by_grpc_is_one():
+    (found,) = timeline.read_text(
+        calls(
+            *made("proxy_grpc_call", 64, 4, 80, 4, 90, 4, 0, 0, 0, 0, 1000, 99),
+            PAUSE,
+            *came("proxy_on_grpc_receive", 1, 3, 10),
+        )
+    )
+    explained = explain_timeline(found)
+    (trap,) = [each for each in explained.traps if each.name == "never-resumed"]
+    assert trap.what.endswith("its callout was answered")
+    assert any("answer of the callout" in each.text for each in explained.steps)

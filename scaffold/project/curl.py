@@ -7,16 +7,19 @@ refused by name, since without it the request would be another one. Source: curl
 from __future__ import annotations
 
 import base64
+import os
 import re
-import shlex
+import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote, quote_plus, unquote_to_bytes, urlsplit
 
+from scaffold.core.foreign_files import read_bytes
 from scaffold.errors import UsageError, nearest
 
 _AGENT = "curl/8.5.0"
+_LIMIT = 64 << 20  # bytes of a body's file
 _FORM = "application/x-www-form-urlencoded"
 _SCHEMES = ("http", "https")
 # short option -> long one
@@ -62,7 +65,6 @@ _PRINTING = {
 }
 _FLAGS = {"get", "head", "compressed"}
 _KNOWN = sorted({*_WITH_VALUE, *_PRINTING, *_FLAGS})
-_DOLLAR = re.compile(r"\$'((?:[^'\\]|\\.)*)'", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -85,18 +87,11 @@ class _Said:
     urls: list[str] = field(default_factory=list)
     method: str = ""
     headers: list[tuple[str, str | None]] = field(default_factory=list)
+    own: dict[str, str] = field(default_factory=dict)  # of options of their own, which the last one decides
+    cookies: list[str] = field(default_factory=list)
     parts: list[bytes] = field(default_factory=list)
     flags: set[str] = field(default_factory=set)
     seconds: float | None = None
-
-
-def words(text: str) -> list[str]:
-    r"""The words of a command line as a shell reads it, with lines that end in `\` and with `$'…'`."""
-    text = _DOLLAR.sub(lambda found: shlex.quote(_unescaped(found[1])), text.replace("\\\n", " "))
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"the curl command line isn't whole: {error}", hint="is a quote missing?") from None
 
 
 def parse(command: Sequence[str], folder: Path = Path()) -> CurlRequest:
@@ -162,13 +157,13 @@ def _take(said: _Said, name: str, value: str, folder: Path) -> None:
     elif name == "header":
         said.headers.append(_header(value))
     elif name in ("user-agent", "referer"):
-        said.headers.append((name, value))
+        said.own[name] = value
     elif name == "cookie":
         if "=" not in value:
             raise UsageError(f"curl's `--cookie {value}` names a file", hint="write the cookies: `-b 'a=b'`")
-        said.headers.append(("cookie", value))
+        said.cookies.append(value)
     elif name == "user":
-        said.headers.append(("authorization", "Basic " + base64.b64encode(value.encode()).decode()))
+        said.own["authorization"] = _basic(os.fsencode(value))
     elif name == "max-time":
         said.seconds = _seconds(value)
     elif name in _DATA:
@@ -193,11 +188,17 @@ def _request(said: _Said) -> CurlRequest:
     body = (b"" if "json" in said.flags else b"&").join(said.parts)
     query = [url.query] if url.query else []
     if "get" in said.flags and said.parts:
-        query, body = [*query, body.decode(errors="surrogateescape")], b""
+        query, body = [*query, quote(body, safe=string.punctuation)], b""
     target = (url.path or "/") + ("?" + "&".join(query) if query else "")
-    method = said.method or _method(said, sends_body="get" not in said.flags and bool(said.parts))
-    headers, host = _headers(said, has_body="get" not in said.flags and bool(said.parts))
-    authority = host or url.netloc.rpartition("@")[2]
+    sends_body = "get" not in said.flags and bool(said.parts)
+    if "head" in said.flags and sends_body:
+        raise UsageError("curl can't send a body with `--head`", hint="leave one of them out")
+    user, sign, netloc = url.netloc.rpartition("@")
+    if sign:
+        said.own.setdefault("authorization", _basic(unquote_to_bytes(user)))
+    method = said.method or _method(said, sends_body=sends_body)
+    headers, host = _headers(said, has_body=sends_body)
+    authority = host or netloc
     return CurlRequest(method, url.scheme, authority, target, headers, body, said.seconds)
 
 
@@ -214,11 +215,18 @@ def _headers(said: _Said, *, has_body: bool) -> tuple[tuple[tuple[str, str], ...
         own |= {"content-type": "application/json", "accept": "application/json"}
     if "compressed" in said.flags:
         own["accept-encoding"] = "deflate, gzip"
+    own |= said.own
+    if said.cookies:
+        own["cookie"] = "; ".join(said.cookies)
     written = {name.lower() for name, _ in said.headers}
-    kept = [(name, value) for name, value in own.items() if name not in written]
+    kept = [(name, value) for name, value in own.items() if name not in written and value]
     stated = [(name, value) for name, value in said.headers if value is not None]
     host = next((value for name, value in stated if name.lower() == "host"), "")
     return (*kept, *(each for each in stated if each[0].lower() != "host")), host
+
+
+def _basic(user: bytes) -> str:
+    return "Basic " + base64.b64encode(user).decode()
 
 
 def _header(text: str) -> tuple[str, str | None]:
@@ -238,16 +246,16 @@ def _header(text: str) -> tuple[str, str | None]:
 def _data(name: str, value: str, folder: Path) -> bytes:
     if name == "data-urlencode":
         key, sign, content = value.partition("=")
-        if "@" in key or (not sign and "@" in value):
+        if not sign and "@" in value:
             raise UsageError("curl's `--data-urlencode` with a file isn't known here", hint="use --data")
-        encoded = quote_plus(content if sign else value).replace("+", "%20")
-        return (f"{key}={encoded}" if key and sign else encoded).encode()
+        encoded = quote_plus(os.fsencode(content if sign else value)).replace("+", "%20")
+        return os.fsencode(f"{key}={encoded}" if key and sign else encoded)
     if name == "data-raw" or not value.startswith("@"):
-        return value.encode(errors="surrogateescape")
+        return os.fsencode(value)
     if value == "@-":
         raise UsageError("the body can't come from standard input", hint="write it to a file: `-d @FILE`")
     try:
-        content_of_file = (folder / value[1:]).read_bytes()
+        content_of_file = read_bytes(folder / value[1:], _LIMIT)
     except OSError as error:
         raise UsageError(f"cannot read the body in {value[1:]}: {error.strerror}") from None
     if name in ("data", "data-ascii"):
@@ -263,14 +271,3 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 1e6:
         raise UsageError(f"curl's `--max-time {text}` isn't a number of seconds")
     return seconds
-
-
-def _unescaped(text: str) -> str:
-    """What `$'…'` means: `\\n`, `\\'`, `\\u00e9` and so on."""
-    known = {"n": "\n", "r": "\r", "t": "\t"}
-
-    def one(found: re.Match[str]) -> str:
-        code = found[1]
-        return chr(int(code[1:], 16)) if code[0] in "ux" and len(code) > 1 else known.get(code, code)
-
-    return re.sub(r"\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", one, text, flags=re.DOTALL)

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,27 @@ def test_a_curl_command_is_sent_with_tracing_on_and_off_again(root, hello, run, 
     )
     assert found["ending"]["status"] == 200 and found["traps"] == []
     assert {step["kind"] for step in found["steps"]} >= {"callback", "hostcall", "log", "change"}
+
+
+def test_two_at_once_take_turns(root, hello, run):
+    scaffold.deploy(module=hello.path, root=root, run=HERE)
+    words = [
+        sys.executable,
+        "-m",
+        "scaffold",
+        "explain",
+        "--root",
+        str(root),
+        "--json",
+        "--",
+        "curl",
+        "http://h/",
+    ]
+    explained = [subprocess.Popen([*words], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    found = [json.loads(each.communicate(timeout=60)[0]) for each in explained]
+    assert [each["ending"]["status"] for each in found] == [200] * 3
+    assert all(sum(step["text"].startswith("on_delete") for step in each["steps"]) == 1 for each in found)
+    assert [each["notes"] for each in found] == [[]] * 3
 
 
 def test_an_id_of_the_live_view_tells_what_the_logs_know(root, hello, run):

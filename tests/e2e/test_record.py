@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 
 import pytest
 from support.places import get, until
@@ -54,10 +55,40 @@ def test_a_request_of_the_live_view(copy, run):
 def test_a_test_that_does_not_pass_leaves_the_file_as_it_was(copy, run):
     """Its file raises an error at the import, as any file may that a person has written."""
     path = copy / "tests/test_recorded.py"
-    path.write_text("raise RuntimeError('not today')\n")
+    before = b"raise RuntimeError('not today')\r\n"
+    real = copy / "tests/elsewhere.py"
+    real.write_bytes(before)
+    real.chmod(0o600)
+    path.symlink_to(real.name)
     ran = run("scaffold", "record", "--root", copy, "--", "curl", "http://h/")
-    assert (ran.returncode, path.read_text()) == (1, "raise RuntimeError('not today')\n")
+    assert (ran.returncode, real.read_bytes(), path.is_symlink()) == (1, before, True)
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
     assert "not today" in ran.stderr and "isn't kept" in ran.stderr
+    real.write_bytes(b"import os\r\n")
+    ran = run("scaffold", "record", "--root", copy, "--", "curl", "http://h/")
+    assert (ran.returncode, path.is_symlink()) == (0, True), ran.stderr
+    assert real.read_bytes().count(b"\n") == real.read_bytes().count(b"\r\n") > 3
+    real.write_bytes(b"\xff")
+    ran = run("scaffold", "record", "--root", copy, "--", "curl", "http://h/")
+    assert (ran.returncode, "isn't text in UTF-8" in ran.stderr) == (3, True), ran.stderr
+
+
+def test_the_upstream_answers_where_the_plugin_sends_the_request(copy, run):
+    source = copy / "src/lib.rs"
+    sets = '        self.set_http_request_header(":path", Some("/new"));\n        // as bytes'
+    source.write_text(source.read_text().replace("        // as bytes", sets, 1))
+    entry = {
+        "request": {"method": "GET", "url": "http://h/old?a", "headers": []},
+        "response": {"status": 418},
+    }
+    har = copy / "x.har"
+    har.write_text(json.dumps({"log": {"version": "1.2", "entries": [entry]}}))
+    ran = run("scaffold", "record", "--root", copy, har)
+    assert ran.returncode == 0, ran.stderr
+    text = (copy / "tests/test_recorded.py").read_text()
+    assert 'proxy.upstream.answer(418, path="/new")' in text
+    assert "assert exchange.status == 418" in text
+    assert 'assert exchange.upstream.target == "/new"' in text
 
 
 @pytest.mark.parametrize(
@@ -71,6 +102,7 @@ def test_a_test_that_does_not_pass_leaves_the_file_as_it_was(copy, run):
         (["--", "curl", "--frobnicate", "http://h/"], 2, "--frobnicate"),
         (["--name", "Greets", "--", "curl", "http://h/"], 2, "--name can't be `Greets`"),
         (["--host", "docker", "--", "curl", "http://h/"], 2, "no host named `docker`"),
+        (["--output", "../../x.py", "--", "curl", "http://h/"], 2, "it isn't in the project"),
         (["--request", "2", "--", "curl", "http://h/"], 2, "--request chooses a request of a file"),
     ],
 )

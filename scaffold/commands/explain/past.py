@@ -9,13 +9,14 @@ from scaffold.hosts import timeline
 from scaffold.hosts.envoy.live_view import with_id
 from scaffold.hosts.envoy.log import Line, Logs
 from scaffold.hosts.explanation import Explanation, Step, explain_timeline
-from scaffold.hosts.timeline import Callback, Hostcall, Said, Timeline
+from scaffold.hosts.timeline import CUT_AT_START, Callback, Hostcall, Said, Timeline
 from scaffold.hosts.traps import Ending
 from scaffold.wasm.hostcalls import short
 
-_SLACK = 0.05  # seconds by which the log's times may differ from the access log's
+_SLACK = 0.005  # seconds by which the log's times may differ from the access log's
 _KINDS = {(True, False): "added", (False, True): "removed", (False, False): "changed"}
 _FAILED = re.compile(r"Function: (\w+) failed: (.*)", re.DOTALL)
+MIXED = "{} requests were served meanwhile, or several plugins; this is the one that began closest to it"
 _OLDER = 5000  # lines in a row from before a moment: all others are older, too
 NOT_TRACED = "Envoy didn't trace its calls then; `scaffold explain -- curl …` sends a request with tracing"
 
@@ -25,7 +26,7 @@ def of_past(request_id: str, logs: Logs) -> Explanation:
     request = with_id(logs, request_id)
     known, notes = _logged(request), [NOT_TRACED]
     if traced := during(timeline.read(_lines(logs, request)), request):
-        known, notes = traced[0], []
+        known, notes = traced[0], [MIXED.format(len(traced))] * (len(traced) > 1)
     return explain_timeline(
         known,
         request=title(request),
@@ -53,7 +54,9 @@ def during(found: list[Timeline], request: Requested) -> list[Timeline]:
     within = [
         each
         for each in found
-        if each.time is not None and request.time - _SLACK <= each.time <= request.ended + _SLACK
+        if each.time is not None
+        and request.time - _SLACK <= each.time <= request.ended + _SLACK
+        and CUT_AT_START not in each.notes  # an earlier request's end
     ]
     return sorted(within, key=lambda each: abs((each.time or 0) - request.time))
 

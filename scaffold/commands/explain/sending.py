@@ -11,9 +11,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from scaffold.commands.deploy_targets import nothing_deployed, roots_of
-from scaffold.commands.explain.past import changes, during, ending, title
+from scaffold.commands.explain.past import MIXED, changes, during, ending, title
+from scaffold.core import files, locks
 from scaffold.core.events import Noted, Requested, emit
-from scaffold.errors import HostError, UsageError
+from scaffold.errors import HostError
 from scaffold.hosts import timeline
 from scaffold.hosts.background import target as here
 from scaffold.hosts.background.deployments import Record
@@ -32,7 +33,6 @@ from scaffold.wasm.module import WasmFile
 _SECONDS = 10.0  # for an answer, unless curl's `--max-time` says otherwise
 _END_SECONDS = 2.0  # in which the plugin's last callbacks come after the answer
 _TRACE = "trace"
-_MIXED = "{} requests were served meanwhile; this is the one that began next to ours"
 
 
 def explained(asked: CurlRequest, root: Path) -> Explanation:
@@ -47,23 +47,25 @@ def explained(asked: CurlRequest, root: Path) -> Explanation:
     admin = here.admin_of(record)
     host = here.attach(record)
     sent = _request(asked, record)
-    begun, mark = time.time(), host.log.size()
     answer = Ending()
-    with tracing(admin, record.settings.log_level):
+    place = files.state_dir() / "explain" / f"{files.digest(str(record.url).encode())[7:23]}.lock"
+    with (
+        locks.lock(place, doing="tracing the calls of this plugin"),  # or one would switch it off for another
+        tracing(admin, record.settings.log_level),
+    ):
+        begun, mark = time.time(), host.log.size()
         try:
             exchange = host.play(sent, timeout=asked.seconds or _SECONDS)
             body = exchange.response.body[:1000].decode(errors="replace")
             answer = Ending(exchange.status, "", exchange.details, body)
         except Incomplete as error:
             answer = Ending(error.exchange.status, "", error.message)
-        except UsageError:
-            raise
         except HostError as error:
             answer = Ending(None, "", error.message)
         found, request = _traced(host, sent, mark, begun, _constants(host, record))
     if request:
         answer = dataclasses.replace(ending(request), body=answer.body)
-    notes = (_MIXED.format(len(found)),) if len(found) > 1 else ()
+    notes = (MIXED.format(len(found)),) if len(found) > 1 else ()
     return explain_timeline(
         found[0] if found else None,
         request=title(request) if request else f"{sent.method} {sent.target}",
@@ -77,7 +79,7 @@ def explained(asked: CurlRequest, root: Path) -> Explanation:
 def tracing(admin: Admin, usual: str) -> Iterator[None]:
     """Have Envoy log every call of a plugin while the block runs; then the level is what it was.
 
-    One that is `trace` already, such as by another explain that runs now, becomes the deployment's `usual`.
+    One that is `trace` already, such as by an explain that was killed, becomes the deployment's `usual`.
     """
     _, levels = admin.ask("/logging", post=True)
     before = next((line.split()[-1] for line in levels.splitlines() if line.split()[:1] == ["wasm:"]), usual)

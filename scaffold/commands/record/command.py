@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -86,8 +87,11 @@ def record(
         raise UsageError(message, hint="choose one with --request")
     if name and len(wanted) > 1:
         raise UsageError("--name names one test", hint="choose a request with --request")
-    path = project.root / (output or DEFAULT)
-    before = path.read_text() if path.exists() else None
+    path = (project.root / (output or DEFAULT)).resolve()
+    if not path.is_relative_to(project.root.resolve()):
+        raise UsageError(f"--output can't be {output}: it isn't in the project", hint=f"such as {DEFAULT}")
+    content = _read(path) if path.exists() else None
+    before = None if content is None else _decoded(content, path)
     is_ours = before is None or "import Proxy" in before
     (module,) = cargo.build(projects, build)
     plugin = Source(module, project).plugin(RunOptions())
@@ -99,7 +103,10 @@ def record(
                 test = writing.name_of(each.request, [*taken, *texts], name)
                 sent, facts = _played(stage, each, keep_secrets=keep_secrets)
                 texts[test] = writing.text_of(test, sent, facts, annotated=is_ours)
-    with _written(path, before, (before or writing.HEAD) + "".join(texts.values())):
+    written = (before or writing.HEAD) + "".join(texts.values())
+    if content and b"\r\n" in content:
+        written = written.replace("\n", "\r\n")
+    with _written(path, content, written):
         _check(project.root, path, list(texts), host, module.path)
     return Recording(Path(os.path.relpath(path)), tuple(texts))
 
@@ -129,18 +136,26 @@ def _played(stage: Stage, recorded: Recorded, *, keep_secrets: bool) -> tuple[Re
 
 
 @contextmanager
-def _written(path: Path, before: str | None, content: str) -> Iterator[None]:
+def _written(path: Path, before: bytes | None, content: str) -> Iterator[None]:
     """A file with this content; if the block fails, it is as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(path, content)
+    mode = 0o644 if before is None else stat.S_IMODE(path.stat().st_mode)
+    files.write(path, content, mode=mode)
     try:
         yield
     except BaseException:
         if before is None:
-            path.unlink()
+            path.unlink(missing_ok=True)
         else:
-            files.write(path, before)
+            files.write(path, before, mode=mode)
         raise
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    try:
+        return content.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"{path} isn't text in UTF-8", hint="choose another --output") from error
 
 
 def _check(root: Path, path: Path, tests: Sequence[str], host: str, module: Path) -> None:
@@ -149,7 +164,7 @@ def _check(root: Path, path: Path, tests: Sequence[str], host: str, module: Path
     ids = [f"{path}::{name}" for name in tests]
     with step("Playing what was written"):
         argv = [sys.executable, "-m", "pytest", *words, "--proxy-no-budgets", *ids]
-        ran = process.run(argv, cwd=root, env=os.environ)
+        ran = process.run(argv, cwd=root, env=os.environ, guarded=True)
     if ran.code:
         said = "\n".join((ran.stdout + ran.stderr).strip().splitlines()[-12:])
         raise TestsFailed(
@@ -190,11 +205,18 @@ def _content(name: str) -> bytes:
             )
         return content
     try:
-        return read_bytes(Path(name), _LIMIT)
+        return _read(Path(name))
     except FileNotFoundError as error:
         raise UsageError(f"{name} is neither a file nor a request's id", hint=_HINT) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bytes(path, _LIMIT)
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        raise ProjectError(f"cannot read {name}: {error.strerror}", hint=remedy(error)) from error
+        raise ProjectError(f"cannot read {path}: {error.strerror}", hint=remedy(error)) from error
 
 
 def _of_id(request_id: str, root: Path) -> Recorded:

@@ -27,11 +27,13 @@ _LONGEST = 200  # bytes of a body that a test asserts
 class Facts:
     """What became of a request, as far as it is the same each time.
 
-    `answer` is the status that the upstream gave, or None if the request never arrived there.
+    `answer` is the status that the upstream gave, or None if the request never arrived there; it arrived at
+    `path`.
     """
 
     status: int
     answer: int | None
+    path: str = ""
     lines: tuple[str, ...] = field(default=())
 
 
@@ -48,12 +50,16 @@ class Stage:
         `HostError` where the plugin gives no answer.
         """
         answer = Response(status or 200)
-        plain = _play(self._plain, request, answer)
-        self._host.replace(self._plugin, fresh=True)
-        first, second = (_play(self._host, request, answer) for _ in range(2))
-        return Facts(
-            first.status, answer.status if first.upstream else None, tuple(_lines(plain, first, second))
-        )
+        path = request.path
+        plain = _play(self._plain, request, answer, path)
+        for _ in range(2):
+            self._host.replace(self._plugin, fresh=True)
+            first, second = (_play(self._host, request, answer, path) for _ in range(2))
+            if first.upstream is None or first.upstream.path == path:
+                break
+            path = first.upstream.path  # the plugin sends it elsewhere
+        arrived = answer.status if first.upstream else None
+        return Facts(first.status, arrived, path, tuple(_lines(plain, first, second)))
 
 
 @contextmanager
@@ -69,11 +75,11 @@ def staged(plugin: Plugin, host: str, run: RunOptions) -> Iterator[Stage]:
         yield Stage(with_it, plain, plugin)
 
 
-def _play(host: Played, request: Request, answer: Response) -> Exchange:
+def _play(host: Played, request: Request, answer: Response, path: str) -> Exchange:
     if host.origin is None:
         raise HostError("the host has no upstream that can be told what to answer")
     host.origin.forget_answers()
-    host.origin.answer(answer, path=request.target.partition("?")[0])
+    host.origin.answer(answer, path=path)
     try:
         return host.play(replace(request, headers=Headers([*request.headers.iteritems()])))
     except Incomplete as error:
@@ -97,7 +103,8 @@ def _lines(plain: Exchange, first: Exchange, second: Exchange) -> Iterator[str]:
         yield f"assert {quoted(each)} in exchange.logs"
     for name, value in first.metrics.items():
         if is_plugins(name) and second.metrics.get(name) == value:
-            yield f"assert exchange.metrics[{quoted(name)}] == {value:g}"
+            number = int(value) if value == int(value) else value
+            yield f"assert exchange.metrics[{quoted(name)}] == {number}"
 
 
 def _logged(first: Sequence[str], second: Sequence[str]) -> Iterator[str]:

@@ -4,8 +4,8 @@ local SEEN, LOGGED = "scaffold.seen", "scaffold"
 local MOST_LINES, LONGEST_NAME, LONGEST_LINE = 40, 100, 200
 -- In the names of headers whose values nobody should find in a log.
 local SECRETS = {
-  "authorization", "authentication", "x%-auth", "cookie", "session", "token", "jwt", "secret", "password",
-  "credential", "signature", "api[-_]?key", "access[-_]?key",
+  "authorization", "authentication", "x%-auth", "cookie", "session", "token", "jwt", "secret", "passw",
+  "credential", "signature", "csrf", "xsrf", "api[-_]?key", "access[-_]?key", "[-_]key$",
 }
 
 local function escaped(text)

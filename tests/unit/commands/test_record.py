@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -64,19 +65,106 @@ def test_a_line_of_an_access_log(line, seen, authority, size):
     ("text", "why"),
     [
         ("hello", "access.log, line 1 is no line of an access log"),
-        (f"{ENVOYS}\n\n{ENVOYS[30:]}", "line 3 is no line"),
         ('{"method": "GET"}', "is no HAR file: it has no `log.entries`"),
         ('{"a": 1}\n{"b": 2}', "line 1 is no line"),
         ('{"log": {"entries": 5}}', "is no HAR file"),
-        (har({"request": {"url": "http://a/"}}), "entry 1 isn't as in HAR 1.2: KeyError 'method'"),
-        (har(ENTRY, {"request": {"method": "GET", "url": "data:,x"}}), "entry 2 isn't as in HAR 1.2"),
-        (har(ENTRY | {"request": 5}), "entry 1 isn't"),
+        ("[" * 20_000 + "\n{" + '"a":[' * 20_000, "line 1 is no line"),
     ],
 )
 def test_what_is_neither_a_har_nor_an_access_log(text, why):
     with pytest.raises(ProjectError) as raised:
         sources.of_file(text, "access.log")
     assert why in raised.value.message
+
+
+BAD_VALUE = ENTRY | {"request": ENTRY["request"] | {"headers": [{"name": "a", "value": 5}]}}
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ({"request": {"url": "http://a/"}}, "entry 2 isn't as in HAR 1.2"),
+        ({"request": {"method": "GET", "url": "wss://a/"}}, "its URL begins with wss:"),
+        (ENTRY | {"request": 5}, "entry 2 isn't"),
+        (BAD_VALUE, "entry 2 isn't"),
+        (ENTRY | {"response": {"status": 101}}, "entry 2 became a WebSocket"),
+        (ENVOYS[30:], "line 2 is no line of an access log"),
+        ('[2026-11-30T00:00:00.000Z] "- - HTTP/1.1" 400 DPE 0 11 0 - "-" "-" "-"', "without a path"),
+        ('{"method": "CONNECT", "path": "host:443", "status": 200}', "without a path"),
+    ],
+)
+def test_what_no_test_can_send_is_left_out_and_said(bad, why, said):
+    found = sources.of_file(f"{ENVOYS}\n{bad}" if isinstance(bad, str) else har(ENTRY, bad), "it")
+    assert [isinstance(each, str) for each in found] == [False, True]
+    assert why in found[1]
+    assert sources.chosen(found, None, "it") == [found[0]]
+    assert said == [f"left out of it: {found[1]}"]
+    with pytest.raises(UsageError, match="it: "):
+        sources.chosen(found, 2, "it")
+    assert sources.chosen(found, 1, "it") == [found[0]]
+
+
+@pytest.mark.parametrize("status", ["Infinity", '"²"', "-5", '"20"', "null", "99999999"])
+def test_a_status_that_is_none_is_not_known(status):
+    text = har(ENTRY | {"response": {"status": "?"}}).replace('"?"', status)
+    (found,) = sources.of_file(text, "x.har")
+    assert found.status is None
+
+
+def test_requests_that_differ_in_a_value_are_two():
+    entries = [
+        ENTRY | {"request": ENTRY["request"] | {"headers": [{"name": "x-user", "value": name}]}}
+        for name in ("alice", "bob", "alice")
+    ]
+    assert len(sources.chosen(sources.of_file(har(*entries), "it"), None, "it")) == 2
+
+
+def test_what_the_live_view_cut_is_not_sent():
+    changes = Changes(
+        (HeaderChange("x-a", "(20 bytes)", None), HeaderChange("x-b", "b... (300 bytes more)", "2"))
+    )
+    found = sources.of_live_view(requested(request=changes))
+    assert list(found.request.headers) == []
+    assert found.lacks.endswith("not the value of x-a, x-b")
+    with pytest.raises(UsageError, match="first 2,000 characters"):
+        sources.of_live_view(replace(requested(), path="/" * 2000))
+
+
+@pytest.mark.parametrize(
+    ("body", "shown", "what"),
+    [
+        (b"user=a&password=hunter2", b"user=a&password=SECRET", ["password in the body"]),
+        (
+            b'{"a": [{"password": "x", "b": 1}]}',
+            b'{"a": [{"password": "SECRET", "b": 1}]}',
+            ["password in the body"],
+        ),
+        (b'{"key": "x", "token": true}', b'{"key": "x", "token": true}', []),
+        (b"\xff=", b"\xff=", []),
+        (b"[" * 50_000, b"[" * 50_000, []),
+    ],
+)
+def test_secrets_in_a_body(body, shown, what):
+    without, found = writing.without_secrets(Request("POST", "/", body=body))
+    assert (without.body, found) == (shown, what)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("Cookie", "s3cr3t", "SECRET"),
+        ("cookie", "=s3; a=b", "SECRET; a=SECRET"),
+        ("x-upstream", "bearer sk-live", "bearer SECRET"),
+        ("x-functions-key", "k", "SECRET"),
+        ("x-csrf", "k", "SECRET"),
+        ("referer", "https://a/b?token=1&c=2", "https://a/b?token=SECRET&c=2"),
+        ("x-keys", "a=b", "a=b"),
+    ],
+)
+def test_secrets_in_headers(name, value, shown):
+    without, found = writing.without_secrets(Request("GET", "/", Headers([(name, value)])))
+    assert list(without.headers.values()) == [shown]
+    assert found == [name] * (shown != value)
 
 
 def test_an_entry_of_a_har():
@@ -138,10 +226,12 @@ def test_names_of_tests_are_not_taken():
     assert writing.name_of(request, []) == "test_get_a_b_c"
     assert writing.name_of(request, ["test_get_a_b_c", "test_get_a_b_c_2"]) == "test_get_a_b_c_3"
     assert writing.name_of(request, [], "test_mine") == "test_mine"
+    with pytest.raises(UsageError, match="a test called test_mine already"):
+        writing.name_of(request, ["test_mine"], "test_mine")
 
 
 def test_the_text_of_a_test():
-    facts = Facts(200, 201, ("assert exchange.status == 200",))
+    facts = Facts(200, 201, '/"a"', ("assert exchange.status == 200",))
     request = Request("PUT", '/"a"', Headers([("x-a", "1"), ("x-a", "2")]), b"caf\xc3\xa9")
     assert writing.text_of("test_it", request, facts) == (
         "\n\ndef test_it(proxy: Proxy):\n"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from scaffold.errors import UsageError
-from scaffold.project.curl import CurlRequest, parse, words
+from scaffold.project.curl import CurlRequest, parse
 
 OWN = (("user-agent", "curl/8.5.0"), ("accept", "*/*"))
 
 
 def request(text: str, folder: Path = Path()) -> CurlRequest:
-    return parse(words(text), folder)
+    return parse(shlex.split(text.replace("\\\n", " ")), folder)
 
 
 def test_a_url_alone_is_a_get_with_the_headers_of_curl() -> None:
@@ -25,11 +26,11 @@ def test_what_chrome_copies_is_understood() -> None:
       -H 'accept: application/json' \\
       -H 'x-empty;' \\
       -b 'session=1' \\
-      --data-raw $'{"name":"O\\'Neill\\u00e9"}' \\
+      --data-raw '{"name":"Neillé"}' \\
       --compressed --insecure"""
     found = request(copied)
     assert (found.method, found.authority, found.target) == ("POST", "shop.example", "/cart?id=1")
-    assert found.body == '{"name":"O\'Neillé"}'.encode()
+    assert found.body == '{"name":"Neillé"}'.encode()
     headers = dict(found.headers)
     assert headers["accept"] == "application/json" and headers["x-empty"] == ""
     assert headers["cookie"] == "session=1" and headers["accept-encoding"] == "deflate, gzip"
@@ -90,7 +91,9 @@ def test_a_user_is_basic_authorization_and_head_is_a_method() -> None:
         ("curl -m soon http://a/", "isn't a number"),
         ("curl ftp://a/", "isn't the URL"),
         ("curl http://a:port/", "isn't the URL"),
-        ("curl 'http://a/", "isn't whole"),
+        ("curl -I -d x http://a/", "a body with `--head`"),
+        ("curl --data-urlencode a@file http://a/", "with a file"),
+        ("curl -d @/dev/zero http://a/", "cannot read the body"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_by_name(text: str, message: str, tmp_path: Path) -> None:
@@ -102,3 +105,19 @@ def test_a_misspelled_option_gets_its_nearest() -> None:
     with pytest.raises(UsageError) as caught:
         request("curl --heder x:1 http://a/")
     assert caught.value.hint == "did you mean `--header`?"
+
+
+def test_the_last_option_of_a_kind_counts_a_header_before_all_and_an_empty_one_is_left_out() -> None:
+    assert dict(request("curl -A a -A b http://h/").headers)["user-agent"] == "b"
+    assert request("curl -A a -H 'User-Agent: c' http://h/").headers == (OWN[1], ("User-Agent", "c"))
+    assert request("curl -A '' http://h/").headers == OWN[1:]
+    assert dict(request("curl -b a=1 -b b=2 http://h/").headers)["cookie"] == "a=1; b=2"
+    assert dict(request("curl http://me:secr%65t@h/").headers)["authorization"] == "Basic bWU6c2VjcmV0"
+
+
+def test_bytes_that_are_no_text_are_sent_as_they_are() -> None:
+    byte = "\udcff"  # as the command line's words have it
+    assert parse(["-d", byte, "http://h/"]).body == b"\xff"
+    assert parse(["--data-urlencode", f"a@b={byte}", "http://h/"]).body == b"a@b=%FF"
+    assert parse(["-G", "-d", f"a={byte}&b", "http://h/"]).target == "/?a=%FF&b"
+    assert dict(parse(["-u", byte, "http://h/"]).headers)["authorization"] == "Basic /w=="

@@ -15,6 +15,8 @@ from support.foreground import Running, running
 
 import scaffold
 
+pytestmark = pytest.mark.usefixtures("own_target")
+
 
 @pytest.fixture
 def quick(copy):

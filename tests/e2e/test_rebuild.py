@@ -20,6 +20,8 @@ from scaffold.wasm.module import WasmModule
 
 DEV = BuildOptions(profile="dev", yes=True)
 
+pytestmark = pytest.mark.usefixtures("own_target")
+
 
 class Session:
     """A crate that is saved and built again."""
@@ -104,7 +106,7 @@ def test_whatever_else_is_saved_is_for_cargo(session):
     assert session.save('pub fn word() -> &\'static str { "more" }\n', helper / "src/lib.rs")[1]
     assert not session.save(greeting(session, "friends"))[1]
     session.source.write_text(greeting(session, "both"))
-    (helper / "src/lib.rs").write_text("pub fn word() -> &'static str { \"both\" }\n")
+    (helper / "src/lib.rs").write_text('pub fn word() -> &\'static str { "both" }\n')
     assert session.build(session.source, helper / "src/lib.rs")[1]
 
     config = session.root / ".cargo/config.toml"

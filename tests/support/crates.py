@@ -107,6 +107,14 @@ def crate(tmp_path_factory: pytest.TempPathFactory, state: Path) -> Path:
     return project.root
 
 
+@pytest.fixture(scope="module")
+def own_target(crate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A target folder in which no other process builds, for tests of what cargo does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CARGO_TARGET_DIR", str(tmp_path_factory.mktemp("target")))
+        yield
+
+
 @pytest.fixture
 def copy(crate: Path, tmp_path: Path) -> Iterator[Path]:
     """A hello_world of the test's own."""

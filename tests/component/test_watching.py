@@ -15,6 +15,7 @@ name = "hello"
 version = "0.1.0"
 [dependencies]
 helper = { path = "../helper" }
+proxy-wasm = "0.2.5"
 [lib]
 crate-type = ["cdylib"]
 """
@@ -125,3 +126,22 @@ def test_what_a_tool_makes_and_renames_is_no_save(root):
         (root / "4913").unlink()
         (root / "config.json").unlink()
         assert seen(watch) == {"config.json"}
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        '[target."cfg(all())".dependencies]\nother = { path = "../other" }',
+        '[patch.crates-io]\nother = { path = "../other" }',
+        '[workspace]\nmembers = ["."]\n[workspace.dependencies]\nother = { path = "../other" }',
+        '[build-dependencies]\nother = { path = "../other" }',
+    ],
+)
+def test_a_crate_by_path_is_watched_wherever_it_is_named(root, says):
+    other = root.parent / "other"
+    (other / "src").mkdir(parents=True)
+    (other / "Cargo.toml").write_text('[package]\nname = "other"\nversion = "0.1.0"\n')
+    (root / "Cargo.toml").write_text(f"{CARGO}\n{says}\n")
+    with watching.watching(projects_at(root)) as watch:
+        (other / "src/lib.rs").write_text("")
+        assert seen(watch) == {"lib.rs"}

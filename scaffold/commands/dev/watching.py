@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from watchfiles import DefaultFilter, watch
 
@@ -160,11 +161,19 @@ def _folders(projects: Projects) -> Iterator[Path]:
             continue
         seen.add(folder)
         yield folder
-        manifest = read_manifest(folder / FILE)
+        for each in _dependencies(read_manifest(folder / FILE)):
+            if isinstance(each, dict) and isinstance(each.get("path"), str):
+                waiting.append(folder / each["path"])
+
+
+def _dependencies(manifest: dict[str, Any]) -> Iterator[Any]:
+    """What a Cargo.toml says of each crate that may go into a module. Source: cargo's reference, manifest."""
+    targets, patches = table(manifest, "target"), table(manifest, "patch")
+    for owner in (manifest, table(manifest, "workspace"), *(table(targets, each) for each in targets)):
         for section in ("dependencies", "build-dependencies"):
-            for each in table(manifest, section).values():
-                if isinstance(each, dict) and isinstance(each.get("path"), str):
-                    waiting.append(folder / each["path"])
+            yield from table(owner, section).values()
+    for each in patches:
+        yield from table(patches, each).values()
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -81,6 +81,50 @@ def test_the_readmes_lines_do_the_main_job_from_the_wheel(wheel, fresh, tmp_path
     assert "5 passed" in ran.stderr
 
 
+JOB = """
+scaffold new hello_world --no-input
+cd hello_world
+invoke build deploy test
+curl -s localhost:$SCAFFOLD_PORT/headers
+invoke undeploy
+"""
+
+
+@pytest.mark.parametrize("tool", ["uv", "pipx"])
+def test_each_tool_that_installs_programs_leads_to_the_main_job(tool, wheel, fresh, tmp_path):
+    """By the README's line, in folders of its own."""
+    (line,) = [each for each in (ROOT / "README.md").read_text().splitlines() if each.startswith(f"{tool} ")]
+    _, ports = moved("localhost:8080")
+    links = f"{wheel.parent} {fresh.get('PIP_FIND_LINKS', '')}".strip()
+    bin_folder = tmp_path / "bin"
+    own = {"UV_TOOL_DIR": "uv", "UV_TOOL_BIN_DIR": "bin", "PIPX_HOME": "pipx", "PIPX_BIN_DIR": "bin"}
+    env = fresh | ports | {name: str(tmp_path / folder) for name, folder in own.items()}
+    env |= {"PATH": f"{bin_folder}{os.pathsep}{env['PATH']}", "no_proxy": "localhost"}
+    env |= {"PIP_FIND_LINKS": links, "UV_FIND_LINKS": str(wheel.parent), "UV_NO_CACHE": "1"}
+    subprocess.run(["pip", "install", "-q", tool], env=env, check=True)
+    ran = subprocess.run(
+        ["bash", "-euxc", line + JOB],
+        cwd=tmp_path,
+        env=env,
+        text=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert '"X-Hello": "Hello world from localhost:' + ports["SCAFFOLD_PORT"] in ran.stdout
+    assert "5 passed" in ran.stderr
+    assert {"scaffold", "invoke", "pytest"} <= {each.name for each in bin_folder.iterdir()}
+
+
+def test_uvx_runs_it_by_the_packages_name(wheel, fresh, tmp_path):
+    subprocess.run(["pip", "install", "-q", "uv"], env=fresh, check=True)
+    env = fresh | {"UV_FIND_LINKS": str(wheel.parent), "UV_CACHE_DIR": str(tmp_path / "cache")}
+    for words in (["proxy-wasm-scaffold"], ["--from", "proxy-wasm-scaffold", "scaffold"]):
+        argv = ["uvx", "-q", *words, "new", "hello_world", "--no-input", "--output-dir", f"from-{len(words)}"]
+        subprocess.run(argv, cwd=tmp_path, env=env, check=True, capture_output=True)
+        assert (tmp_path / f"from-{len(words)}/hello_world/Cargo.toml").is_file()
+
+
 def test_the_templates_readme_says_the_same(wheel, fresh, tmp_path):
     (lines,) = blocks((ROOT / "cookiecutters/http/{{cookiecutter.name}}/README.md").read_text())
     shown = [line.split("#")[0].strip() for line in lines.splitlines()]

@@ -46,6 +46,7 @@ _FORMATS = (
     ),
 )
 _ANY = re.compile(r"(\[(?:host->vm|vm->host|host<-vm|vm<-host)\].*|wasm log.*|Function: \w+ failed.*)")
+_STAMPED = re.compile(r"\[?\d{4}-\d\d-\d\d")  # a line of somebody else
 CUT_AT_START = "the trace begins in the middle of it"
 CUT_AT_END = "the trace ends before it does"
 INTERLEAVED = (
@@ -203,9 +204,9 @@ def read_text(text: str, constants: Read = no_constants) -> list[Timeline]:
     for raw in text.split("\n"):  # splitlines() would split at other characters, too
         found = _parsed(raw)
         if found is None:
-            # a backtrace goes on in lines of its own
-            if before and _FAILED.search(before[0].text) and raw.strip():
-                reader.more(raw)
+            # a backtrace, and what a plugin logs, go on in lines of their own
+            if before and raw.strip() and not _STAMPED.match(raw):
+                reader.more(raw, before[0])
             continue
         before = found
         reader.take(*found)
@@ -260,6 +261,7 @@ class _Reader:
         self._threads: dict[str, _Thread] = {}
         self._found: list[Timeline] = []
         self._last: Callback | None = None  # that failed
+        self._said: Said | None = None  # the last line of a plugin
 
     def take(self, line: Line, thread: str) -> None:
         """Take in a line."""
@@ -277,10 +279,13 @@ class _Reader:
         elif line.logger in ("wasm", "") or line.plugin is not None:
             self._say(state, line, time)
 
-    def more(self, raw: str) -> None:
-        """Take in a line that belongs to the failure before."""
-        if self._last:
-            self._last.failed += "\n" + raw
+    def more(self, raw: str, before: Line) -> None:
+        """Take in a line that belongs to what the last one said, or to its failure."""
+        if _FAILED.search(before.text):
+            if self._last:
+                self._last.failed += "\n" + raw
+        elif self._said and _PLUGIN_LOG.match(before.text):
+            self._said.text += "\n" + raw
 
     def end(self) -> list[Timeline]:
         """All requests."""
@@ -393,7 +398,8 @@ class _Reader:
         written = _PLUGIN_LOG.match(line.text) if line.plugin is None else None
         is_ours = line.plugin is not None or written or line.text.startswith(_RESTRICTED)
         if is_ours and (inside := state.callback):
-            inside.steps.append(Said(line.level, written[1] if written else line.text, time))
+            self._said = Said(line.level, written[1] if written else line.text, time)
+            inside.steps.append(self._said)
 
     def _fail(self, state: _Thread, name: str, why: str, time: float | None) -> None:
         """A callback has trapped."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shlex
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -92,6 +93,16 @@ class _Said:
     parts: list[bytes] = field(default_factory=list)
     flags: set[str] = field(default_factory=set)
     seconds: float | None = None
+
+
+def in_one_word(words: Sequence[str]) -> Sequence[str]:
+    """The words of a curl command line that somebody pasted between quotes; others as they are."""
+    if len(words) != 1 or not words[0].startswith("curl "):
+        return words
+    try:
+        return shlex.split(words[0].replace("\\\n", " "))
+    except ValueError as error:
+        raise UsageError(f"the curl command line isn't whole: {error}", hint="is a quote missing?") from None
 
 
 def parse(command: Sequence[str], folder: Path = Path()) -> CurlRequest:

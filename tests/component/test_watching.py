@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -145,3 +146,22 @@ def test_a_crate_by_path_is_watched_wherever_it_is_named(root, says):
     with watching.watching(projects_at(root)) as watch:
         (other / "src/lib.rs").write_text("")
         assert seen(watch) == {"lib.rs"}
+
+
+@pytest.mark.parametrize("pause", [0, 1.2], ids=["at once", "later"])
+@pytest.mark.parametrize("folder", ["src", "."])
+def test_a_folder_that_is_replaced_is_watched_again(root, tmp_path, folder, pause):
+    with watching.watching(projects_at(root)) as watch:
+        for number in range(2):
+            kept = tmp_path / f"kept{number}"
+            shutil.copytree(root / folder, kept)
+            shutil.rmtree(root / folder)
+            watch.changes(pause)
+            shutil.move(kept, (root / folder).resolve())
+            found: set[str] = set()
+            while "lib.rs" not in found:  # pytest's time-out ends it
+                found |= seen(watch)
+            time.sleep(0.7)
+            watch.changes(0.1)
+            (root / "src/lib.rs").write_text(f"after {number}")
+            assert seen(watch) == {"lib.rs"}

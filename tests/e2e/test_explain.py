@@ -142,6 +142,13 @@ def test_a_curl_command_is_sent_with_tracing_on_and_off_again(root, hello, run, 
     assert {step["kind"] for step in found["steps"]} >= {"callback", "hostcall", "log", "change"}
 
 
+def test_a_page_needs_its_folder(root, run):
+    ran = run(
+        "scaffold", "explain", "--root", root, "--html", "/no/such/page.html", "--", "curl", "http://h/"
+    )
+    assert (ran.returncode, "there is no folder /no/such" in ran.stderr) == (2, True), ran.stderr
+
+
 def test_two_at_once_take_turns(root, hello, run):
     scaffold.deploy(module=hello.path, root=root, run=HERE)
     words = [

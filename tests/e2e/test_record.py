@@ -71,6 +71,9 @@ def test_a_test_that_does_not_pass_leaves_the_file_as_it_was(copy, run):
     real.write_bytes(b"\xff")
     ran = run("scaffold", "record", "--root", copy, "--", "curl", "http://h/")
     assert (ran.returncode, "isn't text in UTF-8" in ran.stderr) == (3, True), ran.stderr
+    real.write_bytes(b"def broken(:")
+    ran = run("scaffold", "record", "--root", copy, "--", "curl", "http://h/")
+    assert (ran.returncode, "isn't valid Python" in ran.stderr) == (3, True), ran.stderr
 
 
 def test_the_upstream_answers_where_the_plugin_sends_the_request(copy, run):
@@ -102,6 +105,7 @@ def test_the_upstream_answers_where_the_plugin_sends_the_request(copy, run):
         (["--", "curl", "--frobnicate", "http://h/"], 2, "--frobnicate"),
         (["--name", "Greets", "--", "curl", "http://h/"], 2, "--name can't be `Greets`"),
         (["--host", "docker", "--", "curl", "http://h/"], 2, "no host named `docker`"),
+        (["--output", "tests/x.txt", "--", "curl", "http://h/"], 2, "tests are in .py files"),
         (["--output", "../../x.py", "--", "curl", "http://h/"], 2, "it isn't in the project"),
         (["--request", "2", "--", "curl", "http://h/"], 2, "--request chooses a request of a file"),
     ],

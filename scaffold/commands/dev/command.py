@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -12,11 +13,12 @@ from pathlib import Path
 
 from scaffold.commands.dev.replaying import Tests
 from scaffold.commands.dev.watching import Watch, watching
-from scaffold.core import files, locks
+from scaffold.core import files, locks, process, records
 from scaffold.core.events import Noted, Warned, emit, step, until_interrupted
 from scaffold.errors import MachineError, ScaffoldError, TestsFailed, choose
 from scaffold.hosts import source as plugins
-from scaffold.hosts.background.deployments import check_free
+from scaffold.hosts.background import deployments
+from scaffold.hosts.background.deployments import DeployedPlugin, Record
 from scaffold.hosts.envoy import installed as envoys
 from scaffold.hosts.envoy import local as host
 from scaffold.hosts.envoy.admin import Admin
@@ -57,19 +59,19 @@ def dev(
     options.check_for("envoy")
     root = locate(root)
     projects = projects_at(root)
-    check_free(options.settings.port)
     envoys.find(options.envoy)  # installs it if necessary
     another = MachineError(
         f"another `scaffold dev` runs in {root.resolve()}",
         hint="stop it first; two would build in the same folder",
     )
-    place = files.state_dir() / "dev" / f"{_key(root)}.lock"
+    place = deployments.development(root).with_suffix(".lock")
     with (
         locks.lock(place, doing="developing this project", otherwise=another),
         files.scratch() as folder,
         watching(projects) as watch,
         ExitStack() as stack,
     ):
+        deployments.check_free(options.settings.port)
         session = _Session(root, options, replace(build, profile=profile), folder, stack)
         if once:
             session.build_and_run()
@@ -78,11 +80,6 @@ def dev(
             return
         with until_interrupted():
             _go_on(session, watch, None if no_tests else test)
-
-
-def _key(root: Path) -> str:
-    """A name for what belongs to a project."""
-    return files.digest(str(root.resolve()).encode())[7:23]
 
 
 class _Session:
@@ -102,6 +99,7 @@ class _Session:
         self._tests: dict[Path, Tests] = {}
         self.unplayed: set[Path] = set()  # what was saved since the tests were last played
         self._started = 0
+        self._place = folder  # of the Envoy that runs
 
     def build_and_run(self) -> None:
         """Build, and have Envoy run what was built. Raises what keeps it from that."""
@@ -114,6 +112,7 @@ class _Session:
                 emit(Noted("unchanged"))
             else:
                 self.running.replace(*chain)
+                self._record(chain)
                 emit(Noted(f"live after {time.monotonic() - begun:.2f} s"))
         else:
             self._start_anew(chain)
@@ -142,18 +141,39 @@ class _Session:
         self._stack.close()
         self.running = self._viewer = None
         self._started += 1
-        place = self._folder / f"envoy{self._started}"
-        place.mkdir()
+        self._place = self._folder / str(self._started)
+        folder = self._place / "envoy"
+        folder.mkdir(parents=True)
         with step(f"Starting Envoy with {chained(chain)}"):
             running = self._stack.enter_context(
-                host.start(*chain, folder=place, settings=self.options.settings)
+                host.start(*chain, folder=folder, settings=self.options.settings)
             )
         self.running = running
         self.options = replace(self.options, port=running.port)
         logs = Logs(running.log, running.folder.access_log)
         view = LiveView(logs, Admin(running.admin_address), by_name=len(chain) > 1)
         self._viewer = self._stack.enter_context(closing(_Viewer(view)))
+        self._record(chain)
+        self._stack.callback(deployments.development(self.root).unlink, missing_ok=True)
         emit(Noted(f"{chained(chain)} answers at {running.url}"))
+
+    def _record(self, chain: list[Plugin]) -> None:
+        """Let `explain` and `record` find what runs."""
+        assert self.running  # noqa: S101 - it has just been started, or replaced its plugins
+        record = Record(
+            root=str(self.root.resolve()),
+            target="envoy",
+            folder=str(self._place),
+            plugins=[DeployedPlugin.of(plugin) for plugin in chain],
+            port=self.running.port,
+            settings=self.options.settings,
+            options={},
+            envoy_version=list(self.running.version),
+            pid=os.getpid(),
+            started=process.start_time(os.getpid()) or 0,
+            since=time.time(),
+        )
+        records.write(deployments.development(self.root), record)
 
     def play(self, *, every: bool, stop: Callable[[], bool] = lambda: False) -> bool:
         """Play the tests, until `stop`; whether all pass."""
@@ -168,7 +188,7 @@ class _Session:
         for source in sources:
             if source.project:
                 root = source.project.root
-                cache = self._folder / f"tests-{_key(root)}"
+                cache = self._folder / f"tests-{deployments.development(root).stem}"
                 cache.mkdir(exist_ok=True)
                 known[root] = self._tests.get(root) or Tests(source, cache)
                 known[root].source = source
@@ -230,6 +250,8 @@ def _round(session: _Session, watch: Watch, saved: set[Path], test: str | None) 
     session.unplayed |= saved
     tests_alone = bool(saved) and all("tests" in path.parts and path.suffix == ".py" for path in saved)
     if not (tests_alone and session.running) and not _tried(session.build_and_run):
+        if session.running:
+            emit(Noted("the plugin of before serves on"))
         return
     _tried(lambda: watch.follow(projects_at(session.root)))
     if test:

@@ -29,6 +29,7 @@ class Tests:
     source: Source
     cache: Path
     played: bool = field(default=False, init=False)
+    _count: int = field(default=0, init=False)  # when all were played
 
     def play(self, saved: Collection[Path], *, every: bool, stop: Callable[[], bool]) -> bool | None:
         """Play those that failed last, and those in files that were `saved`; whether all pass.
@@ -48,6 +49,7 @@ class Tests:
             failed = self._failed(project.root)
             chosen = whole + [each for each, path in failed.items() if str(path) not in whole]
             if not chosen:
+                emit(Noted(f"tests: none of {self._count} played, since none had failed and none was saved"))
                 return True
         code = self._run(project.root, chosen, stop)
         if code == _NOT_FOUND:  # one that failed has another name now
@@ -83,7 +85,12 @@ class Tests:
         failed = numbers.get("failed", 0) + numbers.get("error", 0)
         if code:
             emit(Quoted(said))
-        told = f"{numbers.get('passed', 0)} passed, {failed} failed, in {seconds:.1f} s"
+        played = f"{numbers.get('passed', 0)} passed, {failed} failed"
+        if chosen:
+            played += f", of {self._count}"
+        else:
+            self._count = sum(numbers.values())
+        told = f"{played}, in {seconds:.1f} s"
         emit(Noted(f"tests: {told if numbers else 'pytest stopped before the end'}"))
         return code
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from scaffold.project.projects import Projects
 _STEP, _DEBOUNCE = 10, 50  # milliseconds: of several files that are saved at once, one round is made
 _POLLED = 300  # milliseconds between two looks, where the system doesn't tell
 _TAGGED = "CACHEDIR.TAG"  # cargo's target folder has one, and so do the caches of other tools
+_TIMEOUT = 100  # milliseconds after which the first look says that it has begun
+_READY = 5.0  # seconds to wait for that
+_CHECK = 0.5  # seconds between two looks whether a folder is still the same
 _WRITTEN = ("Cargo.lock", "config.schema.json", "README.md")  # also by a build
 
 
@@ -28,10 +32,11 @@ class Watch:
 
     def __init__(self, projects: Projects) -> None:
         self._found: queue.SimpleQueue[set[Path] | str] = queue.SimpleQueue()
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._threads: list[_Thread] = []
         self._known: dict[Path, str] = {}
         self._there: set[Path] = set()  # what there was
+        self._inodes: dict[Path, int] = {}  # of the folders, 0 for one that is gone
+        self._checked = 0.0
         self._told = ""
         self._waiting: set[Path] = set()
         self._watched: tuple[frozenset[Path], frozenset[Path]] = (frozenset(), frozenset())
@@ -47,17 +52,20 @@ class Watch:
         flat = frozenset(_folders(projects))
         deep = frozenset(each for folder in flat for each in _below(folder))
         if (flat, deep) != self._watched:
-            self.close()
-            self._stop = threading.Event()
+            before, self._threads = (
+                self._threads,
+                [
+                    _Thread(sorted(folders), recursive, self._found)
+                    for folders, recursive in ((flat, False), (deep, True))
+                    if folders
+                ],
+            )
             self._watched = flat, deep
-            for folders, recursive in ((flat, False), (deep, True)):
-                if folders:
-                    arguments = (sorted(folders), recursive, self._stop)
-                    thread = threading.Thread(target=self._look, args=arguments, name="watch", daemon=True)
-                    thread.start()
-                    self._threads.append(thread)
+            for thread in before:  # only now: nothing that is saved in between is missed
+                thread.close()
+        self._inodes = {folder: _inode(folder) for folder in {*self._inodes, *flat, *deep}}
         self._known = {path: digest(path.read_bytes()) for path in self._ours() if path.is_file()}
-        self._there = {path for folder in flat for path in folder.iterdir()}
+        self._there |= {path for folder in flat for path in folder.iterdir()}
         self._there |= {path for folder in deep for path in folder.rglob("*")}
 
     def waits(self) -> bool:
@@ -81,6 +89,7 @@ class Watch:
                     found |= each
                 each = self._found.get_nowait()
         except queue.Empty:
+            found |= self._replaced()
             there = {path for path in found if path.exists()}
             gone = found - there
             gone &= self._there  # others came and went, such as a file that an editor then renames
@@ -88,6 +97,26 @@ class Watch:
             for folder in [each for each in there if each.is_dir()]:
                 there |= self._enter(folder)
             return {path for path in there | gone if not path.is_dir() and not self._is_own(path)}
+
+    def _replaced(self) -> set[Path]:
+        """Watch folders again that are others than before under their names; what is in them.
+
+        The system doesn't tell of those, since it watches the folder that was removed, or moved away.
+        """
+        if time.monotonic() < self._checked + _CHECK:
+            return set()
+        self._checked = time.monotonic()
+        changed = [folder for folder, inode in self._inodes.items() if _inode(folder) != inode]
+        if not changed:
+            return set()
+        self._watched = (frozenset(), frozenset())
+        self.follow(self._projects)
+        self._inodes |= {folder: _inode(folder) for folder in changed}
+        found: set[Path] = set()
+        for folder in changed:
+            with suppress(OSError):  # it is gone
+                found |= set(folder.rglob("*") if folder in self._watched[1] else folder.iterdir())
+        return {path for path in found if path.is_file()}
 
     def _enter(self, folder: Path) -> set[Path]:
         """Watch a crate's folder that is new; the files that are there already."""
@@ -107,9 +136,8 @@ class Watch:
 
     def close(self) -> None:
         """End the threads."""
-        self._stop.set()
         for thread in self._threads:
-            thread.join()
+            thread.close()
         self._threads = []
 
     def _ours(self) -> Iterator[Path]:
@@ -120,25 +148,50 @@ class Watch:
         known = self._known.get(path)
         return known is not None and path.is_file() and digest(path.read_bytes()) == known
 
-    def _look(self, folders: list[Path], recursive: bool, stop: threading.Event) -> None:
-        options = {"watch_filter": DefaultFilter(), "debounce": _DEBOUNCE, "step": _STEP, "stop_event": stop}
-        options |= {"recursive": recursive, "raise_interrupt": False, "rust_timeout": 1000}
-        while not stop.is_set():
-            there = [folder for folder in folders if folder.is_dir()]
-            try:
-                for changes in watch(*there, **options) if there else ():  # type: ignore[arg-type]
-                    self._put(changes)
-            except FileNotFoundError:  # one was removed just now
-                continue
-            except OSError as error:  # inotify's limit, or a file system without it
-                why = f"the system can't watch the files ({error})"
-                self._found.put(f"{why}, so they are looked at every {_POLLED} ms")
-                options |= {"force_polling": True, "poll_delay_ms": _POLLED}
-                continue
-            return
 
-    def _put(self, changes: Iterable[tuple[object, str]]) -> None:
-        self._found.put({Path(path) for _, path in changes})
+class _Thread:
+    """A thread that looks at folders, from the moment on when it is made, and tells `found` what it sees."""
+
+    def __init__(
+        self, folders: list[Path], recursive: bool, found: queue.SimpleQueue[set[Path] | str]
+    ) -> None:
+        self._folders, self._recursive, self._found = folders, recursive, found
+        self._stop, self._ready = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+        self._ready.wait(_READY)
+
+    def close(self) -> None:
+        """End it."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        options = {"watch_filter": DefaultFilter(), "debounce": _DEBOUNCE, "step": _STEP}
+        options |= {"stop_event": self._stop, "recursive": self._recursive, "raise_interrupt": False}
+        options |= {"rust_timeout": _TIMEOUT, "yield_on_timeout": True}
+        try:
+            while self._looks(options):
+                pass
+        finally:
+            self._ready.set()
+
+    def _looks(self, options: dict[str, Any]) -> bool:
+        """Look until the end; whether to try again otherwise, with the `options` as they are then."""
+        there = [folder for folder in self._folders if folder.is_dir()]
+        try:
+            for changes in watch(*there, **options) if there else ():
+                self._ready.set()  # at first there are none, once it looks
+                if changes:
+                    self._found.put({Path(path) for _, path in changes})
+        except FileNotFoundError:  # one was removed just now
+            return not self._stop.is_set()
+        except OSError as error:  # inotify's limit, or a file system without it
+            why = f"the system can't watch the files ({error})"
+            self._found.put(f"{why}, so they are looked at every {_POLLED} ms")
+            options |= {"force_polling": True, "poll_delay_ms": _POLLED}
+            return not self._stop.is_set()
+        return False
 
 
 @contextmanager
@@ -184,3 +237,10 @@ def _below(folder: Path) -> Iterator[Path]:
 def _may_have_sources(folder: Path) -> bool:
     hidden = folder.name.startswith((".", "__"))
     return not hidden and folder.name != "target" and not (folder / _TAGGED).exists()
+
+
+def _inode(folder: Path) -> int:
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return 0

@@ -8,15 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaffold.commands.deploy_targets import nothing_deployed, roots_of
 from scaffold.commands.explain import sending
-from scaffold.commands.explain.past import of_past
+from scaffold.commands.explain.past import found, of_past
 from scaffold.core import files
 from scaffold.core.events import Noted, emit
 from scaffold.core.foreign_files import read_bytes
 from scaffold.errors import ProjectError, UsageError
 from scaffold.hosts import timeline
-from scaffold.hosts.background import target as here
 from scaffold.hosts.explanation import Explanation, Explanations, explain_timeline
 from scaffold.hosts.timeline import no_constants
 from scaffold.project import curl
@@ -47,26 +45,28 @@ def explain(
     standard input. Of a trace, `request` chooses a request, and `module` is the plugin that ran. `html` is a
     file that gets the result as a page.
     """
-    words = [str(each) for each in what]
+    words = curl.in_one_word([str(each) for each in what])
     if not words:
         raise UsageError("what is to be explained?", hint=_HINT)
-    found: Explanation | Explanations
+    if html is not None and not html.absolute().parent.is_dir():
+        raise UsageError(f"--html can't be {html}: there is no folder {html.parent}", hint="make it first")
+    explained: Explanation | Explanations
     if words[0] == "curl":
         _only_of_trace(request, module)
-        found = sending.explained(curl.parse(words), root)
+        explained = sending.explained(curl.parse(words), root)
     elif len(words) > 1:
         raise UsageError(f"`{words[0]}` isn't a curl command line", hint=_HINT)
     elif words[0] == "-" or not _ID.fullmatch(words[0]) or Path(words[0]).exists():
-        found = _of_log(words[0], request, module)
+        explained = _of_log(words[0], request, module)
     else:
         _only_of_trace(request, module)
-        found = _of_id(words[0], root)
+        explained = _of_id(words[0], root)
     if html is not None:
         from scaffold.commands.explain.page import page
 
-        files.write(html, page(found))
+        files.write(html, page(explained))
         emit(Noted(f"wrote {html}"))
-    return found
+    return explained
 
 
 def _only_of_trace(request: int | None, module: Path | None) -> None:
@@ -98,7 +98,10 @@ def _trace(name: str) -> str:
     if name != "-":
         # not Path.exists, which raises an error for a name that is too long
         if not os.path.exists(name):  # noqa: PTH110
-            raise UsageError(f"{name} is neither a file nor a request's id", hint=_HINT)
+            raise UsageError(
+                f"{name} is neither a file nor a request's id (4 characters or more)",
+                hint=_HINT,
+            )
         return read_bytes(Path(name), _LIMIT).decode(errors="replace")
     content = sys.stdin.buffer.read(_LIMIT + 1) if sys.stdin else b""
     if len(content) > _LIMIT:
@@ -107,9 +110,4 @@ def _trace(name: str) -> str:
 
 
 def _of_id(request_id: str, root: Path) -> Explanation:
-    roots = roots_of(root)
-    record = here.chosen(roots)
-    logs = here.logs_of(record, roots)
-    if logs is None:
-        raise nothing_deployed(roots)
-    return of_past(request_id, logs)
+    return of_past(*found(request_id, root))

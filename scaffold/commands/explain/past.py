@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
+from scaffold.commands.deploy_targets import nothing_deployed, roots_of
 from scaffold.core.events import Changes, HeaderChange, Requested
+from scaffold.errors import UsageError
 from scaffold.hosts import timeline
+from scaffold.hosts.background import target as here
+from scaffold.hosts.background.deployments import Record
 from scaffold.hosts.envoy.live_view import with_id
 from scaffold.hosts.envoy.log import Line, Logs
 from scaffold.hosts.explanation import Explanation, Step, explain_timeline
@@ -21,9 +28,22 @@ _OLDER = 5000  # lines in a row from before a moment: all others are older, too
 NOT_TRACED = "Envoy didn't trace its calls then; `scaffold explain -- curl …` sends a request with tracing"
 
 
-def of_past(request_id: str, logs: Logs) -> Explanation:
-    """What is known of the request whose id begins like this."""
-    request = with_id(logs, request_id)
+def found(request_id: str, root: Path) -> tuple[Requested, Logs]:
+    """The request whose id begins like this, and the logs it is in: of `scaffold dev`, or of a deployment."""
+    roots = roots_of(root)
+    running: Sequence[Record | None] = here.seen(roots) or [None]
+    places = [here.logs_of(each, roots) for each in running]
+    logs = [each for each in places if each]
+    if not logs:
+        raise nothing_deployed(roots)
+    for each in logs[:-1]:
+        with suppress(UsageError):
+            return with_id(each, request_id), each
+    return with_id(logs[-1], request_id), logs[-1]
+
+
+def of_past(request: Requested, logs: Logs) -> Explanation:
+    """What is known of a request that has ended."""
     known, notes = _logged(request), [NOT_TRACED]
     if traced := during(timeline.read(_lines(logs, request)), request):
         known, notes = traced[0], [MIXED.format(len(traced))] * (len(traced) > 1)

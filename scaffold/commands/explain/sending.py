@@ -41,7 +41,7 @@ def explained(asked: CurlRequest, root: Path) -> Explanation:
     Raises `TargetError` if nothing is.
     """
     roots = roots_of(root)
-    record = here.chosen(roots)
+    record = next(iter(here.seen(roots)), None)
     if record is None:
         raise nothing_deployed(roots)
     admin = here.admin_of(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import stat
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.commands.deploy_targets import nothing_deployed, roots_of
+from scaffold.commands.explain.past import found
 from scaffold.commands.record import writing
 from scaffold.commands.record.replay import Facts, Stage, staged
 from scaffold.commands.record.sources import Recorded, chosen, of_curl, of_live_view, read
@@ -19,12 +20,11 @@ from scaffold.core import files, process
 from scaffold.core.events import Noted, Warned, emit, step
 from scaffold.core.foreign_files import read_bytes, remedy
 from scaffold.errors import ProjectError, TestsFailed, UsageError, choose
-from scaffold.hosts.background import target as here
-from scaffold.hosts.envoy.live_view import with_id
 from scaffold.hosts.exchange import Request
 from scaffold.hosts.host import EMULATOR
 from scaffold.hosts.options import RunOptions
 from scaffold.hosts.source import Source
+from scaffold.project import curl
 from scaffold.project.projects import projects_at
 from scaffold.toolchain import cargo
 from scaffold.toolchain.options import BuildOptions
@@ -91,6 +91,8 @@ def record(
     if not path.is_relative_to(project.root.resolve()):
         raise UsageError(f"--output can't be {output}: it isn't in the project", hint=f"such as {DEFAULT}")
     content = _read(path) if path.exists() else None
+    if path.suffix != ".py":
+        raise UsageError(f"--output can't be {output}: tests are in .py files", hint=f"such as {DEFAULT}")
     before = None if content is None else _decoded(content, path)
     is_ours = before is None or "import Proxy" in before
     (module,) = cargo.build(projects, build)
@@ -153,9 +155,13 @@ def _written(path: Path, before: bytes | None, content: str) -> Iterator[None]:
 
 def _decoded(content: bytes, path: Path) -> str:
     try:
-        return content.decode().replace("\r\n", "\n")
+        text = content.decode().replace("\r\n", "\n")
+        ast.parse(text)
     except UnicodeDecodeError as error:
         raise ProjectError(f"{path} isn't text in UTF-8", hint="choose another --output") from error
+    except (SyntaxError, ValueError) as error:
+        raise ProjectError(f"{path} isn't valid Python: {error}", hint="mend it first") from error
+    return text
 
 
 def _check(root: Path, path: Path, tests: Sequence[str], host: str, module: Path) -> None:
@@ -175,6 +181,7 @@ def _check(root: Path, path: Path, tests: Sequence[str], host: str, module: Path
 
 def _wanted(words: Sequence[str], root: Path, number: int | None) -> list[Recorded]:
     """The requests that are to become tests."""
+    words = curl.in_one_word(words)
     if not words:
         raise UsageError("which request is to become a test?", hint=_HINT)
     if words[0] == "curl":
@@ -207,7 +214,10 @@ def _content(name: str) -> bytes:
     try:
         return _read(Path(name))
     except FileNotFoundError as error:
-        raise UsageError(f"{name} is neither a file nor a request's id", hint=_HINT) from error
+        raise UsageError(
+            f"{name} is neither a file nor a request's id (4 characters or more)",
+            hint=_HINT,
+        ) from error
 
 
 def _read(path: Path) -> bytes:
@@ -220,8 +230,5 @@ def _read(path: Path) -> bytes:
 
 
 def _of_id(request_id: str, root: Path) -> Recorded:
-    roots = roots_of(root)
-    logs = here.logs_of(here.chosen(roots), roots)
-    if logs is None:
-        raise nothing_deployed(roots)
-    return of_live_view(with_id(logs, request_id))
+    request, _ = found(request_id, root)
+    return of_live_view(request)

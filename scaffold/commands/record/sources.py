@@ -92,8 +92,11 @@ def of_file(text: str, name: str) -> list[Recorded | str]:
     if stripped.startswith("{"):
         try:
             content = json.loads(stripped)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
             content = None  # an access log in JSON has an object in each line
+            if '"entries"' in stripped:
+                message = f"{name} isn't a whole HAR file: {error}"
+                raise ProjectError(message, hint="was it cut? save it again") from error
         if isinstance(content, dict) and not _is_entry(content):
             return _of_har(content, name)
     return _of_log(text, name)
@@ -199,8 +202,9 @@ def _of_line(line: str) -> Recorded | None:
     rest = match["rest"]
     quoted = _QUOTED.findall(rest)
     ids = [at for at, each in enumerate(quoted) if _UUID.fullmatch(each)]
-    authority = quoted[ids[0] + 1] if ids and ids[0] + 1 < len(quoted) else ""
-    agent = quoted[ids[0] - 1] if ids and ids[0] else ""
+    at = ids[0] if ids else len(quoted) - 3  # of the last five that both formats have
+    authority = quoted[at + 1] if 0 < at < len(quoted) - 1 else ""
+    agent = quoted[at - 1] if at > 0 else ""
     size = _SIZES.search(rest)
     return _of_fields(match["method"], match["target"], match["status"], authority, agent, size and size[1])
 

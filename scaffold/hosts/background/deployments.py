@@ -295,6 +295,18 @@ def _known_options(path: Path, options: dict[str, Any]) -> dict[str, Any]:
         raise records.DamagedRecord(path, error) from error
 
 
+def development(root: Path) -> Path:
+    """The record of what `scaffold dev` runs from a project's folder; its lock is beside it."""
+    key = files.digest(str(root.resolve()).encode()).removeprefix("sha256:")[:16]
+    return files.state_dir() / "dev" / f"{key}.json"
+
+
+def developed(root: Path) -> Record | None:
+    """What `scaffold dev` runs from a project's folder now, as if it were deployed."""
+    record = records.read_or_warn(development(root), Record)
+    return record if record and record.is_visible else None
+
+
 def every() -> Iterator[Record]:
     """All deployments of the user."""
     yield from filter(None, map(read, _recorded()))

@@ -94,6 +94,12 @@ def chosen(roots: Sequence[Path]) -> Record | None:
     return records[root] if root else None
 
 
+def seen(roots: Sequence[Path]) -> list[Record]:
+    """What `scaffold dev` runs from these folders, and the one deployment. Raises as `chosen` does."""
+    developed = filter(None, map(deployments.developed, roots))
+    return [*developed, *filter(None, [chosen(roots)])]
+
+
 def the_one(found: Sequence[Path], first: Path, tense: str) -> Path | None:
     """The one of a workspace's projects that was found; `first` is the workspace's own folder.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -61,9 +62,18 @@ def test_a_line_of_an_access_log(line, seen, authority, size):
     assert (f"none of the {size} bytes" in found.lacks) == bool(size)
 
 
+@pytest.mark.parametrize("request_id", ["-", "abc123", "cc21d9b0-cf5c-432b-8c7e-98aeb7988cd2"])
+@pytest.mark.parametrize("line", [ENVOYS, ISTIOS])
+def test_whatever_the_requests_id_is(line, request_id):
+    (found,) = sources.of_file(re.sub("[0-9a-f]{8}-[0-9a-f-]{27}", request_id, line), "access.log")
+    (before,) = sources.of_file(line, "access.log")
+    assert found == before
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
+        ('{"log": {"entries": [', "isn't a whole HAR file"),
         ("hello", "access.log, line 1 is no line of an access log"),
         ('{"method": "GET"}', "is no HAR file: it has no `log.entries`"),
         ('{"a": 1}\n{"b": 2}', "line 1 is no line"),

@@ -398,6 +398,21 @@ def test_a_damaged_line_is_no_error_of_ours(line):
         assert explain_timeline(each).summary()
 
 
+def test_a_log_of_several_lines_is_one():
+    (found,) = timeline.read_text(
+        "\n".join(
+            [
+                "[2026-12-01 10:00:00.000][7][trace][wasm] [host->vm] proxy_on_request_headers(2, 1, 1)",
+                "[2026-12-01 10:00:00.001][7][critical][wasm] wasm log p: panicked at a.rs:1:2:",
+                "unexpected status: 2",
+                "[2026-12-01 10:00:00.001][7][info][main] starting",
+                "2026-12-01T10:00:00Z info not ours",
+            ]
+        )
+    )
+    assert [each.text for each in found.callbacks[0].said] == ["panicked at a.rs:1:2:\nunexpected status: 2"]
+
+
 def test_a_line_ends_with_a_newline_alone():
     (found,) = timeline.read_text(
         '{"logger": "wasm", "message": "[host->vm] proxy_on_request_headers(2, 1, 1)", "agent": "a\u2028b"}\n'

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaffold.errors import UsageError
-from scaffold.project.curl import CurlRequest, parse
+from scaffold.project.curl import CurlRequest, in_one_word, parse
 
 OWN = (("user-agent", "curl/8.5.0"), ("accept", "*/*"))
 
@@ -105,6 +105,14 @@ def test_a_misspelled_option_gets_its_nearest() -> None:
     with pytest.raises(UsageError) as caught:
         request("curl --heder x:1 http://a/")
     assert caught.value.hint == "did you mean `--header`?"
+
+
+def test_a_command_line_in_one_word_is_taken_apart() -> None:
+    assert in_one_word(["curl -H 'a: b' \\\n h/"]) == ["curl", "-H", "a: b", "h/"]
+    assert in_one_word(["curl", "h/"]) == ["curl", "h/"]
+    assert in_one_word(["curl.log"]) == ["curl.log"]
+    with pytest.raises(UsageError, match="isn't whole"):
+        in_one_word(["curl 'h/"])
 
 
 def test_the_last_option_of_a_kind_counts_a_header_before_all_and_an_empty_one_is_left_out() -> None:

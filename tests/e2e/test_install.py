@@ -149,4 +149,5 @@ def test_the_demo_shows_a_request_that_passed_the_filter(run):
     assert ran.returncode == 0, ran.stderr
     assert re.search(r'"X-Hello": "Hello world from localhost:\d+"', ran.stdout)
     assert "$ invoke build deploy" in ran.stdout
+    assert re.search(r"Got \d+ HTTP headers in #\d+", ran.stdout), "what the plugin logged"
     assert "5 passed" in ran.stderr

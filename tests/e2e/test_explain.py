@@ -181,6 +181,18 @@ def test_an_id_of_the_live_view_tells_what_the_logs_know(root, hello, run):
     assert "note: Envoy didn't trace its calls then" in shown
 
 
+def test_an_id_of_a_request_that_was_traced_tells_as_much_as_one_that_is_sent(root, hello, run):
+    deployed = scaffold.deploy(root, module=hello.path, run=scaffold.RunOptions(port=0, log_level="trace"))
+    for path in ("/first", "/traced"):
+        get(deployed.url, path)
+    until(lambda: list(scaffold.requests(root, path="/traced")))
+    (request,) = scaffold.requests(root, path="/traced")
+    shown = run("scaffold", "explain", request.id[:8], "--root", root).stdout
+    assert 'get_header_map_value(request headers, name ":authority")' in shown
+    assert shown.count("on_request_headers(") == shown.count("on_delete(") == 1
+    assert "no known trap" in shown and "note: " not in shown
+
+
 def test_ctrl_c_switches_tracing_off_too(root, trapped, tmp_path):
     (tmp_path / "traps.wasm").write_bytes(plugin())
     deployed = scaffold.deploy(root, module=tmp_path / "traps.wasm", run=HERE)

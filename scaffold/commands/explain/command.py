@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from scaffold.commands.explain import sending
-from scaffold.commands.explain.past import found, of_past
+from scaffold.commands.explain.past import of_past
+from scaffold.commands.named_request import Named, content, found, named
 from scaffold.core import files
 from scaffold.core.events import Noted, emit
-from scaffold.core.foreign_files import read_bytes
 from scaffold.errors import ProjectError, UsageError
 from scaffold.hosts import timeline
 from scaffold.hosts.explanation import Explanation, Explanations, explain_timeline
@@ -21,9 +18,7 @@ from scaffold.project import curl
 from scaffold.wasm.floor import constant_data
 from scaffold.wasm.module import WasmFile
 
-_ID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{3,63}")  # of a request, or its beginning
 _LIMIT = 256 << 20  # bytes of a trace
-_HINT = "such as `scaffold explain -- curl http://localhost:8080/`, an id from `scaffold requests`, or a file"
 _NO_CALLS = (
     "run Envoy with `--component-log-level wasm:trace`; with Istio:"
     " `istioctl proxy-config log POD --level wasm:trace`"
@@ -45,22 +40,18 @@ def explain(
     standard input. Of a trace, `request` chooses a request, and `module` is the plugin that ran. `html` is a
     file that gets the result as a page.
     """
-    words = curl.in_one_word([str(each) for each in what])
-    if not words:
-        raise UsageError("what is to be explained?", hint=_HINT)
+    name = named(what, command="explain", question="what is to be explained?")
     if html is not None and not html.absolute().parent.is_dir():
         raise UsageError(f"--html can't be {html}: there is no folder {html.parent}", hint="make it first")
     explained: Explanation | Explanations
-    if words[0] == "curl":
-        _only_of_trace(request, module)
-        explained = sending.explained(curl.parse(words), root)
-    elif len(words) > 1:
-        raise UsageError(f"`{words[0]}` isn't a curl command line", hint=_HINT)
-    elif words[0] == "-" or not _ID.fullmatch(words[0]) or Path(words[0]).exists():
-        explained = _of_log(words[0], request, module)
+    if name.kind == "file":
+        explained = _of_log(name, request, module)
     else:
         _only_of_trace(request, module)
-        explained = _of_id(words[0], root)
+        by_curl = name.kind == "curl"
+        explained = (
+            sending.explained(curl.parse(name.words), root) if by_curl else of_past(*found(name.word, root))
+        )
     if html is not None:
         from scaffold.commands.explain.page import page
 
@@ -76,38 +67,18 @@ def _only_of_trace(request: int | None, module: Path | None) -> None:
         raise UsageError("--module is for a trace: of what is deployed the module is known")
 
 
-def _of_log(name: str, request: int | None, module: Path | None) -> Explanation | Explanations:
+def _of_log(name: Named, request: int | None, module: Path | None) -> Explanation | Explanations:
     """The requests of a trace, or one of them."""
-    text = _trace(name)
+    text = content(name.word, _LIMIT, hint="cut it around the request").decode(errors="replace")
     constants = constant_data(WasmFile.read(module)) if module else no_constants
-    found = timeline.read_text(text, constants)
-    if not found:
-        where = "what came on standard input" if name == "-" else name
-        raise ProjectError(f"there is no call of a plugin in {where}", hint=_NO_CALLS)
-    if request is not None and request > len(found):
-        raise UsageError(f"--request can't be {request}: the trace has {len(found)}")
+    traced = timeline.read_text(text, constants)
+    if not traced:
+        raise ProjectError(f"there is no call of a plugin in {name.of_file}", hint=_NO_CALLS)
+    if request is not None and request > len(traced):
+        raise UsageError(f"--request can't be {request}: the trace has {len(traced)}")
     explained = [
-        explain_timeline(each, number=number, count=len(found)) for number, each in enumerate(found, 1)
+        explain_timeline(each, number=number, count=len(traced)) for number, each in enumerate(traced, 1)
     ]
-    if request is not None or len(found) == 1:
+    if request is not None or len(traced) == 1:
         return explained[(request or 1) - 1]
     return Explanations(tuple(explained))
-
-
-def _trace(name: str) -> str:
-    if name != "-":
-        # not Path.exists, which raises an error for a name that is too long
-        if not os.path.exists(name):  # noqa: PTH110
-            raise UsageError(
-                f"{name} is neither a file nor a request's id (4 characters or more)",
-                hint=_HINT,
-            )
-        return read_bytes(Path(name), _LIMIT).decode(errors="replace")
-    content = sys.stdin.buffer.read(_LIMIT + 1) if sys.stdin else b""
-    if len(content) > _LIMIT:
-        raise UsageError(f"a trace can't be larger than {_LIMIT >> 20} MiB", hint="cut it around the request")
-    return content.decode(errors="replace")
-
-
-def _of_id(request_id: str, root: Path) -> Explanation:
-    return of_past(*found(request_id, root))

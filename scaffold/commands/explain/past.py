@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 
-from scaffold.commands.deploy_targets import nothing_deployed, roots_of
 from scaffold.core.events import Changes, HeaderChange, Requested
-from scaffold.errors import UsageError
 from scaffold.hosts import timeline
 from scaffold.hosts.background import target as here
 from scaffold.hosts.background.deployments import Record
-from scaffold.hosts.envoy.live_view import with_id
 from scaffold.hosts.envoy.log import Line, Logs
 from scaffold.hosts.explanation import Explanation, Step, explain_timeline
 from scaffold.hosts.timeline import CUT_AT_START, Callback, Hostcall, Said, Timeline
 from scaffold.hosts.traps import Ending
-from scaffold.wasm.hostcalls import short
+from scaffold.wasm.floor import constant_data
+from scaffold.wasm.hostcalls import Read, short
+from scaffold.wasm.module import WasmFile
 
 _SLACK = 0.005  # seconds by which the log's times may differ from the access log's
 _KINDS = {(True, False): "added", (False, True): "removed", (False, False): "changed"}
@@ -28,24 +24,11 @@ _OLDER = 5000  # lines in a row from before a moment: all others are older, too
 NOT_TRACED = "Envoy didn't trace its calls then; `scaffold explain -- curl …` sends a request with tracing"
 
 
-def found(request_id: str, root: Path) -> tuple[Requested, Logs]:
-    """The request whose id begins like this, and the logs it is in: of `scaffold dev`, or of a deployment."""
-    roots = roots_of(root)
-    running: Sequence[Record | None] = here.seen(roots) or [None]
-    places = [here.logs_of(each, roots) for each in running]
-    logs = [each for each in places if each]
-    if not logs:
-        raise nothing_deployed(roots)
-    for each in logs[:-1]:
-        with suppress(UsageError):
-            return with_id(each, request_id), each
-    return with_id(logs[-1], request_id), logs[-1]
-
-
-def of_past(request: Requested, logs: Logs) -> Explanation:
-    """What is known of a request that has ended."""
+def of_past(request: Requested, logs: Logs, record: Record | None) -> Explanation:
+    """What is known of a request that has ended; `record` is what runs."""
     known, notes = _logged(request), [NOT_TRACED]
-    if traced := during(timeline.read(_lines(logs, request)), request):
+    read = constants(record) if record else timeline.no_constants
+    if traced := during(timeline.read(_lines(logs, request), read), request):
         known, notes = traced[0], [MIXED.format(len(traced))] * (len(traced) > 1)
     return explain_timeline(
         known,
@@ -67,6 +50,15 @@ def _logged(request: Requested) -> Timeline:
         if failed := _FAILED.match(each.text):
             logged.name, logged.failed = short(failed[1]), failed[2]
     return Timeline(0, callbacks=[logged] if request.logs else [])
+
+
+def constants(record: Record) -> Read:
+    """What lies in the constant data of the module that runs; nothing if there are several."""
+    modules = {each.module_digest.removeprefix("sha256:") for each in record.plugins}
+    path = here.attach(record).folder.modules / f"{min(modules)}.wasm"
+    if len(modules) > 1 or not path.exists():
+        return timeline.no_constants
+    return constant_data(WasmFile.read(path))
 
 
 def during(found: list[Timeline], request: Requested) -> list[Timeline]:

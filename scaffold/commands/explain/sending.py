@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from scaffold.commands.deploy_targets import nothing_deployed, roots_of
-from scaffold.commands.explain.past import MIXED, changes, during, ending, title
+from scaffold.commands.explain.past import MIXED, changes, constants, during, ending, title
 from scaffold.core import files, locks
 from scaffold.core.events import Noted, Requested, emit
 from scaffold.errors import HostError
@@ -26,9 +26,7 @@ from scaffold.hosts.host import Running
 from scaffold.hosts.timeline import Timeline
 from scaffold.hosts.traps import Ending
 from scaffold.project.curl import CurlRequest
-from scaffold.wasm.floor import constant_data
 from scaffold.wasm.hostcalls import Read
-from scaffold.wasm.module import WasmFile
 
 _SECONDS = 10.0  # for an answer, unless curl's `--max-time` says otherwise
 _END_SECONDS = 2.0  # in which the plugin's last callbacks come after the answer
@@ -62,7 +60,7 @@ def explained(asked: CurlRequest, root: Path) -> Explanation:
             answer = Ending(error.exchange.status, "", error.message)
         except HostError as error:
             answer = Ending(None, "", error.message)
-        found, request = _traced(host, sent, mark, begun, _constants(host, record))
+        found, request = _traced(host, sent, mark, begun, constants(record))
     if request:
         answer = dataclasses.replace(ending(request), body=answer.body)
     notes = (MIXED.format(len(found)),) if len(found) > 1 else ()
@@ -126,12 +124,3 @@ def _recent(host: Running, begun: float) -> Iterator[Requested]:
         if each.ended < begun - 1:
             return
         yield each
-
-
-def _constants(host: Running, record: Record) -> Read:
-    """What lies in the constant data of the plugin's module; nothing if there are several plugins."""
-    modules = {each.module_digest.removeprefix("sha256:") for each in record.plugins}
-    path = host.folder.modules / f"{min(modules)}.wasm"
-    if len(modules) > 1 or not path.exists():
-        return lambda _pointer, _size: None
-    return constant_data(WasmFile.read(path))

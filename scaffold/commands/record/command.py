@@ -12,31 +12,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaffold.commands.explain.past import found
+from scaffold.commands.named_request import content, content_of, found, named
 from scaffold.commands.record import writing
 from scaffold.commands.record.replay import Facts, Stage, staged
 from scaffold.commands.record.sources import Recorded, chosen, of_curl, of_live_view, read
 from scaffold.core import files, process
 from scaffold.core.events import Noted, Warned, emit, step
-from scaffold.core.foreign_files import read_bytes, remedy
 from scaffold.errors import ProjectError, TestsFailed, UsageError, choose
 from scaffold.hosts.exchange import Request
 from scaffold.hosts.host import EMULATOR
 from scaffold.hosts.options import RunOptions
 from scaffold.hosts.source import Source
-from scaffold.project import curl
 from scaffold.project.projects import projects_at
 from scaffold.toolchain import cargo
 from scaffold.toolchain.options import BuildOptions
 
 HOSTS = {EMULATOR: "in this process", "envoy": "a real Envoy"}
 DEFAULT = Path("tests/test_recorded.py")
-_ID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{3,63}")  # of a request, or its beginning
 _NAME = re.compile(r"test_[a-z0-9_]+")
 _DEFINED = re.compile(r"^def (test_\w+)\(", re.MULTILINE)
 _LIMIT = 64 << 20  # bytes of a file
 _MOST = 20  # tests at once
-_HINT = "such as `scaffold record -- curl http://localhost:8080/`, an id from `scaffold requests`, or a file"
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ def record(
         raise UsageError(
             f"requests are for HTTP plugins, and {project.name} is of the type {project.settings.type}"
         )
-    wanted = _wanted([str(each) for each in what], root, request)
+    wanted = _wanted(what, root, request)
     if len(wanted) > _MOST:
         message = f"there are {len(wanted)} requests, and at most {_MOST} become tests at once"
         raise UsageError(message, hint="choose one with --request")
@@ -90,10 +86,10 @@ def record(
     path = (project.root / (output or DEFAULT)).resolve()
     if not path.is_relative_to(project.root.resolve()):
         raise UsageError(f"--output can't be {output}: it isn't in the project", hint=f"such as {DEFAULT}")
-    content = _read(path) if path.exists() else None
+    content_before = content_of(path, _LIMIT) if path.exists() else None
     if path.suffix != ".py":
         raise UsageError(f"--output can't be {output}: tests are in .py files", hint=f"such as {DEFAULT}")
-    before = None if content is None else _decoded(content, path)
+    before = None if content_before is None else _decoded(content_before, path)
     is_ours = before is None or "import Proxy" in before
     (module,) = cargo.build(projects, build)
     plugin = Source(module, project).plugin(RunOptions())
@@ -106,9 +102,9 @@ def record(
                 sent, facts = _played(stage, each, keep_secrets=keep_secrets)
                 texts[test] = writing.text_of(test, sent, facts, annotated=is_ours)
     written = (before or writing.HEAD) + "".join(texts.values())
-    if content and b"\r\n" in content:
+    if content_before and b"\r\n" in content_before:
         written = written.replace("\n", "\r\n")
-    with _written(path, content, written):
+    with _written(path, content_before, written):
         _check(project.root, path, list(texts), host, module.path)
     return Recording(Path(os.path.relpath(path)), tuple(texts))
 
@@ -179,56 +175,16 @@ def _check(root: Path, path: Path, tests: Sequence[str], host: str, module: Path
         )
 
 
-def _wanted(words: Sequence[str], root: Path, number: int | None) -> list[Recorded]:
+def _wanted(what: Sequence[str], root: Path, number: int | None) -> list[Recorded]:
     """The requests that are to become tests."""
-    words = curl.in_one_word(words)
-    if not words:
-        raise UsageError("which request is to become a test?", hint=_HINT)
-    if words[0] == "curl":
-        _refuse_number(number)
-        return [of_curl(words)]
-    if len(words) > 1:
-        raise UsageError(f"`{words[0]}` isn't a curl command line", hint=_HINT)
-    if words[0] == "-" or not _ID.fullmatch(words[0]) or Path(words[0]).exists():
-        called = "standard input" if words[0] == "-" else words[0]
-        return chosen(read(None if words[0] == "-" else Path(words[0]), _content(words[0])), number, called)
-    _refuse_number(number)
-    return [_of_id(words[0], root)]
-
-
-def _refuse_number(number: int | None) -> None:
+    name = named(what, command="record", question="which request is to become a test?")
+    if name.kind == "file":
+        path = None if name.word == "-" else Path(name.word)
+        return chosen(read(path, content(name.word, _LIMIT, hint="choose less of it")), number, name.of_file)
     if number is not None:
-        raise UsageError(
-            "--request chooses a request of a file, and this is one request", hint="leave it out"
-        )
-
-
-def _content(name: str) -> bytes:
-    if name == "-":
-        content = sys.stdin.buffer.read(_LIMIT + 1) if sys.stdin else b""
-        if len(content) > _LIMIT:
-            raise UsageError(
-                f"what is recorded can't be larger than {_LIMIT >> 20} MiB", hint="choose less of it"
-            )
-        return content
-    try:
-        return _read(Path(name))
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"{name} is neither a file nor a request's id (4 characters or more)",
-            hint=_HINT,
-        ) from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_bytes(path, _LIMIT)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ProjectError(f"cannot read {path}: {error.strerror}", hint=remedy(error)) from error
-
-
-def _of_id(request_id: str, root: Path) -> Recorded:
-    request, _ = found(request_id, root)
-    return of_live_view(request)
+        message = "--request chooses a request of a file, and this is one request"
+        raise UsageError(message, hint="leave it out")
+    if name.kind == "curl":
+        return [of_curl(name.words)]
+    request, _, _ = found(name.word, root)
+    return [of_live_view(request)]

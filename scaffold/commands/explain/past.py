@@ -16,7 +16,7 @@ from scaffold.wasm.floor import constant_data
 from scaffold.wasm.hostcalls import Read, short
 from scaffold.wasm.module import WasmFile
 
-_SLACK = 0.005  # seconds by which the log's times may differ from the access log's
+_SLACK = 0.0005  # seconds by which a plugin may seem to be called before its request began
 _KINDS = {(True, False): "added", (False, True): "removed", (False, False): "changed"}
 _FAILED = re.compile(r"Function: (\w+) failed: (.*)", re.DOTALL)
 MIXED = "{} requests were served meanwhile, or several plugins; this is the one that began closest to it"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from scaffold.core import times
 from scaffold.core.text import cut, fit, flat
 from scaffold.hosts import traps
 from scaffold.hosts.timeline import ANSWERS, CALLOUTS, Callback, Hostcall, Said, Timeline, tokens
@@ -41,7 +42,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A request: `request` is its line, `number` of `count` in the trace. `ending` is how it ended."""
+    """A request: `request` is its line, `number` of `count` in the trace. `ending` is how it ended.
+
+    `time` is when it began, in seconds since 1970, if that is known.
+    """
 
     request: str
     context: int | None
@@ -52,6 +56,7 @@ class Explanation:
     ending: Ending = _UNKNOWN
     number: int = 1
     count: int = 1
+    time: float | None = None
 
     @property
     def title(self) -> str:
@@ -115,7 +120,8 @@ def _brief(each: Explanation) -> str:
     took = f", {max(ends):.1f} ms" if ends else ""
     thread = f", thread {each.thread}" if each.thread else ""
     named = ", ".join(dict.fromkeys(trap.name for trap in each.traps)) or "no known trap"
-    return f"{each.number:>4}  context {each.context}{thread}: {callbacks} callbacks{took}: {named}"
+    began = "" if each.time is None else f"{times.shown(each.time)}  "
+    return f"{each.number:>4}  {began}context {each.context}{thread}: {callbacks} callbacks{took}: {named}"
 
 
 def explain_timeline(
@@ -145,6 +151,7 @@ def explain_timeline(
         ending,
         number,
         count,
+        known.time,
     )
 
 

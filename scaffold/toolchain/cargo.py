@@ -291,7 +291,7 @@ def _call_cargo(
     try:
         _cargo(argv, projects, tools, env, on_line)
     finally:
-        messages.show()
+        messages.end()
     if rebuild:
         rebuild.learn(projects, made)
     return made, crates

@@ -126,25 +126,28 @@ class Messages:
     """The compiler's messages in one build: the first error is shown, and how many more there are."""
 
     def __init__(self) -> None:
-        self._errors: list[str] = []
+        self._errors = 0
         self._warnings: list[str] = []
 
     def add(self, message: Mapping[str, Any]) -> None:
-        """Keep a message as rustc writes it."""
+        """Take in a message as rustc writes it, and show it if it is the first error."""
         text = message.get("rendered")
         if not isinstance(text, str):
             return
         if str(message.get("level")).startswith("error"):
+            if not self._errors:
+                emit(Quoted(text.rstrip()))
             if message.get("spans") or not self._errors:  # the last one only counts them
-                self._errors.append(text)
+                self._errors += 1
         elif message.get("spans"):
             self._warnings.append(text)
 
-    def show(self) -> None:
-        """Show the first error, or else the warnings."""
-        for text in self._errors[:1] or self._warnings:
+    def end(self) -> None:
+        """Say how many more errors there are; without any, show the warnings."""
+        for text in self._warnings if not self._errors else ():
             emit(Quoted(text.rstrip()))
-        if more := len(self._errors) - 1 if self._errors else 0:
+        if self._errors > 1:
+            more = self._errors - 1
             emit(Noted(f"and {more} more error{'s' * (more > 1)}"))
 
 
@@ -157,7 +160,7 @@ def _run(command: _Command) -> None:
             messages.add(json.loads(line))
         except (ValueError, AttributeError):
             other.append(line)
-    messages.show()
+    messages.end()
     if ran.code:
         if other:
             emit(Quoted("\n".join(other)))

@@ -394,6 +394,11 @@ def test_a_context_that_crashed_is_not_the_next_ones():
         "[host->vm] proxy_on_request_headers(2, 1, 1)\n[vm->host] env.proxy_continue_stream(0)\n"
         "[vm<-host] env.proxy_continue_stream return: ²",
         '{"a":' + "[" * 100_000,
+        "[host->vm] proxy_on_context_create(2, 1)\n[host->vm] proxy_on_request_headers(2, 1, 1)\n"
+        "[vm->host] env.proxy_http_call(1, 1, 1, 1, 1, 1, 1, 1, 1, 1)\n"
+        "[vm<-host] env.proxy_http_call return: 0\n[host<-vm] proxy_on_request_headers return: 1\n"
+        "[host->vm] proxy_on_http_call_response(1, 2, 3, 4, 5, 6)\n"
+        "[host<-vm] proxy_on_http_call_response return: void",
     ],
 )
 def test_a_damaged_line_is_no_error_of_ours(line):

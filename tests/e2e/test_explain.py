@@ -193,6 +193,15 @@ def test_an_id_of_a_request_that_was_traced_tells_as_much_as_one_that_is_sent(ro
     assert "no known trap" in shown and "note: " not in shown
 
 
+@pytest.mark.parametrize("version", ["1.36", "1.37", "1.39"])
+def test_a_trace_of_another_envoy_is_read(root, hello, run, version):
+    scaffold.deploy(root, module=hello.path, run=scaffold.RunOptions(port=0, envoy=version))
+    shown = run("scaffold", "explain", "--root", root, "--", "curl", "http://h/headers").stdout
+    assert re.search(r"on_request_headers\(\d+ headers, end of stream\) → Continue  \(", shown)
+    assert 'get_header_map_value(request headers, name ":authority")' in shown
+    assert shown.count("on_delete(") == 1 and "no known trap" in shown and "note: " not in shown
+
+
 def test_ctrl_c_switches_tracing_off_too(root, trapped, tmp_path):
     (tmp_path / "traps.wasm").write_bytes(plugin())
     deployed = scaffold.deploy(root, module=tmp_path / "traps.wasm", run=HERE)
